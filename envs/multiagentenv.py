@@ -1,0 +1,168 @@
+"""What an environment is: `MultiAgentEnv`, one world with PyMARL's methods, and `VectorEnv`, B worlds at once.
+
+The runner only knows `VectorEnv`. Every `MultiAgentEnv` has one (`MultiAgentEnv.vector`): by default the generic one of
+`vector.py`; an environment that can play many worlds together overrides it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Observations(NamedTuple):
+    """What the agents may see at one step, written by a `VectorEnv` into arrays that the caller owns."""
+
+    obs: np.ndarray  # [batch, agent, obs_shape] float32
+    state: np.ndarray  # [batch, state_shape] float32
+    avail_actions: np.ndarray  # [batch, agent, n_actions] uint8
+
+    @classmethod
+    def empty(cls, batch_size: int, env_info: dict[str, Any]) -> Observations:
+        """Arrays of the right sizes for an environment with this `env_info`."""
+        n_agents = env_info["n_agents"]
+        return cls(
+            obs=np.zeros((batch_size, n_agents, env_info["obs_shape"]), np.float32),
+            state=np.zeros((batch_size, env_info["state_shape"]), np.float32),
+            avail_actions=np.zeros((batch_size, n_agents, env_info["n_actions"]), np.uint8),
+        )
+
+
+class Outcomes(NamedTuple):
+    """What one step brought in each world. Rows of worlds that were not stepped keep their old content.
+
+    `terminated` says that the episode is over in earnest, `truncated` that the time limit cut it off: a learner
+    bootstraps from the second and not from the first (Pardo et al. 2018, *Time Limits in Reinforcement Learning*).
+    """
+
+    reward: np.ndarray  # [batch] float32, one reward for the team
+    terminated: np.ndarray  # [batch] bool
+    truncated: np.ndarray  # [batch] bool
+    info: dict[str, np.ndarray]  # for each name of `info_keys`: [batch] float32
+
+    @classmethod
+    def empty(cls, batch_size: int, info_keys: Sequence[str]) -> Outcomes:
+        return cls(
+            reward=np.zeros(batch_size, np.float32),
+            terminated=np.zeros(batch_size, bool),
+            truncated=np.zeros(batch_size, bool),
+            info={key: np.zeros(batch_size, np.float32) for key in info_keys},
+        )
+
+
+class MultiAgentEnv(ABC):
+    """One cooperative world in PyMARL's terms. The sizes never change while it lives."""
+
+    episode_limit: int
+    n_agents: int
+    info_keys: tuple[str, ...] = ()
+    """The entries of `step`'s info that become statistics, read at the last step of an episode."""
+
+    @abstractmethod
+    def reset(self) -> tuple[Sequence[np.ndarray], np.ndarray]:
+        """Starts an episode; gives (observations of all agents, state)."""
+
+    @abstractmethod
+    def step(self, actions: Sequence[int]) -> tuple[float, bool, dict[str, Any]]:
+        """Plays one action per agent; gives (team reward, terminated, info).
+
+        `info["episode_limit"]` is True where only the time limit ended the episode.
+        """
+
+    @abstractmethod
+    def get_obs(self) -> Sequence[np.ndarray]:
+        """Observations of all agents, each [obs_shape]."""
+
+    @abstractmethod
+    def get_state(self) -> np.ndarray:
+        """The global state [state_shape], for training only."""
+
+    @abstractmethod
+    def get_avail_actions(self) -> Sequence[Sequence[int]]:
+        """For each agent and action, 1 where it may be taken. At least one action of each agent is available."""
+
+    @abstractmethod
+    def get_obs_size(self) -> int: ...
+
+    @abstractmethod
+    def get_state_size(self) -> int: ...
+
+    @abstractmethod
+    def get_total_actions(self) -> int: ...
+
+    def get_obs_agent(self, agent_id: int) -> np.ndarray:
+        return self.get_obs()[agent_id]
+
+    def get_avail_agent_actions(self, agent_id: int) -> Sequence[int]:
+        return self.get_avail_actions()[agent_id]
+
+    def get_env_info(self) -> dict[str, Any]:
+        return {
+            "state_shape": self.get_state_size(),
+            "obs_shape": self.get_obs_size(),
+            "n_actions": self.get_total_actions(),
+            "n_agents": self.n_agents,
+            "episode_limit": self.episode_limit,
+        }
+
+    def get_stats(self) -> dict[str, float]:
+        """Counts over the life of the environment; empty where it keeps none."""
+        return {}
+
+    def render(self) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} can't be drawn")
+
+    def save_replay(self) -> None:
+        raise NotImplementedError(f"{type(self).__name__} keeps no replays")
+
+    def seed(self) -> int | None:
+        """The seed that the environment was made with."""
+        return None
+
+    def close(self) -> None:
+        """Frees what the environment holds; calling it twice does no harm."""
+
+    @classmethod
+    def vector(cls, seeds: Sequence[int], **env_args: Any) -> VectorEnv:
+        """One world per seed, played together. `env_args` are the constructor's, less `seed`."""
+        from envs.vector import SerialVectorEnv
+
+        return SerialVectorEnv([cls(seed=seed, **env_args) for seed in seeds])
+
+
+class VectorEnv(ABC):
+    """B worlds at once over arrays [batch, ...]. World i behaves as it would alone with the same seed."""
+
+    n_envs: int
+    info_keys: tuple[str, ...] = ()
+
+    @abstractmethod
+    def get_env_info(self) -> dict[str, Any]:
+        """As `MultiAgentEnv.get_env_info`; the same for all worlds."""
+
+    @abstractmethod
+    def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
+        """Starts an episode in the worlds of the mask [batch] bool (None: in all) and writes what is seen."""
+
+    @abstractmethod
+    def step(
+        self, actions: np.ndarray, observations: Observations, outcomes: Outcomes, worlds: np.ndarray | None = None
+    ) -> None:
+        """Plays actions [batch, agent] in the worlds of the mask (None: in all); writes what is seen next and what it
+        brought. Worlds outside the mask stand still and their rows are not written.
+
+        Raises: ValueError where an action is not available.
+        """
+
+    def get_stats(self) -> list[dict[str, float]]:
+        """`MultiAgentEnv.get_stats` of each world."""
+        return [{} for _ in range(self.n_envs)]
+
+    def save_replay(self) -> None:
+        raise NotImplementedError(f"{type(self).__name__} keeps no replays")
+
+    def close(self) -> None:
+        """Frees what the worlds hold; calling it twice does no harm."""

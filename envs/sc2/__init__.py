@@ -1,0 +1,47 @@
+"""StarCraft micromanagement: picks the engine that plays it. `sim/` is the embedded one; the real game comes by `game.py`.
+
+`engine: auto` takes the game where it is installed and else the embedded engine; neither is imported before it is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from envs.multiagentenv import MultiAgentEnv, VectorEnv
+from utils.errors import UserError
+
+ENGINES = ("auto", "game", "sim")
+
+
+def resolve_engine(engine: str) -> str:
+    """Which engine this choice means on this machine: "game" or "sim".
+
+    Raises: UserError where the choice is unknown or cannot be had.
+    """
+    if engine not in ENGINES:
+        raise UserError(f"env_args.engine is {engine!r}; it must be one of {', '.join(ENGINES)}")
+    if engine == "game":
+        raise UserError(
+            "env_args.engine is 'game', but StarCraft II itself is not supported yet; "
+            "use env_args.engine=sim for the embedded engine"
+        )
+    return "sim"
+
+
+class StarCraft2Env:
+    """The registry's entry: makes the environment of the resolved engine."""
+
+    def __new__(cls, engine: str = "auto", **env_args: Any) -> MultiAgentEnv:  # type: ignore[misc]
+        return _environment_class(engine)(**env_args)
+
+    @staticmethod
+    def vector(seeds: Sequence[int], engine: str = "auto", **env_args: Any) -> VectorEnv:
+        return _environment_class(engine).vector(seeds, **env_args)
+
+
+def _environment_class(engine: str) -> type[MultiAgentEnv]:
+    resolve_engine(engine)
+    from envs.sc2.sim.env import StarCraft2Env as EmbeddedStarCraft2Env
+
+    return EmbeddedStarCraft2Env

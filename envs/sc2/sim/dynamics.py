@@ -1,0 +1,437 @@
+"""One game loop (1/16 s) of a battle, compiled: orders, targeting, shots, damage, movement.
+
+Units are records of one array [batch, unit], agents first; `advance` plays some loops of many battles. Each unit carries
+its own random state, so that a battle depends on nothing but its seed and its orders. `units.py` has the unit types,
+`rules.py` what is uncertain, `features.py` what the agents see of all this.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+NO_UNIT = -1
+IDLE, MOVE, ATTACK, ATTACK_MOVE = 0, 1, 2, 3
+"""Orders: stand; go to the goal; attack the target only; go to the goal and fight whoever comes into scan range."""
+
+UNIT = np.dtype(
+    [
+        ("x", "f8"),
+        ("y", "f8"),
+        ("health", "f8"),  # 0: dead
+        ("shield", "f8"),
+        ("energy", "f8"),
+        ("cooldown", "f8"),  # loops until the weapon is ready
+        ("windup", "f8"),  # loops until the shot that is being prepared
+        ("backswing", "f8"),  # loops until the unit may walk on
+        ("goal_x", "f8"),
+        ("goal_y", "f8"),
+        ("home_x", "f8"),  # where an idle unit goes back to after a chase
+        ("home_y", "f8"),
+        ("random", "u8"),  # state of the unit's own generator
+        ("type", "i4"),  # row of the table of unit types
+        ("team", "i4"),
+        ("order", "i4"),
+        ("target", "i4"),  # the unit it attacks
+        ("shooting_at", "i4"),  # the unit that the wind-up is for
+        ("chases", "i4"),  # whoever hurt it, or a friend that called for help, from outside its scan range
+        ("help_wait", "i4"),  # loops until it may call for help again
+        ("acquires", "i4"),  # 1: chooses targets by itself
+        ("moved", "i4"),  # 1: took a step in this loop
+    ],
+    align=True,
+)
+
+CALL_FOR_HELP_RANGE = 4.0
+CALL_FOR_HELP_LOOPS = 32
+LEASH = 21.0
+MIN_DAMAGE = 0.5
+CONTACT = 1e-6  # closer than the sum of radii by more than this is an overlap
+
+
+class Battleground(NamedTuple):
+    """What stays the same in all battles of a map."""
+
+    types: np.ndarray  # [type] of units.UNIT_TYPE
+    pathing: np.ndarray  # bool [x, y]
+    n_agents: int
+    scan_period_loops: int
+    cooldown_from_effect: bool
+
+
+# ------------------------------------------------------------------------------------------------ random numbers
+
+
+@njit(cache=True)
+def next_random(state):
+    """(new state, uniform number in [0, 1)); the generator is SplitMix64 (Steele, Lea and Flood 2014)."""
+    state = state + np.uint64(0x9E3779B97F4A7C15)
+    z = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
+    return state, np.float64(z >> np.uint64(11)) * 1.1102230246251565e-16
+
+
+@njit(cache=True)
+def _shuffle(sequence, random, b):
+    """Puts the units of battle b into a new random sequence of moves (Fisher-Yates)."""
+    for k in range(len(sequence) - 1, 0, -1):
+        random[b], draw = next_random(random[b])
+        other = int(draw * (k + 1))
+        sequence[k], sequence[other] = sequence[other], sequence[k]
+
+
+# ------------------------------------------------------------------------------------------------ many battles
+
+
+def _advance(units, sequences, random, loops, worlds, n_loops, ground):
+    """Plays n_loops in every battle of the mask.
+
+    units [batch, unit]; sequences [batch, unit]: in which order units act, drawn anew here; random [batch]: the battles'
+    own generators; loops [batch]: game loops since the start of the episode; worlds [batch]: the mask.
+    """
+    for b in prange(units.shape[0]):
+        if worlds[b]:
+            _shuffle(sequences[b], random, b)
+            for _ in range(n_loops):
+                loops[b] += 1
+                game_loop(units[b], sequences[b], loops[b], ground)
+
+
+@njit(cache=True)
+def seed_units(units, random, worlds):
+    """Gives every unit of the battles in the mask a generator of its own, drawn from its battle's."""
+    for b in range(units.shape[0]):
+        if worlds[b]:
+            for i in range(units.shape[1]):
+                random[b], draw = next_random(random[b])
+                units[b, i].random = np.uint64(draw * 9007199254740992.0)
+
+
+@njit(cache=True)
+def give_orders(units, actions, avail_actions, worlds, move_amount, ground):
+    """Turns the agents' actions [batch, agent] into orders.
+
+    Gives -1, or the flat index (battle * n_agents + agent) of the first action that is not available; then no order has
+    been given in any battle.
+    """
+    n_agents = ground.n_agents
+    for b in range(units.shape[0]):
+        if worlds[b]:
+            for i in range(n_agents):
+                action = actions[b, i]
+                if action < 0 or action >= avail_actions.shape[2] or avail_actions[b, i, action] == 0:
+                    return b * n_agents + i
+    for b in range(units.shape[0]):
+        if worlds[b]:
+            for i in range(n_agents):
+                _give_order(units[b, i], actions[b, i], move_amount, n_agents)
+    return -1
+
+
+@njit(cache=True)
+def _give_order(u, action, move_amount, n_agents):
+    if action == 1:
+        _set_order(u, IDLE, NO_UNIT)
+        u.goal_x, u.goal_y = u.x, u.y
+    elif 2 <= action <= 5:
+        _set_order(u, MOVE, NO_UNIT)
+        u.goal_x = u.x + move_amount * ((action == 4) - (action == 5))
+        u.goal_y = u.y + move_amount * ((action == 2) - (action == 3))
+    elif action >= 6:
+        _set_order(u, ATTACK, n_agents + action - 6)
+
+
+@njit(cache=True)
+def _set_order(u, order, target):
+    """A new order calls off a wind-up, whose cooldown is given back, and cuts the backswing; the same one changes nothing."""
+    if order == ATTACK and u.order == ATTACK and u.target == target:
+        return
+    if u.shooting_at != NO_UNIT:
+        u.shooting_at = NO_UNIT
+        u.cooldown = 0.0
+    u.backswing = 0.0
+    u.order = order
+    u.target = target
+
+
+# ------------------------------------------------------------------------------------------------ one game loop
+
+
+@njit(cache=True)
+def game_loop(units, sequence, loop, ground):
+    """Every living unit, in turn: timers, target, and then a shot, a step, or nothing."""
+    for i in sequence:
+        u = units[i]
+        if u.health <= 0:
+            continue
+        _run_timers(u)
+        if u.shooting_at != NO_UNIT:
+            _wind_up(units, i, ground)
+            continue
+        if u.acquires:
+            _choose_target(units, i, loop, ground)
+        elif u.order == ATTACK and units[u.target].health <= 0:
+            u.order = IDLE
+            u.target = NO_UNIT
+        if u.target != NO_UNIT:
+            if _gap(u, units[u.target], ground) <= ground.types[u.type].range:
+                if u.cooldown <= 0:
+                    _start_shot(units, i, ground)
+            else:
+                _walk(units, i, units[u.target].x, units[u.target].y, ground)
+        elif u.order == MOVE or u.order == ATTACK_MOVE:
+            _walk(units, i, u.goal_x, u.goal_y, ground)
+
+
+@njit(cache=True)
+def _run_timers(u):
+    u.moved = 0
+    if u.cooldown > 0:
+        u.cooldown = max(u.cooldown - 1, 0.0)
+    if u.backswing > 0:
+        u.backswing -= 1
+    if u.help_wait > 0:
+        u.help_wait -= 1
+
+
+@njit(cache=True)
+def _gap(u, v, ground):
+    """Distance from edge to edge."""
+    reach = ground.types[u.type].radius + ground.types[v.type].radius
+    return np.sqrt((v.x - u.x) ** 2 + (v.y - u.y) ** 2) - reach
+
+
+# ------------------------------------------------------------------------------------------------ targets
+
+
+@njit(cache=True)
+def _choose_target(units, i, loop, ground):
+    """Keeps a target within weapon range; else looks for the best one in scan range; else chases whoever called."""
+    u = units[i]
+    unit_type = ground.types[u.type]
+    if u.target != NO_UNIT:
+        v = units[u.target]
+        if v.health > 0 and _gap(u, v, ground) <= unit_type.range:
+            return
+    if (loop + i) % ground.scan_period_loops == 0:
+        u.target = _best_target(units, i, unit_type.scan_range, ground)
+    elif u.target != NO_UNIT and units[u.target].health <= 0:
+        u.target = NO_UNIT
+    if u.target != NO_UNIT:
+        u.chases = NO_UNIT
+    elif u.chases != NO_UNIT:
+        strayed = (u.x - u.home_x) ** 2 + (u.y - u.home_y) ** 2
+        if units[u.chases].health > 0 and (u.order == ATTACK_MOVE or strayed <= LEASH**2):
+            u.target = u.chases
+        else:
+            u.chases = NO_UNIT
+            if u.order == IDLE:
+                u.order = ATTACK_MOVE
+                u.goal_x, u.goal_y = u.home_x, u.home_y
+
+
+@njit(cache=True)
+def _best_target(units, i, scan_range, ground):
+    """The nearest opponent in scan range among those that attack this unit, else among all."""
+    u = units[i]
+    radius = ground.types[u.type].radius
+    best, best_gap, best_attacks_me = NO_UNIT, np.inf, False
+    for k in range(len(units)):
+        v = units[k]
+        if v.team == u.team or v.health <= 0:
+            continue
+        reach = scan_range + radius + ground.types[v.type].radius
+        square = (v.x - u.x) ** 2 + (v.y - u.y) ** 2
+        if square > reach * reach:
+            continue
+        gap = np.sqrt(square) - reach
+        attacks_me = v.target == i
+        if (attacks_me and not best_attacks_me) or (attacks_me == best_attacks_me and gap < best_gap):
+            best, best_gap, best_attacks_me = k, gap, attacks_me
+    return best
+
+
+@njit(cache=True)
+def _react_to_hit(units, i, attacker, ground):
+    """A unit that is hurt and has no target turns on the attacker and calls its idle friends nearby."""
+    u = units[i]
+    if u.acquires and u.target == NO_UNIT:
+        u.chases = attacker
+    if u.help_wait > 0:
+        return
+    u.help_wait = CALL_FOR_HELP_LOOPS
+    for k in range(len(units)):
+        v = units[k]
+        if v.team == u.team and v.health > 0 and v.acquires and v.order == IDLE and v.target == NO_UNIT:
+            square = (v.x - u.x) ** 2 + (v.y - u.y) ** 2
+            if square <= CALL_FOR_HELP_RANGE**2 and v.chases == NO_UNIT:
+                v.chases = attacker
+
+
+# ------------------------------------------------------------------------------------------------ shots
+
+
+@njit(cache=True)
+def _start_shot(units, i, ground):
+    u = units[i]
+    unit_type = ground.types[u.type]
+    u.shooting_at = u.target
+    u.windup = unit_type.damage_point
+    if not ground.cooldown_from_effect:
+        _start_cooldown(u, unit_type)
+    if u.windup <= 0:
+        _shoot(units, i, ground)
+
+
+@njit(cache=True)
+def _start_cooldown(u, unit_type):
+    u.random, draw = next_random(u.random)
+    u.cooldown = unit_type.period + unit_type.delay_min + draw * (unit_type.delay_max - unit_type.delay_min)
+
+
+@njit(cache=True)
+def _wind_up(units, i, ground):
+    """Goes on preparing the shot; it is called off when the target dies or is out of range by more than the slop."""
+    u = units[i]
+    v = units[u.shooting_at]
+    unit_type = ground.types[u.type]
+    if v.health <= 0 or _gap(u, v, ground) > unit_type.range + unit_type.range_slop:
+        u.shooting_at = NO_UNIT
+        u.cooldown = 0.0
+        return
+    u.windup -= 1
+    if u.windup <= 0:
+        _shoot(units, i, ground)
+
+
+@njit(cache=True)
+def _shoot(units, i, ground):
+    u = units[i]
+    unit_type = ground.types[u.type]
+    target = u.shooting_at
+    u.shooting_at = NO_UNIT
+    u.backswing = unit_type.backswing
+    if ground.cooldown_from_effect:
+        _start_cooldown(u, unit_type)
+    for _ in range(int(unit_type.hits)):
+        _hit(units[target], unit_type, ground)
+    if units[target].health > 0:
+        _react_to_hit(units, target, i, ground)
+
+
+@njit(cache=True)
+def _hit(v, attacker_type, ground):
+    """One hit: bonus against matching attributes, shields first (they have no armor), life less its armor."""
+    victim_type = ground.types[v.type]
+    damage = attacker_type.damage
+    if attacker_type.bonus_attributes & victim_type.attributes:
+        damage += attacker_type.bonus
+    absorbed = min(damage, v.shield)
+    v.shield -= absorbed
+    damage -= absorbed
+    if damage > 0:
+        v.health = max(v.health - max(damage - victim_type.armor, MIN_DAMAGE), 0.0)
+
+
+# ------------------------------------------------------------------------------------------------ movement
+
+
+@njit(cache=True)
+def _walk(units, i, goal_x, goal_y, ground):
+    """One step towards a point: straight on, else along whatever stands in the way."""
+    u = units[i]
+    if u.backswing > 0:
+        return
+    dx, dy = goal_x - u.x, goal_y - u.y
+    distance = np.sqrt(dx * dx + dy * dy)
+    step = min(ground.types[u.type].speed, distance)
+    if step <= CONTACT:
+        _arrive(u)
+        return
+    dx, dy = dx / distance, dy / distance
+    blocker = _blocker(units, i, u.x + dx * step, u.y + dy * step, dx, dy, ground)
+    if blocker == NO_UNIT:
+        _step_to(u, u.x + dx * step, u.y + dy * step, ground)
+        return
+    v = units[blocker]
+    if v.team == u.team:
+        if v.moved:
+            return  # it is on its way; wait for room
+        if v.order == IDLE and u.order == ATTACK_MOVE and v.home_x == u.goal_x and v.home_y == u.goal_y:
+            _arrive(u)  # it stands where this unit wants to go
+            return
+        if v.order == IDLE and v.target == NO_UNIT and _push(units, blocker, dx, dy, step, ground):
+            _step_to(u, u.x + dx * step, u.y + dy * step, ground)
+            return
+    # round the obstacle: at a right angle to it, on the side that is nearer to the goal
+    away_x, away_y = v.x - u.x, v.y - u.y
+    norm = np.sqrt(away_x * away_x + away_y * away_y)
+    if norm <= CONTACT:
+        return
+    side_x, side_y = -away_y / norm, away_x / norm
+    if side_x * dx + side_y * dy < 0 or (side_x * dx + side_y * dy == 0 and i % 2 == 1):
+        side_x, side_y = -side_x, -side_y
+    if _blocker(units, i, u.x + side_x * step, u.y + side_y * step, side_x, side_y, ground) == NO_UNIT:
+        _step_to(u, u.x + side_x * step, u.y + side_y * step, ground)
+
+
+@njit(cache=True)
+def _arrive(u):
+    if u.order == ATTACK_MOVE:
+        u.home_x, u.home_y = u.goal_x, u.goal_y
+    u.order = IDLE
+
+
+@njit(cache=True)
+def _blocker(units, i, x, y, dx, dy, ground):
+    """The nearest unit that would be overlapped at (x, y) and lies ahead in the direction (dx, dy)."""
+    u = units[i]
+    radius = ground.types[u.type].separation_radius
+    found, found_square = NO_UNIT, np.inf
+    for k in range(len(units)):
+        v = units[k]
+        if k == i or v.health <= 0:
+            continue
+        room = radius + ground.types[v.type].separation_radius - CONTACT
+        square = (v.x - x) ** 2 + (v.y - y) ** 2
+        if square < room * room and (v.x - u.x) * dx + (v.y - u.y) * dy > 0 and square < found_square:
+            found, found_square = k, square
+    return found
+
+
+@njit(cache=True)
+def _push(units, i, dx, dy, step, ground):
+    """Moves an idle unit on by a step; False where there is no room for it."""
+    u = units[i]
+    x, y = u.x + dx * step, u.y + dy * step
+    if not _is_free_ground(x, y, ground) or _blocker(units, i, x, y, dx, dy, ground) != NO_UNIT:
+        return False
+    u.x, u.y = x, y
+    return True
+
+
+@njit(cache=True)
+def _step_to(u, x, y, ground):
+    """Takes the step, or the part of it that runs along a wall."""
+    if _is_free_ground(x, y, ground):
+        u.x, u.y = x, y
+        u.moved = 1
+    elif _is_free_ground(x, u.y, ground) and x != u.x:
+        u.x = x
+        u.moved = 1
+    elif _is_free_ground(u.x, y, ground) and y != u.y:
+        u.y = y
+        u.moved = 1
+
+
+@njit(cache=True)
+def _is_free_ground(x, y, ground):
+    width, height = ground.pathing.shape
+    return 0 <= x < width and 0 <= y < height and ground.pathing[int(x), int(y)]
+
+
+advance = njit(cache=True)(_advance)
+advance_parallel = njit(cache=True, parallel=True)(_advance)

@@ -1,0 +1,327 @@
+"""SMAC's view of a battle, compiled: available actions, observations, the state, the reward and the end of an episode.
+
+Everything follows SMAC's interface to the letter, its quirks included; nothing here moves a unit (`dynamics.py` does).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+SIGHT_RANGE = 9.0
+SHOOT_RANGE = 6.0
+N_ACTIONS_NO_ATTACK = 6  # no-op, stop, north, south, east, west
+MAX_MEDIVAC_ENERGY = 200.0
+
+RUNNING, DRAWN, WON, LOST = 0, 1, 2, 3
+"""How a battle stands."""
+
+
+class Layout(NamedTuple):
+    """The sizes, switches and divisors of one map's features; see `env.py` for how they come about."""
+
+    n_agents: int
+    n_enemies: int
+    n_actions: int
+    obs_size: int
+    state_size: int
+    ally_features: int  # width of one ally's block in the observation
+    enemy_features: int
+    ally_state_features: int  # width of one ally's row in the state
+    enemy_state_features: int
+    type_bits: int
+    ally_type_index: np.ndarray  # [agent]
+    enemy_type_index: np.ndarray  # [enemy]
+    is_medivac: np.ndarray  # bool [unit]: on maps of type MMM, else all False
+    health_max: np.ndarray  # [unit]
+    shield_max: np.ndarray  # [unit], 1 where a unit has none
+    cooldown_max: np.ndarray  # [agent]
+    ally_has_shield: bool
+    enemy_has_shield: bool
+    pathing: np.ndarray  # bool [x, y]
+    heights: np.ndarray  # [x, y]
+    max_distance_x: float
+    max_distance_y: float
+    move_amount: float
+    episode_limit: int
+    obs_all_health: bool
+    obs_own_health: bool
+    obs_last_action: bool
+    obs_pathing_grid: bool
+    obs_terrain_height: bool
+    obs_timestep_number: bool
+    obs_instead_of_state: bool
+    state_last_action: bool
+    state_timestep_number: bool
+    reward_sparse: bool
+    reward_only_positive: bool
+    reward_death_value: float
+    reward_win: float
+    reward_defeat: float
+    reward_negative_scale: float
+    reward_divisor: float
+
+
+@njit(cache=True)
+def observe(units, last_actions, episode_steps, worlds, layout, obs, state, avail_actions):
+    """Writes what is seen in every battle of the mask.
+
+    units [batch, unit], agents first; last_actions [batch, agent], -1 before the first; episode_steps, worlds [batch];
+    obs [batch, agent, obs_size], state [batch, state_size], avail_actions [batch, agent, n_actions].
+    """
+    for b in range(units.shape[0]):
+        if worlds[b]:
+            _write_avail_actions(units[b], layout, avail_actions[b])
+            time = episode_steps[b] / layout.episode_limit
+            for i in range(layout.n_agents):
+                _write_obs(units[b], i, avail_actions[b], last_actions[b], time, layout, obs[b, i])
+            if layout.obs_instead_of_state:
+                for i in range(layout.n_agents):
+                    start = i * obs.shape[2]
+                    state[b, start : start + obs.shape[2]] = obs[b, i]
+            else:
+                _write_state(units[b], last_actions[b], time, layout, state[b])
+
+
+@njit(cache=True)
+def _distance(u, v):
+    return np.sqrt((v.x - u.x) ** 2 + (v.y - u.y) ** 2)
+
+
+@njit(cache=True)
+def _is_pathable(x, y, layout):
+    return 0 <= x < layout.pathing.shape[0] and 0 <= y < layout.pathing.shape[1] and layout.pathing[x, y]
+
+
+@njit(cache=True)
+def _write_avail_actions(units, layout, avail):
+    n_agents = layout.n_agents
+    ahead = layout.move_amount / 2
+    avail[:] = 0
+    for i in range(n_agents):
+        u = units[i]
+        if u.health <= 0:
+            avail[i, 0] = 1
+            continue
+        avail[i, 1] = 1
+        avail[i, 2] = _is_pathable(int(u.x), int(u.y + ahead), layout)
+        avail[i, 3] = _is_pathable(int(u.x), int(u.y - ahead), layout)
+        avail[i, 4] = _is_pathable(int(u.x + ahead), int(u.y), layout)
+        avail[i, 5] = _is_pathable(int(u.x - ahead), int(u.y), layout)
+        if layout.is_medivac[i]:  # it heals agent k instead of attacking enemy k
+            for k in range(n_agents):
+                v = units[k]
+                if not layout.is_medivac[k] and v.health > 0 and _distance(u, v) <= SHOOT_RANGE:
+                    avail[i, N_ACTIONS_NO_ATTACK + k] = 1
+        else:
+            for k in range(layout.n_enemies):
+                v = units[n_agents + k]
+                if v.health > 0 and _distance(u, v) <= SHOOT_RANGE:
+                    avail[i, N_ACTIONS_NO_ATTACK + k] = 1
+
+
+@njit(cache=True)
+def _write_obs(units, i, avail, last_actions, time, layout, obs):
+    n_agents = layout.n_agents
+    u = units[i]
+    obs[:] = 0
+    if layout.obs_timestep_number:
+        obs[-1] = time  # also of the dead
+    if u.health <= 0:
+        return
+    for direction in range(4):
+        obs[direction] = avail[i, 2 + direction]
+    at = 4
+    if layout.obs_pathing_grid or layout.obs_terrain_height:
+        at = _write_surroundings(u, layout, obs, at)
+
+    for k in range(layout.n_enemies):
+        v = units[n_agents + k]
+        distance = _distance(u, v)
+        if v.health > 0 and distance < SIGHT_RANGE:
+            obs[at] = avail[i, N_ACTIONS_NO_ATTACK + k]
+            obs[at + 1] = distance / SIGHT_RANGE
+            obs[at + 2] = (v.x - u.x) / SIGHT_RANGE
+            obs[at + 3] = (v.y - u.y) / SIGHT_RANGE
+            next_feature = at + 4
+            if layout.obs_all_health:
+                next_feature = _write_health(v, n_agents + k, layout.enemy_has_shield, layout, obs, next_feature)
+            if layout.type_bits > 0:
+                obs[next_feature + layout.enemy_type_index[k]] = 1
+        at += layout.enemy_features
+
+    for k in range(n_agents):
+        if k == i:
+            continue
+        v = units[k]
+        distance = _distance(u, v)
+        if v.health > 0 and distance < SIGHT_RANGE:
+            obs[at] = 1
+            obs[at + 1] = distance / SIGHT_RANGE
+            obs[at + 2] = (v.x - u.x) / SIGHT_RANGE
+            obs[at + 3] = (v.y - u.y) / SIGHT_RANGE
+            next_feature = at + 4
+            if layout.obs_all_health:
+                next_feature = _write_health(v, k, layout.ally_has_shield, layout, obs, next_feature)
+            if layout.type_bits > 0:
+                obs[next_feature + layout.ally_type_index[k]] = 1
+                next_feature += layout.type_bits
+            if layout.obs_last_action and last_actions[k] >= 0:
+                obs[next_feature + last_actions[k]] = 1
+        at += layout.ally_features
+
+    if layout.obs_own_health:
+        at = _write_health(u, i, layout.ally_has_shield, layout, obs, at)
+    if layout.type_bits > 0:
+        obs[at + layout.ally_type_index[i]] = 1
+
+
+@njit(cache=True)
+def _write_health(v, unit_id, has_shield, layout, obs, at):
+    obs[at] = v.health / layout.health_max[unit_id]
+    if has_shield:
+        obs[at + 1] = v.shield / layout.shield_max[unit_id]
+        return at + 2
+    return at + 1
+
+
+@njit(cache=True)
+def _write_surroundings(u, layout, obs, at):
+    """The eight (pathing) or nine (height) points around a unit; points outside the map count as 1."""
+    x, y = int(u.x), int(u.y)
+    m = int(layout.move_amount)
+    points = (
+        (x, y + 2 * m), (x, y - 2 * m), (x + 2 * m, y), (x - 2 * m, y),
+        (x + m, y + m), (x - m, y - m), (x + m, y - m), (x - m, y + m), (x, y),
+    )  # fmt: skip
+    if layout.obs_pathing_grid:
+        for p in range(8):
+            px, py = points[p]
+            inside = 0 <= px < layout.pathing.shape[0] and 0 <= py < layout.pathing.shape[1]
+            obs[at + p] = layout.pathing[px, py] if inside else 1
+        at += 8
+    if layout.obs_terrain_height:
+        for p in range(9):
+            px, py = points[p]
+            inside = 0 <= px < layout.heights.shape[0] and 0 <= py < layout.heights.shape[1]
+            obs[at + p] = layout.heights[px, py] if inside else 1
+        at += 9
+    return at
+
+
+@njit(cache=True)
+def _write_state(units, last_actions, time, layout, state):
+    n_agents = layout.n_agents
+    centre_x, centre_y = layout.pathing.shape[0] / 2, layout.pathing.shape[1] / 2
+    state[:] = 0
+    at = 0
+    for i in range(n_agents):
+        u = units[i]
+        if u.health > 0:
+            state[at] = u.health / layout.health_max[i]
+            if layout.is_medivac[i]:
+                state[at + 1] = u.energy / MAX_MEDIVAC_ENERGY
+            else:
+                state[at + 1] = u.cooldown / layout.cooldown_max[i]
+            state[at + 2] = (u.x - centre_x) / layout.max_distance_x
+            state[at + 3] = (u.y - centre_y) / layout.max_distance_y
+            if layout.ally_has_shield:
+                state[at + 4] = u.shield / layout.shield_max[i]
+            if layout.type_bits > 0:
+                state[at + 4 + layout.ally_has_shield + layout.ally_type_index[i]] = 1
+        at += layout.ally_state_features
+    for k in range(layout.n_enemies):
+        v = units[n_agents + k]
+        if v.health > 0:
+            state[at] = v.health / layout.health_max[n_agents + k]
+            state[at + 1] = (v.x - centre_x) / layout.max_distance_x
+            state[at + 2] = (v.y - centre_y) / layout.max_distance_y
+            if layout.enemy_has_shield:
+                state[at + 3] = v.shield / layout.shield_max[n_agents + k]
+            if layout.type_bits > 0:
+                state[at + 3 + layout.enemy_has_shield + layout.enemy_type_index[k]] = 1
+        at += layout.enemy_state_features
+    if layout.state_last_action:
+        for i in range(n_agents):
+            if last_actions[i] >= 0:
+                state[at + last_actions[i]] = 1
+            at += layout.n_actions
+    if layout.state_timestep_number:
+        state[at] = time
+
+
+@njit(cache=True)
+def settle(units, previous, worlds, layout, reward, result):
+    """Writes the reward of the step and how each battle of the mask stands after it.
+
+    previous [batch, unit]: health plus shield before the step, and -1 for whoever had fallen before, so that a death
+    counts once; brought up to date here. reward [batch], already divided; result [batch]: RUNNING, DRAWN, WON or LOST.
+    """
+    for b in range(units.shape[0]):
+        if worlds[b]:
+            result[b] = _result(units[b], layout)
+            if layout.reward_sparse:
+                _update_previous(units[b], previous[b])
+                value = (result[b] == WON) * 1.0 - (result[b] == LOST) * 1.0
+            else:
+                value = _battle_reward(units[b], previous[b], layout)
+                if result[b] == WON:
+                    value += layout.reward_win
+                elif result[b] == LOST:
+                    value += layout.reward_defeat
+            reward[b] = value / layout.reward_divisor
+
+
+@njit(cache=True)
+def _result(units, layout):
+    allies, fighting_allies, enemies, fighting_enemies = 0, 0, 0, 0
+    has_medivacs = False
+    for i in range(len(units)):
+        alive = units[i].health > 0
+        medivac = layout.is_medivac[i]
+        has_medivacs |= medivac
+        if i < layout.n_agents:
+            allies += alive
+            fighting_allies += alive and not medivac
+        else:
+            enemies += alive
+            fighting_enemies += alive and not medivac
+    if (allies == 0 and enemies > 0) or (has_medivacs and fighting_allies == 0):
+        return LOST
+    if (allies > 0 and enemies == 0) or (has_medivacs and fighting_enemies == 0 and enemies == 1):
+        return WON
+    if allies == 0 and enemies == 0:
+        return DRAWN
+    return RUNNING
+
+
+@njit(cache=True)
+def _battle_reward(units, previous, layout):
+    """Damage done and enemies felled, less a part of what the agents suffered unless rewards are only positive."""
+    enemy_losses, ally_losses, deaths = 0.0, 0.0, 0.0
+    for i in range(len(units)):
+        if previous[i] < 0:
+            continue
+        u = units[i]
+        died = u.health <= 0
+        lost = previous[i] if died else previous[i] - u.health - u.shield
+        if i >= layout.n_agents:
+            enemy_losses += lost
+            if died:
+                deaths += layout.reward_death_value
+        else:
+            ally_losses += lost * layout.reward_negative_scale
+            if died and not layout.reward_only_positive:
+                deaths -= layout.reward_death_value * layout.reward_negative_scale
+    _update_previous(units, previous)
+    if layout.reward_only_positive:
+        return abs(enemy_losses + deaths)  # so that regeneration, too, is rewarded: SMAC's own quirk
+    return enemy_losses + deaths - ally_losses
+
+
+@njit(cache=True)
+def _update_previous(units, previous):
+    for i in range(len(units)):
+        previous[i] = units[i].health + units[i].shield if units[i].health > 0 else -1.0

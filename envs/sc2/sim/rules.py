@@ -1,0 +1,23 @@
+"""The rules of the game that are not settled, each with the default that the engine plays by.
+
+They are set under `env_args.rules` in `config/envs/sc2.yaml`; all other rules are facts of the game's data.
+"""
+
+from typing import Literal, NamedTuple
+
+
+class Rules(NamedTuple):
+    spawn_lattice: Literal["greedy", "square"] = "greedy"
+    """Where units created at one point come to stand: the nearest free places, or a square block."""
+
+    spawn_age_loops: int = 2
+    """Game loops that have passed since the creation of the units when the agents see them first: 0 to 2."""
+
+    scan_period_loops: int = 1
+    """Game loops between two looks for a target of a unit that chooses its own."""
+
+    cooldown_start: Literal["windup", "effect"] = "windup"
+    """Whether a weapon's period runs from the start of the wind-up or from the shot itself."""
+
+    playable_area: Literal[32, 28] = 32
+    """Width by which SMAC divides positions in the state: the whole map, or the map less its border."""

@@ -1,0 +1,28 @@
+"""The ground: which cells a unit may stand on and how high they are. Cell (x, y) covers [x, x+1) x [y, y+1), y northwards.
+
+Decoded from the run-length rows of `data/maps.json`; arrays are indexed [x, y], as SMAC indexes the game's own grids.
+"""
+
+import re
+
+import numpy as np
+
+HEIGHT_OF_LEVEL = {"v": 0.0, "l": 8.0, "r": 9.0, "h": 10.0}  # void, low ground, ramp, high ground
+RUN = re.compile(r"(\d+)(\D)")
+
+
+def pathing_grid(rows: list[str]) -> np.ndarray:
+    """bool [x, y]: True where ground units can stand (`.`, not `X`)."""
+    return decode(rows) == "."
+
+
+def height_grid(rows: list[str]) -> np.ndarray:
+    """float64 [x, y] in 0..1: the byte that the game's interface would report for each cell, divided by 255."""
+    heights = np.vectorize(HEIGHT_OF_LEVEL.__getitem__)(decode(rows))
+    return np.floor((heights + 16) * 255 / 32) / 255
+
+
+def decode(rows: list[str]) -> np.ndarray:
+    """Rows from south to north, each `<count><symbol>...` from west to east, into single characters [x, y]."""
+    from_south = [list("".join(symbol * int(count) for count, symbol in RUN.findall(row))) for row in rows]
+    return np.ascontiguousarray(np.transpose(from_south))
