@@ -1,0 +1,154 @@
+"""The declaration of every key that a YAML file may hold: one line with its type, unit and allowed values.
+The values and what they mean are in the YAML files beside this one; utils/config.py checks the one against the other.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from utils.config import Key
+
+STEPS = "environment steps"
+EPISODES = "episodes"
+LOOPS = "game loops"
+
+DEFAULT = {
+    # what is put together
+    "runner": Key(str, names="runners:REGISTRY"),
+    "mac": Key(str, names="controllers:REGISTRY"),
+    "env": Key(str, names="envs:REGISTRY"),
+    "agent": Key(str, names="modules.agents:REGISTRY"),
+    # the run
+    "batch_size_run": Key(int, "environments", low=1),
+    "t_max": Key(int, STEPS, low=1),
+    "seed": Key(int, low=0, high=2**32 - 1, nullable=True),
+    "use_cuda": Key(bool),
+    "buffer_cpu_only": Key(bool),
+    "n_threads": Key(int, "threads", low=1),
+    "debug": Key(bool),
+    "repeat_id": Key(int),
+    "label": Key(str),
+    # tests
+    "test_nepisode": Key(int, EPISODES, low=1),
+    "test_interval": Key(int, STEPS, low=1),
+    "test_greedy": Key(bool),
+    # logs and records
+    "log_interval": Key(int, STEPS, low=1),
+    "runner_log_interval": Key(int, STEPS, low=1),
+    "learner_log_interval": Key(int, STEPS, low=1),
+    "use_tensorboard": Key(bool),
+    "local_results_path": Key(str),
+    # weights
+    "save_model": Key(bool),
+    "save_model_interval": Key(int, STEPS, low=1),
+    "checkpoint_path": Key(str),
+    "load_step": Key(int, STEPS, low=0),
+    "init_param_path": Key(str),
+    "evaluate": Key(bool),
+    "evaluate_path": Key(str),
+    # learning
+    "gamma": Key(float, low=0, high=1),
+    "batch_size": Key(int, EPISODES, low=1),
+    "buffer_size": Key(int, EPISODES, low=1),
+    "lr": Key(float, above=0),
+    "critic_lr": Key(float, above=0),
+    "optim_alpha": Key(float, low=0, high=1),
+    "optim_eps": Key(float, above=0),
+    "grad_norm_clip": Key(float, above=0),
+    "bootstrap_timeouts": Key(bool),
+    # the agents' network
+    "rnn_hidden_dim": Key(int, "units", low=1),
+    "dueling": Key(bool),
+    "obs_agent_id": Key(bool),
+    "obs_last_action": Key(bool),
+}
+
+ALGORITHMS = {
+    "name": Key(str),
+    "action_selector": Key(str, choices=("epsilon_greedy", "multinomial")),
+    "epsilon_start": Key(float, low=0, high=1),
+    "epsilon_finish": Key(float, low=0, high=1),
+    "epsilon_anneal_time": Key(int, STEPS, low=1),
+    "target_update_interval": Key(int, EPISODES, low=1),
+    "agent_output_type": Key(str, choices=("q",)),
+    "learner": Key(str, names="learners:REGISTRY"),
+    "double_q": Key(bool),
+    # mixers
+    "mixer": Key(str, names="modules.mixers:REGISTRY", nullable=True),
+    "mixing_embed_dim": Key(int, "units", low=1),
+    "hypernet_layers": Key(int, "layers", choices=(1, 2)),
+    "hypernet_embed": Key(int, "units", low=1),
+    # opponent modelling
+    "am_model": Key(str, names="modules.am:REGISTRY"),
+    "obs_is_state": Key(bool),
+    "omg_horizon": Key(int, STEPS, low=1),
+    "omg_subgoal_dim": Key(int, "units", low=1),
+    "omg_vae_alpha": Key(float, low=0),
+    "omg_cvae_alpha": Key(float, low=0),
+    "omg_lr": Key(float, above=0),
+    "omg_value": Key(str, choices=("mean", "max")),
+    "omg_opponent_actions": Key(bool),
+    "subgoal_mode": Key((bool, int, str), STEPS, low=1, choices=("optimistic", "conservative", "random")),
+    "eta": Key(float, low=0, high=1),
+    "eta_anneal_time": Key(int, STEPS, low=1),
+    "omg_vae_pretrain_steps": Key(int, STEPS, low=0),
+    "omg_vae_batches": Key(int, "gradient steps", low=1),
+}
+
+ENVIRONMENTS = {
+    "env_args.engine": Key(str, choices=("auto", "game", "sim")),
+    "env_args.map_name": Key(str, names="envs.sc2.sim.maps:MAP_NAMES"),
+    "env_args.step_mul": Key(int, LOOPS, low=1),
+    "env_args.move_amount": Key(int, "map units", low=1),
+    "env_args.difficulty": Key(str, choices=(*"123456789", "A")),
+    "env_args.game_version": Key(str, nullable=True),
+    "env_args.seed": Key(int, low=0, high=2**32 - 1, nullable=True),
+    "env_args.continuing_episode": Key(bool),
+    "env_args.obs_all_health": Key(bool),
+    "env_args.obs_own_health": Key(bool),
+    "env_args.obs_last_action": Key(bool),
+    "env_args.obs_pathing_grid": Key(bool),
+    "env_args.obs_terrain_height": Key(bool),
+    "env_args.obs_instead_of_state": Key(bool),
+    "env_args.obs_timestep_number": Key(bool),
+    "env_args.state_last_action": Key(bool),
+    "env_args.state_timestep_number": Key(bool),
+    "env_args.reward_sparse": Key(bool),
+    "env_args.reward_only_positive": Key(bool),
+    "env_args.reward_death_value": Key(float, "points"),
+    "env_args.reward_win": Key(float, "points"),
+    "env_args.reward_defeat": Key(float, "points"),
+    "env_args.reward_negative_scale": Key(float),
+    "env_args.reward_scale": Key(bool),
+    "env_args.reward_scale_rate": Key(float, "points", above=0),
+    "env_args.replay_dir": Key(str),
+    "env_args.replay_prefix": Key(str),
+    "env_args.window_size_x": Key(int, "pixels", low=1),
+    "env_args.window_size_y": Key(int, "pixels", low=1),
+    "env_args.heuristic_ai": Key(bool),
+    "env_args.heuristic_rest": Key(bool),
+    "env_args.debug": Key(bool),
+    "env_args.rules.spawn_lattice": Key(str, choices=("greedy", "square")),
+    "env_args.rules.scan_period_loops": Key(int, LOOPS, low=1),
+    "env_args.rules.cooldown_start": Key(str, choices=("windup", "effect")),
+    "env_args.rules.spawn_age_loops": Key(int, LOOPS, low=0, high=2),
+    "env_args.rules.playable_area": Key(int, "map units", choices=(32, 28)),
+}
+
+SCHEMA = {**DEFAULT, **ALGORITHMS, **ENVIRONMENTS}
+
+
+def conflict(config: Mapping[str, Any]) -> str:
+    """Gives a sentence about two values that are allowed but not together, or nothing."""
+    if config["batch_size"] > config["buffer_size"]:
+        return (
+            f"batch_size={config['batch_size']} is more than buffer_size={config['buffer_size']} episodes, "
+            "so training would never start; raise buffer_size or lower batch_size"
+        )
+    if config["runner"] == "episode" and config["batch_size_run"] != 1:
+        return f"batch_size_run={config['batch_size_run']} but the episode runner plays one environment; set it to 1"
+    steps_ahead = config.get("subgoal_mode")
+    if type(steps_ahead) is int and steps_ahead > config["omg_horizon"]:
+        return (
+            f"subgoal_mode={steps_ahead} lies beyond omg_horizon={config['omg_horizon']}; raise one or lower the other"
+        )
+    return ""

@@ -1,0 +1,263 @@
+"""The command line: settings become one validated configuration, which run.py gets inside a Sacred run.
+Values are read and checked by utils/config.py, and declared in config/schema.py; the training loop is in run.py.
+"""
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import secrets
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from config.schema import SCHEMA, conflict
+from utils.config import Declarations, flatten, load_yaml, recursive_dict_update
+from utils.errors import UserError, unknown
+from utils.logging import get_logger
+from utils.MY_EXP_PATH import check_results_path
+
+ROOT = Path(__file__).resolve().parent
+CONFIG = ROOT / "config"
+SUBFOLDERS = {"--config": "algs", "--env-config": "envs"}
+RECORDED_PACKAGES = ("torch", "numpy", "numba", "sacred", "smac", "pysc2")
+COMMAND_LINE = "command line"
+USAGE = """usage: python main.py --config=ALGORITHM --env-config=ENVIRONMENT [--KEY=VALUE ...] [with KEY=VALUE ...]
+
+Precedence, lowest first: config/default.yaml, the environment's YAML, the algorithm's YAML, --KEY=VALUE, `with`.
+Dotted keys reach into groups: --env_args.map_name=3m. A bare --KEY is --KEY=True.
+Sacred's own commands and options work too: print_config, --name=, --comment=, --mongo_db=, --unobserved, --force ...
+"""
+
+
+def my_main(_run: Any, _config: Any, _log: Any) -> dict[str, str] | None:
+    """Sacred's main function; gives where the run's curves and models lie."""
+    from run import run  # here: it imports torch, and help and mistakes are to be answered at once
+
+    return run(_run, _config, _log)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line; gives the exit status: 2 after a user's mistake, 130 after Ctrl-C or SIGTERM."""
+    params = list(sys.argv[1:] if argv is None else argv)
+    # Sacred marks a run INTERRUPTED for a KeyboardInterrupt only; SIGTERM's default would leave it RUNNING for ever.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if {"-h", "--help", "help"} & set(params):
+            print(_help())
+        else:
+            _run_command_line(params)
+    except UserError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run_command_line(params: list[str]) -> None:
+    ex = _experiment()
+    config, command, options = _configure(ex, params)
+    if command != my_main.__name__:
+        ex.add_config(config)
+        ex.run(command, options=options)
+        return
+    ex.add_config(_resolve(config))
+    records = _add_file_storage(ex, Path(config["local_results_path"]))
+    _keep_terminal()
+    try:
+        result = ex.run(command, options=options).result
+        for name, path in (result or {}).items():
+            print(f"{name}: {path}")
+    finally:
+        if records.dir is not None:  # there is none with --unobserved
+            print(f"records: {records.dir}")
+
+
+def _configure(ex: Any, params: list[str]) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """Gives the validated configuration, Sacred's command and Sacred's options, and has touched no disk.
+
+    Raises:
+        UserError: the first mistake that is found.
+    """
+    names, files = zip(*(_get_config(params, arg_name) for arg_name in SUBFOLDERS), strict=True)
+    settings = _get_other_config(params, _sacred_flags(ex))
+    command, updates, options = _parse_sacred(ex, params)
+
+    alg_file, env_file = files
+    layers = {path: load_yaml(path) for path in (CONFIG / "default.yaml", env_file, alg_file)}
+    declared = {key for layer in layers.values() for key, _ in flatten(layer)} & SCHEMA.keys()
+    from_files = Declarations(SCHEMA, SCHEMA, _names_of, lambda key: ())
+    from_command_line = Declarations(SCHEMA, declared, _names_of, lambda key: _owners_of(key, names))
+
+    config: dict[str, Any] = {}
+    for path, layer in layers.items():
+        config = recursive_dict_update(config, from_files.read_layer(layer, _shown(path)))
+    for key, text in [*settings, *updates]:
+        config = recursive_dict_update(config, from_command_line.read_text(key, text, COMMAND_LINE))
+    if sentence := conflict(config):
+        raise UserError(sentence)
+    check_results_path(config["local_results_path"])
+    return config, command, options
+
+
+def _get_config(params: list[str], arg_name: str) -> tuple[str, Path]:
+    """Takes `--config=NAME` or `--env-config=NAME` out of params; gives NAME and its YAML file."""
+    folder = CONFIG / SUBFOLDERS[arg_name]
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    given = [param for param in params if param.partition("=")[0] == arg_name]
+    if len(given) != 1 or "=" not in given[0]:
+        problem = "is given twice" if len(given) > 1 else "is missing"
+        raise UserError(f"{arg_name} {problem}; write {arg_name}=NAME once, with one of: {', '.join(known)}")
+    params.remove(given[0])
+    name = given[0].partition("=")[2]
+    if name not in known:
+        raise UserError(f"{COMMAND_LINE}: {unknown(f'{arg_name} name', name, known)}; see {_shown(folder)}/")
+    return name, folder / f"{name}.yaml"
+
+
+def _get_other_config(params: list[str], sacred_flags: set[str]) -> list[tuple[str, str]]:
+    """Takes `--key=value` and bare `--key` out of params, but for Sacred's flags; gives (key, text) in their order."""
+    settings = []
+    for param in [p for p in params if p.startswith("--") and p.partition("=")[0] not in sacred_flags]:
+        params.remove(param)
+        key, equals, text = param[2:].partition("=")
+        if not equals and key in SCHEMA and bool not in SCHEMA[key].kinds:
+            raise UserError(f"{COMMAND_LINE}: --{key} needs a value; write --{key}=VALUE")
+        settings.append((key, text if equals else "True"))
+    return settings
+
+
+def _parse_sacred(ex: Any, params: list[str]) -> tuple[str, list[tuple[str, str]], dict[str, Any]]:
+    """Reads what remains by Sacred's own grammar; gives its command, the (key, text) after `with`, its options."""
+    from docopt import DocoptExit, docopt
+
+    usage = ex.get_usage()[2]
+    try:
+        options = docopt(usage, params, default_help=False)
+    except DocoptExit as error:
+        raise UserError(f"{COMMAND_LINE}: can't make sense of '{' '.join(params)}'; see --help") from error
+    command = options["COMMAND"] or ex.default_command
+    if command not in ex.commands:
+        hint = f"; a setting goes after `with`, or is written --{command}" if "=" in command else ""
+        raise UserError(f"{COMMAND_LINE}: {unknown('command', command, ex.commands)}{hint}")
+    updates = []
+    for update in options["UPDATE"]:
+        key, equals, text = update.partition("=")
+        if not equals:
+            raise UserError(f"{COMMAND_LINE}: '{update}' after `with` is no setting; write {update}=VALUE")
+        updates.append((key.strip(), text.strip()))
+    return command, updates, options
+
+
+def _experiment() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Sacred 0.8 still imports the deprecated pkg_resources
+        from sacred import SETTINGS, Experiment
+
+    # Descriptors, not `sys`: Sacred's `sys` capture reads and writes one buffer from two threads and loses lines, and
+    # misses what compiled code and worker processes print.
+    SETTINGS.CAPTURE_MODE = "fd"
+    ex: Any = Experiment("pymarl", save_git_info=False)  # with git information Sacred stops where git is not installed
+    ex.logger = get_logger()
+    ex.main(my_main)
+    return ex
+
+
+def _sacred_flags(ex: Any) -> set[str]:
+    """Gives the long flags that are Sacred's; `--debug` is a key of ours."""
+    return {option.get_flag() for option in ex.all_cli_options} - {"--debug"}
+
+
+def _add_file_storage(ex: Any, results: Path) -> Any:
+    from sacred.observers import FileStorageObserver
+
+    observer = FileStorageObserver(results / "sacred")
+    ex.observers.append(observer)
+    return observer
+
+
+def _keep_terminal() -> None:
+    """Leaves the terminal within reach at `sys.__stderr__`, for the progress line.
+
+    Sacred's capture puts pipes in place of descriptors 1 and 2 while the run lasts.
+    """
+    sys.__stderr__ = open(os.dup(2), "w", encoding="utf-8")  # type: ignore[misc]  # noqa: SIM115  # open until the end
+
+
+def _resolve(config: dict[str, Any]) -> dict[str, Any]:
+    """Gives the configuration as it will really run: seed, device, engine, versions and commit settled."""
+    from run import args_sanity_check
+
+    seed = secrets.randbelow(2**31) if config["seed"] is None else config["seed"]
+    env_args = config["env_args"]
+    if "seed" in env_args and env_args["seed"] is None:
+        env_args = {**env_args, "seed": seed}
+    engine = None
+    if "engine" in env_args:
+        from envs.sc2 import resolve_engine
+
+        engine = resolve_engine(env_args["engine"])
+    config = args_sanity_check({**config, "seed": seed, "env_args": env_args}, get_logger())
+    resolved = {
+        "engine": engine,
+        "device": "cuda" if config["use_cuda"] else "cpu",
+        "python": platform.python_version(),
+        "packages": {name: version for name in RECORDED_PACKAGES if (version := _version(name))},
+        "commit": _commit(),
+    }
+    return {**config, "resolved": resolved}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Gives the commit of this checkout, with `-dirty` after it where files differ; nothing without git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _names_of(reference: str) -> Iterable[str]:
+    """Gives the names in a collection such as "runners:REGISTRY"; importing a registry imports nothing else."""
+    module, _, attribute = reference.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _owners_of(key: str, chosen: Sequence[str]) -> list[str]:
+    """Gives the algorithms and environments, other than the chosen ones, whose YAML declares the key."""
+    files = (path for folder in SUBFOLDERS.values() for path in sorted((CONFIG / folder).glob("*.yaml")))
+    return [f.stem for f in files if f.stem not in chosen and key in dict(flatten(load_yaml(f)))]
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _help() -> str:
+    """Gives usage, algorithms, environments and every key: the YAML files are their own documentation."""
+    sections = [USAGE]
+    files = {title: sorted((CONFIG / folder).glob("*.yaml")) for title, folder in SUBFOLDERS.items()}
+    for title, paths in files.items():
+        lines = [f"  {path.stem:<10} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}" for path in paths]
+        sections.append("\n".join([f"{title}=", *lines, ""]))
+    for path in [CONFIG / "default.yaml", *files["--env-config"], *files["--config"]]:
+        body = path.read_text(encoding="utf-8").strip().splitlines()
+        sections.append("\n".join([f"{_shown(path)}", *(f"  {line}".rstrip() for line in body), ""]))
+    return "\n".join(sections)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

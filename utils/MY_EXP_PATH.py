@@ -1,0 +1,27 @@
+"""Where experiment data lies: the root under which trained weights are looked for, and the check of a results folder.
+Where a run writes is its own key, `local_results_path`, in config/default.yaml.
+"""
+
+import os
+from pathlib import Path
+
+from utils.errors import UserError
+
+
+def experiment_root() -> Path:
+    """Gives the experiment-data root: the environment variable MY_EXP_PATH, or the folder `results`."""
+    return Path(os.environ.get("MY_EXP_PATH", "results"))
+
+
+def check_results_path(path: str | Path) -> None:
+    """Checks, without creating anything, that the folder `path` exists or could be made, and be written to.
+
+    Raises:
+        UserError: something in the way is not a folder, or may not be written to.
+    """
+    existing = Path(path).absolute()
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        problem = "may not be written to" if existing.is_dir() else "is not a folder"
+        raise UserError(f"local_results_path='{path}' can't be used: {existing} {problem}; give another folder")

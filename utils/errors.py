@@ -1,0 +1,22 @@
+"""A user's mistake, and the helpers that word it.
+main.py turns a UserError into one line on stderr and exit status 2; any other error is ours and keeps its traceback.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """A mistake of the user, worded as one sentence: what was given, what is allowed, what to do."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Gives `; did you mean 'x'?` for the known name closest to `name`, or nothing where none is close."""
+    matches = get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{matches[0]}'?" if matches else ""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Words an unknown name: its kind, the nearest known name and all known ones."""
+    known = sorted(known)
+    return f"unknown {kind} '{name}'{nearest(name, known)} (known: {', '.join(known) or 'none'})"

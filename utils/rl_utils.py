@@ -1,0 +1,56 @@
+"""The maths that learners share, as pure functions over `[batch, time, ...]` tensors.
+
+The aligned tensors that they take are made in `components/transitions.py`.
+"""
+
+import torch as th
+
+
+def masked_mean(x: th.Tensor, mask: th.Tensor) -> th.Tensor:
+    """The mean of `x` [b, T, ...] over the entries that `mask` (1 or 0, broadcast to x) lets count; 0 if none does.
+
+    sum(mask * x) / sum(mask)
+    """
+    if x.dim() != mask.dim():
+        raise ValueError(f"x {tuple(x.shape)} and mask {tuple(mask.shape)} must have the same number of dimensions")
+    mask = mask.expand_as(x)
+    # Filling instead of multiplying: what overflowed in the padding would turn into inf * 0 = NaN.
+    return x.masked_fill(mask == 0, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def build_td_lambda_targets(
+    reward: th.Tensor, discount: th.Tensor, mask: th.Tensor, target_values: th.Tensor, td_lambda: float
+) -> th.Tensor:
+    """Lambda-returns (Sutton and Barto 2018, equation 12.18) of each step, [b, T, n].
+
+    G_t = r_t + discount_t * ((1 - lambda) * V_{t+1} + lambda * G_{t+1}),
+    with G_{t+1} = V_{t+1} after an episode's last transition, and 0 outside the episode.
+
+    `reward`, `discount`, `mask` [b, T, 1] as in `Transitions`; `target_values` [b, T+1, n] holds V.
+    """
+    if not (reward.dim() == discount.dim() == mask.dim() == target_values.dim() == 3):
+        raise ValueError("reward, discount, mask and target_values must be [batch, time, n]")
+    if target_values.shape[1] != reward.shape[1] + 1:
+        raise ValueError(f"{reward.shape[1]} transitions need one value more, not {target_values.shape[1]}")
+    returns = th.zeros_like(target_values)
+    is_played = mask > 0
+    goes_on = th.cat([is_played[:, 1:], th.zeros_like(is_played[:, :1])], dim=1)
+    for t in reversed(range(reward.shape[1])):
+        value_tp1 = target_values[:, t + 1]
+        # An episode that was cut off continues from its last value: what follows in the tensor is padding.
+        return_tp1 = th.where(goes_on[:, t], returns[:, t + 1], value_tp1)
+        mixed = (1 - td_lambda) * value_tp1 + td_lambda * return_tp1
+        return_t = reward[:, t] + th.where(discount[:, t] > 0, discount[:, t] * mixed, 0.0)
+        returns[:, t] = th.where(is_played[:, t], return_t, 0.0)
+    return returns[:, :-1]
+
+
+def gaussian_kl(mu_q: th.Tensor, log_var_q: th.Tensor, mu_p: th.Tensor, log_var_p: th.Tensor) -> th.Tensor:
+    """KL(q || p) of diagonal Gaussians [..., Z] as [...]: the sum over the last axis (Kingma and Welling 2014, app. B).
+
+    1/2 * sum(log_var_p - log_var_q + (var_q + (mu_q - mu_p)^2) / var_p - 1)
+    """
+    if not (mu_q.shape[-1] == log_var_q.shape[-1] == mu_p.shape[-1] == log_var_p.shape[-1]):
+        raise ValueError("the means and log-variances must have the same last dimension")
+    quotient = (log_var_q.exp() + (mu_q - mu_p) ** 2) / log_var_p.exp()
+    return 0.5 * (log_var_p - log_var_q + quotient - 1).sum(-1)
