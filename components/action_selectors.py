@@ -1,0 +1,67 @@
+"""From a controller's outputs to actions, unavailable actions excluded.
+
+The schedules of epsilon live in `components/epsilon_schedules.py`. Draws come from torch's global generator, and none
+of them makes the host wait for the device.
+"""
+
+from typing import Any
+
+import torch as th
+
+from components.epsilon_schedules import DecayThenFlatSchedule
+from utils.registry import Registry
+
+REGISTRY = Registry(
+    "action selector",
+    {
+        "epsilon_greedy": "components.action_selectors:EpsilonGreedyActionSelector",
+        "multinomial": "components.action_selectors:MultinomialActionSelector",
+    },
+)
+
+
+class ActionSelector:
+    """Holds `epsilon`, the share of random actions at the last training step that was asked for."""
+
+    def __init__(self, args: Any):
+        self.args = args
+        self.schedule = DecayThenFlatSchedule(args.epsilon_start, args.epsilon_finish, args.epsilon_anneal_time)
+        self.epsilon = self.schedule.eval(0)
+
+    def select_action(
+        self, agent_inputs: th.Tensor, avail_actions: th.Tensor, t_env: int, test_mode: bool = False
+    ) -> th.Tensor:
+        """Actions [batch, agent] from outputs [batch, agent, action] and availability (non-zero: available)."""
+        raise NotImplementedError
+
+
+class EpsilonGreedyActionSelector(ActionSelector):
+    """The best available Q-value, or with probability epsilon any available action; always the best when testing."""
+
+    def select_action(
+        self, agent_inputs: th.Tensor, avail_actions: th.Tensor, t_env: int, test_mode: bool = False
+    ) -> th.Tensor:
+        unavailable = avail_actions == 0
+        greedy = agent_inputs.masked_fill(unavailable, -th.inf).argmax(-1)
+        if test_mode:
+            return greedy
+        self.epsilon = self.schedule.eval(t_env)
+        # The largest of independent uniform numbers is equally likely to be any available action's.
+        random = th.rand_like(agent_inputs).masked_fill(unavailable, -1.0).argmax(-1)
+        explores = th.rand(greedy.shape, device=greedy.device) < self.epsilon
+        return th.where(explores, random, greedy)
+
+
+class MultinomialActionSelector(ActionSelector):
+    """A draw from the policy over available actions; its most likely action when testing with `test_greedy`."""
+
+    def select_action(
+        self, agent_inputs: th.Tensor, avail_actions: th.Tensor, t_env: int, test_mode: bool = False
+    ) -> th.Tensor:
+        policy = agent_inputs.masked_fill(avail_actions == 0, 0.0)
+        if test_mode and self.args.test_greedy:
+            return policy.argmax(-1)
+        if not test_mode:
+            self.epsilon = self.schedule.eval(t_env)
+        # argmax p_u / e_u with e_u ~ Exp(1) draws u with probability p_u / sum(p).
+        return (policy / th.empty_like(policy).exponential_()).argmax(-1)

@@ -1,0 +1,143 @@
+"""The controller whose agents share one network. Populations are in `controllers/om_controller.py`.
+
+Networks come from `modules/agents`, the choice of actions from `components/action_selectors.py`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch as th
+
+from components.action_selectors import REGISTRY as ACTION_SELECTORS
+from components.episode_buffer import EpisodeBatch
+from components.transforms import OneHot
+from modules.agents import REGISTRY as AGENTS
+from utils.weights import load_weights
+
+
+class BasicMAC:
+    """One agent network for all agents; the agent's id among its inputs tells them apart.
+
+    The batch may lie on another device than the network: inputs are moved to `args.device`.
+    """
+
+    def __init__(self, scheme: dict, groups: dict[str, int], args: Any):
+        if args.agent_output_type not in ("q", "pi_logits"):
+            raise ValueError(f"agent_output_type is 'q' or 'pi_logits', not {args.agent_output_type!r}")
+        self.args = args
+        self.n_agents = args.n_agents
+        self.device = args.device
+        self.agent = AGENTS[args.agent](self.input_size(scheme), args).to(self.device)
+        self.action_selector = ACTION_SELECTORS[args.action_selector](args)
+        self.hidden_states: th.Tensor | None = None  # [batch, agent, H]
+        self._one_hot = OneHot(args.n_actions)
+        self._agent_ids = th.eye(self.n_agents, device=self.device)
+
+    def input_size(self, scheme: dict) -> int:
+        """The width of what `build_inputs` gives."""
+        (size,) = scheme["obs"]["vshape"] if isinstance(scheme["obs"]["vshape"], tuple) else (scheme["obs"]["vshape"],)
+        if self.args.obs_last_action:
+            size += self.args.n_actions
+        if self.args.obs_agent_id:
+            size += self.n_agents
+        return size
+
+    def build_inputs(self, ep_batch: EpisodeBatch, bs: Any = slice(None), ts: slice = slice(None)) -> th.Tensor:
+        """Observation, last action (zeros at step 0) and agent id of episodes `bs`, steps `ts`: [b, T, a, in]."""
+        start, stop, _ = ts.indices(ep_batch.max_seq_length)
+        # Joined with time in front, which is how the recurrence reads them: `unroll` then copies nothing.
+        obs = ep_batch["obs"][bs, start:stop].to(self.device).transpose(0, 1)
+        leading = obs.shape[:3]
+        parts = [obs]
+        if self.args.obs_last_action:
+            actions = ep_batch["actions"][bs, max(start - 1, 0) : stop - 1].to(self.device).transpose(0, 1)
+            last_actions = self._one_hot.transform(actions)
+            if start == 0:
+                last_actions = th.cat([last_actions.new_zeros(1, *leading[1:], self.args.n_actions), last_actions])
+            parts.append(last_actions)
+        if self.args.obs_agent_id:
+            parts.append(self._agent_ids.expand(*leading, self.n_agents))
+        return th.cat(parts, dim=-1).transpose(0, 1)
+
+    @th.no_grad()
+    def select_actions(
+        self, ep_batch: EpisodeBatch, t_ep: int, t_env: int, bs: Any = slice(None), test_mode: bool = False
+    ) -> th.Tensor:
+        """Actions [b, agent] at step `t_ep` of episodes `bs`; only their hidden states move on."""
+        agent_outputs = self.forward(ep_batch, t_ep, bs, test_mode)
+        avail_actions = ep_batch["avail_actions"][bs, t_ep].to(self.device)
+        return self.action_selector.select_action(agent_outputs, avail_actions, t_env, test_mode)
+
+    def forward(self, ep_batch: EpisodeBatch, t: int, bs: Any = slice(None), test_mode: bool = False) -> th.Tensor:
+        """Q-values or action probabilities [b, agent, action] at step `t`; moves the hidden states of `bs` on."""
+        if self.hidden_states is None:
+            raise RuntimeError("call init_hidden(batch_size) before the first step of an episode")
+        inputs = self.build_inputs(ep_batch, bs, slice(t, t + 1)).squeeze(1)
+        agent_outputs, hidden_states = self.agent(inputs, self.hidden_states[bs])
+        if isinstance(bs, slice) and bs == slice(None):
+            self.hidden_states = hidden_states
+        else:
+            self.hidden_states = self.hidden_states.clone()
+            self.hidden_states[bs] = hidden_states
+        return self._outputs(agent_outputs, ep_batch["avail_actions"][bs, t], test_mode)
+
+    def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False) -> th.Tensor:
+        """Q-values or action probabilities [b, T, agent, action] of whole episodes; leaves the hidden states alone."""
+        inputs = self.build_inputs(ep_batch)
+        b, t, a, _ = inputs.shape
+        rows = inputs.transpose(0, 1).flatten(1, 2).transpose(0, 1)
+        agent_outputs, _ = self.agent.unroll(rows)
+        agent_outputs = agent_outputs.transpose(0, 1).view(t, b, a, -1).transpose(0, 1)
+        return self._outputs(agent_outputs, ep_batch["avail_actions"], test_mode)
+
+    def _outputs(self, agent_outputs: th.Tensor, avail_actions: th.Tensor, test_mode: bool) -> th.Tensor:
+        """Q-values as they are; logits as a policy that in training keeps a share epsilon of uniform actions."""
+        if self.args.agent_output_type == "q":
+            return agent_outputs
+        masks = self.args.mask_before_softmax
+        unavailable = avail_actions.to(self.device) == 0
+        if masks:
+            agent_outputs = agent_outputs.masked_fill(unavailable, -1e10)
+        policy = agent_outputs.softmax(-1)
+        if test_mode:
+            return policy
+        epsilon = self.action_selector.epsilon
+        if not masks:
+            return (1 - epsilon) * policy + epsilon / self.args.n_actions
+        # Padded steps have no available action: any finite count will do there.
+        n_available = (~unavailable).sum(-1, keepdim=True).clamp(min=1)
+        return ((1 - epsilon) * policy + epsilon / n_available).masked_fill(unavailable, 0.0)
+
+    def init_hidden(self, batch_size: int) -> None:
+        """Forgets everything, before the first step of `batch_size` episodes."""
+        self.hidden_states = self.agent.init_hidden().unsqueeze(0).expand(batch_size, self.n_agents, -1)
+
+    def parameters(self) -> Iterator[th.nn.Parameter]:
+        return self.agent.parameters()
+
+    def to(self, device: str | th.device) -> "BasicMAC":
+        """Moves the network; hidden states start anew with `init_hidden`."""
+        self.device = device
+        self.agent.to(device)
+        self._agent_ids = self._agent_ids.to(device)
+        self.hidden_states = None
+        return self
+
+    def load_state(self, other_mac: "BasicMAC") -> None:
+        """Takes over the other controller's weights."""
+        self.load_state_dict(other_mac.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.agent.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.agent.load_state_dict(state)
+
+    def save_models(self, path: str | Path) -> None:
+        """Writes agent.th into the folder `path`."""
+        th.save(self.state_dict(), Path(path) / "agent.th")
+
+    def load_models(self, path: str | Path) -> None:
+        """Reads agent.th, PyMARL's own included, from the folder `path`."""
+        self.load_state_dict(load_weights(Path(path) / "agent.th", self.device))

@@ -1,0 +1,11 @@
+"""Learners: from an `EpisodeBatch` to one update of the controller that they are handed."""
+
+from utils.registry import Registry
+
+REGISTRY = Registry(
+    "learner",
+    {
+        "q_learner": "learners.q_learner:QLearner",
+        "omg_learner": "learners.omg_learner:OMGLearner",
+    },
+)

@@ -1,0 +1,114 @@
+"""What Q-learners share besides maths: the optimiser's step, target networks, how often to log, saving and restoring.
+
+The maths is in `utils/rl_utils.py`; each learner's `train` reads from top to bottom in its own file.
+"""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch as th
+
+from components.episode_buffer import EpisodeBatch
+from modules.mixers import REGISTRY as MIXERS
+from utils.errors import UserError
+from utils.weights import load_weights
+
+
+class LossNotFinite(UserError, FloatingPointError):
+    """Training diverged, or was given what is not a number."""
+
+
+class BaseLearner:
+    """Holds a controller, an optional mixer, their target copies and one RMSprop over both."""
+
+    def __init__(self, mac: Any, scheme: dict, logger: Any, args: Any):
+        self.args = args
+        self.mac = mac
+        self.logger = logger
+        self.mixer = None if args.mixer is None else MIXERS[args.mixer](args).to(args.device)
+        self.target_mac = deepcopy(mac)
+        self.target_mixer = deepcopy(self.mixer)
+        self.params = list(mac.parameters()) + ([] if self.mixer is None else list(self.mixer.parameters()))
+        self.optimiser = th.optim.RMSprop(self.params, lr=args.lr, alpha=args.optim_alpha, eps=args.optim_eps)
+        self.last_target_update_episode = 0
+        # So that the first update is logged.
+        self.log_stats_t = -args.learner_log_interval - 1
+
+    def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
+        """One update from `batch`, after `t_env` environment steps and `episode_num` episodes of training."""
+        raise NotImplementedError
+
+    def is_log_due(self, t_env: int) -> bool:
+        return t_env - self.log_stats_t >= self.args.learner_log_interval
+
+    def log(self, t_env: int, **stats: th.Tensor) -> None:
+        """Logs scalars and counts the interval from here."""
+        for key, value in stats.items():
+            self.logger.log_stat(key, value.item(), t_env)
+        self.log_stats_t = t_env
+
+    def optimise(self, loss: th.Tensor, t_env: int) -> th.Tensor:
+        """Steps against the gradient of `loss`, clipped to `grad_norm_clip`; gives the norm before clipping.
+
+        Raises:
+            LossNotFinite: the loss is not finite; the weights are left as they were.
+        """
+        # On a GPU looking at the loss makes the host wait, so there it is done only when it is logged anyway.
+        if (loss.device.type == "cpu" or self.is_log_due(t_env)) and not th.isfinite(loss):
+            advice = f"look for huge rewards or observations, or lower lr ({self.args.lr})"
+            raise LossNotFinite(f"the loss is {loss.item()} at t_env {t_env}: {advice}")
+        self.optimiser.zero_grad()
+        loss.backward()
+        grad_norm = th.nn.utils.clip_grad_norm_(self.params, self.args.grad_norm_clip)
+        self.optimiser.step()
+        return grad_norm
+
+    def update_targets_if_due(self, episode_num: int) -> None:
+        """Copies the live networks every `target_update_interval` episodes."""
+        if episode_num - self.last_target_update_episode >= self.args.target_update_interval:
+            self._update_targets()
+            self.last_target_update_episode = episode_num
+
+    def _update_targets(self) -> None:
+        self.target_mac.load_state(self.mac)
+        if self.mixer is not None:
+            self.target_mixer.load_state_dict(self.mixer.state_dict())
+
+    def _parts(self) -> dict[str, Any]:
+        """Everything with a state dict, by name."""
+        parts = {"agent": self.mac, "target_agent": self.target_mac, "opt": self.optimiser}
+        if self.mixer is not None:
+            parts |= {"mixer": self.mixer, "target_mixer": self.target_mixer}
+        return parts
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that an update depends on: networks, targets, optimiser and the counters."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        return state | {"last_target_update_episode": self.last_target_update_episode, "log_stats_t": self.log_stats_t}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.last_target_update_episode = state["last_target_update_episode"]
+        self.log_stats_t = state["log_stats_t"]
+
+    def save_models(self, path: str | Path) -> None:
+        """Writes PyMARL's files (agent.th, mixer.th, opt.th) and the targets' into the folder `path`."""
+        self.mac.save_models(path)
+        for name, part in self._parts().items():
+            if name not in ("agent", "target_agent"):
+                th.save(part.state_dict(), Path(path) / f"{name}.th")
+        th.save(self.target_mac.state_dict(), Path(path) / "target_agent.th")
+
+    def load_models(self, path: str | Path) -> None:
+        """Reads such a folder; one without targets, as PyMARL writes it, gives targets equal to the live networks."""
+        self.mac.load_models(path)
+        self.optimiser.load_state_dict(load_weights(Path(path) / "opt.th", self.args.device))
+        if self.mixer is not None:
+            self.mixer.load_state_dict(load_weights(Path(path) / "mixer.th", self.args.device))
+        self._update_targets()
+        for name, part in self._parts().items():
+            file = Path(path) / f"{name}.th"
+            if name.startswith("target_") and file.is_file():
+                part.load_state_dict(load_weights(file, self.args.device))

@@ -1,0 +1,69 @@
+"""The recurrent Q-network (or policy) of one agent, with PyMARL's parameter names.
+
+A controller (`controllers/basic_controller.py`) builds its inputs and keeps the hidden states.
+"""
+
+from typing import Any
+
+import torch as th
+import torch.nn.functional as F
+from torch import nn
+
+
+class RNNAgent(nn.Module):
+    """fc1, ReLU, GRUCell, fc2. `dueling` adds a state value: Q = V + A - mean(A) (Wang et al. 2016, equation 9)."""
+
+    def __init__(self, input_shape: int, args: Any):
+        super().__init__()
+        self.fc1 = nn.Linear(input_shape, args.rnn_hidden_dim)
+        self.rnn = nn.GRUCell(args.rnn_hidden_dim, args.rnn_hidden_dim)
+        self.fc2 = nn.Linear(args.rnn_hidden_dim, args.n_actions)
+        self.fc_v = nn.Linear(args.rnn_hidden_dim, 1) if args.dueling else None
+
+    def init_hidden(self) -> th.Tensor:
+        """Zeros [1, H], on the device of the weights."""
+        return self.fc1.weight.new_zeros(1, self.rnn.hidden_size)
+
+    def forward(self, inputs: th.Tensor, hidden_state: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """One step: inputs [..., in] and hidden state [..., H] to Q-values [..., A] and the next hidden state."""
+        x = F.relu(self.fc1(inputs)).flatten(0, -2)
+        h = self.rnn(x, hidden_state.reshape(x.shape[0], -1)).view(*inputs.shape[:-1], -1)
+        return self._head(h), h
+
+    def unroll(self, inputs: th.Tensor, hidden_state: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
+        """All steps at once: inputs [rows, T, in] and hidden state [rows, H] (None: zeros) to [rows, T, A], [rows, T, H].
+
+        The linear layers see every step in one product, and one call runs the recurrence with the GRUCell's weights.
+        """
+        if hidden_state is None:
+            hidden_state = self.init_hidden().expand(inputs.shape[0], -1)
+        x = F.relu(self.fc1(inputs.transpose(0, 1)))
+        weights = [self.rnn.weight_ih, self.rnn.weight_hh, self.rnn.bias_ih, self.rnn.bias_hh]
+        h, _ = th.gru(
+            x,
+            hidden_state.unsqueeze(0).contiguous(),
+            weights,
+            has_biases=True,
+            num_layers=1,
+            dropout=0.0,
+            train=self.training,
+            bidirectional=False,
+            batch_first=False,
+        )
+        return self._head(h).transpose(0, 1), h.transpose(0, 1)
+
+    def unroll_reference(self, inputs: th.Tensor, hidden_state: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
+        """What `unroll` must equal: `forward`, step by step."""
+        h = self.init_hidden().expand(inputs.shape[0], -1) if hidden_state is None else hidden_state
+        qs, hs = [], []
+        for t in range(inputs.shape[1]):
+            q, h = self.forward(inputs[:, t], h)
+            qs.append(q)
+            hs.append(h)
+        return th.stack(qs, dim=1), th.stack(hs, dim=1)
+
+    def _head(self, h: th.Tensor) -> th.Tensor:
+        advantage = self.fc2(h)
+        if self.fc_v is None:
+            return advantage
+        return self.fc_v(h) + advantage - advantage.mean(-1, keepdim=True)

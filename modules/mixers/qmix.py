@@ -1,0 +1,45 @@
+"""QMIX's monotonic mixing network (Rashid et al. 2018). The plain sum is in `modules/mixers/vdn.py`."""
+
+from typing import Any
+
+import torch as th
+import torch.nn.functional as F
+from torch import nn
+
+
+class QMixer(nn.Module):
+    """Q_tot = |w_2(s)| · ELU(|w_1(s)| · Q + b_1(s)) + V(s): rises with every agent's Q (equations 4, 5).
+
+    The weights come from hypernetworks that read the state. `hypernet_layers` 1: linear; 2: one hidden layer.
+    """
+
+    def __init__(self, args: Any):
+        super().__init__()
+        self.n_agents = args.n_agents
+        self.embed_dim = args.mixing_embed_dim
+        state_size = args.state_shape
+
+        if args.hypernet_layers == 1:
+            self.hyper_w_1 = nn.Linear(state_size, self.embed_dim * self.n_agents)
+            self.hyper_w_final = nn.Linear(state_size, self.embed_dim)
+        elif args.hypernet_layers == 2:
+            hidden = args.hypernet_embed
+            self.hyper_w_1 = nn.Sequential(
+                nn.Linear(state_size, hidden), nn.ReLU(), nn.Linear(hidden, self.embed_dim * self.n_agents)
+            )
+            self.hyper_w_final = nn.Sequential(
+                nn.Linear(state_size, hidden), nn.ReLU(), nn.Linear(hidden, self.embed_dim)
+            )
+        else:
+            raise ValueError(f"hypernet_layers is 1 or 2, not {args.hypernet_layers}")
+        self.hyper_b_1 = nn.Linear(state_size, self.embed_dim)
+        self.V = nn.Sequential(nn.Linear(state_size, self.embed_dim), nn.ReLU(), nn.Linear(self.embed_dim, 1))
+
+    def forward(self, agent_qs: th.Tensor, states: th.Tensor) -> th.Tensor:
+        """Q-values [b, T, a] and states [b, T, s] to the team's Q-value [b, T, 1]."""
+        leading = agent_qs.shape[:-1]
+        w_1 = self.hyper_w_1(states).abs().view(*leading, self.n_agents, self.embed_dim)
+        b_1 = self.hyper_b_1(states).unsqueeze(-2)
+        hidden = F.elu(agent_qs.unsqueeze(-2) @ w_1 + b_1)
+        w_final = self.hyper_w_final(states).abs().unsqueeze(-1)
+        return (hidden @ w_final).squeeze(-1) + self.V(states)

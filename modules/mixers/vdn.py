@@ -1,0 +1,17 @@
+"""Value decomposition networks (Sunehag et al. 2018). The state-dependent mixer is in `modules/mixers/qmix.py`."""
+
+from typing import Any
+
+import torch as th
+from torch import nn
+
+
+class VDNMixer(nn.Module):
+    """Q_tot = sum over agents of Q_a (equation 2)."""
+
+    def __init__(self, args: Any):
+        super().__init__()
+
+    def forward(self, agent_qs: th.Tensor, states: th.Tensor) -> th.Tensor:
+        """Q-values [b, T, a] to the team's [b, T, 1]; the states are not read."""
+        return agent_qs.sum(dim=2, keepdim=True)

@@ -1,0 +1,144 @@
+"""Arguments, schemes and random batches for tests, and PyMARL's own numbers (`tests/golden/pymarl`)."""
+
+import json
+import logging
+from collections import defaultdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch as th
+
+from components.episode_buffer import EpisodeBatch
+from components.transforms import OneHot
+
+GOLDEN = Path(__file__).parent / "golden" / "pymarl"
+
+
+class RecordingLogger:
+    """Stands in for `utils.logging.Logger`: keeps `stats[key]` as lists of (t, value)."""
+
+    def __init__(self):
+        self.stats = defaultdict(list)
+        self.console_logger = logging.getLogger("tests")
+
+    def log_stat(self, key: str, value: float, t: int, to_sacred: bool = True) -> None:
+        self.stats[key].append((t, value))
+
+    def values(self, key: str) -> list[float]:
+        return [value for _, value in self.stats[key]]
+
+
+def make_args(**overrides: Any) -> SimpleNamespace:
+    """Arguments of a small world; anything can be overridden."""
+    args = dict(
+        n_agents=3,
+        n_actions=5,
+        state_shape=7,
+        obs_shape=6,
+        episode_limit=8,
+        device="cpu",
+        agent="rnn",
+        rnn_hidden_dim=16,
+        dueling=False,
+        obs_last_action=True,
+        obs_agent_id=True,
+        agent_output_type="q",
+        mask_before_softmax=True,
+        action_selector="epsilon_greedy",
+        epsilon_start=1.0,
+        epsilon_finish=0.05,
+        epsilon_anneal_time=1000,
+        test_greedy=True,
+        mixer=None,
+        mixing_embed_dim=8,
+        hypernet_layers=2,
+        hypernet_embed=16,
+        gamma=0.99,
+        double_q=True,
+        lr=0.0005,
+        optim_alpha=0.99,
+        optim_eps=1e-5,
+        grad_norm_clip=10,
+        target_update_interval=200,
+        learner_log_interval=0,
+    )
+    return SimpleNamespace(**(args | overrides))
+
+
+def make_scheme(args: SimpleNamespace) -> tuple[dict, dict, dict]:
+    """(scheme, groups, preprocess) as a run has them."""
+    scheme = {
+        "state": {"vshape": args.state_shape},
+        "obs": {"vshape": args.obs_shape, "group": "agents"},
+        "actions": {"vshape": (1,), "group": "agents", "dtype": th.long, "store_dtype": th.int16},
+        "avail_actions": {"vshape": (args.n_actions,), "group": "agents", "dtype": th.uint8},
+        "reward": {"vshape": (1,)},
+        "terminated": {"vshape": (1,), "dtype": th.uint8},
+    }
+    return scheme, {"agents": args.n_agents}, {"actions": ("actions_onehot", [OneHot(args.n_actions)])}
+
+
+def empty_batch(args: SimpleNamespace, batch_size: int) -> EpisodeBatch:
+    scheme, groups, preprocess = make_scheme(args)
+    return EpisodeBatch(scheme, groups, batch_size, args.episode_limit + 1, preprocess=preprocess, device=args.device)
+
+
+def make_batch(
+    args: SimpleNamespace, lengths: list[int], ended: list[bool] | None = None, seed: int = 0
+) -> EpisodeBatch:
+    """Random episodes of `lengths` transitions each, which end by themselves where `ended` (all, if left out).
+
+    An episode of T transitions fills T + 1 steps; the last one holds the final observation.
+    """
+    rng = np.random.default_rng(seed)
+    batch = empty_batch(args, len(lengths))
+    for b, length in enumerate(lengths):
+        steps = length + 1
+        avail = rng.random((steps, args.n_agents, args.n_actions)) < 0.6
+        avail[..., 0] |= ~avail.any(-1)
+        actions = (rng.random(avail.shape) * avail).argmax(-1)[..., None]
+        reward = rng.normal(size=(steps, 1))
+        reward[length] = 0
+        terminated = np.zeros((steps, 1))
+        terminated[length - 1] = ended is None or ended[b]
+        data = {
+            "state": rng.normal(size=(steps, args.state_shape)),
+            "obs": rng.normal(size=(steps, args.n_agents, args.obs_shape)),
+            "actions": actions,
+            "avail_actions": avail,
+            "reward": reward,
+            "terminated": terminated,
+        }
+        batch.update({key: value[None] for key, value in data.items()}, bs=b, ts=slice(0, steps))
+    return batch
+
+
+def with_noisy_padding(batch: EpisodeBatch, size: float, seed: int = 1) -> EpisodeBatch:
+    """A copy of `batch` whose unfilled steps hold large finite noise instead of zeros."""
+    generator = th.Generator().manual_seed(seed)
+    noisy = batch[:]
+    is_padding = batch["filled"] == 0
+    for key in ("state", "obs", "reward"):
+        value = batch[key]
+        noise = size * th.randn(value.shape, generator=generator)
+        where = is_padding.view(*is_padding.shape[:2], *[1] * (value.dim() - 2))
+        noisy.data.transition_data[key] = th.where(where, noise, value)
+    return noisy
+
+
+def golden_case(name: str) -> tuple[SimpleNamespace, EpisodeBatch, dict[str, np.ndarray]]:
+    """PyMARL's arguments, batch, and all arrays of one case."""
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        arrays = dict(file)
+    args = make_args(**json.loads(str(arrays["args"])), episode_limit=arrays["filled"].shape[1] - 1)
+    batch = empty_batch(args, arrays["filled"].shape[0])
+    fields = ("state", "obs", "actions", "avail_actions", "reward", "terminated")
+    batch.update({key: arrays[key] for key in (*fields, "filled")}, mark_filled=False)
+    return args, batch, arrays
+
+
+def golden_weights(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, th.Tensor]:
+    """A state dict: the arrays under `prefix`, such as "before/agent/"."""
+    return {key.removeprefix(prefix): th.from_numpy(value) for key, value in arrays.items() if key.startswith(prefix)}

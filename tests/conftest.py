@@ -1,0 +1,18 @@
+"""Set-up shared by all tests. Builders of arguments and batches are plain functions in `tests/builders.py`."""
+
+import pytest
+import torch as th
+
+from tests.builders import RecordingLogger
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_a_seed():
+    """The same numbers in every order of tests and on every number of cores."""
+    th.set_num_threads(1)
+    th.manual_seed(0)
+
+
+@pytest.fixture
+def logger() -> RecordingLogger:
+    return RecordingLogger()
