@@ -66,25 +66,27 @@ class Key:
 
     def allowed(self) -> str:
         """Words what the key may hold: `a whole number in environment steps, at least 1`."""
-        kinds = [KIND_NAMES[kind] for kind in self.kinds if not self._choices_of(kind)]
-        alternatives = [*kinds, *(f"'{choice}'" for choice in self.choices), *(["null"] if self.nullable else [])]
         limits = [("at least", self.low), ("at most", self.high), ("above", self.above)]
         bounds = "".join(f", {word} {limit}" for word, limit in limits if limit is not None)
-        return " or ".join(alternatives) + (f" in {self.unit}" if self.unit else "") + bounds
+        number = (f" in {self.unit}" if self.unit else "") + bounds
+        kinds = [KIND_NAMES[kind] + (number if kind in (int, float) else "") for kind in self._free_kinds()]
+        choices = [f"one of {', '.join(map(str, self.choices))}"] if self.choices else []
+        return ", or ".join([*kinds, *choices, *(["null"] if self.nullable else [])])
+
+    def _free_kinds(self) -> list[type]:
+        """Gives the kinds that no choices restrict: of two kinds, one may be free and the other a choice."""
+        return [kind for kind in self.kinds if not any(type(choice) is kind for choice in self.choices)]
 
     def _allows(self, value: Any) -> bool:
-        choices = self._choices_of(type(value))
-        if choices or isinstance(value, (bool, str)):
-            return not choices or value in choices
+        if type(value) not in self._free_kinds():
+            return value in self.choices
+        if isinstance(value, (bool, str)):
+            return True
         return (
             (self.low is None or value >= self.low)
             and (self.high is None or value <= self.high)
             and (self.above is None or value > self.above)
         )
-
-    def _choices_of(self, kind: type) -> list[Any]:
-        """Gives the choices of one kind: of two kinds, one may be free and the other a choice."""
-        return [choice for choice in self.choices if type(choice) is kind]
 
 
 def _as_kind(value: Any, kind: type) -> Any:

@@ -18,7 +18,7 @@ class Progress:
     """Shows steps, episodes/s, steps/s, time left and the last test win rate.
 
     The terminal is looked for behind `sys.__stderr__`, which main.py keeps clear of Sacred's capture; plain lines go
-    to stdout, where Sacred records them. Speeds count from the first update, so that a resumed run is not overrated.
+    to stderr, in line with the log. Speeds count from the first update, so that a resumed run is not overrated.
     """
 
     def __init__(self, total_steps: int, log_interval_steps: int, stream: TextIO | None = None) -> None:
@@ -47,7 +47,7 @@ class Progress:
         elif not self._live and t_env >= self._next_line_steps:
             self._next_line_steps = t_env + self._log_interval_steps
             line = f"{t_env:,}/{self._total_steps:,} steps | {self._describe(now, t_env, episodes)}"
-            print(line, file=self._stream, flush=True)
+            print(line, file=self._stream or sys.stderr, flush=True)
 
     def close(self) -> None:
         """Removes the line from the terminal and gives the cursor back; call it however the run ends."""

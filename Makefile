@@ -1,0 +1,38 @@
+# The words one would guess; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+TRAIN_ARGS ?= env_args.map_name=3m t_max=60000 save_model=True save_model_interval=20000
+TEST_ARGS ?= -n 2
+
+.PHONY: help install train test lint format clean
+
+help: ## list these targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
+
+$(INSTALLED): requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+install: $(INSTALLED) ## install what the project needs into .venv, once
+
+train: $(INSTALLED) ## train OMG on the map 3m; TRAIN_ARGS="key=value ..." changes what
+	$(BIN)/python main.py --config=iql_omg --env-config=sc2 with $(TRAIN_ARGS)
+
+test: lint ## lint, then all tests; TEST_ARGS="-k name" chooses some
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+lint: $(INSTALLED) ## check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+
+format: $(INSTALLED) ## rewrite files in the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove caches; results and .venv stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
