@@ -95,12 +95,14 @@ class EpisodeBatch:
         bs, ts = self._slices(bs, ts)
         for key, value in data.items():
             if key in self.data.transition_data:
-                target, where = self.data.transition_data[key], (bs, ts)
+                target = self.data.transition_data[key]
+                where: tuple = (bs, ts)
                 if mark_filled:
                     self.data.transition_data["filled"][where] = 1
                     mark_filled = False
             elif key in self.data.episode_data:
-                target, where = self.data.episode_data[key], (bs,)
+                target = self.data.episode_data[key]
+                where = (bs,)
             else:
                 stored = sorted(self.data.transition_data | self.data.episode_data)
                 raise KeyError(f"{key!r} is not a stored field of this batch; the fields are {stored}")

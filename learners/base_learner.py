@@ -26,9 +26,9 @@ class BaseLearner:
         self.args = args
         self.mac = mac
         self.logger = logger
-        self.mixer = None if args.mixer is None else MIXERS[args.mixer](args).to(args.device)
+        self.mixer: Any = None if args.mixer is None else MIXERS[args.mixer](args).to(args.device)
         self.target_mac = deepcopy(mac)
-        self.target_mixer = deepcopy(self.mixer)
+        self.target_mixer: Any = deepcopy(self.mixer)
         self.params = list(mac.parameters()) + ([] if self.mixer is None else list(self.mixer.parameters()))
         self.optimiser = th.optim.RMSprop(self.params, lr=args.lr, alpha=args.optim_alpha, eps=args.optim_eps)
         self.last_target_update_episode = 0

@@ -43,12 +43,11 @@ def same(first: dict[str, th.Tensor], second: dict[str, th.Tensor]) -> bool:
 def test_twelve_updates_give_pymarls_weights_and_statistics(name, logger):
     args, batch, arrays = golden_case(name)
     learner = make_learner(args, logger)
-    learner.mac.load_state_dict(golden_weights(arrays, "before/agent/"))
-    if learner.mixer is not None:
-        learner.mixer.load_state_dict(golden_weights(arrays, "before/mixer/"))
-    learner.load_state_dict(learner.state_dict() | {"target_agent": learner.mac.state_dict()})
-    if learner.mixer is not None:
-        learner.target_mixer.load_state_dict(learner.mixer.state_dict())
+    for mac in (learner.mac, learner.target_mac):
+        mac.load_state_dict(golden_weights(arrays, "before/agent/"))
+    if args.mixer is not None:
+        for mixer in (learner.mixer, learner.target_mixer):
+            mixer.load_state_dict(golden_weights(arrays, "before/mixer/"))
 
     for update in range(1, 13):
         learner.train(batch, t_env=100 * update, episode_num=update)

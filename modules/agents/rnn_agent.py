@@ -31,7 +31,7 @@ class RNNAgent(nn.Module):
         return self._head(h), h
 
     def unroll(self, inputs: th.Tensor, hidden_state: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
-        """All steps at once: inputs [rows, T, in] and hidden state [rows, H] (None: zeros) to [rows, T, A], [rows, T, H].
+        """All steps at once: inputs [rows, T, in] and hidden state [rows, H] (or None) to [rows, T, A], [rows, T, H].
 
         The linear layers see every step in one product, and one call runs the recurrence with the GRUCell's weights.
         """

@@ -19,6 +19,8 @@ class QMixer(nn.Module):
         self.embed_dim = args.mixing_embed_dim
         state_size = args.state_shape
 
+        self.hyper_w_1: nn.Module
+        self.hyper_w_final: nn.Module
         if args.hypernet_layers == 1:
             self.hyper_w_1 = nn.Linear(state_size, self.embed_dim * self.n_agents)
             self.hyper_w_final = nn.Linear(state_size, self.embed_dim)
@@ -39,7 +41,7 @@ class QMixer(nn.Module):
         """Q-values [b, T, a] and states [b, T, s] to the team's Q-value [b, T, 1]."""
         leading = agent_qs.shape[:-1]
         w_1 = self.hyper_w_1(states).abs().view(*leading, self.n_agents, self.embed_dim)
-        b_1 = self.hyper_b_1(states).unsqueeze(-2)
-        hidden = F.elu(agent_qs.unsqueeze(-2) @ w_1 + b_1)
-        w_final = self.hyper_w_final(states).abs().unsqueeze(-1)
-        return (hidden @ w_final).squeeze(-1) + self.V(states)
+        # Sums of products, since batched matrix products are slow for matrices as small as these.
+        hidden = F.elu((agent_qs.unsqueeze(-1) * w_1).sum(-2) + self.hyper_b_1(states))
+        w_final = self.hyper_w_final(states).abs()
+        return (hidden * w_final).sum(-1, keepdim=True) + self.V(states)
