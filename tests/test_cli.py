@@ -1,0 +1,337 @@
+"""The real command line: mistakes, help, records of short runs, interruption, runs started at the same moment."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+import main
+
+MAIN = Path(main.__file__)
+ALGORITHMS = sorted(path.stem for path in (MAIN.parent / "config" / "algs").glob("*.yaml"))
+IQL = ("--config=iql", "--env-config=sc2")
+SHORT_RUN = (
+    "with",
+    "env_args.map_name=3m",
+    "t_max=300",
+    "batch_size=2",
+    "buffer_size=20",
+    "test_interval=100",
+    "test_nepisode=2",
+    "log_interval=50",
+    "runner_log_interval=50",
+    "learner_log_interval=50",
+    "save_model=True",
+    "save_model_interval=100",
+)
+METRICS = {
+    "return_mean",
+    "test_return_mean",
+    "battle_won_mean",
+    "test_battle_won_mean",
+    "ep_length_mean",
+    "epsilon",
+    "loss",
+    "grad_norm",
+    "td_error_abs",
+    "q_taken_mean",
+    "target_mean",
+}
+OMG_METRICS = {"omg_recon_loss", "omg_kl", "eta", "subgoal_hit_ratio"}
+
+
+def command_line(*params, cwd):
+    return subprocess.run(
+        [sys.executable, str(MAIN), *params], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def short_run(folder, alg, seed):
+    """A finished short run with its records: (process, config, run, info, metrics)."""
+    params = (f"--config={alg}", "--env-config=sc2", f"--seed={seed}", f"--local_results_path={folder}", *SHORT_RUN)
+    if alg == "iql_omg":
+        params += ("omg_vae_pretrain_steps=100",)
+    finished = command_line(*params, cwd=folder)
+    assert finished.returncode == 0, finished.stderr
+    records = folder / "sacred" / "1"
+    return finished, *(
+        json.loads((records / f"{name}.json").read_text()) for name in ("config", "run", "info", "metrics")
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Gives short runs by (algorithm, seed, repetition), each played once."""
+    cache = {}
+
+    def get(alg, seed=1, repetition=0):
+        key = (alg, seed, repetition)
+        if key not in cache:
+            cache[key] = short_run(tmp_path_factory.mktemp(alg), alg, seed)
+        return cache[key]
+
+    return get
+
+
+# --- mistakes
+
+
+@pytest.mark.parametrize(
+    ("params", "fragments"),
+    [
+        ((), ("--config is missing", "--config=NAME", "iql, iql_omg, qmix, vdn")),
+        (("--config=qmix",), ("--env-config is missing", "sc2")),
+        (("--config", "qmix", "--env-config=sc2"), ("--config is missing", "--config=NAME")),
+        (("--config=qmix", *IQL), ("--config is given twice",)),
+        (("--config=iql_ogm", "--env-config=sc2"), ("'iql_ogm'", "did you mean 'iql_omg'?", "config/algs")),
+        (("--config=../default", "--env-config=sc2"), ("'../default'", "known: iql")),
+        (("--config=iql", "--env-config=sc"), ("--env-config", "did you mean 'sc2'?", "config/envs")),
+        ((*IQL, "--t_mx=5"), ("command line", "'t_mx'", "did you mean 't_max'?", "--help")),
+        ((*IQL, "with", "env_args.map_nam=3m"), ("'env_args.map_nam'", "did you mean 'env_args.map_name'?")),
+        ((*IQL, "with", "t_max=abc"), ("t_max=abc", "a whole number in environment steps, at least 1")),
+        ((*IQL, "--t_max=0"), ("t_max=0", "at least 1")),
+        ((*IQL, "--lr=1e-4x"), ("lr=1e-4x", "a number, above 0")),
+        ((*IQL, "--t_max"), ("--t_max needs a value", "--t_max=VALUE")),
+        ((*IQL, "--use_cuda=yess"), ("use_cuda=yess", "True or False")),
+        ((*IQL, "--env_args=3m"), ("'env_args' is a group of keys", "env_args.engine")),
+        ((*IQL, "--env_args.map_name=3mm"), ("'3mm'", "did you mean '3m'?", "8m")),
+        ((*IQL, "--env_args.engine=simm"), ("engine=simm", "auto, game, sim", "did you mean 'sim'?")),
+        ((*IQL, "--runner=episodic"), ("'episodic'", "did you mean 'episode'?")),
+        ((*IQL, "--mixing_embed_dim=64"), ("'mixing_embed_dim'", "it belongs to qmix")),
+        ((*IQL, "--resolved.seed=1"), ("'resolved.seed'",)),
+        ((*IQL, "t_max=5"), ("'t_max=5'", "goes after `with`", "--t_max=5")),
+        ((*IQL, "with", "debug"), ("'debug' after `with`", "debug=VALUE")),
+        ((*IQL, "-n"), ("can't make sense of '-n'", "--help")),
+        ((*IQL, "--batch_size=6000"), ("batch_size=6000", "buffer_size=5000")),
+        ((*IQL, "--local_results_path=/dev/null/x"), ("'/dev/null/x'", "/dev/null is not a folder")),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_a_mistake_is_one_sentence_exit_status_2_and_nothing_on_disk(tmp_path, params, fragments):
+    finished = command_line(*params, cwd=tmp_path)
+    assert finished.returncode == 2
+    assert finished.stdout == "" and finished.stderr.startswith("error: ") and finished.stderr.count("\n") == 1
+    for fragment in fragments:
+        assert fragment in finished.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def own_config(tmp_path, monkeypatch):
+    """A copy of config/ that a test may spoil; gives its algorithms' folder."""
+    shutil.copytree(main.CONFIG, tmp_path / "config")
+    monkeypatch.setattr(main, "ROOT", tmp_path)
+    monkeypatch.setattr(main, "CONFIG", tmp_path / "config")
+    return tmp_path / "config" / "algs"
+
+
+@pytest.mark.parametrize(
+    ("text", "fragments"),
+    [
+        ('learner: "q_learner"\nlr: [1, 2\n', ("mine.yaml", "line 3, column 1")),
+        ("lr: 0.1\nlr: 0.2\n", ("mine.yaml", "line 2, column 1", "'lr' is given twice")),
+        ("lrr: 0.1\n", ("config/algs/mine.yaml", "unknown key 'lrr'", "did you mean 'lr'?")),
+        ("lr: fast\n", ("config/algs/mine.yaml", "lr=fast", "a number, above 0")),
+        ("batch_size: 2.5\n", ("config/algs/mine.yaml", "batch_size=2.5", "a whole number in episodes")),
+        ("label: 7\n", ("config/algs/mine.yaml", "label=7", "text")),
+        ("learner: q_lerner\n", ("config/algs/mine.yaml", "'q_lerner'", "did you mean 'q_learner'?")),
+    ],
+)
+def test_a_mistake_in_a_yaml_file_names_the_file(own_config, capsys, text, fragments):
+    (own_config / "mine.yaml").write_text(text)
+    assert main.main(["--config=mine", "--env-config=sc2"]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    for fragment in fragments:
+        assert fragment in message
+
+
+def test_mistakes_and_help_are_answered_without_importing_torch(tmp_path):
+    for params, status in ((["--help"], 0), ([*IQL, "--lrr=1"], 2), ([*IQL, "--env_args.map_name=3mm"], 2)):
+        code = (
+            f"import sys; sys.path.insert(0, {str(MAIN.parent)!r}); import main\n"
+            f"assert main.main({params!r}) == {status}\n"
+            "assert 'torch' not in sys.modules\n"
+        )
+        finished = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        assert finished.returncode == 0, finished.stderr
+
+
+def test_help_lists_algorithms_environments_and_every_key_with_its_comment(capsys):
+    assert main.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name in (*ALGORITHMS, "sc2"):
+        assert f"\n  {name} " in text
+    for key in main.SCHEMA:
+        assert f"  {key.split('.')[-1]}: " in text, key
+    assert "gamma: 0.99 # discount per environment step" in text
+
+
+# --- what is merged
+
+
+def configured(*params):
+    ex = main._experiment()
+    return main._configure(ex, ["--config=qmix", "--env-config=sc2", *params])
+
+
+def test_each_layer_overrides_the_ones_below_it():
+    config, command, _ = configured("--lr=1e-4", "--test_nepisode=7", "with", "test_nepisode=9", "env_args.map_name=3m")
+    assert config["grad_norm_clip"] == 10  # default.yaml
+    assert config["t_max"] == 2050000  # envs/sc2.yaml over default.yaml
+    assert config["mixer"] == "qmix"  # algs/qmix.yaml
+    assert config["lr"] == 0.0001  # --key=value
+    assert config["test_nepisode"] == 9  # with
+    assert config["env_args"]["map_name"] == "3m" and config["env_args"]["difficulty"] == "7"
+    assert command == "my_main"
+
+
+def test_a_group_can_be_given_as_a_whole_and_is_merged_key_by_key():
+    config, _, _ = configured("--env_args={map_name: 3m, rules: {playable_area: 28}}")
+    assert config["env_args"]["map_name"] == "3m" and config["env_args"]["step_mul"] == 8
+    assert config["env_args"]["rules"]["playable_area"] == 28
+    assert config["env_args"]["rules"]["spawn_lattice"] == "greedy"
+
+
+def test_a_bare_flag_is_true_and_sacreds_flags_stay_sacreds():
+    config, command, options = configured(
+        "print_config", "--debug", "--name=x", "--force", "-c", "words", "with", "seed=3"
+    )
+    assert config["debug"] is True and config["seed"] == 3 and config["name"] == "qmix"
+    assert command == "print_config"
+    assert options["--name"] == "x" and options["--force"] and options["--comment"] == "words"
+    assert not options["--debug"]
+
+
+def test_print_config_shows_the_merged_configuration_and_records_nothing(tmp_path):
+    finished = command_line("print_config", *IQL, "--seed=5", "with", "env_args.map_name=3m", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert "map_name = '3m'" in finished.stdout and "seed = 5" in finished.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_started_at_the_same_moment_get_records_of_their_own(tmp_path):
+    n_runs, rounds = 6, 20
+    folders, lock = [], threading.Lock()
+    for _ in range(rounds):
+        together = threading.Barrier(n_runs)
+
+        def start(together=together):
+            observer = main._add_file_storage(main._experiment(), tmp_path)
+            together.wait()
+            observer._make_run_dir(None)
+            with lock:
+                folders.append(observer.dir)
+
+        threads = [threading.Thread(target=start) for _ in range(n_runs)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(set(folders)) == len(folders) == n_runs * rounds
+
+
+# --- whole runs
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+def test_a_short_run_of_every_algorithm_completes_with_pymarls_statistics(runs, alg):
+    finished, config, run, info, metrics = runs(alg)
+    assert run["status"] == "COMPLETED" and config["name"] == alg
+    expected = METRICS | (OMG_METRICS if alg == "iql_omg" else set())
+    assert expected <= metrics.keys() and expected <= info.keys()
+    for key in expected:
+        assert len(info[key]) == len(info[f"{key}_T"]) == len(metrics[key]["values"]) > 0
+        assert all(type(value) is float for value in info[key]), key
+    assert "records: " in finished.stdout
+
+
+def test_what_a_run_wrote_lies_where_it_says(runs):
+    finished, config, *_ = runs("iql")
+    said = dict(line.split(": ", 1) for line in finished.stdout.splitlines() if ": /" in line)
+    assert set(said) == {"records", "curves", "models"}
+    for path in map(Path, said.values()):
+        assert path.is_relative_to(config["local_results_path"]) and any(path.rglob("*")), path
+    assert list(Path(said["models"]).glob("*/agent.th"))
+
+
+def test_the_record_holds_what_really_ran(runs):
+    _, config, *_ = runs("iql")
+    resolved = config["resolved"]
+    assert resolved["engine"] in ("sim", "game") and resolved["device"] in ("cpu", "cuda")
+    assert (resolved["device"] == "cuda") is config["use_cuda"]
+    assert {"torch", "numpy", "numba", "sacred"} <= resolved["packages"].keys()
+    assert resolved["packages"]["torch"].startswith("2.13.0")
+    assert resolved["commit"] is None or len(resolved["commit"].removesuffix("-dirty")) == 40
+    assert config["seed"] == config["env_args"]["seed"] == 1
+
+
+@pytest.mark.parametrize("alg", ["iql", "iql_omg"])
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(runs, alg):
+    *_, info = runs(alg)[:4]
+    *_, again = runs(alg, repetition=1)[:4]
+    *_, other = runs(alg, seed=2)[:4]
+    assert info == again
+    assert info["return_mean"] != other["return_mean"]
+
+
+def test_a_seed_that_is_not_given_is_drawn_and_recorded(monkeypatch):
+    config, _, _ = configured()
+    first, second = (main._resolve(config)["seed"] for _ in range(2))
+    assert first != second and main._resolve(config)["env_args"]["seed"] is not None
+    assert config["seed"] is None
+
+
+def test_a_mistake_found_by_the_run_is_one_sentence_and_a_failed_record(tmp_path):
+    params = (f"--local_results_path={tmp_path}", f"--checkpoint_path={tmp_path / 'nowhere'}", *SHORT_RUN)
+    finished = command_line(*IQL, *params, cwd=tmp_path)
+    assert finished.returncode == 2
+    assert "Traceback" not in finished.stderr
+    assert finished.stderr.splitlines()[-1].startswith("error: ") and "nowhere" in finished.stderr.splitlines()[-1]
+    assert json.loads((tmp_path / "sacred" / "1" / "run.json").read_text())["status"] == "FAILED"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_with_its_record_marked(tmp_path, sent):
+    log = tmp_path / "log.txt"
+    params = (*IQL, f"--local_results_path={tmp_path}", *SHORT_RUN, "t_max=100000000")
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, str(MAIN), *params],
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            # a test run in the background may have been started with Ctrl-C ignored, which children inherit
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        deadline = time.monotonic() + 120
+        while "Recent Stats" not in log.read_text() and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.1)
+        os.kill(process.pid, sent)
+        status = process.wait(timeout=60)
+    assert status == 130, log.read_text()
+    assert log.read_text().splitlines()[-1] == "interrupted" and "Traceback" not in log.read_text()
+    assert json.loads((tmp_path / "sacred" / "1" / "run.json").read_text())["status"] == "INTERRUPTED"
+
+
+def test_unobserved_runs_leave_no_record(tmp_path):
+    finished = command_line(*IQL, "--unobserved", f"--local_results_path={tmp_path}", *SHORT_RUN, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert not (tmp_path / "sacred").exists()
+
+
+# --- the project's own files
+
+
+def test_every_shipped_yaml_is_plain_yaml_for_other_readers():
+    for path in main.CONFIG.rglob("*.yaml"):
+        assert main.load_yaml(path) == yaml.safe_load(path.read_text())

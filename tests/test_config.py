@@ -1,0 +1,300 @@
+"""Configuration as data: YAML and schema against each other, strict reading, typing, merging, freezing."""
+
+import importlib
+import inspect
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import main
+from config.schema import ALGORITHMS, DEFAULT, ENVIRONMENTS, SCHEMA, conflict
+from utils.config import Key, flatten, load_yaml, nested, recursive_dict_update
+from utils.dict2namedtuple import convert
+from utils.errors import UserError
+from utils.MY_EXP_PATH import check_results_path, experiment_root
+
+CONFIG = Path(main.__file__).parent / "config"
+DEFAULT_YAML = CONFIG / "default.yaml"
+ALG_YAMLS = sorted((CONFIG / "algs").glob("*.yaml"))
+ENV_YAMLS = sorted((CONFIG / "envs").glob("*.yaml"))
+YAMLS = [DEFAULT_YAML, *ALG_YAMLS, *ENV_YAMLS]
+
+PYMARL_DEFAULTS = {
+    "gamma": 0.99,
+    "batch_size": 32,
+    "buffer_size": 5000,
+    "lr": 0.0005,
+    "critic_lr": 0.0005,
+    "optim_alpha": 0.99,
+    "optim_eps": 1e-5,
+    "grad_norm_clip": 10,
+    "rnn_hidden_dim": 64,
+    "obs_agent_id": True,
+    "obs_last_action": True,
+    "epsilon_start": 1.0,
+    "epsilon_finish": 0.05,
+    "epsilon_anneal_time": 50000,
+    "target_update_interval": 200,
+    "double_q": True,
+    "mixing_embed_dim": 32,
+    "hypernet_layers": 2,
+    "hypernet_embed": 64,
+    "t_max": 2050000,
+    "test_nepisode": 32,
+    "test_interval": 10000,
+    "log_interval": 10000,
+    "env_args.step_mul": 8,
+    "env_args.difficulty": "7",
+    "env_args.move_amount": 2,
+    "env_args.reward_death_value": 10,
+    "env_args.reward_defeat": 0,
+    "env_args.reward_negative_scale": 0.5,
+    "env_args.reward_only_positive": True,
+    "env_args.reward_scale_rate": 20,
+    "env_args.reward_win": 200,
+}
+
+
+def leaves(path):
+    """The keys that a YAML file declares and their values; an empty group is no key."""
+    return {key: value for key, value in flatten(load_yaml(path)) if value != {}}
+
+
+def merged(alg):
+    config = load_yaml(DEFAULT_YAML)
+    for path in (CONFIG / "envs" / "sc2.yaml", CONFIG / "algs" / f"{alg}.yaml"):
+        config = recursive_dict_update(config, load_yaml(path))
+    return config
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+def test_every_value_in_yaml_is_what_the_schema_declares(path):
+    for key, value in leaves(path).items():
+        SCHEMA[key].read(value)
+
+
+def test_every_declared_key_has_a_value_in_the_yaml_where_it_belongs():
+    assert leaves(DEFAULT_YAML).keys() == DEFAULT.keys()
+    assert ALGORITHMS.keys() <= set().union(*map(leaves, ALG_YAMLS))
+    assert ENVIRONMENTS.keys() <= set().union(*map(leaves, ENV_YAMLS))
+    assert len(SCHEMA) == len(DEFAULT) + len(ALGORITHMS) + len(ENVIRONMENTS)
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+def test_every_key_carries_a_comment_with_its_unit(path):
+    commented = {}
+    for line in path.read_text().splitlines():
+        if match := re.match(r"\s*(\w+):.* # (.+)", line):
+            commented[match[1]] = match[2]
+    for key in leaves(path):
+        assert SCHEMA[key].unit in commented[key.split(".")[-1]], key
+
+
+@pytest.mark.parametrize("alg", [path.stem for path in ALG_YAMLS])
+def test_shipped_configurations_agree_with_themselves_and_name_themselves(alg):
+    config = merged(alg)
+    assert conflict(config) == ""
+    assert config["name"] == alg
+
+
+def test_the_values_that_users_of_pymarl_expect():
+    values = dict(flatten(merged("qmix")))
+    assert {key: values[key] for key in PYMARL_DEFAULTS} == PYMARL_DEFAULTS
+
+
+def test_the_schemas_action_selectors_are_the_registered_ones():
+    registry = importlib.import_module("components.action_selectors").REGISTRY
+    assert set(SCHEMA["action_selector"].choices) == set(registry)
+
+
+def test_the_environments_yaml_gives_every_argument_its_constructors_default():
+    sim = importlib.import_module("envs.sc2.sim.env")
+    parameters = inspect.signature(sim.BattleVectorEnv.__init__).parameters
+    env_args = load_yaml(CONFIG / "envs" / "sc2.yaml")["env_args"]
+    rules = importlib.import_module("envs.sc2.sim.rules").Rules()
+    assert env_args.pop("rules") == rules._asdict()
+    assert env_args.pop("engine") == "auto" and env_args.pop("seed") is None
+    assert env_args == {name: parameters[name].default for name in env_args}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fragment"),
+    [
+        ({"batch_size": 64, "buffer_size": 32}, "training would never start"),
+        ({"batch_size_run": 8}, "the episode runner plays one environment"),
+        ({"subgoal_mode": 6}, "beyond omg_horizon=5"),
+    ],
+)
+def test_values_that_contradict_each_other_are_named(changes, fragment):
+    assert fragment in conflict({**merged("iql_omg"), **changes})
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("a: 1\nb: [1, 2\nc: 3\n", "line 3, column 2"),
+        ("a: 1\nb: 2\na: 3\n", "line 3, column 1: 'a' is given twice"),
+        ("a:\n  b: 1\n  b: 2\n", "line 3, column 3: 'b' is given twice"),
+        ("on: 1\n", "line 1, column 1: key True is not text"),
+        ("- 1\n- 2\n", "must hold lines of the form"),
+        ("a: !!python/object/apply:os.getcwd []\n", "line 1, column 4"),
+        ("a: \x00\n", "can't be read as YAML"),
+    ],
+)
+def test_a_yaml_file_that_is_not_well_formed_is_an_error_that_says_where(tmp_path, text, complaint):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_yaml(path)
+    assert str(path) in str(caught.value) and complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_yaml_file_changes_nothing(tmp_path):
+    path = tmp_path / "empty.yaml"
+    path.write_text("# nothing yet\n")
+    assert load_yaml(path) == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        (Key(float), "1e-4", 0.0001),
+        (Key(float), "1.5e3", 1500.0),
+        (Key(float), ".5", 0.5),
+        (Key(float), "1", 1.0),
+        (Key(int), "2e5", 200000),
+        (Key(int), "200000.0", 200000),
+        (Key(int, nullable=True), "null", None),
+        (Key(bool), "True", True),
+        (Key(bool), "false", False),
+        (Key(str), "7", "7"),
+        (Key(str), "True", "True"),
+        (Key(str), "", ""),
+        (Key(str), "a: b: c", "a: b: c"),
+        (Key(str), "'quoted'", "quoted"),
+        (Key((bool, int, str), low=1, choices=("random",)), "random", "random"),
+        (Key((bool, int, str), low=1, choices=("random",)), "True", True),
+        (Key((bool, int, str), low=1, choices=("random",)), "3", 3),
+    ],
+)
+def test_what_is_typed_gets_the_declared_kind(key, text, value):
+    read = key.read_text(text)
+    assert read == value and type(read) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        (Key(int), "abc"),
+        (Key(int), "2.5"),
+        (Key(int), "True"),
+        (Key(int), "null"),
+        (Key(int), "[1"),
+        (Key(int, low=1), "0"),
+        (Key(int, choices=(1, 2)), "3"),
+        (Key(float), ".nan"),
+        (Key(float), ".inf"),
+        (Key(float, above=0), "0"),
+        (Key(float, high=1), "1.01"),
+        (Key(float), "fast"),
+        (Key(bool), "1"),
+        (Key(bool), "'True'"),
+        (Key(str, choices=("mean", "max")), "min"),
+        (Key((bool, int, str), low=1, choices=("random",)), "0"),
+        (Key((bool, int, str), low=1, choices=("random",)), "randm"),
+    ],
+)
+def test_a_value_of_another_kind_or_out_of_bounds_is_refused(key, text):
+    with pytest.raises(ValueError, match="it must be"):
+        key.read_text(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        (Key(int, "environment steps", low=1), "a whole number in environment steps, at least 1"),
+        (Key(float, above=0), "a number, above 0"),
+        (Key(str, choices=("mean", "max")), "one of mean, max"),
+        (Key(int, nullable=True), "a whole number, or null"),
+        (Key((int, str), low=1, choices=("random",)), "a whole number, at least 1, or one of random"),
+    ],
+)
+def test_what_is_allowed_is_said_in_words(key, words):
+    assert key.allowed() == words
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_every_number_that_python_prints_is_read_back(number):
+    assert Key(float).read_text(repr(number)) == number
+
+
+@given(st.integers(min_value=0))
+def test_every_whole_number_is_read_back(number):
+    assert Key(int).read_text(str(number)) == number
+
+
+TREES = st.recursive(st.integers(), lambda inner: st.dictionaries(st.sampled_from("abc"), inner, min_size=1))
+MAPPINGS = st.dictionaries(st.sampled_from("abc"), TREES)
+
+
+@given(MAPPINGS, MAPPINGS)
+def test_in_a_merge_the_later_layer_wins_leaf_by_leaf(lower, upper):
+    before = repr((lower, upper))
+    result = dict(flatten(recursive_dict_update(lower, upper)))
+    over = dict(flatten(upper))
+    assert over.items() <= result.items()
+    for key in result.keys() - over.keys():
+        assert result[key] == dict(flatten(lower))[key]
+    assert repr((lower, upper)) == before
+
+
+def test_dotted_keys_reach_into_nested_mappings():
+    assert nested("env_args.rules.playable_area", 28) == {"env_args": {"rules": {"playable_area": 28}}}
+
+
+def test_args_are_read_only_all_the_way_down():
+    args = convert({"lr": 0.1, "env_args": {"map_name": "3m", "rules": {"x": 1}}, "layers": [1, 2]})
+    assert args.lr == 0.1 and args.env_args["rules"]["x"] == 1 and args.layers == (1, 2)
+    with pytest.raises(AttributeError):
+        args.lr = 0.2
+    with pytest.raises(TypeError):
+        args.env_args["map_name"] = "8m"
+    with pytest.raises(TypeError):
+        args.env_args["rules"]["x"] = 2
+    assert dict(**args.env_args)["map_name"] == "3m"
+
+
+def test_args_do_not_follow_later_changes_of_the_configuration():
+    config = {"env_args": {"map_name": "3m"}}
+    args = convert(config)
+    config["env_args"]["map_name"] = "8m"
+    assert args.env_args["map_name"] == "3m"
+
+
+def test_the_experiment_root_is_set_by_the_environment(monkeypatch):
+    monkeypatch.delenv("MY_EXP_PATH", raising=False)
+    assert experiment_root() == Path("results")
+    monkeypatch.setenv("MY_EXP_PATH", "/data/experiments")
+    assert experiment_root() == Path("/data/experiments")
+
+
+def test_a_results_folder_is_checked_without_being_made(tmp_path):
+    check_results_path(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_results_folder_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file is not a folder"):
+        check_results_path(tmp_path / "file" / "results")
+
+
+def test_a_results_folder_that_may_not_be_written_to_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # tests may run as root, who may write anywhere
+    with pytest.raises(UserError, match="may not be written to"):
+        check_results_path(tmp_path / "results")
