@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from envs.sc2.sim.jit import borrowed, compiled, inlined
 
 NO_UNIT = -1
 IDLE, MOVE, ATTACK, ATTACK_MOVE = 0, 1, 2, 3
@@ -18,9 +20,16 @@ IDLE, MOVE, ATTACK, ATTACK_MOVE = 0, 1, 2, 3
 
 UNIT = np.dtype(
     [
+        # what the loops over all units read comes first, in one cache line
         ("x", "f8"),
         ("y", "f8"),
         ("health", "f8"),  # 0: dead
+        ("radius", "f8"),  # for ranges; fixed by its type
+        ("separation_radius", "f8"),  # for collisions; fixed by its type
+        ("target", "i4"),  # the unit it attacks
+        ("team", "i4"),
+        ("type", "i4"),  # row of the table of unit types
+        ("order", "i4"),
         ("shield", "f8"),
         ("energy", "f8"),
         ("cooldown", "f8"),  # loops until the weapon is ready
@@ -31,15 +40,18 @@ UNIT = np.dtype(
         ("home_x", "f8"),  # where an idle unit goes back to after a chase
         ("home_y", "f8"),
         ("random", "u8"),  # state of the unit's own generator
-        ("type", "i4"),  # row of the table of unit types
-        ("team", "i4"),
-        ("order", "i4"),
-        ("target", "i4"),  # the unit it attacks
         ("shooting_at", "i4"),  # the unit that the wind-up is for
         ("chases", "i4"),  # whoever hurt it, or a friend that called for help, from outside its scan range
         ("help_wait", "i4"),  # loops until it may call for help again
+        ("scan_wait", "i4"),  # loops in which nobody can come into its scan range
         ("acquires", "i4"),  # 1: chooses targets by itself
         ("moved", "i4"),  # 1: took a step in this loop
+        # what features.py divides by and writes of its type; fixed
+        ("health_max", "f8"),
+        ("shield_max", "f8"),  # 1 where it has none
+        ("cooldown_max", "f8"),
+        ("type_index", "i4"),  # in the one-hot of unit types
+        ("heals", "i4"),  # 1: a medivac on a map of type MMM
     ],
     align=True,
 )
@@ -48,14 +60,13 @@ CALL_FOR_HELP_RANGE = 4.0
 CALL_FOR_HELP_LOOPS = 32
 LEASH = 21.0
 MIN_DAMAGE = 0.5
+MAX_APPROACH = 1.0  # two units never come nearer to each other by more than this in a loop
 CONTACT = 1e-6  # closer than the sum of radii by more than this is an overlap
 
 
-class Battleground(NamedTuple):
-    """What stays the same in all battles of a map."""
+class Battle(NamedTuple):
+    """What the compiled code must know of the map and of the open rules (`rules.py`)."""
 
-    types: np.ndarray  # [type] of units.UNIT_TYPE
-    pathing: np.ndarray  # bool [x, y]
     n_agents: int
     scan_period_loops: int
     cooldown_from_effect: bool
@@ -64,7 +75,7 @@ class Battleground(NamedTuple):
 # ------------------------------------------------------------------------------------------------ random numbers
 
 
-@njit(cache=True)
+@inlined
 def next_random(state):
     """(new state, uniform number in [0, 1)); the generator is SplitMix64 (Steele, Lea and Flood 2014)."""
     state = state + np.uint64(0x9E3779B97F4A7C15)
@@ -74,7 +85,7 @@ def next_random(state):
     return state, np.float64(z >> np.uint64(11)) * 1.1102230246251565e-16
 
 
-@njit(cache=True)
+@compiled()
 def _shuffle(sequence, random, b):
     """Puts the units of battle b into a new random sequence of moves (Fisher-Yates)."""
     for k in range(len(sequence) - 1, 0, -1):
@@ -86,38 +97,40 @@ def _shuffle(sequence, random, b):
 # ------------------------------------------------------------------------------------------------ many battles
 
 
-def _advance(units, sequences, random, loops, worlds, n_loops, ground):
+def _advance(units, sequences, random, loops, worlds, n_loops, types, pathing, battle):
     """Plays n_loops in every battle of the mask.
 
     units [batch, unit]; sequences [batch, unit]: in which order units act, drawn anew here; random [batch]: the battles'
-    own generators; loops [batch]: game loops since the start of the episode; worlds [batch]: the mask.
+    own generators; loops [batch]: game loops since the start of the episode; worlds [batch]: the mask;
+    types [type] of units.UNIT_TYPE; pathing bool [x, y].
     """
     for b in prange(units.shape[0]):
         if worlds[b]:
             _shuffle(sequences[b], random, b)
             for _ in range(n_loops):
                 loops[b] += 1
-                game_loop(units[b], sequences[b], loops[b], ground)
+                game_loop(units[b], sequences[b], loops[b], types, pathing, battle)
 
 
-@njit(cache=True)
-def seed_units(units, random, worlds):
-    """Gives every unit of the battles in the mask a generator of its own, drawn from its battle's."""
+@compiled()
+def reset_units(units, fresh, random, worlds):
+    """Puts fresh units [unit] into the battles of the mask, each with a generator of its own drawn from its battle's."""
     for b in range(units.shape[0]):
         if worlds[b]:
             for i in range(units.shape[1]):
+                units[b, i] = fresh[i]
                 random[b], draw = next_random(random[b])
                 units[b, i].random = np.uint64(draw * 9007199254740992.0)
 
 
-@njit(cache=True)
-def give_orders(units, actions, avail_actions, worlds, move_amount, ground):
+@compiled()
+def give_orders(units, actions, avail_actions, worlds, move_amount):
     """Turns the agents' actions [batch, agent] into orders.
 
     Gives -1, or the flat index (battle * n_agents + agent) of the first action that is not available; then no order has
     been given in any battle.
     """
-    n_agents = ground.n_agents
+    n_agents = actions.shape[1]
     for b in range(units.shape[0]):
         if worlds[b]:
             for i in range(n_agents):
@@ -131,7 +144,7 @@ def give_orders(units, actions, avail_actions, worlds, move_amount, ground):
     return -1
 
 
-@njit(cache=True)
+@inlined
 def _give_order(u, action, move_amount, n_agents):
     if action == 1:
         _set_order(u, IDLE, NO_UNIT)
@@ -144,7 +157,7 @@ def _give_order(u, action, move_amount, n_agents):
         _set_order(u, ATTACK, n_agents + action - 6)
 
 
-@njit(cache=True)
+@inlined
 def _set_order(u, order, target):
     """A new order calls off a wind-up, whose cooldown is given back, and cuts the backswing; the same one changes nothing."""
     if order == ATTACK and u.order == ATTACK and u.target == target:
@@ -160,33 +173,37 @@ def _set_order(u, order, target):
 # ------------------------------------------------------------------------------------------------ one game loop
 
 
-@njit(cache=True)
-def game_loop(units, sequence, loop, ground):
+@compiled()
+def game_loop(units, sequence, loop, types, pathing, battle):
     """Every living unit, in turn: timers, target, and then a shot, a step, or nothing."""
-    for i in sequence:
+    units, types, pathing = borrowed(units), borrowed(types), borrowed(pathing)
+    for i in borrowed(sequence):
         u = units[i]
         if u.health <= 0:
             continue
         _run_timers(u)
         if u.shooting_at != NO_UNIT:
-            _wind_up(units, i, ground)
+            _wind_up(units, i, types, battle)
             continue
         if u.acquires:
-            _choose_target(units, i, loop, ground)
+            _choose_target(units, i, loop, types, battle)
         elif u.order == ATTACK and units[u.target].health <= 0:
             u.order = IDLE
             u.target = NO_UNIT
+        goal_x, goal_y = u.goal_x, u.goal_y
         if u.target != NO_UNIT:
-            if _gap(u, units[u.target], ground) <= ground.types[u.type].range:
+            v = units[u.target]
+            if _within(u, v, types[u.type].range):
                 if u.cooldown <= 0:
-                    _start_shot(units, i, ground)
-            else:
-                _walk(units, i, units[u.target].x, units[u.target].y, ground)
-        elif u.order == MOVE or u.order == ATTACK_MOVE:
-            _walk(units, i, u.goal_x, u.goal_y, ground)
+                    _start_shot(units, i, types, battle)
+                continue
+            goal_x, goal_y = v.x, v.y
+        elif u.order == IDLE:
+            continue
+        _walk(units, i, goal_x, goal_y, types, pathing)
 
 
-@njit(cache=True)
+@inlined
 def _run_timers(u):
     u.moved = 0
     if u.cooldown > 0:
@@ -197,27 +214,30 @@ def _run_timers(u):
         u.help_wait -= 1
 
 
-@njit(cache=True)
-def _gap(u, v, ground):
-    """Distance from edge to edge."""
-    reach = ground.types[u.type].radius + ground.types[v.type].radius
-    return np.sqrt((v.x - u.x) ** 2 + (v.y - u.y) ** 2) - reach
+@inlined
+def _within(u, v, reach):
+    """Whether two units are no further apart than `reach`, edge to edge."""
+    reach = reach + u.radius + v.radius
+    return (v.x - u.x) ** 2 + (v.y - u.y) ** 2 <= reach * reach
 
 
 # ------------------------------------------------------------------------------------------------ targets
 
 
-@njit(cache=True)
-def _choose_target(units, i, loop, ground):
+@inlined
+def _choose_target(units, i, loop, types, battle):
     """Keeps a target within weapon range; else looks for the best one in scan range; else chases whoever called."""
     u = units[i]
-    unit_type = ground.types[u.type]
+    unit_type = types[u.type]
     if u.target != NO_UNIT:
         v = units[u.target]
-        if v.health > 0 and _gap(u, v, ground) <= unit_type.range:
+        if v.health > 0 and _within(u, v, unit_type.range):
             return
-    if (loop + i) % ground.scan_period_loops == 0:
-        u.target = _best_target(units, i, unit_type.scan_range, ground)
+    if u.scan_wait > 0:
+        u.scan_wait -= 1
+        u.target = NO_UNIT
+    elif (loop + i) % battle.scan_period_loops == 0:
+        u.target = _best_target(units, i, unit_type.scan_range, battle.n_agents)
     elif u.target != NO_UNIT and units[u.target].health <= 0:
         u.target = NO_UNIT
     if u.target != NO_UNIT:
@@ -233,29 +253,27 @@ def _choose_target(units, i, loop, ground):
                 u.goal_x, u.goal_y = u.home_x, u.home_y
 
 
-@njit(cache=True)
-def _best_target(units, i, scan_range, ground):
+@compiled()
+def _best_target(units, i, scan_range, n_agents):
     """The nearest opponent in scan range among those that attack this unit, else among all."""
     u = units[i]
-    radius = ground.types[u.type].radius
+    first, last = (n_agents, len(units)) if u.team == 0 else (0, n_agents)
     best, best_gap, best_attacks_me = NO_UNIT, np.inf, False
-    for k in range(len(units)):
+    for k in range(first, last):
         v = units[k]
-        if v.team == u.team or v.health <= 0:
-            continue
-        reach = scan_range + radius + ground.types[v.type].radius
-        square = (v.x - u.x) ** 2 + (v.y - u.y) ** 2
-        if square > reach * reach:
-            continue
-        gap = np.sqrt(square) - reach
-        attacks_me = v.target == i
-        if (attacks_me and not best_attacks_me) or (attacks_me == best_attacks_me and gap < best_gap):
-            best, best_gap, best_attacks_me = k, gap, attacks_me
-    return best
+        if v.health > 0:
+            gap = np.sqrt((v.x - u.x) ** 2 + (v.y - u.y) ** 2) - v.radius
+            attacks_me = v.target == i and gap - u.radius <= scan_range
+            if (attacks_me and not best_attacks_me) or (attacks_me == best_attacks_me and gap < best_gap):
+                best, best_gap, best_attacks_me = k, gap, attacks_me
+    if best_gap - u.radius <= scan_range:
+        return best
+    u.scan_wait = int(min((best_gap - u.radius - scan_range) / MAX_APPROACH, 1e6))
+    return NO_UNIT
 
 
-@njit(cache=True)
-def _react_to_hit(units, i, attacker, ground):
+@compiled()
+def _react_to_hit(units, i, attacker):
     """A unit that is hurt and has no target turns on the attacker and calls its idle friends nearby."""
     u = units[i]
     if u.acquires and u.target == NO_UNIT:
@@ -274,58 +292,58 @@ def _react_to_hit(units, i, attacker, ground):
 # ------------------------------------------------------------------------------------------------ shots
 
 
-@njit(cache=True)
-def _start_shot(units, i, ground):
+@compiled()
+def _start_shot(units, i, types, battle):
     u = units[i]
-    unit_type = ground.types[u.type]
+    unit_type = types[u.type]
     u.shooting_at = u.target
     u.windup = unit_type.damage_point
-    if not ground.cooldown_from_effect:
+    if not battle.cooldown_from_effect:
         _start_cooldown(u, unit_type)
     if u.windup <= 0:
-        _shoot(units, i, ground)
+        _shoot(units, i, types, battle)
 
 
-@njit(cache=True)
+@inlined
 def _start_cooldown(u, unit_type):
     u.random, draw = next_random(u.random)
     u.cooldown = unit_type.period + unit_type.delay_min + draw * (unit_type.delay_max - unit_type.delay_min)
 
 
-@njit(cache=True)
-def _wind_up(units, i, ground):
+@inlined
+def _wind_up(units, i, types, battle):
     """Goes on preparing the shot; it is called off when the target dies or is out of range by more than the slop."""
     u = units[i]
     v = units[u.shooting_at]
-    unit_type = ground.types[u.type]
-    if v.health <= 0 or _gap(u, v, ground) > unit_type.range + unit_type.range_slop:
+    unit_type = types[u.type]
+    if v.health <= 0 or not _within(u, v, unit_type.range + unit_type.range_slop):
         u.shooting_at = NO_UNIT
         u.cooldown = 0.0
         return
     u.windup -= 1
     if u.windup <= 0:
-        _shoot(units, i, ground)
+        _shoot(units, i, types, battle)
 
 
-@njit(cache=True)
-def _shoot(units, i, ground):
+@compiled()
+def _shoot(units, i, types, battle):
     u = units[i]
-    unit_type = ground.types[u.type]
+    unit_type = types[u.type]
     target = u.shooting_at
     u.shooting_at = NO_UNIT
     u.backswing = unit_type.backswing
-    if ground.cooldown_from_effect:
+    if battle.cooldown_from_effect:
         _start_cooldown(u, unit_type)
     for _ in range(int(unit_type.hits)):
-        _hit(units[target], unit_type, ground)
+        _hit(units[target], unit_type, types)
     if units[target].health > 0:
-        _react_to_hit(units, target, i, ground)
+        _react_to_hit(units, target, i)
 
 
-@njit(cache=True)
-def _hit(v, attacker_type, ground):
+@compiled()
+def _hit(v, attacker_type, types):
     """One hit: bonus against matching attributes, shields first (they have no armor), life less its armor."""
-    victim_type = ground.types[v.type]
+    victim_type = types[v.type]
     damage = attacker_type.damage
     if attacker_type.bonus_attributes & victim_type.attributes:
         damage += attacker_type.bonus
@@ -339,22 +357,23 @@ def _hit(v, attacker_type, ground):
 # ------------------------------------------------------------------------------------------------ movement
 
 
-@njit(cache=True)
-def _walk(units, i, goal_x, goal_y, ground):
+@inlined
+def _walk(units, i, goal_x, goal_y, types, pathing):
     """One step towards a point: straight on, else along whatever stands in the way."""
     u = units[i]
     if u.backswing > 0:
         return
     dx, dy = goal_x - u.x, goal_y - u.y
     distance = np.sqrt(dx * dx + dy * dy)
-    step = min(ground.types[u.type].speed, distance)
+    step = min(types[u.type].speed, distance)
     if step <= CONTACT:
         _arrive(u)
         return
-    dx, dy = dx / distance, dy / distance
-    blocker = _blocker(units, i, u.x + dx * step, u.y + dy * step, dx, dy, ground)
+    dx *= 1 / distance
+    dy *= 1 / distance
+    blocker = _blocker(units, i, u.x + dx * step, u.y + dy * step, dx, dy)
     if blocker == NO_UNIT:
-        _step_to(u, u.x + dx * step, u.y + dy * step, ground)
+        _step_to(u, u.x + dx * step, u.y + dy * step, pathing)
         return
     v = units[blocker]
     if v.team == u.team:
@@ -363,8 +382,8 @@ def _walk(units, i, goal_x, goal_y, ground):
         if v.order == IDLE and u.order == ATTACK_MOVE and v.home_x == u.goal_x and v.home_y == u.goal_y:
             _arrive(u)  # it stands where this unit wants to go
             return
-        if v.order == IDLE and v.target == NO_UNIT and _push(units, blocker, dx, dy, step, ground):
-            _step_to(u, u.x + dx * step, u.y + dy * step, ground)
+        if v.order == IDLE and v.target == NO_UNIT and _push(units, blocker, dx, dy, step, pathing):
+            _step_to(u, u.x + dx * step, u.y + dy * step, pathing)
             return
     # round the obstacle: at a right angle to it, on the side that is nearer to the goal
     away_x, away_y = v.x - u.x, v.y - u.y
@@ -374,64 +393,63 @@ def _walk(units, i, goal_x, goal_y, ground):
     side_x, side_y = -away_y / norm, away_x / norm
     if side_x * dx + side_y * dy < 0 or (side_x * dx + side_y * dy == 0 and i % 2 == 1):
         side_x, side_y = -side_x, -side_y
-    if _blocker(units, i, u.x + side_x * step, u.y + side_y * step, side_x, side_y, ground) == NO_UNIT:
-        _step_to(u, u.x + side_x * step, u.y + side_y * step, ground)
+    if _blocker(units, i, u.x + side_x * step, u.y + side_y * step, side_x, side_y) == NO_UNIT:
+        _step_to(u, u.x + side_x * step, u.y + side_y * step, pathing)
 
 
-@njit(cache=True)
+@inlined
 def _arrive(u):
     if u.order == ATTACK_MOVE:
         u.home_x, u.home_y = u.goal_x, u.goal_y
     u.order = IDLE
 
 
-@njit(cache=True)
-def _blocker(units, i, x, y, dx, dy, ground):
+@compiled()
+def _blocker(units, i, x, y, dx, dy):
     """The nearest unit that would be overlapped at (x, y) and lies ahead in the direction (dx, dy)."""
     u = units[i]
-    radius = ground.types[u.type].separation_radius
+    radius = u.separation_radius - CONTACT
     found, found_square = NO_UNIT, np.inf
     for k in range(len(units)):
         v = units[k]
-        if k == i or v.health <= 0:
-            continue
-        room = radius + ground.types[v.type].separation_radius - CONTACT
+        room = radius + v.separation_radius
         square = (v.x - x) ** 2 + (v.y - y) ** 2
-        if square < room * room and (v.x - u.x) * dx + (v.y - u.y) * dy > 0 and square < found_square:
-            found, found_square = k, square
+        if square < room * room and square < found_square and v.health > 0:
+            if k != i and (v.x - u.x) * dx + (v.y - u.y) * dy > 0:
+                found, found_square = k, square
     return found
 
 
-@njit(cache=True)
-def _push(units, i, dx, dy, step, ground):
+@inlined
+def _push(units, i, dx, dy, step, pathing):
     """Moves an idle unit on by a step; False where there is no room for it."""
     u = units[i]
     x, y = u.x + dx * step, u.y + dy * step
-    if not _is_free_ground(x, y, ground) or _blocker(units, i, x, y, dx, dy, ground) != NO_UNIT:
+    if not _is_free_ground(x, y, pathing) or _blocker(units, i, x, y, dx, dy) != NO_UNIT:
         return False
     u.x, u.y = x, y
     return True
 
 
-@njit(cache=True)
-def _step_to(u, x, y, ground):
+@inlined
+def _step_to(u, x, y, pathing):
     """Takes the step, or the part of it that runs along a wall."""
-    if _is_free_ground(x, y, ground):
+    if _is_free_ground(x, y, pathing):
         u.x, u.y = x, y
         u.moved = 1
-    elif _is_free_ground(x, u.y, ground) and x != u.x:
+    elif _is_free_ground(x, u.y, pathing) and x != u.x:
         u.x = x
         u.moved = 1
-    elif _is_free_ground(u.x, y, ground) and y != u.y:
+    elif _is_free_ground(u.x, y, pathing) and y != u.y:
         u.y = y
         u.moved = 1
 
 
-@njit(cache=True)
-def _is_free_ground(x, y, ground):
-    width, height = ground.pathing.shape
-    return 0 <= x < width and 0 <= y < height and ground.pathing[int(x), int(y)]
+@inlined
+def _is_free_ground(x, y, pathing):
+    width, height = pathing.shape
+    return 0 <= x < width and 0 <= y < height and pathing[int(x), int(y)]
 
 
-advance = njit(cache=True)(_advance)
-advance_parallel = njit(cache=True, parallel=True)(_advance)
+advance = compiled()(_advance)
+advance_parallel = compiled(parallel=True)(_advance)

@@ -99,9 +99,8 @@ class BattleVectorEnv(VectorEnv):
         )
         names = self.map.ally_types + self.map.enemy_types
         type_names = sorted(set(names))
-        self.ground = dynamics.Battleground(
-            types=unit_types(type_names),
-            pathing=self.map.pathing,
+        self.types = unit_types(type_names)
+        self._battle = dynamics.Battle(
             n_agents=self.map.n_agents,
             scan_period_loops=self.rules.scan_period_loops,
             cooldown_from_effect=self.rules.cooldown_start == "effect",
@@ -139,8 +138,7 @@ class BattleVectorEnv(VectorEnv):
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
         worlds = self._all_worlds if worlds is None else worlds
         chosen = np.flatnonzero(worlds)
-        self.units[chosen] = self._fresh_units
-        dynamics.seed_units(self.units, self._random, worlds)
+        dynamics.reset_units(self.units, self._fresh_units, self._random, worlds)
         self._sequences[chosen] = np.arange(self.units.shape[1])
         self.loops[chosen] = 0
         self.episode_steps[chosen] = 0
@@ -202,7 +200,7 @@ class BattleVectorEnv(VectorEnv):
             heuristic.choose_actions(
                 self.units, self._targets, self._avail_actions, self.layout, self.heuristic_rest, commands
             )
-        refused = dynamics.give_orders(self.units, commands, allowed, worlds, self.move_amount, self.ground)
+        refused = dynamics.give_orders(self.units, commands, allowed, worlds, self.move_amount)
         if refused >= 0:
             b, i = divmod(refused, self.map.n_agents)
             available = np.flatnonzero(self._avail_actions[b, i]).tolist()
@@ -217,11 +215,14 @@ class BattleVectorEnv(VectorEnv):
 
             set_num_threads(self.n_threads)
             advance = dynamics.advance_parallel
-        advance(self.units, self._sequences, self._random, self.loops, worlds, n_loops, self.ground)
+        advance(
+            self.units, self._sequences, self._random, self.loops, worlds, n_loops,
+            self.types, self.map.pathing, self._battle,
+        )  # fmt: skip
 
     def _observe(self, worlds: np.ndarray, observations: Observations) -> None:
         features.observe(
-            self.units, self.last_actions, self.episode_steps, worlds, self.layout,
+            self.units, self.last_actions, self.episode_steps, worlds, self.layout, self.map.pathing, self.map.heights,
             observations.obs, observations.state, observations.avail_actions,
         )  # fmt: skip
         chosen = np.flatnonzero(worlds)
@@ -316,9 +317,14 @@ def fresh_units(sc2_map: SC2Map, rules: Rules, type_names: list[str]) -> np.ndar
         unit, data = units[k], unit_data()[type_name]
         unit["type"] = type_names.index(type_name)
         unit["x"], unit["y"], unit["home_x"], unit["home_y"] = x, y, x, y
+        unit["radius"], unit["separation_radius"] = data["radius"], data["separation_radius"]
         unit["health"], unit["shield"] = data["hp"], data["shield"]
         unit["energy"] = data.get("energy", {}).get("start", 0)
         unit["team"] = unit["acquires"] = k >= len(allies)  # the agents' units never choose a target themselves
+        unit["health_max"], unit["shield_max"] = data["hp"], max(data["shield"], 1)
+        unit["cooldown_max"] = data["smac_unit_max_cooldown_allied"]
+        unit["heals"] = sc2_map.map_type == "MMM" and type_name == "Medivac"
+    units["type_index"] = sc2_map.ally_type_index + sc2_map.enemy_type_index
     units["target"] = units["shooting_at"] = units["chases"] = dynamics.NO_UNIT
     if sc2_map.enemy_order["kind"] == "attack_move_to_point":
         units["order"][len(allies) :] = dynamics.ATTACK_MOVE
@@ -345,11 +351,7 @@ def make_layout(
     state_size = n_agents * ally_state_features + n_enemies * enemy_state_features
     state_size += options["state_last_action"] * n_agents * n_actions + options["state_timestep_number"]
 
-    names = sc2_map.ally_types + sc2_map.enemy_types
-    data = [unit_data()[name] for name in names]
-    health_max = np.array([unit["hp"] for unit in data], float)
-    shield_max = np.array([unit["shield"] for unit in data], float)
-    enemy_total = (health_max + shield_max)[n_agents:].sum()
+    enemy_total = sum(unit_data()[name]["hp"] + unit_data()[name]["shield"] for name in sc2_map.enemy_types)
     max_reward = n_enemies * options["reward_death_value"] + options["reward_win"] + enemy_total
     return features.Layout(
         n_agents=n_agents,
@@ -362,16 +364,8 @@ def make_layout(
         ally_state_features=ally_state_features,
         enemy_state_features=enemy_state_features,
         type_bits=bits,
-        ally_type_index=np.array(sc2_map.ally_type_index),
-        enemy_type_index=np.array(sc2_map.enemy_type_index),
-        is_medivac=np.array([sc2_map.map_type == "MMM" and name == "Medivac" for name in names]),
-        health_max=health_max,
-        shield_max=np.maximum(shield_max, 1),
-        cooldown_max=np.array([unit["smac_unit_max_cooldown_allied"] for unit in data[:n_agents]], float),
         ally_has_shield=ally_shield,
         enemy_has_shield=enemy_shield,
-        pathing=sc2_map.pathing,
-        heights=sc2_map.heights,
         max_distance_x=float(max_distance),
         max_distance_y=float(max_distance),
         episode_limit=sc2_map.episode_limit,

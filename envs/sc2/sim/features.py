@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from envs.sc2.sim.jit import borrowed, compiled, inlined
 
 SIGHT_RANGE = 9.0
 SHOOT_RANGE = 6.0
@@ -32,16 +33,8 @@ class Layout(NamedTuple):
     ally_state_features: int  # width of one ally's row in the state
     enemy_state_features: int
     type_bits: int
-    ally_type_index: np.ndarray  # [agent]
-    enemy_type_index: np.ndarray  # [enemy]
-    is_medivac: np.ndarray  # bool [unit]: on maps of type MMM, else all False
-    health_max: np.ndarray  # [unit]
-    shield_max: np.ndarray  # [unit], 1 where a unit has none
-    cooldown_max: np.ndarray  # [agent]
     ally_has_shield: bool
     enemy_has_shield: bool
-    pathing: np.ndarray  # bool [x, y]
-    heights: np.ndarray  # [x, y]
     max_distance_x: float
     max_distance_y: float
     move_amount: float
@@ -64,39 +57,42 @@ class Layout(NamedTuple):
     reward_divisor: float
 
 
-@njit(cache=True)
-def observe(units, last_actions, episode_steps, worlds, layout, obs, state, avail_actions):
+@compiled()
+def observe(units, last_actions, episode_steps, worlds, layout, pathing, heights, obs, state, avail_actions):
     """Writes what is seen in every battle of the mask.
 
     units [batch, unit], agents first; last_actions [batch, agent], -1 before the first; episode_steps, worlds [batch];
+    pathing (bool) and heights (0..1) [x, y];
     obs [batch, agent, obs_size], state [batch, state_size], avail_actions [batch, agent, n_actions].
     """
+    units, last_actions, pathing, heights = borrowed(units), borrowed(last_actions), borrowed(pathing), borrowed(heights)
+    obs, state, avail_actions = borrowed(obs), borrowed(state), borrowed(avail_actions)
     for b in range(units.shape[0]):
         if worlds[b]:
-            _write_avail_actions(units[b], layout, avail_actions[b])
+            _write_avail_actions(units[b], layout, pathing, avail_actions[b])
             time = episode_steps[b] / layout.episode_limit
             for i in range(layout.n_agents):
-                _write_obs(units[b], i, avail_actions[b], last_actions[b], time, layout, obs[b, i])
+                _write_obs(units[b], i, avail_actions[b], last_actions[b], time, layout, pathing, heights, obs[b, i])
             if layout.obs_instead_of_state:
                 for i in range(layout.n_agents):
                     start = i * obs.shape[2]
                     state[b, start : start + obs.shape[2]] = obs[b, i]
             else:
-                _write_state(units[b], last_actions[b], time, layout, state[b])
+                _write_state(units[b], last_actions[b], time, layout, pathing, state[b])
 
 
-@njit(cache=True)
+@inlined
 def _distance(u, v):
     return np.sqrt((v.x - u.x) ** 2 + (v.y - u.y) ** 2)
 
 
-@njit(cache=True)
-def _is_pathable(x, y, layout):
-    return 0 <= x < layout.pathing.shape[0] and 0 <= y < layout.pathing.shape[1] and layout.pathing[x, y]
+@inlined
+def _is_pathable(x, y, pathing):
+    return 0 <= x < pathing.shape[0] and 0 <= y < pathing.shape[1] and pathing[x, y]
 
 
-@njit(cache=True)
-def _write_avail_actions(units, layout, avail):
+@inlined
+def _write_avail_actions(units, layout, pathing, avail):
     n_agents = layout.n_agents
     ahead = layout.move_amount / 2
     avail[:] = 0
@@ -106,14 +102,14 @@ def _write_avail_actions(units, layout, avail):
             avail[i, 0] = 1
             continue
         avail[i, 1] = 1
-        avail[i, 2] = _is_pathable(int(u.x), int(u.y + ahead), layout)
-        avail[i, 3] = _is_pathable(int(u.x), int(u.y - ahead), layout)
-        avail[i, 4] = _is_pathable(int(u.x + ahead), int(u.y), layout)
-        avail[i, 5] = _is_pathable(int(u.x - ahead), int(u.y), layout)
-        if layout.is_medivac[i]:  # it heals agent k instead of attacking enemy k
+        avail[i, 2] = _is_pathable(int(u.x), int(u.y + ahead), pathing)
+        avail[i, 3] = _is_pathable(int(u.x), int(u.y - ahead), pathing)
+        avail[i, 4] = _is_pathable(int(u.x + ahead), int(u.y), pathing)
+        avail[i, 5] = _is_pathable(int(u.x - ahead), int(u.y), pathing)
+        if u.heals:  # it heals agent k instead of attacking enemy k
             for k in range(n_agents):
                 v = units[k]
-                if not layout.is_medivac[k] and v.health > 0 and _distance(u, v) <= SHOOT_RANGE:
+                if not v.heals and v.health > 0 and _distance(u, v) <= SHOOT_RANGE:
                     avail[i, N_ACTIONS_NO_ATTACK + k] = 1
         else:
             for k in range(layout.n_enemies):
@@ -122,8 +118,8 @@ def _write_avail_actions(units, layout, avail):
                     avail[i, N_ACTIONS_NO_ATTACK + k] = 1
 
 
-@njit(cache=True)
-def _write_obs(units, i, avail, last_actions, time, layout, obs):
+@inlined
+def _write_obs(units, i, avail, last_actions, time, layout, pathing, heights, obs):
     n_agents = layout.n_agents
     u = units[i]
     obs[:] = 0
@@ -135,7 +131,7 @@ def _write_obs(units, i, avail, last_actions, time, layout, obs):
         obs[direction] = avail[i, 2 + direction]
     at = 4
     if layout.obs_pathing_grid or layout.obs_terrain_height:
-        at = _write_surroundings(u, layout, obs, at)
+        at = _write_surroundings(u, layout, pathing, heights, obs, at)
 
     for k in range(layout.n_enemies):
         v = units[n_agents + k]
@@ -147,9 +143,9 @@ def _write_obs(units, i, avail, last_actions, time, layout, obs):
             obs[at + 3] = (v.y - u.y) / SIGHT_RANGE
             next_feature = at + 4
             if layout.obs_all_health:
-                next_feature = _write_health(v, n_agents + k, layout.enemy_has_shield, layout, obs, next_feature)
+                next_feature = _write_health(v, layout.enemy_has_shield, obs, next_feature)
             if layout.type_bits > 0:
-                obs[next_feature + layout.enemy_type_index[k]] = 1
+                obs[next_feature + v.type_index] = 1
         at += layout.enemy_features
 
     for k in range(n_agents):
@@ -164,31 +160,31 @@ def _write_obs(units, i, avail, last_actions, time, layout, obs):
             obs[at + 3] = (v.y - u.y) / SIGHT_RANGE
             next_feature = at + 4
             if layout.obs_all_health:
-                next_feature = _write_health(v, k, layout.ally_has_shield, layout, obs, next_feature)
+                next_feature = _write_health(v, layout.ally_has_shield, obs, next_feature)
             if layout.type_bits > 0:
-                obs[next_feature + layout.ally_type_index[k]] = 1
+                obs[next_feature + v.type_index] = 1
                 next_feature += layout.type_bits
             if layout.obs_last_action and last_actions[k] >= 0:
                 obs[next_feature + last_actions[k]] = 1
         at += layout.ally_features
 
     if layout.obs_own_health:
-        at = _write_health(u, i, layout.ally_has_shield, layout, obs, at)
+        at = _write_health(u, layout.ally_has_shield, obs, at)
     if layout.type_bits > 0:
-        obs[at + layout.ally_type_index[i]] = 1
+        obs[at + u.type_index] = 1
 
 
-@njit(cache=True)
-def _write_health(v, unit_id, has_shield, layout, obs, at):
-    obs[at] = v.health / layout.health_max[unit_id]
+@inlined
+def _write_health(v, has_shield, obs, at):
+    obs[at] = v.health / v.health_max
     if has_shield:
-        obs[at + 1] = v.shield / layout.shield_max[unit_id]
+        obs[at + 1] = v.shield / v.shield_max
         return at + 2
     return at + 1
 
 
-@njit(cache=True)
-def _write_surroundings(u, layout, obs, at):
+@compiled()
+def _write_surroundings(u, layout, pathing, heights, obs, at):
     """The eight (pathing) or nine (height) points around a unit; points outside the map count as 1."""
     x, y = int(u.x), int(u.y)
     m = int(layout.move_amount)
@@ -199,49 +195,49 @@ def _write_surroundings(u, layout, obs, at):
     if layout.obs_pathing_grid:
         for p in range(8):
             px, py = points[p]
-            inside = 0 <= px < layout.pathing.shape[0] and 0 <= py < layout.pathing.shape[1]
-            obs[at + p] = layout.pathing[px, py] if inside else 1
+            inside = 0 <= px < pathing.shape[0] and 0 <= py < pathing.shape[1]
+            obs[at + p] = pathing[px, py] if inside else 1
         at += 8
     if layout.obs_terrain_height:
         for p in range(9):
             px, py = points[p]
-            inside = 0 <= px < layout.heights.shape[0] and 0 <= py < layout.heights.shape[1]
-            obs[at + p] = layout.heights[px, py] if inside else 1
+            inside = 0 <= px < heights.shape[0] and 0 <= py < heights.shape[1]
+            obs[at + p] = heights[px, py] if inside else 1
         at += 9
     return at
 
 
-@njit(cache=True)
-def _write_state(units, last_actions, time, layout, state):
+@inlined
+def _write_state(units, last_actions, time, layout, pathing, state):
     n_agents = layout.n_agents
-    centre_x, centre_y = layout.pathing.shape[0] / 2, layout.pathing.shape[1] / 2
+    centre_x, centre_y = pathing.shape[0] / 2, pathing.shape[1] / 2
     state[:] = 0
     at = 0
     for i in range(n_agents):
         u = units[i]
         if u.health > 0:
-            state[at] = u.health / layout.health_max[i]
-            if layout.is_medivac[i]:
+            state[at] = u.health / u.health_max
+            if u.heals:
                 state[at + 1] = u.energy / MAX_MEDIVAC_ENERGY
             else:
-                state[at + 1] = u.cooldown / layout.cooldown_max[i]
+                state[at + 1] = u.cooldown / u.cooldown_max
             state[at + 2] = (u.x - centre_x) / layout.max_distance_x
             state[at + 3] = (u.y - centre_y) / layout.max_distance_y
             if layout.ally_has_shield:
-                state[at + 4] = u.shield / layout.shield_max[i]
+                state[at + 4] = u.shield / u.shield_max
             if layout.type_bits > 0:
-                state[at + 4 + layout.ally_has_shield + layout.ally_type_index[i]] = 1
+                state[at + 4 + layout.ally_has_shield + u.type_index] = 1
         at += layout.ally_state_features
     for k in range(layout.n_enemies):
         v = units[n_agents + k]
         if v.health > 0:
-            state[at] = v.health / layout.health_max[n_agents + k]
+            state[at] = v.health / v.health_max
             state[at + 1] = (v.x - centre_x) / layout.max_distance_x
             state[at + 2] = (v.y - centre_y) / layout.max_distance_y
             if layout.enemy_has_shield:
-                state[at + 3] = v.shield / layout.shield_max[n_agents + k]
+                state[at + 3] = v.shield / v.shield_max
             if layout.type_bits > 0:
-                state[at + 3 + layout.enemy_has_shield + layout.enemy_type_index[k]] = 1
+                state[at + 3 + layout.enemy_has_shield + v.type_index] = 1
         at += layout.enemy_state_features
     if layout.state_last_action:
         for i in range(n_agents):
@@ -252,13 +248,14 @@ def _write_state(units, last_actions, time, layout, state):
         state[at] = time
 
 
-@njit(cache=True)
+@compiled()
 def settle(units, previous, worlds, layout, reward, result):
     """Writes the reward of the step and how each battle of the mask stands after it.
 
     previous [batch, unit]: health plus shield before the step, and -1 for whoever had fallen before, so that a death
     counts once; brought up to date here. reward [batch], already divided; result [batch]: RUNNING, DRAWN, WON or LOST.
     """
+    units, previous = borrowed(units), borrowed(previous)
     for b in range(units.shape[0]):
         if worlds[b]:
             result[b] = _result(units[b], layout)
@@ -274,13 +271,13 @@ def settle(units, previous, worlds, layout, reward, result):
             reward[b] = value / layout.reward_divisor
 
 
-@njit(cache=True)
+@compiled()
 def _result(units, layout):
     allies, fighting_allies, enemies, fighting_enemies = 0, 0, 0, 0
     has_medivacs = False
     for i in range(len(units)):
         alive = units[i].health > 0
-        medivac = layout.is_medivac[i]
+        medivac = units[i].heals
         has_medivacs |= medivac
         if i < layout.n_agents:
             allies += alive
@@ -297,7 +294,7 @@ def _result(units, layout):
     return RUNNING
 
 
-@njit(cache=True)
+@compiled()
 def _battle_reward(units, previous, layout):
     """Damage done and enemies felled, less a part of what the agents suffered unless rewards are only positive."""
     enemy_losses, ally_losses, deaths = 0.0, 0.0, 0.0
@@ -321,7 +318,7 @@ def _battle_reward(units, previous, layout):
     return enemy_losses + deaths - ally_losses
 
 
-@njit(cache=True)
+@compiled()
 def _update_previous(units, previous):
     for i in range(len(units)):
         previous[i] = units[i].health + units[i].shield if units[i].health > 0 else -1.0

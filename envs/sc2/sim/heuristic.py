@@ -1,14 +1,13 @@
 """SMAC's built-in controller (`heuristic_ai`): every agent attacks the nearest enemy until it dies; medivacs heal the
 nearest wounded friend. Published win rates of it calibrate the engine."""
 
-from numba import njit
-
 from envs.sc2.sim.features import N_ACTIONS_NO_ATTACK
+from envs.sc2.sim.jit import compiled
 
 NO_COMMAND = 0
 
 
-@njit(cache=True)
+@compiled()
 def choose_actions(units, targets, avail_actions, layout, rest, actions):
     """Writes the controller's actions [batch, agent]; NO_COMMAND where an agent finds no target.
 
@@ -18,9 +17,9 @@ def choose_actions(units, targets, avail_actions, layout, rest, actions):
     for b in range(units.shape[0]):
         for i in range(layout.n_agents):
             u = units[b, i]
-            heals = layout.is_medivac[i]
-            if targets[b, i] < 0 or not _wants(units[b], targets[b, i], heals, layout):
-                targets[b, i] = _nearest(units[b], i, heals, layout)
+            heals = u.heals != 0
+            if targets[b, i] < 0 or not _wants(units[b, targets[b, i]], heals):
+                targets[b, i] = _nearest(units[b], i, heals, layout.n_agents)
             target = targets[b, i]
             if target < 0:
                 actions[b, i] = NO_COMMAND
@@ -34,20 +33,19 @@ def choose_actions(units, targets, avail_actions, layout, rest, actions):
                     actions[b, i] = 2 if dy > 0 else 3
 
 
-@njit(cache=True)
-def _wants(units, k, heals, layout):
-    v = units[k]
+@compiled()
+def _wants(v, heals):
     if heals:
-        return v.health > 0 and v.health < layout.health_max[k] and not layout.is_medivac[k]
+        return v.health > 0 and v.health < v.health_max and not v.heals
     return v.health > 0
 
 
-@njit(cache=True)
-def _nearest(units, i, heals, layout):
-    first, last = (0, layout.n_agents) if heals else (layout.n_agents, len(units))
+@compiled()
+def _nearest(units, i, heals, n_agents):
+    first, last = (0, n_agents) if heals else (n_agents, len(units))
     best, best_square = -1, 1e18
     for k in range(first, last):
         square = (units[k].x - units[i].x) ** 2 + (units[k].y - units[i].y) ** 2
-        if _wants(units, k, heals, layout) and square < best_square:
+        if _wants(units[k], heals) and square < best_square:
             best, best_square = k, square
     return best

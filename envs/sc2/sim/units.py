@@ -19,8 +19,6 @@ UNIT_TYPE = np.dtype(
         ("shield", "f8"),
         ("armor", "f8"),
         ("attributes", "i8"),  # bits, in the order of ATTRIBUTES
-        ("radius", "f8"),  # for ranges
-        ("separation_radius", "f8"),  # for collisions
         ("speed", "f8"),  # distance per loop
         ("damage", "f8"),  # per hit
         ("bonus", "f8"),
@@ -52,7 +50,6 @@ def unit_types(names: list[str]) -> np.ndarray:
         unit = unit_data()[name]
         row["health"], row["shield"], row["armor"] = unit["hp"], unit["shield"], unit["armor"]
         row["attributes"] = _bits(unit["attributes"])
-        row["radius"], row["separation_radius"] = unit["radius"], unit["separation_radius"]
         row["speed"] = unit["speed_per_normal_second"] / LOOPS_PER_SECOND
         for weapon in unit["weapons"][:1]:
             row["damage"], row["hits"] = weapon["damage_per_hit"], weapon["hits_per_attack"]
