@@ -196,6 +196,12 @@ def test_each_layer_overrides_the_ones_below_it():
     assert command == "my_main"
 
 
+def test_an_algorithms_yaml_overrides_the_environments(own_config):
+    (own_config / "mine.yaml").write_text("t_max: 5\n")
+    config, _, _ = main._configure(main._experiment(), ["--config=mine", "--env-config=sc2"])
+    assert config["t_max"] == 5
+
+
 def test_a_group_can_be_given_as_a_whole_and_is_merged_key_by_key():
     config, _, _ = configured("--env_args={map_name: 3m, rules: {playable_area: 28}}")
     assert config["env_args"]["map_name"] == "3m" and config["env_args"]["step_mul"] == 8

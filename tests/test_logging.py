@@ -165,6 +165,16 @@ def test_a_terminal_shows_one_line_that_log_records_replace(clock, monkeypatch):
     assert logging.getLogger(LOGGER_NAME) is logger
 
 
+def test_a_narrow_terminal_still_gets_one_line(clock, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal = Terminal()
+    progress = Progress(1000, 100, terminal)
+    progress.update(200, 20, test_win_rate=1.0)
+    assert "\n" not in terminal.getvalue()
+    progress.close()
+
+
 def test_durations_in_words():
     assert time_str(3) == "3 seconds"
     assert time_str(3600) == "1 hours, 0 minutes, 0 seconds"
