@@ -3,9 +3,27 @@ The configuration itself is made in main.py with utils/config.py.
 """
 
 from collections import namedtuple
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+
+class FrozenDict(Mapping[str, Any]):
+    """A read-only mapping that, other than `types.MappingProxyType`, can be copied and sent to other processes."""
+
+    def __init__(self, entries: Mapping[str, Any]) -> None:
+        self._entries = dict(entries)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._entries[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"FrozenDict({self._entries})"
 
 
 def convert(config: Mapping[str, Any]) -> Any:
@@ -16,7 +34,7 @@ def convert(config: Mapping[str, Any]) -> Any:
 
 def _freeze(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return MappingProxyType({key: _freeze(inner) for key, inner in value.items()})
+        return FrozenDict({key: _freeze(inner) for key, inner in value.items()})
     if isinstance(value, (list, tuple)):
         return tuple(_freeze(inner) for inner in value)
     return value

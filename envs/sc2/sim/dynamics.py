@@ -45,6 +45,7 @@ UNIT = np.dtype(
         ("help_wait", "i4"),  # loops until it may call for help again
         ("scan_wait", "i4"),  # loops in which nobody can come into its scan range
         ("acquires", "i4"),  # 1: chooses targets by itself
+        ("side", "i4"),  # 1 or -1: on which side it goes round an obstacle; 0: no obstacle
         ("moved", "i4"),  # 1: took a step in this loop
         # what features.py divides by and writes of its type; fixed
         ("health_max", "f8"),
@@ -61,6 +62,8 @@ CALL_FOR_HELP_LOOPS = 32
 LEASH = 21.0
 MIN_DAMAGE = 0.5
 MAX_APPROACH = 1.0  # two units never come nearer to each other by more than this in a loop
+HEADINGS = tuple((float(np.cos(a)), float(np.sin(a))) for a in np.radians((0, 30, 60, 90, 120)))
+"""Turns (cosine, sine) from the straight way that a blocked unit tries, to either side."""
 CONTACT = 1e-6  # closer than the sum of radii by more than this is an overlap
 
 
@@ -106,10 +109,11 @@ def _advance(units, sequences, random, loops, worlds, n_loops, types, pathing, b
     """
     for b in prange(units.shape[0]):
         if worlds[b]:
+            near = np.empty(units.shape[1], np.int64)
             _shuffle(sequences[b], random, b)
             for _ in range(n_loops):
                 loops[b] += 1
-                game_loop(units[b], sequences[b], loops[b], types, pathing, battle)
+                game_loop(units[b], sequences[b], loops[b], types, pathing, battle, near)
 
 
 @compiled()
@@ -174,9 +178,9 @@ def _set_order(u, order, target):
 
 
 @compiled()
-def game_loop(units, sequence, loop, types, pathing, battle):
-    """Every living unit, in turn: timers, target, and then a shot, a step, or nothing."""
-    units, types, pathing = borrowed(units), borrowed(types), borrowed(pathing)
+def game_loop(units, sequence, loop, types, pathing, battle, near):
+    """Every living unit, in turn: timers, target, and then a shot, a step, or nothing. `near` is scratch space [unit]."""
+    units, types, pathing, near = borrowed(units), borrowed(types), borrowed(pathing), borrowed(near)
     for i in borrowed(sequence):
         u = units[i]
         if u.health <= 0:
@@ -200,7 +204,7 @@ def game_loop(units, sequence, loop, types, pathing, battle):
             goal_x, goal_y = v.x, v.y
         elif u.order == IDLE:
             continue
-        _walk(units, i, goal_x, goal_y, types, pathing)
+        _walk(units, i, goal_x, goal_y, types, pathing, near)
 
 
 @inlined
@@ -358,8 +362,8 @@ def _hit(v, attacker_type, types):
 
 
 @inlined
-def _walk(units, i, goal_x, goal_y, types, pathing):
-    """One step towards a point: straight on, else along whatever stands in the way."""
+def _walk(units, i, goal_x, goal_y, types, pathing, near):
+    """One step towards a point: straight on, else in the direction nearest to it that is free."""
     u = units[i]
     if u.backswing > 0:
         return
@@ -369,32 +373,33 @@ def _walk(units, i, goal_x, goal_y, types, pathing):
     if step <= CONTACT:
         _arrive(u)
         return
-    dx *= 1 / distance
-    dy *= 1 / distance
-    blocker = _blocker(units, i, u.x + dx * step, u.y + dy * step, dx, dy)
+    dx *= step / distance
+    dy *= step / distance
+    n_near = _find_near(units, i, step, near)
+    blocker = _blocker(units, i, dx, dy, near, n_near)
     if blocker == NO_UNIT:
-        _step_to(u, u.x + dx * step, u.y + dy * step, pathing)
+        u.side = 0
+        _step_to(u, u.x + dx, u.y + dy, pathing)
         return
     v = units[blocker]
     if v.team == u.team:
-        if v.moved:
-            return  # it is on its way; wait for room
         if v.order == IDLE and u.order == ATTACK_MOVE and v.home_x == u.goal_x and v.home_y == u.goal_y:
             _arrive(u)  # it stands where this unit wants to go
             return
-        if v.order == IDLE and v.target == NO_UNIT and _push(units, blocker, dx, dy, step, pathing):
-            _step_to(u, u.x + dx * step, u.y + dy * step, pathing)
+        if v.moved:
+            return  # it is on its way; wait for room
+        if v.order == IDLE and v.target == NO_UNIT:
+            _push(units, blocker, dx, dy, step, pathing, near)
+            n_near = _find_near(units, i, step, near)
+    if u.side == 0:  # the side on which the obstacle leaves more room, kept until the way is free
+        u.side = 1 if dx * (v.y - u.y) - dy * (v.x - u.x) < 0 else -1
+    for k in range(2 * len(HEADINGS)):
+        cos, sin = HEADINGS[k // 2]
+        turn = sin * u.side if k % 2 == 0 else -sin * u.side
+        turned_x, turned_y = cos * dx - turn * dy, cos * dy + turn * dx
+        if _blocker(units, i, turned_x, turned_y, near, n_near) == NO_UNIT:
+            _step_to(u, u.x + turned_x, u.y + turned_y, pathing)
             return
-    # round the obstacle: at a right angle to it, on the side that is nearer to the goal
-    away_x, away_y = v.x - u.x, v.y - u.y
-    norm = np.sqrt(away_x * away_x + away_y * away_y)
-    if norm <= CONTACT:
-        return
-    side_x, side_y = -away_y / norm, away_x / norm
-    if side_x * dx + side_y * dy < 0 or (side_x * dx + side_y * dy == 0 and i % 2 == 1):
-        side_x, side_y = -side_x, -side_y
-    if _blocker(units, i, u.x + side_x * step, u.y + side_y * step, side_x, side_y) == NO_UNIT:
-        _step_to(u, u.x + side_x * step, u.y + side_y * step, pathing)
 
 
 @inlined
@@ -404,31 +409,44 @@ def _arrive(u):
     u.order = IDLE
 
 
-@compiled()
-def _blocker(units, i, x, y, dx, dy):
-    """The nearest unit that would be overlapped at (x, y) and lies ahead in the direction (dx, dy)."""
+@inlined
+def _find_near(units, i, step, near):
+    """Writes into `near` the living units that a step of this length could touch; gives their number."""
     u = units[i]
-    radius = u.separation_radius - CONTACT
-    found, found_square = NO_UNIT, np.inf
+    reach = u.separation_radius + step
+    n_near = 0
     for k in range(len(units)):
         v = units[k]
-        room = radius + v.separation_radius
-        square = (v.x - x) ** 2 + (v.y - y) ** 2
-        if square < room * room and square < found_square and v.health > 0:
-            if k != i and (v.x - u.x) * dx + (v.y - u.y) * dy > 0:
-                found, found_square = k, square
+        room = reach + v.separation_radius
+        if (v.x - u.x) ** 2 + (v.y - u.y) ** 2 < room * room and v.health > 0 and k != i:
+            near[n_near] = k
+            n_near += 1
+    return n_near
+
+
+@inlined
+def _blocker(units, i, dx, dy, near, n_near):
+    """The nearest unit ahead that would be overlapped after a step of (dx, dy)."""
+    u = units[i]
+    found, found_square = NO_UNIT, np.inf
+    for k in range(n_near):
+        v = units[near[k]]
+        room = u.separation_radius + v.separation_radius - CONTACT
+        from_x, from_y = v.x - u.x, v.y - u.y
+        square = (from_x - dx) ** 2 + (from_y - dy) ** 2
+        if square < room * room and from_x * dx + from_y * dy > 0 and square < found_square:
+            found, found_square = near[k], square
     return found
 
 
 @inlined
-def _push(units, i, dx, dy, step, pathing):
-    """Moves an idle unit on by a step; False where there is no room for it."""
+def _push(units, i, dx, dy, step, pathing, near):
+    """Moves an idle unit on by a step where there is room for it."""
     u = units[i]
-    x, y = u.x + dx * step, u.y + dy * step
-    if not _is_free_ground(x, y, pathing) or _blocker(units, i, x, y, dx, dy) != NO_UNIT:
-        return False
-    u.x, u.y = x, y
-    return True
+    n_near = _find_near(units, i, step, near)
+    if _is_free_ground(u.x + dx, u.y + dy, pathing) and _blocker(units, i, dx, dy, near, n_near) == NO_UNIT:
+        u.x += dx
+        u.y += dy
 
 
 @inlined

@@ -1,0 +1,5 @@
+"""Runners play episodes: they join an environment and the controller that they are handed into an EpisodeBatch."""
+
+from utils.registry import Registry
+
+REGISTRY = Registry("runner", {"episode": "runners.episode_runner:EpisodeRunner"})

@@ -1,0 +1,130 @@
+"""Plays whole episodes, one in each world of a VectorEnv, and keeps PyMARL's statistics of them.
+
+The worlds write what is seen straight into the episode batch; `run.py` decides when to train and when to test.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from components.episode_buffer import EpisodeBatch
+from envs import REGISTRY as ENVS
+from envs.multiagentenv import Observations, Outcomes
+from utils.seeding import world_seeds
+
+
+class EpisodeRunner:
+    """Plays `batch_size_run` episodes per call of `run`; `t_env` counts the environment steps of training."""
+
+    def __init__(self, args: Any, logger: Any):
+        self.args = args
+        self.logger = logger
+        self.batch_size = args.batch_size_run
+        env_args = dict(args.env_args)
+        env_seed = env_args.pop("seed", None)
+        seeds = world_seeds(args.seed if env_seed is None else env_seed, self.batch_size)
+        self.env = ENVS[args.env].vector(seeds, **env_args)
+        self.episode_limit = self.env.get_env_info()["episode_limit"]
+        self.outcomes = Outcomes.empty(self.batch_size, self.env.info_keys)
+        self.t_env = 0
+        self.train_stats = EpisodeStats()
+        self.test_stats = EpisodeStats()
+        self.log_train_stats_t = -args.runner_log_interval - 1  # so that the first episodes are logged
+        self.test_win_rate: float | None = None
+
+    def setup(self, scheme: dict, groups: dict[str, int], preprocess: dict, mac: Any) -> None:
+        """Takes the layout of episodes and the controller that acts."""
+        self.new_batch: Callable[[], EpisodeBatch] = partial(
+            EpisodeBatch, scheme, groups, self.batch_size, self.episode_limit + 1, preprocess=preprocess
+        )
+        self.mac = mac
+
+    def get_env_info(self) -> dict[str, Any]:
+        return self.env.get_env_info()
+
+    def save_replay(self) -> None:
+        self.env.save_replay()
+
+    def close_env(self) -> None:
+        self.env.close()
+
+    def run(self, test_mode: bool = False) -> EpisodeBatch:
+        """Plays one episode per world; greedily, and without counting the steps, when testing."""
+        batch = self.new_batch()
+        fields = {key: value.numpy() for key, value in batch.data.transition_data.items()}
+        running = np.ones(self.batch_size, bool)
+        returns = np.zeros(self.batch_size)
+        lengths = np.zeros(self.batch_size, int)
+
+        self.env.reset(_observations(fields, 0))
+        fields["filled"][:, 0] = 1
+        self.mac.init_hidden(batch_size=self.batch_size)
+        for t in range(self.episode_limit):
+            played = slice(None) if running.all() else np.flatnonzero(running)
+            actions = self.mac.select_actions(batch, t, self.t_env, bs=played, test_mode=test_mode)
+            fields["actions"][played, t, :, 0] = actions.cpu().numpy()
+            self.env.step(fields["actions"][:, t, :, 0], _observations(fields, t + 1), self.outcomes, running)
+
+            over, cut_off = self.outcomes.terminated, self.outcomes.truncated
+            is_end = over if self.args.bootstrap_timeouts else over | cut_off
+            fields["reward"][played, t, 0] = self.outcomes.reward[played]
+            fields["terminated"][played, t, 0] = is_end[played]
+            fields["filled"][played, t + 1] = 1
+            returns[played] += self.outcomes.reward[played]
+            lengths[played] += 1
+            running &= ~(over | cut_off)
+            if not running.any():
+                break
+        else:
+            raise RuntimeError(f"the environment went on beyond its episode_limit of {self.episode_limit} steps")
+
+        if not test_mode:
+            self.t_env += int(lengths.sum())
+        self._keep_stats(test_mode, returns, lengths)
+        return batch
+
+    def _keep_stats(self, test_mode: bool, returns: np.ndarray, lengths: np.ndarray) -> None:
+        stats = self.test_stats if test_mode else self.train_stats
+        stats.add(returns, lengths, self.outcomes.info)
+        if test_mode and len(stats.returns) >= self.args.test_nepisode:
+            self.test_win_rate = stats.mean("battle_won")
+            stats.log(self.logger, self.t_env, prefix="test_")
+        elif not test_mode and self.t_env - self.log_train_stats_t >= self.args.runner_log_interval:
+            stats.log(self.logger, self.t_env)
+            self.logger.log_stat("epsilon", self.mac.action_selector.epsilon, self.t_env)
+            self.log_train_stats_t = self.t_env
+
+
+class EpisodeStats:
+    """What episodes came to since the last log: returns, lengths and the environment's declared info."""
+
+    def __init__(self) -> None:
+        self.returns: list[float] = []
+        self.sums: dict[str, float] = defaultdict(float)
+
+    def add(self, returns: np.ndarray, lengths: np.ndarray, info: dict[str, np.ndarray]) -> None:
+        self.returns.extend(returns.tolist())
+        self.sums["ep_length"] += float(lengths.sum())
+        for key, values in info.items():
+            self.sums[key] += float(values.sum())
+
+    def mean(self, key: str) -> float | None:
+        """The mean of an entry of the info over the episodes; nothing where the environment does not declare it."""
+        return self.sums[key] / len(self.returns) if key in self.sums else None
+
+    def log(self, logger: Any, t_env: int, prefix: str = "") -> None:
+        """Logs the means under PyMARL's names and starts anew."""
+        logger.log_stat(f"{prefix}return_mean", np.mean(self.returns), t_env)
+        logger.log_stat(f"{prefix}return_std", np.std(self.returns), t_env)
+        for key in self.sums:
+            logger.log_stat(f"{prefix}{key}_mean", self.sums[key] / len(self.returns), t_env)
+        self.returns.clear()
+        self.sums.clear()
+
+
+def _observations(fields: dict[str, np.ndarray], t: int) -> Observations:
+    """The places of step t in the batch, for the worlds to write into."""
+    return Observations(fields["obs"][:, t], fields["state"][:, t], fields["avail_actions"][:, t])

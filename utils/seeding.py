@@ -1,0 +1,8 @@
+"""One seed for a run, and from it one for each world that the run plays in."""
+
+import numpy as np
+
+
+def world_seeds(seed: int, n_worlds: int) -> list[int]:
+    """Seeds that are independent of each other and of those of a run with another seed; the first does not depend on n."""
+    return [int(np.random.SeedSequence((seed, world)).generate_state(1)[0]) for world in range(n_worlds)]
