@@ -28,7 +28,7 @@ class RNNAgent(nn.Module):
         """One step: inputs [..., in] and hidden state [..., H] to Q-values [..., A] and the next hidden state."""
         x = F.relu(self.fc1(inputs)).flatten(0, -2)
         h = self.rnn(x, hidden_state.reshape(x.shape[0], -1)).view(*inputs.shape[:-1], -1)
-        return self._head(h), h
+        return self.head(h), h
 
     def unroll(self, inputs: th.Tensor, hidden_state: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
         """All steps at once: inputs [rows, T, in] and hidden state [rows, H] (or None) to [rows, T, A], [rows, T, H].
@@ -50,7 +50,7 @@ class RNNAgent(nn.Module):
             bidirectional=False,
             batch_first=False,
         )
-        return self._head(h).transpose(0, 1), h.transpose(0, 1)
+        return self.head(h).transpose(0, 1), h.transpose(0, 1)
 
     def unroll_reference(self, inputs: th.Tensor, hidden_state: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
         """What `unroll` must equal: `forward`, step by step."""
@@ -62,7 +62,7 @@ class RNNAgent(nn.Module):
             hs.append(h)
         return th.stack(qs, dim=1), th.stack(hs, dim=1)
 
-    def _head(self, h: th.Tensor) -> th.Tensor:
+    def head(self, h: th.Tensor) -> th.Tensor:
         advantage = self.fc2(h)
         if self.fc_v is None:
             return advantage

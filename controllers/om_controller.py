@@ -1,0 +1,110 @@
+"""The controller whose agents act on an agent model: Q(o_t, g_t, .), where the model infers g_t from the trajectory.
+
+The plain controller is `basic_controller.py`; the models are in `modules/am`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch as th
+import torch.nn.functional as F
+
+from components.episode_buffer import EpisodeBatch
+from controllers.basic_controller import BasicMAC
+from modules.am import REGISTRY as AGENT_MODELS
+from utils.weights import load_weights
+
+
+class MultiModuleMAC(BasicMAC):
+    """One policy network and one agent model, shared by all agents; what the model infers is an input of the policy."""
+
+    def __init__(self, scheme: dict, groups: dict[str, int], args: Any):
+        self.am = AGENT_MODELS[args.am_model](scheme, args).to(args.device)
+        super().__init__(scheme, groups, args)
+        self.am_hidden_states: th.Tensor | None = None  # [batch, agent, ...]
+
+    def input_size(self, scheme: dict) -> int:
+        return super().input_size(scheme) + self.am.output_size
+
+    def forward(self, ep_batch: EpisodeBatch, t: int, bs: Any = slice(None), test_mode: bool = False) -> th.Tensor:
+        """Q-values [b, agent, action] at step `t`; moves the hidden states of policy and model on."""
+        if self.hidden_states is None or self.am_hidden_states is None:
+            raise RuntimeError("call init_hidden(batch_size) before the first step of an episode")
+        subgoals, am_hidden_states = self.am.infer(ep_batch, t, self.am_hidden_states[bs], bs, test_mode)
+        inputs = th.cat([self.build_inputs(ep_batch, bs, slice(t, t + 1)).squeeze(1), subgoals], -1)
+        q, hidden_states = self.agent(inputs, self.hidden_states[bs])
+        self.hidden_states = _replaced(self.hidden_states, bs, hidden_states)
+        self.am_hidden_states = _replaced(self.am_hidden_states, bs, am_hidden_states)
+        return q
+
+    def unroll_policy(self, inputs: th.Tensor, subgoals: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """Q-values [b, T, agent, action] and hidden states [b, T, agent, H] for given inputs and subgoals, from zeros."""
+        b, t, n, _ = inputs.shape
+        rows = th.cat([inputs, subgoals], -1).transpose(1, 2).flatten(0, 1)
+        q, h = self.agent.unroll(rows)
+        return q.view(b, n, t, -1).transpose(1, 2), h.view(b, n, t, -1).transpose(1, 2)
+
+    def step_policy(self, inputs: th.Tensor, subgoals: th.Tensor, hidden_states: th.Tensor) -> th.Tensor:
+        """Q-values [..., action] after one step from given hidden states, for each of any number of rows."""
+        return self.agent(th.cat([inputs, subgoals], -1), hidden_states)[0]
+
+    def step_policy_over(self, inputs: th.Tensor, subgoals: th.Tensor, hidden_states: th.Tensor) -> th.Tensor:
+        """`step_policy` for K subgoals [..., K, Z] at each row of inputs [..., in] and hidden states [..., H].
+
+        Gives [..., K, action]. What does not depend on the subgoal is computed once per row.
+        """
+        agent, rnn = self.agent, self.agent.rnn
+        w_inputs, w_subgoals = agent.fc1.weight.split([inputs.shape[-1], subgoals.shape[-1]], 1)
+        from_inputs = F.linear(inputs, w_inputs, agent.fc1.bias).unsqueeze(-2)
+        x = F.relu(from_inputs + F.linear(subgoals, w_subgoals))
+        reset_x, update_x, new_x = F.linear(x, rnn.weight_ih, rnn.bias_ih).chunk(3, -1)
+        reset_h, update_h, new_h = F.linear(hidden_states, rnn.weight_hh, rnn.bias_hh).unsqueeze(-2).chunk(3, -1)
+        update = th.sigmoid(update_x + update_h)
+        new = th.tanh(new_x + th.sigmoid(reset_x + reset_h) * new_h)
+        return agent.head(new + update * (hidden_states.unsqueeze(-2) - new))
+
+    def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False) -> th.Tensor:
+        """Q-values [b, T, agent, action] of whole episodes, on the mean of what the model infers."""
+        subgoals = self.am.unroll(ep_batch).subgoal.mu if self.am.output_size else self.am.unroll(ep_batch)
+        return self.unroll_policy(self.build_inputs(ep_batch), subgoals.detach())[0]
+
+    def init_hidden(self, batch_size: int) -> None:
+        super().init_hidden(batch_size)
+        self.am_hidden_states = self.am.init_hidden(batch_size)
+
+    def parameters(self) -> Iterator[th.nn.Parameter]:
+        """The policy's: the Q-loss never trains the model."""
+        return self.agent.parameters()
+
+    def to(self, device: str | th.device) -> "MultiModuleMAC":
+        super().to(device)
+        self.am.to(device)
+        self.am_hidden_states = None
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"agent": self.agent.state_dict(), "am": self.am.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.agent.load_state_dict(state["agent"])
+        self.am.load_state_dict(state["am"])
+
+    def save_models(self, path: str | Path) -> None:
+        """Writes agent.th and the model's own files into the folder `path`."""
+        th.save(self.agent.state_dict(), Path(path) / "agent.th")
+        self.am.save_models(path)
+
+    def load_models(self, path: str | Path) -> None:
+        """Reads the same files from the folder `path`."""
+        self.agent.load_state_dict(load_weights(Path(path) / "agent.th", self.device))
+        self.am.load_models(path)
+
+
+def _replaced(states: th.Tensor, bs: Any, new: th.Tensor) -> th.Tensor:
+    """`states` with the rows `bs` exchanged; the old tensor is left as it was."""
+    if isinstance(bs, slice) and bs == slice(None):
+        return new
+    states = states.clone()
+    states[bs] = new
+    return states

@@ -1,0 +1,180 @@
+"""Q-learning on subgoals (OMG; Yu, Jiang and Lu, NeurIPS 2024): the policy learns Q(o_t, g_t, .) while the agent model
+learns to infer the subgoals that hindsight picks.
+
+Plain Q-learning is `q_learner.py`; the model is `modules/am/omg_am.py`, the choice of subgoals `utils/subgoals.py`.
+Variables with the suffix `_t` hold step t of every transition, those with `_tp1` the step after it.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch as th
+import torch.nn.functional as F
+
+from components.episode_buffer import EpisodeBatch
+from components.epsilon_schedules import DecayThenFlatSchedule
+from components.transitions import make_transitions
+from learners.base_learner import BaseLearner
+from modules.am.omg_am import Gaussian
+from utils.rl_utils import masked_mean
+from utils.subgoals import candidate_steps, choose_candidate, subgoal_hit_ratio
+from utils.weights import load_weights
+
+
+class Hindsight(NamedTuple):
+    """The subgoals picked in hindsight for every step, [b, T + 1, agent, ...]."""
+
+    prior: Gaussian  # p_psi at the chosen states
+    choice: th.Tensor  # how many steps ahead each lies, less one
+
+
+class OMGLearner(BaseLearner):
+    """Trains policy and posterior together, after the prior, which is frozen once it is trained."""
+
+    def __init__(self, mac: Any, scheme: dict, logger: Any, args: Any):
+        super().__init__(mac, scheme, logger, args)
+        self.am = mac.am
+        self.eta_schedule = DecayThenFlatSchedule(args.eta, 0.0, args.eta_anneal_time, decay="linear")
+        self.prior_optimiser = th.optim.Adam(self.am.vae.parameters(), lr=args.omg_lr)
+        self.am_optimiser = th.optim.Adam(self.am.posterior_parameters(), lr=args.omg_lr)
+
+    def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
+        """One update: of the prior at the start of a run that has none, else of the policy and the posterior."""
+        if not self.am.vae.is_trained:
+            if t_env < self.args.omg_vae_pretrain_steps:
+                self._train_prior(batch, t_env)
+                return
+            self.am.vae.is_trained.fill_(True)
+            self.logger.console_logger.info(f"The subgoal prior is trained and frozen from step {t_env} on")
+
+        transitions = make_transitions(batch, self.args.gamma)
+        mask = transitions.mask
+        actions_t = transitions.actions.unsqueeze(-1)
+        unavailable_tp1 = ~transitions.avail[:, 1:]
+        inputs = self.mac.build_inputs(batch)
+
+        posterior = self.am.unroll(batch)
+        inferred = posterior.subgoal.sample()
+        with th.no_grad():
+            hindsight = self._look_back(batch, inputs, inferred.detach(), transitions.avail)
+            # equation 8, drawn per episode and step
+            eta = self.eta_schedule.eval(t_env)
+            from_hindsight = th.rand(*inputs.shape[:2], 1, 1, device=inputs.device) < eta
+            subgoals = th.where(from_hindsight, hindsight.prior.mu, inferred.detach())
+
+        # equation 4: the next observation is paired with the same subgoal, g_t
+        q, hidden_t = self.mac.unroll_policy(inputs[:, :-1], subgoals[:, :-1])
+        q_t = q.gather(-1, actions_t).squeeze(-1)
+        with th.no_grad():
+            _, target_hidden_t = self.target_mac.unroll_policy(inputs[:, :-1], subgoals[:, :-1])
+            target_q_tp1 = self.target_mac.step_policy(inputs[:, 1:], subgoals[:, :-1], target_hidden_t)
+            chooser_tp1 = target_q_tp1
+            if self.args.double_q:
+                chooser_tp1 = self.mac.step_policy(inputs[:, 1:], subgoals[:, :-1], hidden_t)
+            best_actions_tp1 = chooser_tp1.masked_fill(unavailable_tp1, -th.inf).argmax(-1, keepdim=True)
+            value_tp1 = target_q_tp1.gather(-1, best_actions_tp1).squeeze(-1)
+
+        if self.mixer is not None:
+            q_t = self.mixer(q_t, transitions.state[:, :-1])
+            with th.no_grad():
+                value_tp1 = self.target_mixer(value_tp1, transitions.state[:, 1:])
+
+        target_t = transitions.reward + transitions.discount * value_tp1
+        td_error_t = q_t - target_t
+        loss = masked_mean(td_error_t**2, mask)
+        grad_norm = self.optimise(loss, t_env)
+        self.update_targets_if_due(episode_num)
+
+        # equation 5; the step after the last transition, which only holds the final observation, does not count
+        am_mask = F.pad(mask, (0, 0, 0, 1))
+        reconstruction, kl = self.am.loss(batch, posterior, inferred, hindsight.prior, am_mask)
+        self._optimise_am(reconstruction + self.args.omg_cvae_alpha * kl)
+
+        if self.is_log_due(t_env):
+            agents_per_value = 1 if self.mixer is None else self.args.n_agents
+            self.log(
+                t_env,
+                loss=loss,
+                grad_norm=grad_norm,
+                td_error_abs=masked_mean(td_error_t.abs(), mask),
+                q_taken_mean=masked_mean(q_t, mask) / agents_per_value,
+                target_mean=masked_mean(target_t, mask) / agents_per_value,
+                omg_recon_loss=reconstruction,
+                omg_kl=kl,
+                eta=th.tensor(eta),
+                subgoal_hit_ratio=self._hit_ratio(batch, posterior.subgoal.mu, am_mask),
+                **self._shares_of_k(hindsight.choice, am_mask),
+            )
+
+    def _train_prior(self, batch: EpisodeBatch, t_env: int) -> None:
+        """Some gradient steps of the prior on the states of the batch, a different part of them each."""
+        observations = self.am.observations(batch)
+        states = observations[batch["filled"].squeeze(-1).bool()].flatten(0, -2)
+        states = states[th.randperm(len(states), device=states.device)]
+        for part in states.chunk(self.args.omg_vae_batches):
+            loss = self.am.prior_loss(part)
+            self.prior_optimiser.zero_grad()
+            loss.backward()
+            self.prior_optimiser.step()
+        if self.is_log_due(t_env):
+            self.log(t_env, omg_prior_loss=loss)
+
+    def _look_back(
+        self, batch: EpisodeBatch, inputs: th.Tensor, inferred: th.Tensor, avail: th.Tensor
+    ) -> Hindsight:
+        """Picks the subgoal of every step among the next states by their value V(o_t, g) (equations 6 and 7).
+
+        Q has the hidden state that it had at t along the played trajectory.
+        """
+        n_states = batch["filled"].sum(1).flatten()
+        steps = candidate_steps(n_states, inputs.shape[1], self.args.omg_horizon)
+        prior = self.am.vae.encode(self.am.observations(batch))
+        episodes = th.arange(len(n_states), device=steps.device).view(-1, 1, 1)
+        candidates = Gaussian(*(part[episodes, steps].transpose(2, 3) for part in prior))  # [b, T + 1, agent, k, Z]
+        if self.args.subgoal_mode in (True, False, "optimistic", "conservative"):
+            _, hidden_states = self.mac.unroll_policy(inputs, inferred)
+            hidden_before = F.pad(hidden_states[:, :-1], (0, 0, 0, 0, 1, 0))
+            q = self.mac.step_policy_over(inputs, candidates.mu, hidden_before)
+            values = self._value(q, avail.unsqueeze(-2))
+        else:
+            values = th.empty(candidates.mu.shape[:-1], device=inputs.device)
+        choice = choose_candidate(values, self.args.subgoal_mode)
+        index = choice[..., None, None].expand(*choice.shape, 1, candidates.mu.shape[-1])
+        return Hindsight(Gaussian(*(part.gather(3, index).squeeze(3) for part in candidates)), choice)
+
+    def _value(self, q: th.Tensor, avail: th.Tensor) -> th.Tensor:
+        """The mean or the maximum of Q-values [..., action] over available actions: [...]."""
+        if self.args.omg_value == "max":
+            return q.masked_fill(~avail, -th.inf).max(-1).values
+        return (q * avail).sum(-1) / avail.sum(-1).clamp(min=1)
+
+    def _optimise_am(self, loss: th.Tensor) -> None:
+        self.am_optimiser.zero_grad()
+        loss.backward()
+        self.am_optimiser.step()
+
+    @th.no_grad()
+    def _hit_ratio(self, batch: EpisodeBatch, subgoals: th.Tensor, mask: th.Tensor) -> th.Tensor:
+        """The mean subgoal hit ratio over episodes and agents."""
+        filled = batch["filled"].bool()
+        states = self.am.observations(batch).transpose(1, 2)  # [b, agent, T + 1, D]
+        decoded = self.am.vae.decode(subgoals).transpose(1, 2)
+        distance = th.cdist(decoded, states.contiguous())
+        distance = distance.masked_fill(~filled.squeeze(-1)[:, None, None], th.inf)
+        nearest = distance.argmin(-1).masked_fill(mask.squeeze(-1)[:, None] == 0, -1)
+        n_states = filled.sum(1).expand(-1, self.args.n_agents).flatten()
+        return subgoal_hit_ratio(nearest.flatten(0, 1), n_states).mean()
+
+    def _shares_of_k(self, choice: th.Tensor, mask: th.Tensor) -> dict[str, th.Tensor]:
+        """How often the subgoal was picked k steps ahead, for each k."""
+        return {
+            f"subgoal_k{k + 1}": masked_mean((choice == k).float(), mask) for k in range(self.args.omg_horizon)
+        }
+
+    def _parts(self) -> dict[str, Any]:
+        return {**super()._parts(), "prior_opt": self.prior_optimiser, "am_opt": self.am_optimiser}
+
+    def load_models(self, path: str | Path) -> None:
+        super().load_models(path)
+        for name in ("prior_opt", "am_opt"):
+            self._parts()[name].load_state_dict(load_weights(Path(path) / f"{name}.th", self.args.device))

@@ -1,0 +1,37 @@
+"""No agent model: the policy acts on its own observations alone."""
+
+from pathlib import Path
+from typing import Any
+
+import torch as th
+from torch import nn
+
+
+class NoneAM(nn.Module):
+    """Gives features of width zero, and learns and saves nothing."""
+
+    output_size = 0
+
+    def __init__(self, scheme: dict, args: Any):
+        super().__init__()
+        self.args = args
+
+    def init_hidden(self, batch_size: int) -> th.Tensor:
+        return th.zeros(batch_size, self.args.n_agents, 0, device=self.args.device)
+
+    def infer(
+        self, ep_batch: Any, t: int, hidden_state: th.Tensor, bs: Any = slice(None), test_mode: bool = False
+    ) -> tuple[th.Tensor, th.Tensor]:
+        return hidden_state, hidden_state
+
+    def unroll(self, ep_batch: Any) -> th.Tensor:
+        return self.init_hidden(ep_batch.batch_size).unsqueeze(1).expand(-1, ep_batch.max_seq_length, -1, -1)
+
+    def loss(self, *args: Any) -> th.Tensor:
+        return th.zeros((), device=self.args.device)
+
+    def save_models(self, path: str | Path) -> None:
+        """There is nothing to save."""
+
+    def load_models(self, path: str | Path) -> None:
+        """There is nothing to load."""

@@ -1,0 +1,184 @@
+"""Opponent modelling by subgoal inference (OMG; Yu, Jiang and Lu, NeurIPS 2024): a prior that embeds states as subgoals,
+and a posterior that infers from an agent's trajectory which state the others are heading for.
+
+`learners/omg_learner.py` picks the subgoals to learn from; `controllers/om_controller.py` acts on the inferred ones.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch as th
+import torch.nn.functional as F
+from torch import nn
+
+from modules.recurrence import unroll_gru_cell
+from utils.rl_utils import gaussian_kl, masked_mean
+from utils.weights import load_weights
+
+HIDDEN = 128
+FEATURES = 32
+TRAJECTORY = HIDDEN - FEATURES
+
+
+class Gaussian(NamedTuple):
+    """Diagonal Gaussians [..., Z]."""
+
+    mu: th.Tensor
+    log_var: th.Tensor
+
+    def sample(self) -> th.Tensor:
+        """One draw of each; gradients flow into mu and log_var."""
+        return self.mu + (0.5 * self.log_var).exp() * th.randn_like(self.mu)
+
+
+class Posterior(NamedTuple):
+    """What `OMGAM.unroll` gives for every step and agent, [batch, time, agent, ...]."""
+
+    subgoal: Gaussian  # q_phi(g | tau_t, o_t)
+    trajectory: th.Tensor  # h_t, the encoding of tau_t
+
+
+def _mlp(*sizes: int) -> nn.Sequential:
+    """Linear layers with a LeakyReLU after each."""
+    layers: list[nn.Module] = []
+    for size_in, size_out in zip(sizes[:-1], sizes[1:]):
+        layers += [nn.Linear(size_in, size_out), nn.LeakyReLU()]
+    return nn.Sequential(*layers)
+
+
+class SubgoalPrior(nn.Module):
+    """The variational auto-encoder p_psi whose latent space is the space of subgoals."""
+
+    def __init__(self, input_size: int, subgoal_dim: int):
+        super().__init__()
+        self.encoder = _mlp(input_size, HIDDEN, HIDDEN)
+        self.mu = nn.Linear(HIDDEN, subgoal_dim)
+        self.log_var = nn.Linear(HIDDEN, subgoal_dim)
+        self.decoder = nn.Sequential(_mlp(subgoal_dim, HIDDEN, HIDDEN), nn.Linear(HIDDEN, input_size))
+        self.register_buffer("is_trained", th.tensor(False))
+
+    def encode(self, states: th.Tensor) -> Gaussian:
+        """p_psi(g | s) of states [..., D]."""
+        features = self.encoder(states)
+        return Gaussian(self.mu(features), self.log_var(features))
+
+    def decode(self, subgoals: th.Tensor) -> th.Tensor:
+        """The states [..., D] that subgoals [..., Z] stand for."""
+        return self.decoder(subgoals)
+
+
+class SubgoalPosterior(nn.Module):
+    """The conditional variational auto-encoder q_phi over subgoals, given the encoded trajectory."""
+
+    def __init__(self, input_size: int, subgoal_dim: int):
+        super().__init__()
+        self.encoder = _mlp(HIDDEN, HIDDEN)
+        self.mu = nn.Linear(HIDDEN, subgoal_dim)
+        self.log_var = nn.Linear(HIDDEN, subgoal_dim)
+        self.decoder = nn.Sequential(_mlp(subgoal_dim + TRAJECTORY, HIDDEN), nn.Linear(HIDDEN, input_size))
+
+    def encode(self, features: th.Tensor, trajectory: th.Tensor) -> Gaussian:
+        """q_phi(g | tau_t, o_t) from the features of o_t [..., 32] and h_t [..., 96]."""
+        encoded = self.encoder(th.cat([features, trajectory], -1))
+        return Gaussian(self.mu(encoded), self.log_var(encoded))
+
+    def decode(self, subgoals: th.Tensor, trajectory: th.Tensor) -> th.Tensor:
+        """The observation o_t [..., D] itself: to rebuild its features instead would let them collapse."""
+        return self.decoder(th.cat([subgoals, trajectory], -1))
+
+
+class OMGAM(nn.Module):
+    """The subgoal prior (`vae`), and the posterior: `fc` reads o_t, `cond_rnn` the trajectory before it, `cvae` infers.
+
+    o_t is an agent's observation, or with `obs_is_state` the state, which then has to be seen while acting, too.
+    """
+
+    def __init__(self, scheme: dict, args: Any):
+        super().__init__()
+        self.args = args
+        self.input_size = args.state_shape if args.obs_is_state else args.obs_shape
+        self.output_size = args.omg_subgoal_dim
+        seen_actions = 1 + args.n_agents * args.omg_opponent_actions
+        self.vae = SubgoalPrior(self.input_size, args.omg_subgoal_dim)
+        self.fc = nn.Linear(self.input_size, FEATURES)
+        self.cond_rnn = nn.GRUCell(self.input_size + seen_actions * args.n_actions + args.n_agents, TRAJECTORY)
+        self.cvae = SubgoalPosterior(self.input_size, args.omg_subgoal_dim)
+
+    def observations(self, ep_batch: Any, bs: Any = slice(None), ts: slice = slice(None)) -> th.Tensor:
+        """What subgoals stand for, o_t [b, T, agent, D], of episodes `bs` and steps `ts`."""
+        if self.args.obs_is_state:
+            states = ep_batch["state"][bs, ts].to(self.args.device)
+            return states.unsqueeze(2).expand(-1, -1, self.args.n_agents, -1)
+        return ep_batch["obs"][bs, ts].to(self.args.device)
+
+    def init_hidden(self, batch_size: int) -> th.Tensor:
+        """Zeros [batch, agent, 96]."""
+        return self.fc.weight.new_zeros(batch_size, self.args.n_agents, TRAJECTORY)
+
+    def infer(
+        self, ep_batch: Any, t: int, hidden_state: th.Tensor, bs: Any = slice(None), test_mode: bool = False
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """The inferred subgoals [b, agent, Z] at step t, drawn, or the means when testing; and the next hidden state."""
+        inputs = self._trajectory_inputs(ep_batch, bs, slice(t, t + 1))
+        trajectory = self.cond_rnn(inputs.flatten(0, 2), hidden_state.flatten(0, 1)).view_as(hidden_state)
+        observations = self.observations(ep_batch, bs, slice(t, t + 1)).squeeze(1)
+        subgoal = self.cvae.encode(self.fc(observations), trajectory)
+        return subgoal.mu if test_mode else subgoal.sample(), trajectory
+
+    def unroll(self, ep_batch: Any) -> Posterior:
+        """The posterior at every step of whole episodes."""
+        inputs = self._trajectory_inputs(ep_batch)
+        b, t, n, _ = inputs.shape
+        h = unroll_gru_cell(self.cond_rnn, inputs.transpose(0, 1).flatten(1, 2))
+        trajectory = h.view(t, b, n, -1).transpose(0, 1)
+        return Posterior(self.cvae.encode(self.fc(self.observations(ep_batch)), trajectory), trajectory)
+
+    def prior_loss(self, states: th.Tensor) -> th.Tensor:
+        """MSE(s, decode(z)) + omg_vae_alpha KL(p_psi(z | s) || N(0, I)), averaged over states [rows, D]."""
+        posterior = self.vae.encode(states)
+        reconstruction = F.mse_loss(self.vae.decode(posterior.sample()), states)
+        zeros = th.zeros_like(posterior.mu)
+        return reconstruction + self.args.omg_vae_alpha * gaussian_kl(*posterior, zeros, zeros).mean()
+
+    def loss(
+        self, ep_batch: Any, posterior: Posterior, subgoals: th.Tensor, chosen: Gaussian, mask: th.Tensor
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """The two parts of equation 5, to be joined by omg_cvae_alpha, averaged over the steps of `mask` [b, T, 1].
+
+        subgoals [b, T, agent, Z]: draws of the posterior; chosen: the prior at the subgoals picked in hindsight, which
+        the posterior is pulled towards. Gives (MSE(o_t, decode(g, h_t)), KL(q_phi || p_psi)).
+        """
+        observations = self.observations(ep_batch)
+        rebuilt = self.cvae.decode(subgoals, posterior.trajectory)
+        errors = ((rebuilt - observations) ** 2).mean(-1)
+        return masked_mean(errors, mask), masked_mean(gaussian_kl(*posterior.subgoal, *chosen), mask)
+
+    def posterior_parameters(self) -> list[nn.Parameter]:
+        """All but the prior's."""
+        return [*self.fc.parameters(), *self.cond_rnn.parameters(), *self.cvae.parameters()]
+
+    def save_models(self, path: str | Path) -> None:
+        """Writes vae.th, cvae.th, cond_rnn.th and fc.th into the folder `path`."""
+        for name, module in self.named_children():
+            th.save(module.state_dict(), Path(path) / f"{name}.th")
+
+    def load_models(self, path: str | Path) -> None:
+        """Reads the same files from the folder `path`."""
+        for name, module in self.named_children():
+            module.load_state_dict(load_weights(Path(path) / f"{name}.th", self.args.device))
+
+    def _trajectory_inputs(self, ep_batch: Any, bs: Any = slice(None), ts: slice = slice(None)) -> th.Tensor:
+        """(o_{t-1}, last action, agent id), zeros but for the id at step 0: [b, T, agent, in]."""
+        start, stop, _ = ts.indices(ep_batch.max_seq_length)
+        before = slice(max(start - 1, 0), stop - 1)
+        observations = self.observations(ep_batch, bs, before)
+        actions = ep_batch["actions"][bs, before].to(self.args.device).squeeze(-1)
+        one_hot = F.one_hot(actions, self.args.n_actions).to(observations.dtype)
+        parts = [observations, one_hot]
+        if self.args.omg_opponent_actions:
+            parts.append(one_hot.flatten(2).unsqueeze(2).expand(-1, -1, self.args.n_agents, -1))
+        seen = th.cat(parts, -1)
+        if start == 0:
+            seen = F.pad(seen, (0, 0, 0, 0, 1, 0))
+        ids = th.eye(self.args.n_agents, device=seen.device).expand(*seen.shape[:2], -1, -1)
+        return th.cat([seen, ids], -1)

@@ -1,0 +1,44 @@
+"""Choosing and judging subgoals in hindsight (OMG), as pure functions of steps and values.
+
+The networks are in `modules/am/omg_am.py`, the learner that uses both in `learners/omg_learner.py`.
+"""
+
+import torch as th
+
+
+def candidate_steps(n_states: th.Tensor, n_steps: int, horizon: int) -> th.Tensor:
+    """The steps t + 1 .. t + horizon of the candidates of every step t, [b, n_steps, horizon].
+
+    n_states [b]: how many states each episode has; the last one repeats where none is left.
+    """
+    device = n_states.device
+    ahead = th.arange(n_steps, device=device).unsqueeze(1) + th.arange(1, horizon + 1, device=device)
+    return ahead.unsqueeze(0).minimum((n_states - 1).clamp(min=0).view(-1, 1, 1))
+
+
+def choose_candidate(values: th.Tensor, mode: str | int | bool) -> th.Tensor:
+    """Which candidate of values [..., horizon] is the subgoal (equations 6 and 7): its index [...].
+
+    mode: "optimistic" or True, the most valuable; "conservative" or False, the least; "random"; or k: always k ahead.
+    """
+    if mode is True or mode == "optimistic":
+        return values.argmax(-1)
+    if mode is False or mode == "conservative":
+        return values.argmin(-1)
+    if mode == "random":
+        return th.randint(values.shape[-1], values.shape[:-1], device=values.device)
+    return th.full(values.shape[:-1], int(mode) - 1, device=values.device)
+
+
+def subgoal_hit_ratio(nearest: th.Tensor, n_states: th.Tensor) -> th.Tensor:
+    """How many distinct states of the episode's future the inferred subgoals stand for, over its length: [rows].
+
+    nearest [rows, T]: the step of the episode's state that is nearest to the decoded subgoal of step t, -1 to leave the
+    step out; n_states [rows]. A subgoal hits when that state still lies ahead (Yu et al. 2024, appendix E).
+    """
+    steps = th.arange(nearest.shape[1], device=nearest.device)
+    hits = nearest > steps
+    # one column more for what does not hit, which is then left out
+    ahead = th.where(hits, nearest, int(n_states.max()))
+    is_hit = th.zeros(nearest.shape[0], int(n_states.max()) + 1, device=nearest.device).scatter_(1, ahead, 1.0)
+    return is_hit[:, :-1].sum(1) / n_states
