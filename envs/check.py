@@ -1,0 +1,162 @@
+"""The contract of environments as assertions: `check_env` for a `MultiAgentEnv`, `check_vector_env` for a `VectorEnv`.
+
+Every environment's test calls them, and so may whoever writes a new one. The interfaces are in `multiagentenv.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from envs.multiagentenv import MultiAgentEnv, Observations, Outcomes, VectorEnv
+
+SIZES = ("state_shape", "obs_shape", "n_actions", "n_agents", "episode_limit")
+
+
+def check_env(
+    env: MultiAgentEnv,
+    n_episodes: int = 3,
+    rng: np.random.Generator | None = None,
+    make_env: Callable[[], MultiAgentEnv] | None = None,
+    refuses_unavailable: bool = False,
+) -> None:
+    """Plays random episodes and closes the environment.
+
+    `make_env` makes an environment with a fixed seed, of which two must play alike. `refuses_unavailable` says that
+    `step` promises a ValueError for an action that is not available.
+
+    Raises: AssertionError with one sentence on the first rule that is broken.
+    """
+    rng = rng or np.random.default_rng(0)
+    for _ in range(n_episodes):
+        _play_episode(env, rng, refuses_unavailable)
+    if make_env is not None:
+        seed = int(rng.integers(2**32))
+        trace, other_trace = (_play_episode(make_env(), np.random.default_rng(seed)) for _ in range(2))
+        assert _equal(trace, other_trace), "two environments of one seed did not play alike"
+    env.close()
+    env.close()
+
+
+def check_vector_env(
+    env: VectorEnv,
+    n_episodes: int = 2,
+    rng: np.random.Generator | None = None,
+    make_env: Callable[[], VectorEnv] | None = None,
+    refuses_unavailable: bool = True,
+) -> None:
+    """As `check_env`; in every step some worlds, drawn at random, stand still."""
+    rng = rng or np.random.default_rng(0)
+    for _ in range(n_episodes):
+        _play_episodes(env, rng, refuses_unavailable)
+    if make_env is not None:
+        seed = int(rng.integers(2**32))
+        trace, other_trace = (_play_episodes(make_env(), np.random.default_rng(seed)) for _ in range(2))
+        assert _equal(trace, other_trace), "two vector environments of equal seeds did not play alike"
+    env.close()
+    env.close()
+
+
+def random_actions(avail_actions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One available action each, drawn uniformly: [..., n_actions] -> [...]."""
+    return (rng.random(avail_actions.shape) * (avail_actions != 0)).argmax(-1)
+
+
+def _play_episode(env: MultiAgentEnv, rng: np.random.Generator, refuses_unavailable: bool = False) -> list[np.ndarray]:
+    env_info = _check_env_info(env.get_env_info())
+    obs, state = env.reset()
+    assert np.array_equal(obs, env.get_obs()), "reset and get_obs gave different observations"
+    assert np.array_equal(state, env.get_state()), "reset and get_state gave different states"
+    seen, trace, n_steps, terminated = _look(env, env_info), [], 0, False
+    while not terminated:
+        assert n_steps < env_info["episode_limit"], f"the episode went on beyond {n_steps} steps, its limit"
+        if refuses_unavailable and not seen.avail_actions.all():
+            refused = random_actions(seen.avail_actions[0] == 0, rng)
+            _assert_refused(env.step, refused.tolist())
+            assert _equal(seen, _look(env, env_info)), "a refused action changed what is seen"
+        actions = random_actions(seen.avail_actions[0], rng)
+        reward, terminated, info = env.step(actions.tolist())
+        assert isinstance(reward, float) and np.isfinite(reward), f"the reward {reward!r} is no finite float"
+        assert isinstance(terminated, bool), f"terminated is {terminated!r}, which is no bool"
+        n_steps += 1
+        seen = _look(env, env_info)
+        trace += [*seen, np.array([reward, terminated])]
+    for key in env.info_keys:
+        assert key in info, f"info lacks {key!r} of info_keys at the end of the episode"
+        assert np.isfinite(float(info[key])), f"info[{key!r}] is {info[key]!r}, which is no finite number"
+    assert env.get_env_info() == env_info, "get_env_info changed during an episode"
+    return trace
+
+
+def _look(env: MultiAgentEnv, env_info: dict[str, Any]) -> Observations:
+    """What is seen now, through PyMARL's methods, checked: a batch of one."""
+    avail_actions = np.array(env.get_avail_actions())
+    seen = Observations(np.stack(env.get_obs())[None], env.get_state()[None], avail_actions[None])
+    sizes = env.get_obs_size(), env.get_state_size(), env.get_total_actions(), env.n_agents, env.episode_limit
+    told = tuple(env_info[key] for key in ("obs_shape", "state_shape", "n_actions", "n_agents", "episode_limit"))
+    assert sizes == told, f"get_env_info tells the sizes {told}, the methods and attributes {sizes}"
+    assert np.array_equal(env.get_obs_agent(0), seen.obs[0, 0]), "get_obs_agent and get_obs differ"
+    assert np.array_equal(env.get_avail_agent_actions(0), avail_actions[0]), "get_avail_agent_actions differs"
+    _check_seen(seen, np.ones(1, bool), env_info)
+    return seen
+
+
+def _play_episodes(env: VectorEnv, rng: np.random.Generator, refuses_unavailable: bool = False) -> list[np.ndarray]:
+    env_info = _check_env_info(env.get_env_info())
+    limit = env_info["episode_limit"]
+    seen, outcomes = Observations.empty(env.n_envs, env_info), Outcomes.empty(env.n_envs, env.info_keys)
+    env.reset(seen)
+    running, n_steps, trace = np.ones(env.n_envs, bool), np.zeros(env.n_envs, int), [array.copy() for array in seen]
+    while running.any():
+        _check_seen(seen, running, env_info)
+        worlds = running & (rng.random(env.n_envs) < 0.8)
+        arrays = [*seen, outcomes.reward, outcomes.terminated, outcomes.truncated, *outcomes.info.values()]
+        before = [array.copy() for array in arrays]
+        if refuses_unavailable and worlds.any() and not seen.avail_actions[worlds].all():
+            refused = random_actions(seen.avail_actions == 0, rng)
+            _assert_refused(env.step, refused, seen, outcomes, worlds)
+            assert _equal(arrays, before), "a refused action changed what is seen or its outcome"
+        env.step(random_actions(seen.avail_actions, rng), seen, outcomes, worlds)
+        n_steps += worlds
+        assert (n_steps <= limit).all(), f"an episode went on beyond {limit} steps, its limit"
+        untouched = [array[~worlds] for array in arrays], [array[~worlds] for array in before]
+        assert _equal(*untouched), "rows of worlds outside the mask were written"
+        numbers = [outcomes.reward, *outcomes.info.values()]
+        assert all(np.isfinite(array).all() for array in numbers), "a reward or an entry of info is not finite"
+        both = outcomes.terminated & outcomes.truncated & worlds
+        assert not both.any(), "an episode was both terminated and truncated"
+        running &= ~(worlds & (outcomes.terminated | outcomes.truncated))
+        trace += [array.copy() for array in arrays]
+    assert env.get_env_info() == env_info, "get_env_info changed during an episode"
+    return trace
+
+
+def _check_env_info(env_info: dict[str, Any]) -> dict[str, Any]:
+    for key in SIZES:
+        assert isinstance(env_info.get(key), int) and env_info[key] > 0, f"get_env_info has no positive int {key!r}"
+    return env_info
+
+
+def _check_seen(seen: Observations, worlds: np.ndarray, env_info: dict[str, Any]) -> None:
+    """Shapes, kinds and values of what is seen in the worlds of the mask."""
+    for name, array, wanted in zip(Observations._fields, seen, Observations.empty(len(worlds), env_info), strict=True):
+        assert array.shape == wanted.shape, f"{name} is {array.shape[1:]} and not {wanted.shape[1:]} as told"
+    assert all(array.dtype.kind == "f" for array in seen[:2]), "observations or states are no floats"
+    assert all(np.isfinite(array[worlds]).all() for array in seen[:2]), "an observation or a state is not finite"
+    avail_actions = seen.avail_actions[worlds]
+    assert np.isin(avail_actions, (0, 1)).all(), "an availability is neither 0 nor 1"
+    assert avail_actions.any(-1).all(), "an agent has no available action"
+
+
+def _assert_refused(step: Callable[..., Any], *arguments: Any) -> None:
+    try:
+        step(*arguments)
+    except ValueError:
+        return
+    raise AssertionError("an action that is not available was not refused by a ValueError")
+
+
+def _equal(arrays: Any, others: Any) -> bool:
+    return len(arrays) == len(others) and all(map(np.array_equal, arrays, others))
