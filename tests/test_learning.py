@@ -1,0 +1,77 @@
+"""Whole runs that must solve small games: what each algorithm can learn, and what the time limit means to it."""
+
+import numpy as np
+import pytest
+import torch as th
+
+import run
+from runners import REGISTRY as RUNNERS
+from tests.builders import RecordingLogger
+from tests.games import (
+    EndlessGame,
+    MatrixGame,
+    MemoryGame,
+    TwoStepGame,
+    configure,
+    frozen,
+    registered,
+)
+from utils.dict2namedtuple import convert
+
+QUICK = {
+    "lr": 0.005,
+    "rnn_hidden_dim": 16,
+    "batch_size_run": 8,  # one update for so many episodes
+    "target_update_interval": 80,
+    "test_nepisode": 24,
+    "log_interval": 10**6,
+}
+SMALL_MIXER = {"mixing_embed_dim": 8, "hypernet_embed": 16}
+
+
+def train(game, alg, seed, t_max, **settings):
+    """Trains and then tests; gives the run's parts and its statistics."""
+    settings = QUICK | (SMALL_MIXER if alg == "qmix" else {}) | settings
+    config = configure(alg, seed=seed, t_max=t_max, test_interval=2 * t_max, **settings)
+    th.manual_seed(seed)
+    logger = RecordingLogger()
+    with registered(game):
+        args = frozen(config)
+        runner = RUNNERS[args.runner](args=args, logger=logger)
+        args = convert({**args._asdict(), **run._sizes(runner.get_env_info())})
+        parts = run.build(args, logger, runner)
+        run.train_sequential(args, logger, parts)
+        run.evaluate_sequential(args, logger, runner)
+    return parts, logger
+
+
+@pytest.mark.parametrize("alg", ["iql", "vdn", "qmix"])
+def test_every_q_learner_solves_a_matrix_game(alg):
+    _, logger = train(MatrixGame, alg, seed=0, t_max=700, epsilon_anneal_time=400)
+    assert logger.values("test_return_mean")[-1] == 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("alg", "greedy_return"), [("vdn", 7), ("qmix", 8)])
+def test_in_the_two_step_game_a_sum_settles_for_7_and_a_monotonic_mix_finds_8(alg, greedy_return, seed):
+    _, logger = train(TwoStepGame, alg, seed, t_max=4000, epsilon_finish=1)
+    assert logger.values("test_return_mean")[-1] == greedy_return
+
+
+def test_a_cue_is_remembered_until_it_counts():
+    _, logger = train(MemoryGame, "iql", seed=0, t_max=2400, epsilon_anneal_time=1000)
+    assert logger.values("test_return_mean")[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("bootstrap_timeouts", "fixed_point"),
+    # 1 + gamma + gamma^2 ... for ever; or only of what is left of three steps, which the hidden state counts
+    [(True, [2, 2, 2]), (False, [1.75, 1.5, 1])],
+)
+def test_a_time_limit_is_an_end_only_where_timeouts_do_not_bootstrap(bootstrap_timeouts, fixed_point):
+    settings = {"gamma": 0.5, "epsilon_finish": 1, "target_update_interval": 40, "batch_size_run": 4}
+    parts, _ = train(EndlessGame, "iql", 0, t_max=1800, bootstrap_timeouts=bootstrap_timeouts, **settings)
+    sample = parts.buffer.sample(32, rng=np.random.default_rng(0))
+    with th.no_grad():
+        q = parts.mac.unroll(sample)[:, :3].mean((0, 2, 3))
+    assert q.tolist() == pytest.approx(fixed_point, abs=0.15)
