@@ -5,7 +5,8 @@ Every environment's test calls them, and so may whoever writes a new one. The in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,8 @@ def check_env(
         _play_episode(env, rng, refuses_unavailable)
     if make_env is not None:
         seed = int(rng.integers(2**32))
-        trace, other_trace = (_play_episode(make_env(), np.random.default_rng(seed)) for _ in range(2))
-        assert _equal(trace, other_trace), "two environments of one seed did not play alike"
+        histories = {_play_episode(make_env(), np.random.default_rng(seed)) for _ in range(2)}
+        assert len(histories) == 1, "two environments of one seed did not play alike"
     env.close()
     env.close()
 
@@ -53,8 +54,8 @@ def check_vector_env(
         _play_episodes(env, rng, refuses_unavailable)
     if make_env is not None:
         seed = int(rng.integers(2**32))
-        trace, other_trace = (_play_episodes(make_env(), np.random.default_rng(seed)) for _ in range(2))
-        assert _equal(trace, other_trace), "two vector environments of equal seeds did not play alike"
+        histories = {_play_episodes(make_env(), np.random.default_rng(seed)) for _ in range(2)}
+        assert len(histories) == 1, "two vector environments of equal seeds did not play alike"
     env.close()
     env.close()
 
@@ -64,12 +65,12 @@ def random_actions(avail_actions: np.ndarray, rng: np.random.Generator) -> np.nd
     return (rng.random(avail_actions.shape) * (avail_actions != 0)).argmax(-1)
 
 
-def _play_episode(env: MultiAgentEnv, rng: np.random.Generator, refuses_unavailable: bool = False) -> list[np.ndarray]:
+def _play_episode(env: MultiAgentEnv, rng: np.random.Generator, refuses_unavailable: bool = False) -> str:
     env_info = _check_env_info(env.get_env_info())
     obs, state = env.reset()
     assert np.array_equal(obs, env.get_obs()), "reset and get_obs gave different observations"
     assert np.array_equal(state, env.get_state()), "reset and get_state gave different states"
-    seen, trace, n_steps, terminated = _look(env, env_info), [], 0, False
+    seen, n_steps, terminated, history = _look(env, env_info), 0, False, hashlib.sha1()
     while not terminated:
         assert n_steps < env_info["episode_limit"], f"the episode went on beyond {n_steps} steps, its limit"
         if refuses_unavailable and not seen.avail_actions.all():
@@ -82,12 +83,12 @@ def _play_episode(env: MultiAgentEnv, rng: np.random.Generator, refuses_unavaila
         assert isinstance(terminated, bool), f"terminated is {terminated!r}, which is no bool"
         n_steps += 1
         seen = _look(env, env_info)
-        trace += [*seen, np.array([reward, terminated])]
+        _record(history, [*seen, np.array([reward, terminated])])
     for key in env.info_keys:
         assert key in info, f"info lacks {key!r} of info_keys at the end of the episode"
         assert np.isfinite(float(info[key])), f"info[{key!r}] is {info[key]!r}, which is no finite number"
     assert env.get_env_info() == env_info, "get_env_info changed during an episode"
-    return trace
+    return history.hexdigest()
 
 
 def _look(env: MultiAgentEnv, env_info: dict[str, Any]) -> Observations:
@@ -103,12 +104,12 @@ def _look(env: MultiAgentEnv, env_info: dict[str, Any]) -> Observations:
     return seen
 
 
-def _play_episodes(env: VectorEnv, rng: np.random.Generator, refuses_unavailable: bool = False) -> list[np.ndarray]:
+def _play_episodes(env: VectorEnv, rng: np.random.Generator, refuses_unavailable: bool = False) -> str:
     env_info = _check_env_info(env.get_env_info())
     limit = env_info["episode_limit"]
     seen, outcomes = Observations.empty(env.n_envs, env_info), Outcomes.empty(env.n_envs, env.info_keys)
     env.reset(seen)
-    running, n_steps, trace = np.ones(env.n_envs, bool), np.zeros(env.n_envs, int), [array.copy() for array in seen]
+    running, n_steps, history = np.ones(env.n_envs, bool), np.zeros(env.n_envs, int), hashlib.sha1()
     while running.any():
         _check_seen(seen, running, env_info)
         worlds = running & (rng.random(env.n_envs) < 0.8)
@@ -121,16 +122,16 @@ def _play_episodes(env: VectorEnv, rng: np.random.Generator, refuses_unavailable
         env.step(random_actions(seen.avail_actions, rng), seen, outcomes, worlds)
         n_steps += worlds
         assert (n_steps <= limit).all(), f"an episode went on beyond {limit} steps, its limit"
-        untouched = [array[~worlds] for array in arrays], [array[~worlds] for array in before]
-        assert _equal(*untouched), "rows of worlds outside the mask were written"
+        untouched = _equal([array[~worlds] for array in arrays], [array[~worlds] for array in before])
+        assert untouched, "rows of worlds outside the mask were written"
         numbers = [outcomes.reward, *outcomes.info.values()]
         assert all(np.isfinite(array).all() for array in numbers), "a reward or an entry of info is not finite"
         both = outcomes.terminated & outcomes.truncated & worlds
         assert not both.any(), "an episode was both terminated and truncated"
         running &= ~(worlds & (outcomes.terminated | outcomes.truncated))
-        trace += [array.copy() for array in arrays]
+        _record(history, arrays)
     assert env.get_env_info() == env_info, "get_env_info changed during an episode"
-    return trace
+    return history.hexdigest()
 
 
 def _check_env_info(env_info: dict[str, Any]) -> dict[str, Any]:
@@ -158,5 +159,10 @@ def _assert_refused(step: Callable[..., Any], *arguments: Any) -> None:
     raise AssertionError("an action that is not available was not refused by a ValueError")
 
 
-def _equal(arrays: Any, others: Any) -> bool:
-    return len(arrays) == len(others) and all(map(np.array_equal, arrays, others))
+def _equal(arrays: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
+    return all(map(np.array_equal, arrays, others))
+
+
+def _record(history: Any, arrays: Sequence[np.ndarray]) -> None:
+    for array in arrays:
+        history.update(np.ascontiguousarray(array))
