@@ -60,8 +60,7 @@ def run(_run: Any, _config: Mapping[str, Any], _log: Any) -> dict[str, str]:
     np.random.seed(args.seed)
     th.manual_seed(args.seed)
     th.set_num_threads(args.n_threads)
-    if args.debug:
-        th.autograd.set_detect_anomaly(True)
+    th.autograd.set_detect_anomaly(args.debug)
     logger = Logger(_log)
     logger.setup_sacred(_run)
     if args.use_tensorboard:

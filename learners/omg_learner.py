@@ -119,9 +119,7 @@ class OMGLearner(BaseLearner):
         if self.is_log_due(t_env):
             self.log(t_env, omg_prior_loss=loss)
 
-    def _look_back(
-        self, batch: EpisodeBatch, inputs: th.Tensor, inferred: th.Tensor, avail: th.Tensor
-    ) -> Hindsight:
+    def _look_back(self, batch: EpisodeBatch, inputs: th.Tensor, inferred: th.Tensor, avail: th.Tensor) -> Hindsight:
         """Picks the subgoal of every step among the next states by their value V(o_t, g) (equations 6 and 7).
 
         Q has the hidden state that it had at t along the played trajectory.
@@ -167,9 +165,7 @@ class OMGLearner(BaseLearner):
 
     def _shares_of_k(self, choice: th.Tensor, mask: th.Tensor) -> dict[str, th.Tensor]:
         """How often the subgoal was picked k steps ahead, for each k."""
-        return {
-            f"subgoal_k{k + 1}": masked_mean((choice == k).float(), mask) for k in range(self.args.omg_horizon)
-        }
+        return {f"subgoal_k{k + 1}": masked_mean((choice == k).float(), mask) for k in range(self.args.omg_horizon)}
 
     def _parts(self) -> dict[str, Any]:
         return {**super()._parts(), "prior_opt": self.prior_optimiser, "am_opt": self.am_optimiser}

@@ -3,11 +3,14 @@
 A controller (`controllers/basic_controller.py`) builds its inputs and keeps the hidden states.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch as th
 import torch.nn.functional as F
 from torch import nn
+
+from modules.agents.packed_gru import packed_gru
 
 
 class RNNAgent(nn.Module):
@@ -31,26 +34,20 @@ class RNNAgent(nn.Module):
         return self.head(h), h
 
     def unroll(self, inputs: th.Tensor, hidden_state: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
-        """All steps at once: inputs [rows, T, in] and hidden state [rows, H] (or None) to [rows, T, A], [rows, T, H].
+        """All steps at once: inputs [rows, T, in] and hidden state [rows, H] (or None) to [rows, T, A], [rows, T, H]."""
+        rows, steps, _ = inputs.shape
+        q, h = self.unroll_packed(inputs.transpose(0, 1).flatten(0, 1), [rows] * steps, hidden_state)
+        return q.view(steps, rows, -1).transpose(0, 1), h.view(steps, rows, -1).transpose(0, 1)
 
-        The linear layers see every step in one product, and one call runs the recurrence with the GRUCell's weights.
-        """
+    def unroll_packed(
+        self, rows: th.Tensor, batch_sizes: Sequence[int], hidden_state: th.Tensor | None = None
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """The same for rows [N, in] that are packed as in `packed_gru.py`: [N, A], [N, H]."""
         if hidden_state is None:
-            hidden_state = self.init_hidden().expand(inputs.shape[0], -1)
-        x = F.relu(self.fc1(inputs.transpose(0, 1)))
-        weights = [self.rnn.weight_ih, self.rnn.weight_hh, self.rnn.bias_ih, self.rnn.bias_hh]
-        h, _ = th.gru(
-            x,
-            hidden_state.unsqueeze(0).contiguous(),
-            weights,
-            has_biases=True,
-            num_layers=1,
-            dropout=0.0,
-            train=self.training,
-            bidirectional=False,
-            batch_first=False,
-        )
-        return self.head(h).transpose(0, 1), h.transpose(0, 1)
+            hidden_state = self.init_hidden().expand(batch_sizes[0], -1)
+        x = F.relu(self.fc1(rows), inplace=True)
+        h = packed_gru(x, hidden_state, self.rnn, batch_sizes)
+        return self._head(h), h
 
     def unroll_reference(self, inputs: th.Tensor, hidden_state: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
         """What `unroll` must equal: `forward`, step by step."""

@@ -38,7 +38,7 @@ class QMixer(nn.Module):
         self.V = nn.Sequential(nn.Linear(state_size, self.embed_dim), nn.ReLU(), nn.Linear(self.embed_dim, 1))
 
     def forward(self, agent_qs: th.Tensor, states: th.Tensor) -> th.Tensor:
-        """Q-values [b, T, a] and states [b, T, s] to the team's Q-value [b, T, 1]."""
+        """Q-values [..., a] and states [..., s] to the team's Q-value [..., 1]."""
         leading = agent_qs.shape[:-1]
         w_1 = self.hyper_w_1(states).abs().view(*leading, self.n_agents, self.embed_dim)
         # Sums of products, since batched matrix products are slow for matrices as small as these.

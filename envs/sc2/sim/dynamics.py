@@ -45,8 +45,8 @@ UNIT = np.dtype(
         ("help_wait", "i4"),  # loops until it may call for help again
         ("scan_wait", "i4"),  # loops in which nobody can come into its scan range
         ("acquires", "i4"),  # 1: chooses targets by itself
+        ("stuck_wait", "i4"),  # loops until a unit that is hemmed in looks for a way out again
         ("side", "i4"),  # 1 or -1: on which side it goes round an obstacle; 0: no obstacle
-        ("moved", "i4"),  # 1: took a step in this loop
         # what features.py divides by and writes of its type; fixed
         ("health_max", "f8"),
         ("shield_max", "f8"),  # 1 where it has none
@@ -64,6 +64,8 @@ MIN_DAMAGE = 0.5
 MAX_APPROACH = 1.0  # two units never come nearer to each other by more than this in a loop
 HEADINGS = tuple((float(np.cos(a)), float(np.sin(a))) for a in np.radians((0, 30, 60, 90, 120)))
 """Turns (cosine, sine) from the straight way that a blocked unit tries, to either side."""
+STUCK_LOOPS = 1
+NOWHERE = 1e9  # where the dead are, who block nobody
 CONTACT = 1e-6  # closer than the sum of radii by more than this is an overlap
 
 
@@ -109,11 +111,12 @@ def _advance(units, sequences, random, loops, worlds, n_loops, types, pathing, b
     """
     for b in prange(units.shape[0]):
         if worlds[b]:
+            places = _places(units[b])
             near = np.empty(units.shape[1], np.int64)
             _shuffle(sequences[b], random, b)
             for _ in range(n_loops):
                 loops[b] += 1
-                game_loop(units[b], sequences[b], loops[b], types, pathing, battle, near)
+                game_loop(units[b], sequences[b], loops[b], types, pathing, battle, places, near)
 
 
 @compiled()
@@ -170,6 +173,7 @@ def _set_order(u, order, target):
         u.shooting_at = NO_UNIT
         u.cooldown = 0.0
     u.backswing = 0.0
+    u.stuck_wait = 0
     u.order = order
     u.target = target
 
@@ -178,16 +182,20 @@ def _set_order(u, order, target):
 
 
 @compiled()
-def game_loop(units, sequence, loop, types, pathing, battle, near):
-    """Every living unit, in turn: timers, target, and then a shot, a step, or nothing. `near` is scratch space [unit]."""
-    units, types, pathing, near = borrowed(units), borrowed(types), borrowed(pathing), borrowed(near)
+def game_loop(units, sequence, loop, types, pathing, battle, places, near):
+    """Every living unit, in turn: timers, target, and then a shot, a step, or nothing.
+
+    places [3, unit] of `_places`, kept up to date; near [unit] is scratch space.
+    """
+    units, types, pathing = borrowed(units), borrowed(types), borrowed(pathing)
+    places, near = borrowed(places), borrowed(near)
     for i in borrowed(sequence):
         u = units[i]
         if u.health <= 0:
             continue
         _run_timers(u)
         if u.shooting_at != NO_UNIT:
-            _wind_up(units, i, types, battle)
+            _wind_up(units, i, types, battle, places)
             continue
         if u.acquires:
             _choose_target(units, i, loop, types, battle)
@@ -199,17 +207,16 @@ def game_loop(units, sequence, loop, types, pathing, battle, near):
             v = units[u.target]
             if _within(u, v, types[u.type].range):
                 if u.cooldown <= 0:
-                    _start_shot(units, i, types, battle)
+                    _start_shot(units, i, types, battle, places)
                 continue
             goal_x, goal_y = v.x, v.y
         elif u.order == IDLE:
             continue
-        _walk(units, i, goal_x, goal_y, types, pathing, near)
+        _walk(units, i, goal_x, goal_y, types, pathing, places, near)
 
 
 @inlined
 def _run_timers(u):
-    u.moved = 0
     if u.cooldown > 0:
         u.cooldown = max(u.cooldown - 1, 0.0)
     if u.backswing > 0:
@@ -297,7 +304,7 @@ def _react_to_hit(units, i, attacker):
 
 
 @compiled()
-def _start_shot(units, i, types, battle):
+def _start_shot(units, i, types, battle, places):
     u = units[i]
     unit_type = types[u.type]
     u.shooting_at = u.target
@@ -305,7 +312,7 @@ def _start_shot(units, i, types, battle):
     if not battle.cooldown_from_effect:
         _start_cooldown(u, unit_type)
     if u.windup <= 0:
-        _shoot(units, i, types, battle)
+        _shoot(units, i, types, battle, places)
 
 
 @inlined
@@ -315,7 +322,7 @@ def _start_cooldown(u, unit_type):
 
 
 @inlined
-def _wind_up(units, i, types, battle):
+def _wind_up(units, i, types, battle, places):
     """Goes on preparing the shot; it is called off when the target dies or is out of range by more than the slop."""
     u = units[i]
     v = units[u.shooting_at]
@@ -326,11 +333,11 @@ def _wind_up(units, i, types, battle):
         return
     u.windup -= 1
     if u.windup <= 0:
-        _shoot(units, i, types, battle)
+        _shoot(units, i, types, battle, places)
 
 
 @compiled()
-def _shoot(units, i, types, battle):
+def _shoot(units, i, types, battle, places):
     u = units[i]
     unit_type = types[u.type]
     target = u.shooting_at
@@ -342,6 +349,8 @@ def _shoot(units, i, types, battle):
         _hit(units[target], unit_type, types)
     if units[target].health > 0:
         _react_to_hit(units, target, i)
+    else:
+        places[0, target] = NOWHERE
 
 
 @compiled()
@@ -362,9 +371,12 @@ def _hit(v, attacker_type, types):
 
 
 @inlined
-def _walk(units, i, goal_x, goal_y, types, pathing, near):
+def _walk(units, i, goal_x, goal_y, types, pathing, places, near):
     """One step towards a point: straight on, else in the direction nearest to it that is free."""
     u = units[i]
+    if u.stuck_wait > 0:
+        u.stuck_wait -= 1
+        return
     if u.backswing > 0:
         return
     dx, dy = goal_x - u.x, goal_y - u.y
@@ -375,22 +387,20 @@ def _walk(units, i, goal_x, goal_y, types, pathing, near):
         return
     dx *= step / distance
     dy *= step / distance
-    n_near = _find_near(units, i, step, near)
+    n_near = _find_near(places, i, step, near)
     blocker = _blocker(units, i, dx, dy, near, n_near)
     if blocker == NO_UNIT:
         u.side = 0
-        _step_to(u, u.x + dx, u.y + dy, pathing)
+        _step_to(units, i, u.x + dx, u.y + dy, pathing, places)
         return
     v = units[blocker]
     if v.team == u.team:
         if v.order == IDLE and u.order == ATTACK_MOVE and v.home_x == u.goal_x and v.home_y == u.goal_y:
             _arrive(u)  # it stands where this unit wants to go
             return
-        if v.moved:
-            return  # it is on its way; wait for room
         if v.order == IDLE and v.target == NO_UNIT:
-            _push(units, blocker, dx, dy, step, pathing, near)
-            n_near = _find_near(units, i, step, near)
+            _push(units, blocker, dx, dy, step, pathing, places, near)
+            n_near = _find_near(places, i, step, near)
     if u.side == 0:  # the side on which the obstacle leaves more room, kept until the way is free
         u.side = 1 if dx * (v.y - u.y) - dy * (v.x - u.x) < 0 else -1
     for k in range(2 * len(HEADINGS)):
@@ -398,8 +408,9 @@ def _walk(units, i, goal_x, goal_y, types, pathing, near):
         turn = sin * u.side if k % 2 == 0 else -sin * u.side
         turned_x, turned_y = cos * dx - turn * dy, cos * dy + turn * dx
         if _blocker(units, i, turned_x, turned_y, near, n_near) == NO_UNIT:
-            _step_to(u, u.x + turned_x, u.y + turned_y, pathing)
+            _step_to(units, i, u.x + turned_x, u.y + turned_y, pathing, places)
             return
+    u.stuck_wait = STUCK_LOOPS
 
 
 @inlined
@@ -410,17 +421,31 @@ def _arrive(u):
 
 
 @inlined
-def _find_near(units, i, step, near):
-    """Writes into `near` the living units that a step of this length could touch; gives their number."""
-    u = units[i]
-    reach = u.separation_radius + step
-    n_near = 0
+def _places(units):
+    """x, y and separation radius of the units as rows [3, unit], which the search for neighbours reads fastest."""
+    places = np.empty((3, len(units)))
     for k in range(len(units)):
-        v = units[k]
-        room = reach + v.separation_radius
-        if (v.x - u.x) ** 2 + (v.y - u.y) ** 2 < room * room and v.health > 0 and k != i:
-            near[n_near] = k
-            n_near += 1
+        places[0, k] = units[k].x if units[k].health > 0 else NOWHERE
+        places[1, k] = units[k].y
+        places[2, k] = units[k].separation_radius
+    return places
+
+
+@inlined
+def _find_near(places, i, step, near):
+    """Writes into `near` the living units that a step of this length could touch; gives their number."""
+    x, y, reach = places[0, i], places[1, i], places[2, i] + step
+    n_near = -1  # it always finds itself
+    for k in range(places.shape[1]):
+        room = reach + places[2, k]
+        n_near += (places[0, k] - x) ** 2 + (places[1, k] - y) ** 2 < room * room
+    if n_near > 0:
+        n_near = 0
+        for k in range(places.shape[1]):
+            room = reach + places[2, k]
+            if (places[0, k] - x) ** 2 + (places[1, k] - y) ** 2 < room * room and k != i:
+                near[n_near] = k
+                n_near += 1
     return n_near
 
 
@@ -440,27 +465,25 @@ def _blocker(units, i, dx, dy, near, n_near):
 
 
 @inlined
-def _push(units, i, dx, dy, step, pathing, near):
+def _push(units, i, dx, dy, step, pathing, places, near):
     """Moves an idle unit on by a step where there is room for it."""
     u = units[i]
-    n_near = _find_near(units, i, step, near)
-    if _is_free_ground(u.x + dx, u.y + dy, pathing) and _blocker(units, i, dx, dy, near, n_near) == NO_UNIT:
-        u.x += dx
-        u.y += dy
+    n_near = _find_near(places, i, step, near)
+    if _blocker(units, i, dx, dy, near, n_near) == NO_UNIT:
+        _step_to(units, i, u.x + dx, u.y + dy, pathing, places)
 
 
 @inlined
-def _step_to(u, x, y, pathing):
+def _step_to(units, i, x, y, pathing, places):
     """Takes the step, or the part of it that runs along a wall."""
+    u = units[i]
     if _is_free_ground(x, y, pathing):
         u.x, u.y = x, y
-        u.moved = 1
-    elif _is_free_ground(x, u.y, pathing) and x != u.x:
+    elif _is_free_ground(x, u.y, pathing):
         u.x = x
-        u.moved = 1
-    elif _is_free_ground(u.x, y, pathing) and y != u.y:
+    elif _is_free_ground(u.x, y, pathing):
         u.y = y
-        u.moved = 1
+    places[0, i], places[1, i] = u.x, u.y
 
 
 @inlined
