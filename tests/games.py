@@ -42,14 +42,14 @@ def frozen(config: dict) -> Any:
 
 
 class Game(MultiAgentEnv):
-    """Two agents with two actions; all see the state, which is the one-hot place [n_places]."""
+    """Two agents with two actions; all see the state, which is the one-hot place [n_places]. Any map is the same."""
 
     n_agents = 2
     n_actions = 2
     n_places = 1
     episode_limit = 1
 
-    def __init__(self, seed: int | None = None):
+    def __init__(self, seed: int | None = None, map_name: str = ""):
         self._seed = seed
         self.rng = np.random.default_rng(seed)
         self.place, self.t, self.is_over = 0, 0, True
@@ -202,7 +202,7 @@ class CrashingGame(EndlessGame):
 
     closed: list[int | None] = []
 
-    def __init__(self, error: type[BaseException] = OSError, crash_step: int = 10, seed: int | None = None):
+    def __init__(self, error: type[BaseException] = OSError, crash_step: int = 1000, seed: int | None = None):
         super().__init__(seed)
         self.error, self.steps_left = error, crash_step
 

@@ -1,0 +1,305 @@
+"""A whole run below the command line: seeds, intervals, checkpoints, weights to start from or to test, crashes."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch as th
+
+import run
+from runners import REGISTRY as RUNNERS
+from tests.games import CrashingGame, MatrixGame, RandomGame, configure, frozen, registered
+from utils.dict2namedtuple import convert
+from utils.errors import UserError
+from utils.logging import Logger
+from utils.seeding import world_seeds
+
+SHORT = {
+    "t_max": 120,
+    "batch_size": 4,
+    "buffer_size": 8,
+    "rnn_hidden_dim": 8,
+    "test_interval": 40,
+    "test_nepisode": 2,
+    "log_interval": 30,
+    "runner_log_interval": 30,
+    "learner_log_interval": 30,
+    "seed": 1,
+}
+
+
+def quiet_logger():
+    return Logger(logging.getLogger("tests"))
+
+
+class RecordedRun:
+    """Stands in for Sacred's run."""
+
+    def __init__(self):
+        self._id = 1
+        self.info = {}
+
+    def log_scalar(self, name, value, step):
+        pass
+
+
+def whole_run(game=RandomGame, alg="iql", env_args=None, **settings):
+    """Runs `run.run`; gives the folders and Sacred's info."""
+    config = configure(alg, env_args, **(SHORT | settings))
+    sacred_run = RecordedRun()
+    with registered(game):
+        folders = run.run(sacred_run, config, logging.getLogger("tests"))
+    return folders, sacred_run.info
+
+
+def sequential(game=RandomGame, alg="iql", **settings):
+    """Runs `run.run_sequential`; gives the logger. Models are written below `local_results_path`."""
+    logger = quiet_logger()
+    with registered(game):
+        run.run_sequential(frozen(configure(alg, **(SHORT | settings))), logger)
+    return logger
+
+
+def built(game=RandomGame, alg="iql", env_args=None, **settings):
+    """The parts of a run before its first episode, and its `args`."""
+    logger = quiet_logger()
+    with registered(game):
+        args = frozen(configure(alg, env_args, **(SHORT | settings)))
+        runner = RUNNERS[args.runner](args=args, logger=logger)
+    args = convert({**args._asdict(), **run._sizes(runner.get_env_info())})
+    return run.build(args, logger, runner), args, logger
+
+
+def equal(first, second):
+    """Whether two trees of dicts, lists and tensors are the same, bit for bit."""
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(equal, first, second))
+    return th.equal(first, second) if isinstance(first, th.Tensor) else first == second
+
+
+# --- seeds
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tmp_path):
+    _, first = whole_run(local_results_path=tmp_path)
+    th.rand(3)  # what happened before the run does not matter
+    _, again = whole_run(local_results_path=tmp_path)
+    _, other = whole_run(local_results_path=tmp_path, seed=2)
+    assert first == again
+    assert first["return_mean"] != other["return_mean"] and first["loss"] != other["loss"]
+
+
+def test_a_seed_of_the_environment_seeds_the_worlds_and_the_runs_seed_the_rest():
+    runs = {}
+    for seed, env_seed in ((1, None), (1, 5), (2, 5)):
+        with registered(RandomGame):
+            config = configure("iql", env_args={"seed": env_seed}, **(SHORT | {"seed": seed}))
+            runner = RUNNERS["episode"](args=frozen(config), logger=quiet_logger())
+        runs[seed, env_seed] = runner.env.envs[0].seed()
+    assert runs[1, None] == world_seeds(1, 1)[0]
+    assert runs[1, 5] == runs[2, 5] == world_seeds(5, 1)[0]
+
+
+# --- what the machine and the batches of worlds allow
+
+
+def test_cuda_is_switched_off_with_a_warning_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(th.cuda, "is_available", lambda: False)
+    warnings = []
+    log = SimpleNamespace(warning=warnings.append)
+    config = {"use_cuda": True, "batch_size_run": 1, "test_nepisode": 20}
+    assert run.args_sanity_check(config, log) == {**config, "use_cuda": False}
+    assert len(warnings) == 1 and "CUDA" in warnings[0] and config["use_cuda"] is True
+    monkeypatch.setattr(th.cuda, "is_available", lambda: True)
+    assert run.args_sanity_check(config, log) == config and len(warnings) == 1
+
+
+@pytest.mark.parametrize(("asked", "worlds", "played"), [(20, 1, 20), (20, 8, 16), (3, 8, 8), (8, 8, 8)])
+def test_tests_are_whole_batches_of_worlds(asked, worlds, played):
+    config = {"use_cuda": False, "batch_size_run": worlds, "test_nepisode": asked}
+    assert run.args_sanity_check(config, None)["test_nepisode"] == played
+
+
+# --- the loop
+
+
+@pytest.mark.parametrize("n_worlds", [1, 3])
+def test_tests_logs_and_training_come_at_their_intervals(n_worlds):
+    logger = sequential(t_max=400, test_nepisode=6, batch_size_run=n_worlds)
+    longest_batch = n_worlds * RandomGame.episode_limit
+    for key, first_by in (("test_return_mean", 1), ("return_mean", 1), ("loss", 8), ("episode", 30 + n_worlds)):
+        interval = 40 if key.startswith("test") else 30
+        times = [t for t, _ in logger.stats[key]]
+        assert times[0] <= max(first_by, 4) * longest_batch, key
+        assert all(interval <= b - a < interval + longest_batch for a, b in zip(times, times[1:], strict=False)), key
+        assert times[-1] > 400 - interval - longest_batch, key
+
+
+def test_what_the_info_holds_never_becomes_a_metric(tmp_path):
+    _, info = whole_run(local_results_path=tmp_path)
+    names = {key.removeprefix("test_") for key in info if not key.endswith("_T")}
+    episodes = {"return_mean", "return_std", "ep_length_mean", "battle_won_mean", "steps_done_mean"}
+    learning = {"loss", "grad_norm", "td_error_abs", "q_taken_mean", "target_mean"}
+    assert names == episodes | learning | {"epsilon", "episode"}
+
+
+def test_debug_switches_anomaly_detection_on_for_its_own_run_only(tmp_path):
+    whole_run(MatrixGame, local_results_path=tmp_path, t_max=1, debug=True)
+    assert th.is_anomaly_enabled()
+    whole_run(MatrixGame, local_results_path=tmp_path, t_max=1)
+    assert not th.is_anomaly_enabled()
+
+
+# --- checkpoints
+
+
+@pytest.mark.parametrize("alg", ["iql", "qmix", "iql_omg"])
+def test_a_checkpoint_brings_back_networks_targets_optimiser_and_steps(tmp_path, alg):
+    prior = {"omg_vae_pretrain_steps": 30} if alg == "iql_omg" else {}
+    parts, args, logger = built(alg=alg, local_results_path=tmp_path, target_update_interval=20, **prior)
+    run.train_sequential(args, logger, parts)
+    run.save_checkpoint(args, logger, parts)
+    resumed, args, _ = built(alg=alg, checkpoint_path=tmp_path, seed=9, **prior)
+    assert not equal(resumed.mac.state_dict(), parts.mac.state_dict())
+    run.load_checkpoint(args, resumed)
+    assert resumed.runner.t_env == parts.runner.t_env
+    saved, loaded = parts.learner.state_dict(), resumed.learner.state_dict()
+    for name in saved.keys() - {"last_target_update_episode", "log_stats_t"}:
+        assert equal(saved[name], loaded[name]), name
+    assert not equal(loaded["agent"], loaded["target_agent"])
+
+
+@pytest.mark.parametrize(("load_step", "taken"), [(0, 1000), (90, 100), (149, 100), (151, 200), (5000, 1000)])
+def test_load_step_takes_the_newest_or_the_nearest_step(tmp_path, load_step, taken):
+    parts, args, logger = built(local_results_path=tmp_path)
+    weight = parts.mac.agent.fc2.bias
+    for step in (100, 200, 1000):
+        parts.runner.t_env = step
+        weight.data.fill_(step)
+        run.save_checkpoint(args, logger, parts)
+    (tmp_path / "notes").mkdir()
+    resumed, args, _ = built(checkpoint_path=tmp_path, load_step=load_step)
+    run.load_checkpoint(args, resumed)
+    assert resumed.runner.t_env == taken and (resumed.mac.agent.fc2.bias == taken).all()
+
+
+def test_a_resumed_run_goes_on_to_t_max_from_where_it_stopped(tmp_path):
+    whole, _ = whole_run(local_results_path=tmp_path, save_model=True)
+    stopped_at = max(int(folder.name) for folder in (tmp_path / "models").glob("*/*"))
+    _, info = whole_run(local_results_path=tmp_path / "b", checkpoint_path=whole["models"], t_max=200)
+    assert stopped_at < min(info["return_mean_T"]) and 170 < max(info["return_mean_T"]) <= 207
+    assert len(info["return_mean_T"]) < 5
+
+
+def test_models_are_saved_at_their_interval_and_at_the_end(tmp_path):
+    folders, _ = whole_run(local_results_path=tmp_path, save_model=True, save_model_interval=50)
+    steps = sorted(int(path.name) for path in (tmp_path / "models").glob("*/*"))
+    assert len(steps) == 3 and 50 <= steps[0] < 57 and steps[0] + 50 <= steps[1] < steps[0] + 57 and steps[2] > 120
+    assert str(tmp_path / "models") in folders["models"]
+
+
+def test_without_save_model_nothing_is_written(tmp_path):
+    whole_run(local_results_path=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- weights to start from, and weights to test
+
+
+def saved_weights(folder, value):
+    """A folder with the weights of an untrained team whose Q-values all are `value`."""
+    parts, _, _ = built()
+    parts.mac.agent.fc2.weight.data.zero_()
+    parts.mac.agent.fc2.bias.data.fill_(value)
+    folder.mkdir(parents=True)
+    parts.learner.save_models(folder)
+    return folder
+
+
+def q_bias(init_param_path):
+    """The bias of the Q-values that a run on the map "small" starts from."""
+    parts, _, _ = built(env_args={"map_name": "small"}, init_param_path=init_param_path)
+    assert equal(parts.learner.target_mac.state_dict(), parts.mac.state_dict()) and parts.runner.t_env == 0
+    return parts.mac.agent.fc2.bias[0].item()
+
+
+def test_init_param_path_is_looked_for_as_given_then_under_the_root_with_the_maps_name_if_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_EXP_PATH", str(tmp_path / "root"))
+    monkeypatch.chdir(tmp_path)
+    saved_weights(tmp_path / "root" / "pool", 1)
+    assert q_bias("pool") == 1
+    saved_weights(tmp_path / "root" / "pool" / "small", 2)
+    assert q_bias("pool") == 2
+    saved_weights(tmp_path / "pool", 3)
+    assert q_bias("pool") == q_bias(tmp_path / "pool") == 3
+    saved_weights(tmp_path / "pool" / "small", 4)
+    saved_weights(tmp_path / "pool" / "other_map", 5)
+    assert q_bias("pool") == 4
+
+
+def test_evaluate_path_tests_those_weights_and_trains_nothing(tmp_path):
+    weights = saved_weights(tmp_path / "weights", 1)
+    parts, _, _ = built()
+    parts.mac.load_models(weights)
+    logger = sequential(evaluate_path=weights, test_nepisode=6)
+    assert [t for t, _ in logger.stats["test_return_mean"]] == [0]
+    assert logger.stats["episode"] == [(0, 6)]
+    assert not {"loss", "return_mean", "epsilon"} & logger.stats.keys()
+
+
+def test_evaluate_with_a_checkpoint_tests_the_checkpoint(tmp_path):
+    parts, args, logger = built(MatrixGame, local_results_path=tmp_path)
+    parts.mac.agent.fc2.weight.data.zero_()
+    for step, best in ((10, 0), (20, 1)):
+        parts.mac.agent.fc2.bias.data.copy_(th.eye(2)[best])
+        parts.runner.t_env = step
+        run.save_checkpoint(args, logger, parts)
+    for step, greedy_return in ((10, 1), (20, 3)):
+        logger = sequential(MatrixGame, evaluate=True, checkpoint_path=tmp_path, load_step=step)
+        assert logger.stats["test_return_mean"] == [(step, greedy_return)]
+
+
+@pytest.mark.parametrize("key", ["checkpoint_path", "evaluate_path", "init_param_path"])
+def test_weights_that_are_not_there_are_the_users_mistake_and_close_the_world(tmp_path, key, monkeypatch):
+    closed = watch_closing(monkeypatch)
+    for folder in (tmp_path / "nowhere", tmp_path):  # no folder, and one that holds no weights
+        with pytest.raises(UserError, match=str(folder)) as caught:
+            sequential(CrashingGame, **{key: folder})
+        assert "\n" not in str(caught.value) and "save_model=True" in str(caught.value)
+    assert len(closed) == 2
+
+
+# --- what goes wrong
+
+
+def watch_closing(monkeypatch):
+    monkeypatch.setattr(CrashingGame, "closed", [])
+    return CrashingGame.closed
+
+
+@pytest.mark.parametrize("crash_step", [1, 50])
+def test_worlds_are_closed_when_the_run_raises(tmp_path, monkeypatch, crash_step):
+    closed = watch_closing(monkeypatch)
+    with pytest.raises(OSError, match="the world is gone"):
+        whole_run(CrashingGame, env_args={"crash_step": crash_step}, local_results_path=tmp_path)
+    assert closed == world_seeds(1, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_worlds_are_closed_when_all_went_well(monkeypatch):
+    closed = watch_closing(monkeypatch)
+    sequential(CrashingGame, t_max=3)
+    assert closed == world_seeds(1, 1)
+
+
+def test_an_interrupted_run_saves_its_models_closes_its_worlds_and_says_so(tmp_path, monkeypatch):
+    closed = watch_closing(monkeypatch)
+    env_args = {"error": KeyboardInterrupt, "crash_step": 50}
+    with pytest.raises(KeyboardInterrupt):
+        whole_run(CrashingGame, env_args=env_args, local_results_path=tmp_path)
+    (folder,) = (tmp_path / "models").glob("*/*")
+    assert int(folder.name) == 42  # what was trained; two test episodes make it 48, and the 50th step interrupts
+    assert (folder / "agent.th").is_file() and (folder / "opt.th").is_file()
+    assert closed == world_seeds(1, 1)
