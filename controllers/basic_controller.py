@@ -5,15 +5,24 @@ Networks come from `modules/agents`, the choice of actions from `components/acti
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch as th
+import torch.nn.functional as F
 
 from components.action_selectors import REGISTRY as ACTION_SELECTORS
 from components.episode_buffer import EpisodeBatch
+from components.packed_steps import PackedSteps
 from components.transforms import OneHot
 from modules.agents import REGISTRY as AGENTS
 from utils.weights import load_weights
+
+
+class PackedInputs(NamedTuple):
+    """What the network reads in the filled steps of a batch, and where those steps are."""
+
+    rows: th.Tensor  # [N, a, in]
+    steps: PackedSteps
 
 
 class BasicMAC:
@@ -46,19 +55,29 @@ class BasicMAC:
     def build_inputs(self, ep_batch: EpisodeBatch, bs: Any = slice(None), ts: slice = slice(None)) -> th.Tensor:
         """Observation, last action (zeros at step 0) and agent id of episodes `bs`, steps `ts`: [b, T, a, in]."""
         start, stop, _ = ts.indices(ep_batch.max_seq_length)
-        # Joined with time in front, which is how the recurrence reads them: `unroll` then copies nothing.
-        obs = ep_batch["obs"][bs, start:stop].to(self.device).transpose(0, 1)
-        leading = obs.shape[:3]
+        obs = ep_batch["obs"][bs, start:stop].to(self.device)
+        return self._join(obs, self._last_actions(ep_batch, bs, start, stop))
+
+    def pack_inputs(self, ep_batch: EpisodeBatch) -> PackedInputs:
+        """The inputs of all filled steps, for `unroll`; controllers of the same kind can share them."""
+        steps = PackedSteps(ep_batch["filled"].to(self.device))
+        last_actions = self._last_actions(ep_batch, slice(None), 0, ep_batch.max_seq_length)
+        rows = self._join(steps.pack(ep_batch["obs"].to(self.device)), steps.pack(last_actions))
+        return PackedInputs(rows, steps)
+
+    def _last_actions(self, ep_batch: EpisodeBatch, bs: Any, start: int, stop: int) -> th.Tensor:
+        """One-hot [b, T, a, u], zeros at step 0."""
+        last_actions = self._one_hot.transform(ep_batch["actions"][bs, max(start - 1, 0) : stop - 1].to(self.device))
+        return last_actions if start else F.pad(last_actions, (0, 0, 0, 0, 1, 0))
+
+    def _join(self, obs: th.Tensor, last_actions: th.Tensor) -> th.Tensor:
+        """The network's inputs [..., a, in] from what changes over time."""
         parts = [obs]
         if self.args.obs_last_action:
-            actions = ep_batch["actions"][bs, max(start - 1, 0) : stop - 1].to(self.device).transpose(0, 1)
-            last_actions = self._one_hot.transform(actions)
-            if start == 0:
-                last_actions = th.cat([last_actions.new_zeros(1, *leading[1:], self.args.n_actions), last_actions])
             parts.append(last_actions)
         if self.args.obs_agent_id:
-            parts.append(self._agent_ids.expand(*leading, self.n_agents))
-        return th.cat(parts, dim=-1).transpose(0, 1)
+            parts.append(self._agent_ids.expand(*obs.shape[:-1], self.n_agents))
+        return th.cat(parts, dim=-1)
 
     @th.no_grad()
     def select_actions(
@@ -82,13 +101,17 @@ class BasicMAC:
             self.hidden_states[bs] = hidden_states
         return self._outputs(agent_outputs, ep_batch["avail_actions"][bs, t], test_mode)
 
-    def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False) -> th.Tensor:
-        """Q-values or action probabilities [b, T, agent, action] of whole episodes; leaves the hidden states alone."""
-        inputs = self.build_inputs(ep_batch)
-        b, t, a, _ = inputs.shape
-        rows = inputs.transpose(0, 1).flatten(1, 2).transpose(0, 1)
-        agent_outputs, _ = self.agent.unroll(rows)
-        agent_outputs = agent_outputs.transpose(0, 1).view(t, b, a, -1).transpose(0, 1)
+    def unroll(
+        self, ep_batch: EpisodeBatch, test_mode: bool = False, inputs: PackedInputs | None = None
+    ) -> th.Tensor:
+        """Q-values or action probabilities [b, T, agent, action] of whole episodes; leaves the hidden states alone.
+
+        Padding is not computed: Q-values are zero there. `inputs` are those of `pack_inputs` where they are at hand.
+        """
+        rows, steps = self.pack_inputs(ep_batch) if inputs is None else inputs
+        batch_sizes = [count * self.n_agents for count in steps.batch_sizes]
+        agent_outputs, _ = self.agent.unroll_packed(rows.flatten(0, 1), batch_sizes)
+        agent_outputs = steps.unpack(agent_outputs.unflatten(0, (-1, self.n_agents)))
         return self._outputs(agent_outputs, ep_batch["avail_actions"], test_mode)
 
     def _outputs(self, agent_outputs: th.Tensor, avail_actions: th.Tensor, test_mode: bool) -> th.Tensor:

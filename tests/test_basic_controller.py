@@ -36,7 +36,13 @@ def test_unroll_equals_stacked_forward(batch, outputs, obs_last_action, obs_agen
     mac.init_hidden(len(LENGTHS))
     stacked = th.stack([mac.forward(batch, t) for t in range(batch.max_seq_length)], dim=1)
     assert stacked.shape == (4, 9, 3, 5)
-    assert th.allclose(mac.unroll(batch), stacked, atol=1e-6)
+    filled = batch["filled"].squeeze(-1).bool()
+    assert th.allclose(mac.unroll(batch)[filled], stacked[filled], atol=1e-6)
+
+
+def test_q_values_of_the_padding_are_not_computed(batch):
+    q = make_mac().unroll(batch)
+    assert ((q != 0).any(-1).any(-1) == batch["filled"].squeeze(-1).bool()).all()
 
 
 def test_a_batch_of_one_is_a_slice_of_a_batch_of_many(batch):

@@ -47,7 +47,7 @@ class RNNAgent(nn.Module):
             hidden_state = self.init_hidden().expand(batch_sizes[0], -1)
         x = F.relu(self.fc1(rows), inplace=True)
         h = packed_gru(x, hidden_state, self.rnn, batch_sizes)
-        return self._head(h), h
+        return self.head(h), h
 
     def unroll_reference(self, inputs: th.Tensor, hidden_state: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
         """What `unroll` must equal: `forward`, step by step."""

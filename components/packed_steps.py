@@ -1,0 +1,31 @@
+"""The filled steps of episodes as rows, so that nothing is computed for padding.
+
+The order of the rows is the one that a recurrence needs: see `modules/agents/packed_gru.py`.
+"""
+
+import torch as th
+
+
+class PackedSteps:
+    """Which rows the filled steps of a batch become: step after step, within a step the longest episodes first.
+
+    `filled` [b, T, 1] is 1 in the first steps of each episode; `batch_sizes[t]` counts the episodes with a step t.
+    """
+
+    def __init__(self, filled: th.Tensor):
+        self.leading = filled.shape[:2]
+        lengths = filled.sum((1, 2))
+        order = lengths.argsort(descending=True, stable=True)
+        runs = th.arange(self.leading[1], device=filled.device).unsqueeze(1) < lengths[order]  # [T, b]
+        t, rank = runs.nonzero(as_tuple=True)
+        self.batch_sizes = [count for count in runs.sum(1).tolist() if count > 0]
+        self.index = order[rank] * self.leading[1] + t
+
+    def pack(self, steps: th.Tensor) -> th.Tensor:
+        """[b, T, ...] to its rows [N, ...]."""
+        return steps.flatten(0, 1).index_select(0, self.index)
+
+    def unpack(self, rows: th.Tensor) -> th.Tensor:
+        """Rows [N, ...] to [b, T, ...], with zeros in the padding."""
+        steps = rows.new_zeros(self.leading.numel(), *rows.shape[1:])
+        return steps.index_copy(0, self.index, rows).unflatten(0, self.leading)
