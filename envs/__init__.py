@@ -1,4 +1,4 @@
-"""The environments by name. Their interfaces are in `multiagentenv.py`; `check.py` holds any environment against them."""
+"""The environments by name. `multiagentenv.py` has their interfaces, against which `check.py` holds any of them."""
 
 from utils.registry import Registry
 

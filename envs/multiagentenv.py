@@ -130,7 +130,7 @@ class MultiAgentEnv(ABC):
         """One world per seed, played together. `env_args` are the constructor's, less `seed`."""
         from envs.vector import SerialVectorEnv
 
-        return SerialVectorEnv([cls(seed=seed, **env_args) for seed in seeds])
+        return SerialVectorEnv([cls(seed=seed, **env_args) for seed in seeds])  # type: ignore[call-arg]
 
 
 class VectorEnv(ABC):

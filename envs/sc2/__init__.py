@@ -1,6 +1,6 @@
-"""StarCraft micromanagement: picks the engine that plays it. `sim/` is the embedded one; the real game comes by `game.py`.
+"""StarCraft micromanagement: picks the engine that plays it. `sim/` is the embedded one; `game.py` brings the game.
 
-`engine: auto` takes the game where it is installed and else the embedded engine; neither is imported before it is wanted.
+`engine: auto` takes the game where it is installed and else the embedded engine; neither is imported early.
 """
 
 from __future__ import annotations

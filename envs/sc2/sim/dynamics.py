@@ -1,7 +1,7 @@
 """One game loop (1/16 s) of a battle, compiled: orders, targeting, shots, damage, movement.
 
-Units are records of one array [batch, unit], agents first; `advance` plays some loops of many battles. Each unit carries
-its own random state, so that a battle depends on nothing but its seed and its orders. `units.py` has the unit types,
+Units are records of one array [batch, unit], agents first; `advance` plays some loops of many battles. Each unit has a
+random state of its own, so that a battle depends on nothing but its seed and its orders. `units.py` has the unit types,
 `rules.py` what is uncertain, `features.py` what the agents see of all this.
 """
 
@@ -105,8 +105,8 @@ def _shuffle(sequence, random, b):
 def _advance(units, sequences, random, loops, worlds, n_loops, types, pathing, battle):
     """Plays n_loops in every battle of the mask.
 
-    units [batch, unit]; sequences [batch, unit]: in which order units act, drawn anew here; random [batch]: the battles'
-    own generators; loops [batch]: game loops since the start of the episode; worlds [batch]: the mask;
+    units [batch, unit]; sequences [batch, unit]: in which order units act, drawn anew here; random [batch]: generators
+    of the battles; loops [batch]: game loops since the start of the episode; worlds [batch]: the mask;
     types [type] of units.UNIT_TYPE; pathing bool [x, y].
     """
     for b in prange(units.shape[0]):
@@ -121,7 +121,7 @@ def _advance(units, sequences, random, loops, worlds, n_loops, types, pathing, b
 
 @compiled()
 def reset_units(units, fresh, random, worlds):
-    """Puts fresh units [unit] into the battles of the mask, each with a generator of its own drawn from its battle's."""
+    """Puts fresh units [unit] into the battles of the mask, each with a generator drawn from its battle's."""
     for b in range(units.shape[0]):
         if worlds[b]:
             for i in range(units.shape[1]):
@@ -166,7 +166,7 @@ def _give_order(u, action, move_amount, n_agents):
 
 @inlined
 def _set_order(u, order, target):
-    """A new order calls off a wind-up, whose cooldown is given back, and cuts the backswing; the same one changes nothing."""
+    """A new order calls off a wind-up, giving its cooldown back, and cuts the backswing; the same one does nothing."""
     if order == ATTACK and u.order == ATTACK and u.target == target:
         return
     if u.shooting_at != NO_UNIT:

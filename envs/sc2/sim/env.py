@@ -1,4 +1,4 @@
-"""SMAC's environment on the embedded engine: `BattleVectorEnv` plays B battles at once, `StarCraft2Env` is a batch of one.
+"""SMAC's environment on the embedded engine: `BattleVectorEnv` plays B battles at once, `StarCraft2Env` one.
 
 A step gives orders and plays `step_mul` loops (`dynamics.py`), settles rewards and ends, and writes what is seen next
 (`features.py`).
@@ -139,6 +139,8 @@ class BattleVectorEnv(VectorEnv):
         worlds = self._all_worlds if worlds is None else worlds
         chosen = np.flatnonzero(worlds)
         dynamics.reset_units(self.units, self._fresh_units, self._random, worlds)
+        if "segment" in self.map.enemy_order:
+            self._draw_enemy_goals(chosen)
         self._sequences[chosen] = np.arange(self.units.shape[1])
         self.loops[chosen] = 0
         self.episode_steps[chosen] = 0
@@ -195,18 +197,33 @@ class BattleVectorEnv(VectorEnv):
         Raises: ValueError for an action that is not available; nothing has happened in any battle then.
         """
         commands, allowed = actions, self._avail_actions
-        if self.heuristic_ai:
+        if self.heuristic_ai:  # any action will do that can stand among the last actions
+            unknown = worlds[:, None] & ((actions < 0) | (actions >= self.layout.n_actions))
+            if unknown.any():
+                raise self._refusal(actions, int(unknown.argmax()))
             commands, allowed = self._commands, np.ones_like(self._avail_actions)
             heuristic.choose_actions(
                 self.units, self._targets, self._avail_actions, self.layout, self.heuristic_rest, commands
             )
         refused = dynamics.give_orders(self.units, commands, allowed, worlds, self.move_amount)
         if refused >= 0:
-            b, i = divmod(refused, self.map.n_agents)
-            available = np.flatnonzero(self._avail_actions[b, i]).tolist()
-            raise ValueError(
-                f"action {int(actions[b, i])} of agent {i} in battle {b} is not available; available are {available}"
-            )
+            raise self._refusal(actions, refused)
+
+    def _refusal(self, actions: np.ndarray, index: int) -> ValueError:
+        """The error for the action [battle * n_agents + agent] of this index."""
+        b, i = divmod(index, self.map.n_agents)
+        available = np.flatnonzero(self._avail_actions[b, i]).tolist()
+        return ValueError(
+            f"action {int(actions[b, i])} of agent {i} in battle {b} is not available; available are {available}"
+        )
+
+    def _draw_enemy_goals(self, battles: np.ndarray) -> None:
+        """Sends the enemies to a random point of the map's segment, drawn from each battle's own generator."""
+        (x, y), (to_x, to_y) = self.map.enemy_order["segment"]
+        for b in battles:
+            self._random[b], share = dynamics.next_random(self._random[b])
+            enemies = self.units[b, self.map.n_agents :]
+            enemies["goal_x"], enemies["goal_y"] = x + share * (to_x - x), y + share * (to_y - y)
 
     def _play(self, worlds: np.ndarray, n_loops: int) -> None:
         advance = dynamics.advance
@@ -230,7 +247,7 @@ class BattleVectorEnv(VectorEnv):
 
 
 class StarCraft2Env(MultiAgentEnv):
-    """SMAC's `StarCraft2Env`, method by method, on the embedded engine. The arguments are those of `BattleVectorEnv`."""
+    """SMAC's `StarCraft2Env` on the embedded engine, method by method. The arguments are those of `BattleVectorEnv`."""
 
     info_keys = INFO_KEYS
 
@@ -306,7 +323,7 @@ class StarCraft2Env(MultiAgentEnv):
 
 
 def fresh_units(sc2_map: SC2Map, rules: Rules, type_names: list[str]) -> np.ndarray:
-    """The records [unit] of dynamics.UNIT at the moment of creation: agents by agent id, enemies in order of creation."""
+    """The records [unit] of dynamics.UNIT when they are created: agents by agent id, enemies in order of creation."""
     allies = sorted(
         spawn_positions(sc2_map.ally_spawns, rules.spawn_lattice),
         key=lambda unit: (sc2_map.ally_types.index(unit[0]), unit[1], unit[2]),
@@ -326,8 +343,9 @@ def fresh_units(sc2_map: SC2Map, rules: Rules, type_names: list[str]) -> np.ndar
         unit["heals"] = sc2_map.map_type == "MMM" and type_name == "Medivac"
     units["type_index"] = sc2_map.ally_type_index + sc2_map.enemy_type_index
     units["target"] = units["shooting_at"] = units["chases"] = dynamics.NO_UNIT
-    if sc2_map.enemy_order["kind"] == "attack_move_to_point":
+    if "point" in sc2_map.enemy_order or "segment" in sc2_map.enemy_order:
         units["order"][len(allies) :] = dynamics.ATTACK_MOVE
+    if "point" in sc2_map.enemy_order:  # else drawn in every episode
         units["goal_x"][len(allies) :], units["goal_y"][len(allies) :] = sc2_map.enemy_order["point"]
     return units
 
@@ -353,6 +371,9 @@ def make_layout(
 
     enemy_total = sum(unit_data()[name]["hp"] + unit_data()[name]["shield"] for name in sc2_map.enemy_types)
     max_reward = n_enemies * options["reward_death_value"] + options["reward_win"] + enemy_total
+    as_typed: dict[str, Any] = {
+        key: value if isinstance(value, bool) else float(value) for key, value in options.items()
+    }
     return features.Layout(
         n_agents=n_agents,
         n_enemies=n_enemies,
@@ -370,7 +391,7 @@ def make_layout(
         max_distance_y=float(max_distance),
         episode_limit=sc2_map.episode_limit,
         reward_divisor=max_reward / reward_scale_rate if reward_scale else 1.0,
-        **{key: value if isinstance(value, bool) else float(value) for key, value in options.items()},
+        **as_typed,
     )
 
 

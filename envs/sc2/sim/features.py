@@ -65,7 +65,8 @@ def observe(units, last_actions, episode_steps, worlds, layout, pathing, heights
     pathing (bool) and heights (0..1) [x, y];
     obs [batch, agent, obs_size], state [batch, state_size], avail_actions [batch, agent, n_actions].
     """
-    units, last_actions, pathing, heights = borrowed(units), borrowed(last_actions), borrowed(pathing), borrowed(heights)
+    units, last_actions = borrowed(units), borrowed(last_actions)
+    pathing, heights = borrowed(pathing), borrowed(heights)
     obs, state, avail_actions = borrowed(obs), borrowed(state), borrowed(avail_actions)
     for b in range(units.shape[0]):
         if worlds[b]:

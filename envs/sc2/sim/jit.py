@@ -11,7 +11,7 @@ compiled = partial(numba.njit, cache=True, error_model="numpy")
 inlined = compiled(inline="always")
 """For what every unit does in every loop, where a call costs as much as the work."""
 
-if numba.config.DISABLE_JIT:
+if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
 
     def borrowed(array):
         return array

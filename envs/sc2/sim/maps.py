@@ -1,4 +1,7 @@
-"""The SMAC maps, read from `data/maps.json`: armies, spawn points, orders, terrain, limits. `units.py` has the unit types."""
+"""The SMAC maps, read from `data/maps.json`: armies, spawn points, orders, terrain, limits.
+
+`units.py` has the unit types, `terrain.py` reads the ground.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ import numpy as np
 from envs.sc2.sim.terrain import height_grid, pathing_grid
 from envs.sc2.sim.units import unit_data
 
-AGENT_TYPE_ORDER = ("Baneling", "Colossus", "Hydralisk", "Marauder", "Marine", "Medivac", "Stalker", "Zealot", "Zergling")
+AGENT_TYPE_ORDER = (
+    "Baneling", "Colossus", "Hydralisk", "Marauder", "Marine", "Medivac", "Stalker", "Zealot", "Zergling",
+)  # fmt: skip
 """The agents' unit types in the order of their ids in the maps' catalogues, which is alphabetical."""
 
 ENEMY_TYPE_INDEX = {
@@ -24,9 +29,9 @@ ENEMY_TYPE_INDEX = {
 
 
 class Spawn(NamedTuple):
-    """One creation call of the map: `count` units of a type at a point."""
+    """One creation call of the map: `n_units` of a type at a point."""
 
-    count: int
+    n_units: int
     type_name: str
     point: tuple[float, float]
 
@@ -107,8 +112,8 @@ def spawn_positions(spawns: list[Spawn], lattice: str) -> list[tuple[str, float,
     """(type, x, y) of every unit in the order of creation.
 
     The first unit stands on its point, later ones at the nearest free place: on a fine grid around the point
-    ("greedy"), or row by row in a square around it ("square", as SMAClite has it). Which places the game really takes is
-    not known.
+    ("greedy"), or row by row in a square around it ("square", as SMAClite has it). Which places the game really takes
+    is not known.
     """
     placed: list[tuple[float, float, float]] = []
     result = []
@@ -121,9 +126,7 @@ def spawn_positions(spawns: list[Spawn], lattice: str) -> list[tuple[str, float,
     return result
 
 
-def _greedy_places(
-    spawn: Spawn, radius: float, placed: list[tuple[float, float, float]]
-) -> list[tuple[float, float]]:
+def _greedy_places(spawn: Spawn, radius: float, placed: list[tuple[float, float, float]]) -> list[tuple[float, float]]:
     """The nearest free points of a grid of spacing 1/8 around the spawn point; ties go counter-clockwise from east."""
     steps = np.arange(-80, 81) / 8
     dx, dy = (grid.ravel() for grid in np.meshgrid(steps, steps, indexing="ij"))
@@ -133,22 +136,20 @@ def _greedy_places(
     for other_x, other_y, other_radius in placed:
         free &= np.hypot(x - other_x, y - other_y) >= radius + other_radius
     places = []
-    for _ in range(spawn.count):
+    for _ in range(spawn.n_units):
         first = int(np.argmax(free))
         places.append((float(x[first]), float(y[first])))
         free &= np.hypot(x - x[first], y - y[first]) >= 2 * radius
     return places
 
 
-def _square_places(
-    spawn: Spawn, radius: float, placed: list[tuple[float, float, float]]
-) -> list[tuple[float, float]]:
+def _square_places(spawn: Spawn, radius: float, placed: list[tuple[float, float, float]]) -> list[tuple[float, float]]:
     """A square block centred on the spawn point with gaps of 0.05; later spawns at the same point follow behind it."""
-    side = int(np.ceil(np.sqrt(spawn.count)))
+    side = int(np.ceil(np.sqrt(spawn.n_units)))
     gap = 2 * radius + 0.05
     behind = max((other_y + other_radius - spawn.point[1] for _, other_y, other_radius in placed), default=None)
     offset = -(side - 1) / 2 * gap if behind is None else behind + radius + 0.05
     return [
         (spawn.point[0] + (k % side - (side - 1) / 2) * gap, spawn.point[1] + offset + k // side * gap)
-        for k in range(spawn.count)
+        for k in range(spawn.n_units)
     ]

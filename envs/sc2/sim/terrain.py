@@ -1,6 +1,7 @@
-"""The ground: which cells a unit may stand on and how high they are. Cell (x, y) covers [x, x+1) x [y, y+1), y northwards.
+"""The ground: which cells a unit may stand on and how high they are.
 
-Decoded from the run-length rows of `data/maps.json`; arrays are indexed [x, y], as SMAC indexes the game's own grids.
+Cell (x, y) covers [x, x+1) x [y, y+1); y grows northwards. Decoded from the run-length rows of `data/maps.json`; arrays
+are indexed [x, y], as SMAC indexes the game's own grids.
 """
 
 import re
