@@ -29,3 +29,8 @@ class PackedSteps:
         """Rows [N, ...] to [b, T, ...], with zeros in the padding."""
         steps = rows.new_zeros(self.leading.numel(), *rows.shape[1:])
         return steps.index_copy(0, self.index, rows).unflatten(0, self.leading)
+
+    def row_of(self) -> th.Tensor:
+        """The row of every step, [b, T]; meaningless in the padding, but a row."""
+        rows = th.arange(len(self.index), device=self.index.device)
+        return rows.new_zeros(self.leading.numel()).index_copy(0, self.index, rows).view(self.leading)

@@ -11,7 +11,7 @@ import torch as th
 import torch.nn.functional as F
 
 from components.episode_buffer import EpisodeBatch
-from controllers.basic_controller import BasicMAC
+from controllers.basic_controller import BasicMAC, PackedInputs
 from modules.am import REGISTRY as AGENT_MODELS
 from utils.weights import load_weights
 
@@ -38,36 +38,39 @@ class MultiModuleMAC(BasicMAC):
         self.am_hidden_states = _replaced(self.am_hidden_states, bs, am_hidden_states)
         return q
 
-    def unroll_policy(self, inputs: th.Tensor, subgoals: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """Q-values [b, T, agent, action] and hidden states [b, T, agent, H] for given inputs and subgoals, from zeros."""
-        b, t, n, _ = inputs.shape
-        rows = th.cat([inputs, subgoals], -1).transpose(1, 2).flatten(0, 1)
-        q, h = self.agent.unroll(rows)
-        return q.view(b, n, t, -1).transpose(1, 2), h.view(b, n, t, -1).transpose(1, 2)
+    def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False, inputs: PackedInputs | None = None) -> th.Tensor:
+        """Q-values [b, T, agent, action] of whole episodes on what the model infers without chance; zero in padding."""
+        inputs = self.pack_inputs(ep_batch) if inputs is None else inputs
+        q, _ = self.unroll_policy(inputs, self.am.unroll(ep_batch, inputs.steps).detach())
+        return inputs.steps.unpack(q)
+
+    def unroll_policy(self, inputs: PackedInputs, subgoals: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """Q-values [N, agent, action] and hidden states [N, agent, H] after each filled step, acting on given subgoals."""
+        rows = th.cat([inputs.rows, subgoals], -1).flatten(0, 1)
+        q, h = self.agent.unroll_packed(rows, [count * self.n_agents for count in inputs.steps.batch_sizes])
+        return q.unflatten(0, (-1, self.n_agents)), h.unflatten(0, (-1, self.n_agents))
 
     def step_policy(self, inputs: th.Tensor, subgoals: th.Tensor, hidden_states: th.Tensor) -> th.Tensor:
-        """Q-values [..., action] after one step from given hidden states, for each of any number of rows."""
+        """Q-values [..., action] after one step from given hidden states."""
         return self.agent(th.cat([inputs, subgoals], -1), hidden_states)[0]
 
-    def step_policy_over(self, inputs: th.Tensor, subgoals: th.Tensor, hidden_states: th.Tensor) -> th.Tensor:
-        """`step_policy` for K subgoals [..., K, Z] at each row of inputs [..., in] and hidden states [..., H].
+    def step_policy_over(
+        self, inputs: th.Tensor, subgoals: th.Tensor, candidates: th.Tensor, hidden_states: th.Tensor
+    ) -> th.Tensor:
+        """`step_policy` of each row with each of K subgoals: [N, agent, K, action].
 
-        Gives [..., K, action]. What does not depend on the subgoal is computed once per row.
+        inputs [N, agent, in], hidden_states [N, agent, H]; candidates [N, K]: rows of subgoals [M, agent, Z]. Products
+        that do not depend on the pair are computed once.
         """
         agent, rnn = self.agent, self.agent.rnn
         w_inputs, w_subgoals = agent.fc1.weight.split([inputs.shape[-1], subgoals.shape[-1]], 1)
         from_inputs = F.linear(inputs, w_inputs, agent.fc1.bias).unsqueeze(-2)
-        x = F.relu(from_inputs + F.linear(subgoals, w_subgoals))
+        from_subgoals = F.linear(subgoals, w_subgoals)[candidates].transpose(1, 2)
+        x = F.relu(from_inputs + from_subgoals)
         reset_x, update_x, new_x = F.linear(x, rnn.weight_ih, rnn.bias_ih).chunk(3, -1)
         reset_h, update_h, new_h = F.linear(hidden_states, rnn.weight_hh, rnn.bias_hh).unsqueeze(-2).chunk(3, -1)
-        update = th.sigmoid(update_x + update_h)
         new = th.tanh(new_x + th.sigmoid(reset_x + reset_h) * new_h)
-        return agent.head(new + update * (hidden_states.unsqueeze(-2) - new))
-
-    def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False) -> th.Tensor:
-        """Q-values [b, T, agent, action] of whole episodes, on the mean of what the model infers."""
-        subgoals = self.am.unroll(ep_batch).subgoal.mu if self.am.output_size else self.am.unroll(ep_batch)
-        return self.unroll_policy(self.build_inputs(ep_batch), subgoals.detach())[0]
+        return agent.head(th.lerp(new, hidden_states.unsqueeze(-2).expand_as(new), th.sigmoid(update_x + update_h)))
 
     def init_hidden(self, batch_size: int) -> None:
         super().init_hidden(batch_size)

@@ -15,17 +15,16 @@ from components.episode_buffer import EpisodeBatch
 from components.epsilon_schedules import DecayThenFlatSchedule
 from components.transitions import make_transitions
 from learners.base_learner import BaseLearner
-from modules.am.omg_am import Gaussian
-from utils.rl_utils import masked_mean
+from modules.am.omg_am import Gaussian, Posterior
 from utils.subgoals import candidate_steps, choose_candidate, subgoal_hit_ratio
 from utils.weights import load_weights
 
 
 class Hindsight(NamedTuple):
-    """The subgoals picked in hindsight for every step, [b, T + 1, agent, ...]."""
+    """The subgoals picked in hindsight for every filled step."""
 
-    prior: Gaussian  # p_psi at the chosen states
-    choice: th.Tensor  # how many steps ahead each lies, less one
+    prior: Gaussian  # p_psi at the chosen states, [N, agent, Z]
+    choice: th.Tensor  # how many steps ahead each lies, less one: [N, agent]
 
 
 class OMGLearner(BaseLearner):
@@ -48,46 +47,48 @@ class OMGLearner(BaseLearner):
             self.logger.console_logger.info(f"The subgoal prior is trained and frozen from step {t_env} on")
 
         transitions = make_transitions(batch, self.args.gamma)
-        mask = transitions.mask
-        actions_t = transitions.actions.unsqueeze(-1)
-        unavailable_tp1 = ~transitions.avail[:, 1:]
-        inputs = self.mac.build_inputs(batch)
+        played = transitions.mask.squeeze(-1) > 0
+        inputs = self.mac.pack_inputs(batch)
+        row_of = inputs.steps.row_of()
+        t, tp1 = row_of[:, :-1][played], row_of[:, 1:][played]  # the rows of both ends of every transition
+        avail = inputs.steps.pack(transitions.avail)
 
-        posterior = self.am.unroll(batch)
+        observations = inputs.steps.pack(self.am.observations(batch))
+        posterior = self.am.posterior(batch, inputs.steps)
         inferred = posterior.subgoal.sample()
         with th.no_grad():
-            hindsight = self._look_back(batch, inputs, inferred.detach(), transitions.avail)
+            hindsight = self._look_back(batch, inputs, observations, inferred, avail)
             # equation 8, drawn per episode and step
             eta = self.eta_schedule.eval(t_env)
-            from_hindsight = th.rand(*inputs.shape[:2], 1, 1, device=inputs.device) < eta
-            subgoals = th.where(from_hindsight, hindsight.prior.mu, inferred.detach())
+            from_hindsight = th.rand(len(observations), 1, 1, device=observations.device) < eta
+            subgoals = th.where(from_hindsight, hindsight.prior.mu, inferred)
 
         # equation 4: the next observation is paired with the same subgoal, g_t
-        q, hidden_t = self.mac.unroll_policy(inputs[:, :-1], subgoals[:, :-1])
-        q_t = q.gather(-1, actions_t).squeeze(-1)
+        q, hidden = self.mac.unroll_policy(inputs, subgoals)
+        q_t = q[t].gather(-1, transitions.actions[played].unsqueeze(-1)).squeeze(-1)
         with th.no_grad():
-            _, target_hidden_t = self.target_mac.unroll_policy(inputs[:, :-1], subgoals[:, :-1])
-            target_q_tp1 = self.target_mac.step_policy(inputs[:, 1:], subgoals[:, :-1], target_hidden_t)
+            _, target_hidden = self.target_mac.unroll_policy(inputs, subgoals)
+            target_q_tp1 = self.target_mac.step_policy(inputs.rows[tp1], subgoals[t], target_hidden[t])
             chooser_tp1 = target_q_tp1
             if self.args.double_q:
-                chooser_tp1 = self.mac.step_policy(inputs[:, 1:], subgoals[:, :-1], hidden_t)
-            best_actions_tp1 = chooser_tp1.masked_fill(unavailable_tp1, -th.inf).argmax(-1, keepdim=True)
+                chooser_tp1 = self.mac.step_policy(inputs.rows[tp1], subgoals[t], hidden[t])
+            best_actions_tp1 = chooser_tp1.masked_fill(~avail[tp1], -th.inf).argmax(-1, keepdim=True)
             value_tp1 = target_q_tp1.gather(-1, best_actions_tp1).squeeze(-1)
 
         if self.mixer is not None:
-            q_t = self.mixer(q_t, transitions.state[:, :-1])
+            q_t = self.mixer(q_t, transitions.state[:, :-1][played])
             with th.no_grad():
-                value_tp1 = self.target_mixer(value_tp1, transitions.state[:, 1:])
+                value_tp1 = self.target_mixer(value_tp1, transitions.state[:, 1:][played])
 
-        target_t = transitions.reward + transitions.discount * value_tp1
+        target_t = transitions.reward[played] + transitions.discount[played] * value_tp1
         td_error_t = q_t - target_t
-        loss = masked_mean(td_error_t**2, mask)
+        loss = (td_error_t**2).mean()
         grad_norm = self.optimise(loss, t_env)
         self.update_targets_if_due(episode_num)
 
-        # equation 5; the step after the last transition, which only holds the final observation, does not count
-        am_mask = F.pad(mask, (0, 0, 0, 1))
-        reconstruction, kl = self.am.loss(batch, posterior, inferred, hindsight.prior, am_mask)
+        # equation 5
+        posterior_t = Posterior(posterior.subgoal.rows(t), posterior.trajectory[t])
+        reconstruction, kl = self.am.loss(observations[t], posterior_t, inferred[t], hindsight.prior.rows(t))
         self._optimise_am(reconstruction + self.args.omg_cvae_alpha * kl)
 
         if self.is_log_due(t_env):
@@ -96,14 +97,16 @@ class OMGLearner(BaseLearner):
                 t_env,
                 loss=loss,
                 grad_norm=grad_norm,
-                td_error_abs=masked_mean(td_error_t.abs(), mask),
-                q_taken_mean=masked_mean(q_t, mask) / agents_per_value,
-                target_mean=masked_mean(target_t, mask) / agents_per_value,
+                td_error_abs=td_error_t.abs().mean(),
+                q_taken_mean=q_t.mean() / agents_per_value,
+                target_mean=target_t.mean() / agents_per_value,
                 omg_recon_loss=reconstruction,
                 omg_kl=kl,
                 eta=th.tensor(eta),
-                subgoal_hit_ratio=self._hit_ratio(batch, posterior.subgoal.mu, am_mask),
-                **self._shares_of_k(hindsight.choice, am_mask),
+                subgoal_hit_ratio=self._hit_ratio(batch, inputs.steps, posterior.subgoal.mu, played),
+                **{
+                    f"subgoal_k{k + 1}": (hindsight.choice[t] == k).float().mean() for k in range(self.args.omg_horizon)
+                },
             )
 
     def _train_prior(self, batch: EpisodeBatch, t_env: int) -> None:
@@ -119,26 +122,34 @@ class OMGLearner(BaseLearner):
         if self.is_log_due(t_env):
             self.log(t_env, omg_prior_loss=loss)
 
-    def _look_back(self, batch: EpisodeBatch, inputs: th.Tensor, inferred: th.Tensor, avail: th.Tensor) -> Hindsight:
-        """Picks the subgoal of every step among the next states by their value V(o_t, g) (equations 6 and 7).
+    def _look_back(
+        self,
+        batch: EpisodeBatch,
+        inputs: Any,
+        observations: th.Tensor,
+        inferred: th.Tensor,
+        avail: th.Tensor,
+    ) -> Hindsight:
+        """Picks the subgoal of every filled step among the next states by their value V(o_t, g) (equations 6 and 7).
 
-        Q has the hidden state that it had at t along the played trajectory.
+        Q has the hidden state that it had before t along the played trajectory.
         """
-        n_states = batch["filled"].sum(1).flatten()
-        steps = candidate_steps(n_states, inputs.shape[1], self.args.omg_horizon)
-        prior = self.am.vae.encode(self.am.observations(batch))
-        episodes = th.arange(len(n_states), device=steps.device).view(-1, 1, 1)
-        candidates = Gaussian(*(part[episodes, steps].transpose(2, 3) for part in prior))  # [b, T + 1, agent, k, Z]
+        steps, row_of = inputs.steps, inputs.steps.row_of()
+        n_states = batch["filled"].sum((1, 2)).to(row_of.device)
+        ahead = candidate_steps(n_states, row_of.shape[1], self.args.omg_horizon)
+        candidates = steps.pack(row_of.gather(1, ahead.flatten(1)).view_as(ahead))  # [N, k]
+        prior = self.am.vae.encode(observations)
         if self.args.subgoal_mode in (True, False, "optimistic", "conservative"):
-            _, hidden_states = self.mac.unroll_policy(inputs, inferred)
-            hidden_before = F.pad(hidden_states[:, :-1], (0, 0, 0, 0, 1, 0))
-            q = self.mac.step_policy_over(inputs, candidates.mu, hidden_before)
+            _, hidden = self.mac.unroll_policy(inputs, inferred)
+            hidden_before = steps.pack(F.pad(steps.unpack(hidden)[:, :-1], (0, 0, 0, 0, 1, 0)))
+            q = self.mac.step_policy_over(inputs.rows, prior.mu, candidates, hidden_before)
             values = self._value(q, avail.unsqueeze(-2))
         else:
-            values = th.empty(candidates.mu.shape[:-1], device=inputs.device)
+            values = observations.new_empty(*observations.shape[:2], self.args.omg_horizon)
         choice = choose_candidate(values, self.args.subgoal_mode)
-        index = choice[..., None, None].expand(*choice.shape, 1, candidates.mu.shape[-1])
-        return Hindsight(Gaussian(*(part.gather(3, index).squeeze(3) for part in candidates)), choice)
+        agents = th.arange(choice.shape[1], device=choice.device)
+        chosen = candidates.gather(1, choice)
+        return Hindsight(Gaussian(prior.mu[chosen, agents], prior.log_var[chosen, agents]), choice)
 
     def _value(self, q: th.Tensor, avail: th.Tensor) -> th.Tensor:
         """The mean or the maximum of Q-values [..., action] over available actions: [...]."""
@@ -152,20 +163,15 @@ class OMGLearner(BaseLearner):
         self.am_optimiser.step()
 
     @th.no_grad()
-    def _hit_ratio(self, batch: EpisodeBatch, subgoals: th.Tensor, mask: th.Tensor) -> th.Tensor:
+    def _hit_ratio(self, batch: EpisodeBatch, steps: Any, subgoals: th.Tensor, played: th.Tensor) -> th.Tensor:
         """The mean subgoal hit ratio over episodes and agents."""
-        filled = batch["filled"].bool()
-        states = self.am.observations(batch).transpose(1, 2)  # [b, agent, T + 1, D]
-        decoded = self.am.vae.decode(subgoals).transpose(1, 2)
-        distance = th.cdist(decoded, states.contiguous())
-        distance = distance.masked_fill(~filled.squeeze(-1)[:, None, None], th.inf)
-        nearest = distance.argmin(-1).masked_fill(mask.squeeze(-1)[:, None] == 0, -1)
-        n_states = filled.sum(1).expand(-1, self.args.n_agents).flatten()
+        filled = batch["filled"].bool().squeeze(-1).to(played.device)
+        states = self.am.observations(batch).transpose(1, 2).contiguous()  # [b, agent, T + 1, D]
+        decoded = steps.unpack(self.am.vae.decode(subgoals)).transpose(1, 2)
+        distance = th.cdist(decoded, states).masked_fill(~filled[:, None, None], th.inf)
+        nearest = distance.argmin(-1).masked_fill(~F.pad(played, (0, 1))[:, None], -1)
+        n_states = filled.sum(1, keepdim=True).expand(-1, self.args.n_agents).flatten()
         return subgoal_hit_ratio(nearest.flatten(0, 1), n_states).mean()
-
-    def _shares_of_k(self, choice: th.Tensor, mask: th.Tensor) -> dict[str, th.Tensor]:
-        """How often the subgoal was picked k steps ahead, for each k."""
-        return {f"subgoal_k{k + 1}": masked_mean((choice == k).float(), mask) for k in range(self.args.omg_horizon)}
 
     def _parts(self) -> dict[str, Any]:
         return {**super()._parts(), "prior_opt": self.prior_optimiser, "am_opt": self.am_optimiser}

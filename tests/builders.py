@@ -142,3 +142,24 @@ def golden_case(name: str) -> tuple[SimpleNamespace, EpisodeBatch, dict[str, np.
 def golden_weights(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, th.Tensor]:
     """A state dict: the arrays under `prefix`, such as "before/agent/"."""
     return {key.removeprefix(prefix): th.from_numpy(value) for key, value in arrays.items() if key.startswith(prefix)}
+
+
+def make_omg_args(**overrides: Any) -> SimpleNamespace:
+    """Arguments of a small world whose agents infer subgoals; the prior is taken as trained at once."""
+    omg = dict(
+        am_model="omg",
+        obs_is_state=False,
+        omg_horizon=3,
+        omg_subgoal_dim=4,
+        omg_vae_alpha=0.001,
+        omg_cvae_alpha=0.001,
+        omg_lr=0.001,
+        omg_value="mean",
+        omg_opponent_actions=False,
+        subgoal_mode="optimistic",
+        eta=0.5,
+        eta_anneal_time=1000,
+        omg_vae_pretrain_steps=0,
+        omg_vae_batches=4,
+    )
+    return make_args(**(omg | overrides))

@@ -4,5 +4,5 @@ import numpy as np
 
 
 def world_seeds(seed: int, n_worlds: int) -> list[int]:
-    """Seeds that are independent of each other and of those of a run with another seed; the first does not depend on n."""
+    """Seeds independent of each other and of another run's; those of the first worlds do not depend on their number."""
     return [int(np.random.SeedSequence((seed, world)).generate_state(1)[0]) for world in range(n_worlds)]

@@ -1,7 +1,7 @@
 """Agent models ("AMs"): what an agent infers of the others, as an extra input of its policy.
 
 Every one of them is a module with `output_size`, `init_hidden`, `infer` (one step, while acting), `unroll` (whole
-episodes, while learning), `loss`, `save_models` and `load_models`.
+episodes at once), `save_models` and `load_models`.
 """
 
 from utils.registry import Registry

@@ -24,11 +24,8 @@ class NoneAM(nn.Module):
     ) -> tuple[th.Tensor, th.Tensor]:
         return hidden_state, hidden_state
 
-    def unroll(self, ep_batch: Any) -> th.Tensor:
-        return self.init_hidden(ep_batch.batch_size).unsqueeze(1).expand(-1, ep_batch.max_seq_length, -1, -1)
-
-    def loss(self, *args: Any) -> th.Tensor:
-        return th.zeros((), device=self.args.device)
+    def unroll(self, ep_batch: Any, steps: Any) -> th.Tensor:
+        return self.init_hidden(len(steps.index))
 
     def save_models(self, path: str | Path) -> None:
         """There is nothing to save."""

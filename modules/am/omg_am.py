@@ -1,5 +1,5 @@
-"""Opponent modelling by subgoal inference (OMG; Yu, Jiang and Lu, NeurIPS 2024): a prior that embeds states as subgoals,
-and a posterior that infers from an agent's trajectory which state the others are heading for.
+"""Opponent modelling by subgoal inference (OMG; Yu, Jiang and Lu, NeurIPS 2024): a prior that embeds states as
+subgoals, and a posterior that infers from an agent's trajectory which state the others are heading for.
 
 `learners/omg_learner.py` picks the subgoals to learn from; `controllers/om_controller.py` acts on the inferred ones.
 """
@@ -11,8 +11,8 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from modules.recurrence import unroll_gru_cell
-from utils.rl_utils import gaussian_kl, masked_mean
+from modules.agents.packed_gru import packed_gru
+from utils.rl_utils import gaussian_kl
 from utils.weights import load_weights
 
 HIDDEN = 128
@@ -30,9 +30,12 @@ class Gaussian(NamedTuple):
         """One draw of each; gradients flow into mu and log_var."""
         return self.mu + (0.5 * self.log_var).exp() * th.randn_like(self.mu)
 
+    def rows(self, index: th.Tensor) -> "Gaussian":
+        return Gaussian(self.mu[index], self.log_var[index])
+
 
 class Posterior(NamedTuple):
-    """What `OMGAM.unroll` gives for every step and agent, [batch, time, agent, ...]."""
+    """What `OMGAM.posterior` gives for every filled step and agent, [N, agent, ...]."""
 
     subgoal: Gaussian  # q_phi(g | tau_t, o_t)
     trajectory: th.Tensor  # h_t, the encoding of tau_t
@@ -118,20 +121,26 @@ class OMGAM(nn.Module):
     def infer(
         self, ep_batch: Any, t: int, hidden_state: th.Tensor, bs: Any = slice(None), test_mode: bool = False
     ) -> tuple[th.Tensor, th.Tensor]:
-        """The inferred subgoals [b, agent, Z] at step t, drawn, or the means when testing; and the next hidden state."""
+        """Inferred subgoals [b, agent, Z] at step t, drawn, or their means when testing; and the next hidden state."""
         inputs = self._trajectory_inputs(ep_batch, bs, slice(t, t + 1))
         trajectory = self.cond_rnn(inputs.flatten(0, 2), hidden_state.flatten(0, 1)).view_as(hidden_state)
         observations = self.observations(ep_batch, bs, slice(t, t + 1)).squeeze(1)
         subgoal = self.cvae.encode(self.fc(observations), trajectory)
         return subgoal.mu if test_mode else subgoal.sample(), trajectory
 
-    def unroll(self, ep_batch: Any) -> Posterior:
-        """The posterior at every step of whole episodes."""
-        inputs = self._trajectory_inputs(ep_batch)
-        b, t, n, _ = inputs.shape
-        h = unroll_gru_cell(self.cond_rnn, inputs.transpose(0, 1).flatten(1, 2))
-        trajectory = h.view(t, b, n, -1).transpose(0, 1)
-        return Posterior(self.cvae.encode(self.fc(self.observations(ep_batch)), trajectory), trajectory)
+    def unroll(self, ep_batch: Any, steps: Any) -> th.Tensor:
+        """What a tested policy reads in the filled `PackedSteps` of whole episodes: the means [N, agent, Z]."""
+        return self.posterior(ep_batch, steps).subgoal.mu
+
+    def posterior(self, ep_batch: Any, steps: Any) -> Posterior:
+        """The posterior in the filled `PackedSteps` of whole episodes."""
+        inputs = steps.pack(self._trajectory_inputs(ep_batch))
+        observations = steps.pack(self.observations(ep_batch))
+        n_agents = self.args.n_agents
+        batch_sizes = [count * n_agents for count in steps.batch_sizes]
+        start = self.init_hidden(steps.batch_sizes[0]).flatten(0, 1)
+        h = packed_gru(inputs.flatten(0, 1), start, self.cond_rnn, batch_sizes).unflatten(0, (-1, n_agents))
+        return Posterior(self.cvae.encode(self.fc(observations), h), h)
 
     def prior_loss(self, states: th.Tensor) -> th.Tensor:
         """MSE(s, decode(z)) + omg_vae_alpha KL(p_psi(z | s) || N(0, I)), averaged over states [rows, D]."""
@@ -141,17 +150,15 @@ class OMGAM(nn.Module):
         return reconstruction + self.args.omg_vae_alpha * gaussian_kl(*posterior, zeros, zeros).mean()
 
     def loss(
-        self, ep_batch: Any, posterior: Posterior, subgoals: th.Tensor, chosen: Gaussian, mask: th.Tensor
+        self, observations: th.Tensor, posterior: Posterior, subgoals: th.Tensor, chosen: Gaussian
     ) -> tuple[th.Tensor, th.Tensor]:
-        """The two parts of equation 5, to be joined by omg_cvae_alpha, averaged over the steps of `mask` [b, T, 1].
+        """The two parts of equation 5, to be joined by omg_cvae_alpha: means over rows [N, agent, ...].
 
-        subgoals [b, T, agent, Z]: draws of the posterior; chosen: the prior at the subgoals picked in hindsight, which
+        observations: o_t; subgoals: draws of the posterior; chosen: the prior at the subgoals picked in hindsight, which
         the posterior is pulled towards. Gives (MSE(o_t, decode(g, h_t)), KL(q_phi || p_psi)).
         """
-        observations = self.observations(ep_batch)
         rebuilt = self.cvae.decode(subgoals, posterior.trajectory)
-        errors = ((rebuilt - observations) ** 2).mean(-1)
-        return masked_mean(errors, mask), masked_mean(gaussian_kl(*posterior.subgoal, *chosen), mask)
+        return F.mse_loss(rebuilt, observations), gaussian_kl(*posterior.subgoal, *chosen).mean()
 
     def posterior_parameters(self) -> list[nn.Parameter]:
         """All but the prior's."""

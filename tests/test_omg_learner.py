@@ -1,0 +1,235 @@
+"""The OMG learner: the equations of the paper on small numbers, what may train what, and what padding may not do."""
+
+from copy import deepcopy
+
+import pytest
+import torch as th
+
+from components.packed_steps import PackedSteps
+from controllers.om_controller import MultiModuleMAC
+from learners.omg_learner import OMGLearner
+from modules.am.omg_am import Gaussian
+from tests.builders import make_batch, make_omg_args, make_scheme, with_noisy_padding
+from utils.rl_utils import gaussian_kl
+
+STATS = ("loss", "omg_recon_loss", "omg_kl", "q_taken_mean", "target_mean", "subgoal_hit_ratio")
+
+
+def make_learner(args, logger):
+    scheme, groups, _ = make_scheme(args)
+    return OMGLearner(MultiModuleMAC(scheme, groups, args), scheme, logger, args)
+
+
+def copies(modules):
+    return [parameter.clone() for module in modules for parameter in module.parameters()]
+
+
+def same(before, after):
+    return all(th.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def parts(learner):
+    """(policy, prior, posterior) as lists of modules."""
+    am = learner.am
+    return [learner.mac.agent], [am.vae], [am.cvae, am.cond_rnn, am.fc]
+
+
+def test_the_prior_is_trained_first_and_alone(logger):
+    args = make_omg_args(omg_vae_pretrain_steps=100)
+    learner = make_learner(args, logger)
+    batch = make_batch(args, lengths=[8, 8, 5])
+    policy, prior, posterior = (copies(modules) for modules in parts(learner))
+    for t_env in range(0, 100, 10):
+        learner.train(batch, t_env, t_env)
+    after = [copies(modules) for modules in parts(learner)]
+    assert same(policy, after[0]) and same(posterior, after[2])
+    assert not same(prior, after[1])
+    losses = logger.values("omg_prior_loss")
+    assert losses[-1] < losses[0]
+
+
+def test_the_prior_is_frozen_while_the_rest_learns(logger):
+    args = make_omg_args()
+    learner = make_learner(args, logger)
+    batch = make_batch(args, lengths=[8, 8, 5])
+    policy, prior, posterior = (copies(modules) for modules in parts(learner))
+    learner.train(batch, 200, 1)
+    after = [copies(modules) for modules in parts(learner)]
+    assert same(prior, after[1])
+    assert not same(policy, after[0]) and not same(posterior, after[2])
+
+
+def test_the_q_loss_does_not_train_the_model_nor_the_models_loss_the_policy(logger):
+    args = make_omg_args(lr=1e-12, omg_lr=0.01)
+    learner = make_learner(args, logger)
+    batch = make_batch(args, lengths=[8, 8])
+    policy = copies(parts(learner)[0])
+    learner.train(batch, 200, 1)
+    assert all(th.allclose(a, b, atol=1e-9) for a, b in zip(policy, copies(parts(learner)[0])))
+    learner = make_learner(make_omg_args(omg_lr=1e-12), logger)
+    posterior = copies(parts(learner)[2])
+    learner.train(batch, 200, 1)
+    assert all(th.allclose(a, b, atol=1e-9) for a, b in zip(posterior, copies(parts(learner)[2])))
+
+
+@pytest.mark.parametrize("mode", ["optimistic", "conservative", 2])
+@pytest.mark.parametrize("size", [1e3, 1e8])
+def test_noise_in_the_padding_changes_nothing(logger, mode, size):
+    args = make_omg_args(subgoal_mode=mode)
+    learner = make_learner(args, logger)
+    other = make_learner(args, deepcopy(logger))
+    other.load_state_dict(learner.state_dict())
+    batch = make_batch(args, lengths=[8, 5, 3], ended=[False, True, False])
+    for which, data in ((learner, batch), (other, with_noisy_padding(batch, size))):
+        th.manual_seed(3)
+        which.train(data, 200, 1)
+    for key in STATS:
+        assert logger.values(key) == pytest.approx(other.logger.values(key), rel=1e-5), key
+    for modules, noisy in zip(parts(learner), parts(other), strict=True):
+        for a, b in zip(copies(modules), copies(noisy), strict=True):
+            assert th.allclose(a, b, atol=1e-6)
+
+
+def test_noise_in_the_padding_does_not_reach_the_prior(logger):
+    args = make_omg_args(omg_vae_pretrain_steps=100)
+    learner, other = make_learner(args, logger), make_learner(args, logger)
+    other.load_state_dict(learner.state_dict())
+    batch = make_batch(args, lengths=[8, 3])
+    for which, data in ((learner, batch), (other, with_noisy_padding(batch, 1e3))):
+        th.manual_seed(3)
+        which.train(data, 0, 1)
+    assert same(copies(parts(learner)[1]), copies(parts(other)[1]))
+
+
+def test_target_pairs_the_next_observation_with_the_same_subgoal(logger):
+    """Equation 4, by hand, step by step, with the GRU cell itself."""
+    args = make_omg_args(eta=1.0, eta_anneal_time=10**9, subgoal_mode=1)
+    learner = make_learner(args, logger)
+    th.nn.init.normal_(learner.target_mac.agent.fc2.weight)
+    batch = make_batch(args, lengths=[8])
+    with th.no_grad():
+        observations = learner.am.observations(batch)
+        subgoals = learner.am.vae.encode(th.cat([observations[:, 1:], observations[:, -1:]], 1)).mu  # k = 1
+        inputs = learner.mac.build_inputs(batch)
+        live, target = learner.mac.agent, learner.target_mac.agent
+        h = target_h = th.zeros(1, args.n_agents, args.rnn_hidden_dim)
+        targets, taken = [], []
+        for t in range(8):
+            q, h = live(th.cat([inputs[:, t], subgoals[:, t]], -1), h)
+            _, target_h = target(th.cat([inputs[:, t], subgoals[:, t]], -1), target_h)
+            taken.append(q.gather(-1, batch["actions"][:, t]))
+            ahead = th.cat([inputs[:, t + 1], subgoals[:, t]], -1)
+            chosen = live(ahead, h)[0].masked_fill(batch["avail_actions"][:, t + 1] == 0, -th.inf).argmax(-1, True)
+            value = target(ahead, target_h)[0].gather(-1, chosen)
+            targets.append(batch["reward"][:, t].unsqueeze(1) + args.gamma * value * (t < 7))
+    learner.train(batch, 0, 1)
+    taken, targets = th.stack(taken), th.stack(targets)
+    assert logger.values("target_mean")[0] == pytest.approx(targets.mean().item(), rel=1e-4)
+    assert logger.values("loss")[0] == pytest.approx(((taken - targets) ** 2).mean().item(), rel=1e-4)
+
+
+def test_eta_mixes_hindsight_and_inference(logger):
+    """With eta 1 the policy never sees an inferred subgoal, with eta 0 never one of hindsight."""
+    batch = make_batch(make_omg_args(), lengths=[8, 6])
+    seen = {}
+    for eta in (0.0, 1.0):
+        args = make_omg_args(eta=eta, eta_anneal_time=10**9, subgoal_mode=1)
+        learner = make_learner(args, logger)
+        unroll = learner.mac.unroll_policy
+        learner.mac.unroll_policy = lambda inputs, subgoals: (
+            seen.__setitem__(eta, subgoals),
+            unroll(inputs, subgoals),
+        )[1]
+        learner.train(batch, 0, 1)
+        steps = learner.mac.pack_inputs(batch).steps
+        prior = learner.am.vae.encode(learner.am.observations(batch)).mu[0, 1:]
+        used = steps.unpack(seen[eta])[0, :-1]
+        assert th.isclose(used, prior, atol=1e-6).all(-1).float().mean().item() == pytest.approx(eta)
+    assert logger.values("eta") == [0.0, 1.0]
+
+
+def test_eta_falls_to_zero(logger):
+    learner = make_learner(make_omg_args(eta=0.5, eta_anneal_time=1000), logger)
+    batch = make_batch(learner.args, lengths=[8])
+    for t_env in (0, 500, 1000, 5000):
+        learner.train(batch, t_env, 1)
+    assert logger.values("eta") == pytest.approx([0.5, 0.25, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(("mode", "pick"), [("optimistic", max), ("conservative", min)])
+@pytest.mark.parametrize("value", ["mean", "max"])
+def test_hindsight_picks_by_the_value_of_the_live_network(logger, mode, pick, value):
+    """Equations 6 and 7, candidate by candidate."""
+    args = make_omg_args(subgoal_mode=mode, omg_value=value)
+    learner = make_learner(args, logger)
+    batch = make_batch(args, lengths=[8, 5])
+    packed = learner.mac.pack_inputs(batch)
+    avail = batch["avail_actions"].bool()
+    with th.no_grad():
+        observations = learner.am.observations(batch)
+        means = learner.am.unroll(batch, packed.steps)
+        hindsight = learner._look_back(batch, packed, packed.steps.pack(observations), means, packed.steps.pack(avail))
+        choice, goal_mu = packed.steps.unpack(hindsight.choice), packed.steps.unpack(hindsight.prior.mu)
+        prior = learner.am.vae.encode(observations).mu
+        inputs, inferred = packed.steps.unpack(packed.rows), packed.steps.unpack(means)
+        for b, length in enumerate((8, 5)):
+            for i in range(args.n_agents):
+                h = th.zeros(1, args.rnn_hidden_dim)
+                for t in range(length):
+                    values = {}
+                    for k in range(args.omg_horizon):
+                        goal = prior[b, min(t + 1 + k, length), i]
+                        q = learner.mac.agent(th.cat([inputs[b, t, i], goal])[None], h)[0][0][avail[b, t, i]]
+                        values[k] = (q.mean() if value == "mean" else q.max()).item()
+                    best = pick(values.values())
+                    assert values[choice[b, t, i].item()] == pytest.approx(best, abs=1e-6)
+                    chosen = prior[b, min(t + 1 + choice[b, t, i].item(), length), i]
+                    assert th.allclose(goal_mu[b, t, i], chosen, atol=1e-6)
+                    _, h = learner.mac.agent(th.cat([inputs[b, t, i], inferred[b, t, i]])[None], h)
+
+
+def test_the_models_loss_by_hand(logger):
+    """Equation 5 on given numbers: the squared error per feature, and the divergence between two Gaussians."""
+    args = make_omg_args()
+    am = make_learner(args, logger).am
+    batch = make_batch(args, lengths=[8])
+    steps = PackedSteps(batch["filled"])
+    posterior = am.posterior(batch, steps)
+    subgoals = posterior.subgoal.mu
+    chosen = Gaussian(subgoals + 1.0, posterior.subgoal.log_var)
+    observations = steps.pack(batch["obs"])
+    reconstruction, kl = am.loss(observations, posterior, subgoals, chosen)
+    rebuilt = am.cvae.decode(subgoals, posterior.trajectory)
+    assert reconstruction.item() == pytest.approx(((rebuilt - observations) ** 2).mean().item(), rel=1e-5)
+    # equal variances and means one apart: sum over Z of 1 / (2 var)
+    by_hand = (0.5 / posterior.subgoal.log_var.exp()).sum(-1).mean()
+    assert kl.item() == pytest.approx(by_hand.item(), rel=1e-4)
+    assert gaussian_kl(*chosen, *chosen).abs().max().item() < 1e-6
+
+
+def test_shares_of_k_add_up_to_one(logger):
+    learner = make_learner(make_omg_args(omg_horizon=4), logger)
+    learner.train(make_batch(learner.args, lengths=[8, 5]), 0, 1)
+    shares = [logger.values(f"subgoal_k{k}")[0] for k in (1, 2, 3, 4)]
+    assert sum(shares) == pytest.approx(1.0)
+
+
+def test_a_mixer_joins_the_values(logger):
+    learner = make_learner(make_omg_args(mixer="vdn"), logger)
+    learner.train(make_batch(learner.args, lengths=[8, 5]), 0, 1)
+    assert logger.values("loss")[0] > 0
+
+
+def test_saved_and_restored_learners_go_on_alike(logger, tmp_path):
+    args = make_omg_args()
+    batch = make_batch(args, lengths=[8, 5])
+    learner = make_learner(args, logger)
+    learner.train(batch, 0, 1)
+    learner.save_models(tmp_path)
+    other = make_learner(args, logger)
+    other.load_models(tmp_path)
+    for which in (learner, other):
+        th.manual_seed(5)
+        which.train(batch, 200, 2)
+    for modules, restored in zip(parts(learner), parts(other), strict=True):
+        assert same(copies(modules), copies(restored))
