@@ -101,9 +101,7 @@ class BasicMAC:
             self.hidden_states[bs] = hidden_states
         return self._outputs(agent_outputs, ep_batch["avail_actions"][bs, t], test_mode)
 
-    def unroll(
-        self, ep_batch: EpisodeBatch, test_mode: bool = False, inputs: PackedInputs | None = None
-    ) -> th.Tensor:
+    def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False, inputs: PackedInputs | None = None) -> th.Tensor:
         """Q-values or action probabilities [b, T, agent, action] of whole episodes; leaves the hidden states alone.
 
         Padding is not computed: Q-values are zero there. `inputs` are those of `pack_inputs` where they are at hand.

@@ -34,7 +34,7 @@ class RNNAgent(nn.Module):
         return self.head(h), h
 
     def unroll(self, inputs: th.Tensor, hidden_state: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
-        """All steps at once: inputs [rows, T, in] and hidden state [rows, H] (or None) to [rows, T, A], [rows, T, H]."""
+        """All steps at once: inputs [rows, T, in], hidden state [rows, H] (or None) to [rows, T, A], [rows, T, H]."""
         rows, steps, _ = inputs.shape
         q, h = self.unroll_packed(inputs.transpose(0, 1).flatten(0, 1), [rows] * steps, hidden_state)
         return q.view(steps, rows, -1).transpose(0, 1), h.view(steps, rows, -1).transpose(0, 1)
