@@ -113,9 +113,7 @@ class BattleVectorEnv(VectorEnv):
         self.episode_steps = np.zeros(self.n_envs, np.int64)
         self.last_actions = np.full((self.n_envs, self.map.n_agents), -1, np.int64)
         self.result = np.zeros(self.n_envs, np.int64)
-        self.battles_won = np.zeros(self.n_envs, np.int64)
-        self.battles_game = np.zeros(self.n_envs, np.int64)
-        self.timeouts = np.zeros(self.n_envs, np.int64)
+        self.counts = np.zeros((self.n_envs, 3), np.int64)  # battles won, battles played, time-outs
         self._sequences = np.tile(np.arange(n_units), (self.n_envs, 1))
         self._random = np.array([np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] for seed in seeds])
         self._previous = np.zeros((self.n_envs, n_units))
@@ -155,27 +153,15 @@ class BattleVectorEnv(VectorEnv):
         self, actions: np.ndarray, observations: Observations, outcomes: Outcomes, worlds: np.ndarray | None = None
     ) -> None:
         worlds = self._all_worlds if worlds is None else worlds
-        chosen = np.flatnonzero(worlds)
         self._give_orders(np.asarray(actions, np.int64), worlds)
-        self.last_actions[chosen] = actions[chosen]
+        np.copyto(self.last_actions, actions, where=worlds[:, None], casting="unsafe")
         self._play(worlds, self.step_mul)
-        self.episode_steps[chosen] += 1
         features.settle(self.units, self._previous, worlds, self.layout, self._reward, self.result)
-
-        result = self.result[chosen]
-        over = result != features.RUNNING
-        cut_off = ~over & (self.episode_steps[chosen] >= self.map.episode_limit)
-        won = result == features.WON
-        self.battles_won[chosen] += won
-        self.battles_game[chosen] += over | cut_off
-        self.timeouts[chosen] += cut_off
-        outcomes.reward[chosen] = self._reward[chosen]
-        outcomes.terminated[chosen] = over
-        outcomes.truncated[chosen] = cut_off
-        dead = self.units["health"][chosen] <= 0
-        outcomes.info["battle_won"][chosen] = won
-        outcomes.info["dead_allies"][chosen] = dead[:, : self.map.n_agents].sum(1)
-        outcomes.info["dead_enemies"][chosen] = dead[:, self.map.n_agents :].sum(1)
+        np.copyto(outcomes.reward, self._reward, where=worlds, casting="same_kind")
+        features.conclude(
+            self.units, self.result, self.episode_steps, worlds, self.layout, self.counts, outcomes.terminated,
+            outcomes.truncated, *(outcomes.info[key] for key in INFO_KEYS),
+        )  # fmt: skip
         self._observe(worlds, observations)
 
     def get_stats(self) -> list[dict[str, float]]:
@@ -184,11 +170,11 @@ class BattleVectorEnv(VectorEnv):
                 "battles_won": int(won),
                 "battles_game": int(games),
                 "battles_draw": int(timeouts),
-                "win_rate": won / games if games else 0.0,
+                "win_rate": float(won / games) if games else 0.0,
                 "timeouts": int(timeouts),
                 "restarts": 0,
             }
-            for won, games, timeouts in zip(self.battles_won, self.battles_game, self.timeouts, strict=True)
+            for won, games, timeouts in self.counts
         ]
 
     def _give_orders(self, actions: np.ndarray, worlds: np.ndarray) -> None:
@@ -242,8 +228,7 @@ class BattleVectorEnv(VectorEnv):
             self.units, self.last_actions, self.episode_steps, worlds, self.layout, self.map.pathing, self.map.heights,
             observations.obs, observations.state, observations.avail_actions,
         )  # fmt: skip
-        chosen = np.flatnonzero(worlds)
-        self._avail_actions[chosen] = observations.avail_actions[chosen]
+        np.copyto(self._avail_actions, observations.avail_actions, where=worlds[:, None, None])
 
 
 class StarCraft2Env(MultiAgentEnv):

@@ -273,6 +273,32 @@ def settle(units, previous, worlds, layout, reward, result):
 
 
 @compiled()
+def conclude(
+    units, result, episode_steps, worlds, layout, counts, terminated, truncated, won, dead_allies, dead_enemies
+):
+    """Counts the step in every battle of the mask and writes how it ended, if it did.
+
+    counts [batch, 3]: battles won, battles played, time-outs, over the life of the environment. The rest is [batch].
+    """
+    for b in range(units.shape[0]):
+        if worlds[b]:
+            episode_steps[b] += 1
+            over = result[b] != RUNNING
+            cut_off = not over and episode_steps[b] >= layout.episode_limit
+            terminated[b], truncated[b], won[b] = over, cut_off, result[b] == WON
+            counts[b, 0] += result[b] == WON
+            counts[b, 1] += over or cut_off
+            counts[b, 2] += cut_off
+            dead_allies[b], dead_enemies[b] = 0, 0
+            for i in range(units.shape[1]):
+                if units[b, i].health <= 0:
+                    if i < layout.n_agents:
+                        dead_allies[b] += 1
+                    else:
+                        dead_enemies[b] += 1
+
+
+@compiled()
 def _result(units, layout):
     allies, fighting_allies, enemies, fighting_enemies = 0, 0, 0, 0
     has_medivacs = False
