@@ -41,15 +41,13 @@ class EpsilonGreedyActionSelector(ActionSelector):
     def select_action(
         self, agent_inputs: th.Tensor, avail_actions: th.Tensor, t_env: int, test_mode: bool = False
     ) -> th.Tensor:
-        unavailable = avail_actions == 0
-        greedy = agent_inputs.masked_fill(unavailable, -th.inf).argmax(-1)
-        if test_mode:
-            return greedy
-        self.epsilon = self.schedule.eval(t_env)
-        # The largest of independent uniform numbers is equally likely to be any available action's.
-        random = th.rand_like(agent_inputs).masked_fill(unavailable, -1.0).argmax(-1)
-        explores = th.rand(greedy.shape, device=greedy.device) < self.epsilon
-        return th.where(explores, random, greedy)
+        values = agent_inputs
+        if not test_mode:
+            self.epsilon = self.schedule.eval(t_env)
+            explores = th.rand(agent_inputs.shape[:-1], device=agent_inputs.device) < self.epsilon
+            # The largest of independent uniform numbers is equally likely to be any available action's.
+            values = th.where(explores.unsqueeze(-1), th.rand_like(agent_inputs), agent_inputs)
+        return values.masked_fill(avail_actions == 0, -th.inf).argmax(-1)
 
 
 class MultinomialActionSelector(ActionSelector):

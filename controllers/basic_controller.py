@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from components.action_selectors import REGISTRY as ACTION_SELECTORS
 from components.episode_buffer import EpisodeBatch
 from components.packed_steps import PackedSteps
-from components.transforms import OneHot
 from modules.agents import REGISTRY as AGENTS
 from utils.weights import load_weights
 
@@ -40,7 +39,7 @@ class BasicMAC:
         self.agent = AGENTS[args.agent](self.input_size(scheme), args).to(self.device)
         self.action_selector = ACTION_SELECTORS[args.action_selector](args)
         self.hidden_states: th.Tensor | None = None  # [batch, agent, H]
-        self._one_hot = OneHot(args.n_actions)
+        self._action_rows = th.eye(args.n_actions, device=self.device)
         self._agent_ids = th.eye(self.n_agents, device=self.device)
 
     def input_size(self, scheme: dict) -> int:
@@ -67,7 +66,8 @@ class BasicMAC:
 
     def _last_actions(self, ep_batch: EpisodeBatch, bs: Any, start: int, stop: int) -> th.Tensor:
         """One-hot [b, T, a, u], zeros at step 0."""
-        last_actions = self._one_hot.transform(ep_batch["actions"][bs, max(start - 1, 0) : stop - 1].to(self.device))
+        actions = ep_batch["actions"][bs, max(start - 1, 0) : stop - 1].to(self.device)
+        last_actions = self._action_rows[actions.squeeze(-1)]
         return last_actions if start else F.pad(last_actions, (0, 0, 0, 0, 1, 0))
 
     def _join(self, obs: th.Tensor, last_actions: th.Tensor) -> th.Tensor:
@@ -141,7 +141,7 @@ class BasicMAC:
         """Moves the network; hidden states start anew with `init_hidden`."""
         self.device = device
         self.agent.to(device)
-        self._agent_ids = self._agent_ids.to(device)
+        self._agent_ids, self._action_rows = self._agent_ids.to(device), self._action_rows.to(device)
         self.hidden_states = None
         return self
 

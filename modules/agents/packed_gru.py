@@ -12,7 +12,7 @@ from torch import nn
 
 
 def packed_gru(x: th.Tensor, hidden_state: th.Tensor, cell: nn.GRUCell, batch_sizes: Sequence[int]) -> th.Tensor:
-    """Hidden states [N, H] after each row of x [N, in], from hidden states [batch_sizes[0], H], by the cell's weights."""
+    """Hidden states [N, H] after each row of x [N, in], from hidden states [batch_sizes[0], H], by cell's weights."""
     weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
     if not x.is_cuda:
         return _PackedGRU.apply(x, hidden_state, *weights, list(batch_sizes))

@@ -22,6 +22,9 @@ class RNNAgent(nn.Module):
         self.rnn = nn.GRUCell(args.rnn_hidden_dim, args.rnn_hidden_dim)
         self.fc2 = nn.Linear(args.rnn_hidden_dim, args.n_actions)
         self.fc_v = nn.Linear(args.rnn_hidden_dim, 1) if args.dueling else None
+        # Column after column in memory: products with few rows, as when acting, are about twice as fast on a CPU.
+        for weight in (self.fc1.weight, self.rnn.weight_ih, self.rnn.weight_hh, self.fc2.weight):
+            weight.data = weight.data.t().contiguous().t()
 
     def init_hidden(self) -> th.Tensor:
         """Zeros [1, H], on the device of the weights."""
@@ -29,7 +32,7 @@ class RNNAgent(nn.Module):
 
     def forward(self, inputs: th.Tensor, hidden_state: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """One step: inputs [..., in] and hidden state [..., H] to Q-values [..., A] and the next hidden state."""
-        x = F.relu(self.fc1(inputs)).flatten(0, -2)
+        x = F.relu(self.fc1(inputs), inplace=True).flatten(0, -2)
         h = self.rnn(x, hidden_state.reshape(x.shape[0], -1)).view(*inputs.shape[:-1], -1)
         return self.head(h), h
 
