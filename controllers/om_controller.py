@@ -45,7 +45,7 @@ class MultiModuleMAC(BasicMAC):
         return inputs.steps.unpack(q)
 
     def unroll_policy(self, inputs: PackedInputs, subgoals: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """Q-values [N, agent, action] and hidden states [N, agent, H] after each filled step, acting on given subgoals."""
+        """Q-values [N, agent, action] and hidden states [N, agent, H] after each filled step, on given subgoals."""
         rows = th.cat([inputs.rows, subgoals], -1).flatten(0, 1)
         q, h = self.agent.unroll_packed(rows, [count * self.n_agents for count in inputs.steps.batch_sizes])
         return q.unflatten(0, (-1, self.n_agents)), h.unflatten(0, (-1, self.n_agents))

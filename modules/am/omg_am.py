@@ -154,8 +154,8 @@ class OMGAM(nn.Module):
     ) -> tuple[th.Tensor, th.Tensor]:
         """The two parts of equation 5, to be joined by omg_cvae_alpha: means over rows [N, agent, ...].
 
-        observations: o_t; subgoals: draws of the posterior; chosen: the prior at the subgoals picked in hindsight, which
-        the posterior is pulled towards. Gives (MSE(o_t, decode(g, h_t)), KL(q_phi || p_psi)).
+        observations: o_t; subgoals: draws of the posterior; chosen: the prior at the subgoals picked in hindsight,
+        which the posterior is pulled towards. Gives (MSE(o_t, decode(g, h_t)), KL(q_phi || p_psi)).
         """
         rebuilt = self.cvae.decode(subgoals, posterior.trajectory)
         return F.mse_loss(rebuilt, observations), gaussian_kl(*posterior.subgoal, *chosen).mean()
