@@ -410,7 +410,7 @@ def clash(**arguments) -> Scene:
 def test_damage_is_paid_by_the_point():
     scene = clash()
     assert scene.step(ATTACK, ATTACK + 1, STOP) == pytest.approx(2 * 6 / 18.25)
-    assert scene.step(ATTACK, STOP, STOP) == 0  # cooling down
+    assert scene.step(STOP, STOP, STOP) == 0  # nothing is paid twice
 
 
 def test_a_kill_pays_its_damage_and_ten():
