@@ -19,6 +19,7 @@ import yaml
 
 from benchmarks import in_words, surroundings
 from components.episode_buffer import EpisodeBatch
+from components.packed_steps import PackedSteps
 from controllers.basic_controller import BasicMAC, PackedInputs
 from envs.sc2.sim.env import BattleVectorEnv
 from learners.q_learner import QLearner
@@ -46,8 +47,9 @@ JSON_HELP = """also write the results there: "machine" and "results", a list wit
 class StepByStepMAC(BasicMAC):
     """The same Q-values from the loop that `unroll` must equal, padding included."""
 
-    def pack_inputs(self, ep_batch: EpisodeBatch) -> None:
-        """Nothing is packed."""
+    def pack_inputs(self, ep_batch: EpisodeBatch) -> PackedInputs:
+        """Inputs in name only: the loop builds its own."""
+        return PackedInputs(th.empty(0), PackedSteps(ep_batch["filled"]))
 
     def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False, inputs: PackedInputs | None = None) -> th.Tensor:
         rows = self.build_inputs(ep_batch).transpose(1, 2)  # [b, a, T, in]

@@ -60,6 +60,7 @@ class _PackedGRU(th.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: th.Tensor) -> tuple[th.Tensor | None, ...]:  # type: ignore[override]
         x, h_0, w_ih, w_hh, rz, n, m, hs = ctx.saved_tensors
+        w_ih, w_hh = w_ih.contiguous(), w_hh.contiguous()  # row after row, for products from this side
         d_n, d_h = th.empty_like(n), grad.clone()
         # One block for each row block of w_hh, as rows of one matrix: a single product takes them all back.
         d_gates = hs.new_empty(len(hs), len(w_hh))
