@@ -282,11 +282,11 @@ def test_the_record_holds_what_really_ran(runs):
     assert config["seed"] == config["env_args"]["seed"] == 1
 
 
-@pytest.mark.parametrize("alg", ["iql", "iql_omg"])
-def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(runs, alg):
-    *_, info = runs(alg)[:4]
-    *_, again = runs(alg, repetition=1)[:4]
-    *_, other = runs(alg, seed=2)[:4]
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(runs):
+    """In processes of their own, with the algorithm that draws most; `test_run.py` has it within one process."""
+    *_, info = runs("iql_omg")[:4]
+    *_, again = runs("iql_omg", repetition=1)[:4]
+    *_, other = runs("iql_omg", seed=2)[:4]
     assert info == again
     assert info["return_mean"] != other["return_mean"]
 
