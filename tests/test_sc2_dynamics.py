@@ -277,6 +277,15 @@ def test_the_dead_do_not_block():
     assert scene.allies["y"][0] == 10
 
 
+def test_who_falls_is_out_of_the_way_at_once():
+    scene = Scene([(10, 10), (10, 12)], [(11.5, 10)], enemy_health=6)
+    scene.enemies["acquires"] = 0
+    scene.order(EAST, ATTACK)
+    scene.loop(20)
+    assert scene.enemies["health"][0] == 0
+    assert (scene.allies["x"][0], scene.allies["y"][0]) == (pytest.approx(12), 10)
+
+
 def test_the_dead_do_not_act():
     scene = Scene([(10, 10), (10, 12)], [(14, 10), (14, 12)])
     scene.allies["health"][0] = scene.enemies["health"][0] = 0
@@ -375,12 +384,13 @@ def test_enemies_prefer_who_attacks_them():
     assert scene.allies["health"].tolist() == [39, 45]
 
 
-def test_a_hit_from_out_of_scan_range_is_answered():
-    scene = Scene([(10, 10)], [(10 + WEAPON_REACH, 10)])
+@pytest.mark.parametrize("enemy_goal", [None, (28, 10)], ids=["idle", "marching away"])
+def test_a_hit_from_out_of_scan_range_is_answered(enemy_goal):
+    scene = Scene([(10, 10)], [(15.5, 10)], enemy_goal=enemy_goal)
     scene.enemies["acquires"] = 0
     scene.order(ATTACK)
     scene.loop(1)
-    scene.enemies["x"] += 0.5  # still hit, but nobody is within five any more
+    scene.enemies["x"] = 16.3  # still hit, but nobody is within five any more
     scene.enemies["acquires"] = 1
     scene.loop(1)
     assert scene.enemies["health"][0] == 39
