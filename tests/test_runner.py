@@ -115,6 +115,21 @@ def test_rollouts_record_no_graph():
     assert mac.hidden_states.grad_fn is None and not mac.hidden_states.requires_grad
 
 
+def test_every_episode_starts_without_memories_of_the_last_one(monkeypatch):
+    runner, mac, _ = set_up(n_worlds=2)
+    select_actions, remembered = mac.select_actions, []
+
+    def watched(batch, t_ep, *args, **kwargs):
+        remembered.append((t_ep, mac.hidden_states.abs().sum().item()))
+        return select_actions(batch, t_ep, *args, **kwargs)
+
+    monkeypatch.setattr(mac, "select_actions", watched)
+    for _ in range(3):
+        runner.run()
+    assert [memory for t_ep, memory in remembered if t_ep == 0] == [0, 0, 0]
+    assert all(memory > 0 for t_ep, memory in remembered if t_ep > 0)
+
+
 def test_a_new_episode_leaves_the_batch_of_the_last_one_alone():
     runner, _, _ = set_up()
     first = runner.run()
