@@ -105,7 +105,10 @@ def test_target_pairs_the_next_observation_with_the_same_subgoal(logger):
     """Equation 4, by hand, step by step, with the GRU cell itself."""
     args = make_omg_args(eta=1.0, eta_anneal_time=10**9, subgoal_mode=1)
     learner = make_learner(args, logger)
-    th.nn.init.normal_(learner.target_mac.agent.fc2.weight)
+    for agent in (learner.mac.agent, learner.target_mac.agent):  # so that the subgoal decides which action is best
+        th.nn.init.normal_(agent.fc1.weight)
+        th.nn.init.normal_(agent.fc2.weight)
+    th.nn.init.normal_(learner.am.vae.mu.weight, std=3.0)
     batch = make_batch(args, lengths=[8])
     with th.no_grad():
         observations = learner.am.observations(batch)

@@ -82,16 +82,6 @@ def test_a_zealot_hits_twice_per_attack():
     assert scene.allies["health"][0] == 45 - 2 * 8
 
 
-@pytest.mark.xfail(strict=True, reason="the engine does not give shields back yet; 2m_vs_1z needs it")
-def test_shields_come_back_after_ten_seconds_without_damage():
-    scene = Scene([(2, 2)], [(28, 28)], enemy_type="Zealot")
-    scene.enemies["shield"] = 10
-    scene.loop(16 * 15)
-    assert 10 + 4 * 2 <= scene.enemies["shield"][0] <= 50
-    scene.loop(16 * 60)
-    assert scene.enemies["shield"][0] == 50
-
-
 # ------------------------------------------------------------------------------------------------ weapons
 
 
@@ -241,7 +231,6 @@ def test_a_unit_slides_along_a_wall():
     assert 5 < scene.enemies["y"][0] < 7.1
 
 
-@pytest.mark.xfail(strict=True, reason="the part of a step that runs along a wall is taken without a look at units")
 def test_nobody_slides_along_a_wall_into_somebody():
     pathing = np.ones((32, 32), bool)
     pathing[:2] = False

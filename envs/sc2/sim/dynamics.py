@@ -102,21 +102,35 @@ def _shuffle(sequence, random, b):
 # ------------------------------------------------------------------------------------------------ many battles
 
 
-def _advance(units, sequences, random, loops, worlds, n_loops, types, pathing, battle):
+@compiled()
+def advance(units, sequences, random, loops, worlds, n_loops, types, pathing, battle):
     """Plays n_loops in every battle of the mask.
 
     units [batch, unit]; sequences [batch, unit]: in which order units act, drawn anew here; random [batch]: generators
     of the battles; loops [batch]: game loops since the start of the episode; worlds [batch]: the mask;
     types [type] of units.UNIT_TYPE; pathing bool [x, y].
     """
+    for b in range(units.shape[0]):
+        if worlds[b]:
+            _advance_battle(b, units, sequences, random, loops, n_loops, types, pathing, battle)
+
+
+@compiled(parallel=True)
+def advance_parallel(units, sequences, random, loops, worlds, n_loops, types, pathing, battle):
+    """`advance` with the battles spread over numba's threads."""
     for b in prange(units.shape[0]):
         if worlds[b]:
-            places = _places(units[b])
-            near = np.empty(units.shape[1], np.int64)
-            _shuffle(sequences[b], random, b)
-            for _ in range(n_loops):
-                loops[b] += 1
-                game_loop(units[b], sequences[b], loops[b], types, pathing, battle, places, near)
+            _advance_battle(b, units, sequences, random, loops, n_loops, types, pathing, battle)
+
+
+@compiled()
+def _advance_battle(b, units, sequences, random, loops, n_loops, types, pathing, battle):
+    places = _places(units[b])
+    near = np.empty(units.shape[1], np.int64)
+    _shuffle(sequences[b], random, b)
+    for _ in range(n_loops):
+        loops[b] += 1
+        game_loop(units[b], sequences[b], loops[b], types, pathing, battle, places, near)
 
 
 @compiled()
@@ -158,8 +172,8 @@ def _give_order(u, action, move_amount, n_agents):
         u.goal_x, u.goal_y = u.x, u.y
     elif 2 <= action <= 5:
         _set_order(u, MOVE, NO_UNIT)
-        u.goal_x = u.x + move_amount * ((action == 4) - (action == 5))
-        u.goal_y = u.y + move_amount * ((action == 2) - (action == 3))
+        u.goal_x = u.x + move_amount * (int(action == 4) - int(action == 5))
+        u.goal_y = u.y + move_amount * (int(action == 2) - int(action == 3))
     elif action >= 6:
         _set_order(u, ATTACK, n_agents + action - 6)
 
@@ -385,13 +399,12 @@ def _walk(units, i, goal_x, goal_y, types, pathing, places, near):
     if step <= CONTACT:
         _arrive(u)
         return
-    dx *= step / distance
-    dy *= step / distance
+    dx, dy = _along_walls(u, dx * step / distance, dy * step / distance, pathing)
     n_near = _find_near(places, i, step, near)
     blocker = _blocker(units, i, dx, dy, near, n_near)
     if blocker == NO_UNIT:
         u.side = 0
-        _step_to(units, i, u.x + dx, u.y + dy, pathing, places)
+        _step(units, i, dx, dy, places)
         return
     v = units[blocker]
     if v.team == u.team:
@@ -406,9 +419,9 @@ def _walk(units, i, goal_x, goal_y, types, pathing, places, near):
     for k in range(2 * len(HEADINGS)):
         cos, sin = HEADINGS[k // 2]
         turn = sin * u.side if k % 2 == 0 else -sin * u.side
-        turned_x, turned_y = cos * dx - turn * dy, cos * dy + turn * dx
+        turned_x, turned_y = _along_walls(u, cos * dx - turn * dy, cos * dy + turn * dx, pathing)
         if _blocker(units, i, turned_x, turned_y, near, n_near) == NO_UNIT:
-            _step_to(units, i, u.x + turned_x, u.y + turned_y, pathing, places)
+            _step(units, i, turned_x, turned_y, places)
             return
     u.stuck_wait = STUCK_LOOPS
 
@@ -468,21 +481,29 @@ def _blocker(units, i, dx, dy, near, n_near):
 def _push(units, i, dx, dy, step, pathing, places, near):
     """Moves an idle unit on by a step where there is room for it."""
     u = units[i]
+    dx, dy = _along_walls(u, dx, dy, pathing)
     n_near = _find_near(places, i, step, near)
     if _blocker(units, i, dx, dy, near, n_near) == NO_UNIT:
-        _step_to(units, i, u.x + dx, u.y + dy, pathing, places)
+        _step(units, i, dx, dy, places)
 
 
 @inlined
-def _step_to(units, i, x, y, pathing, places):
-    """Takes the step, or the part of it that runs along a wall."""
+def _along_walls(u, dx, dy, pathing):
+    """The step (dx, dy), or the part of it that runs along a wall."""
+    if _is_free_ground(u.x + dx, u.y + dy, pathing):
+        return dx, dy
+    if _is_free_ground(u.x + dx, u.y, pathing):
+        return dx, 0.0
+    if _is_free_ground(u.x, u.y + dy, pathing):
+        return 0.0, dy
+    return 0.0, 0.0
+
+
+@inlined
+def _step(units, i, dx, dy, places):
     u = units[i]
-    if _is_free_ground(x, y, pathing):
-        u.x, u.y = x, y
-    elif _is_free_ground(x, u.y, pathing):
-        u.x = x
-    elif _is_free_ground(u.x, y, pathing):
-        u.y = y
+    u.x += dx
+    u.y += dy
     places[0, i], places[1, i] = u.x, u.y
 
 
@@ -490,7 +511,3 @@ def _step_to(units, i, x, y, pathing, places):
 def _is_free_ground(x, y, pathing):
     width, height = pathing.shape
     return 0 <= x < width and 0 <= y < height and pathing[int(x), int(y)]
-
-
-advance = compiled()(_advance)
-advance_parallel = compiled(parallel=True)(_advance)

@@ -70,6 +70,9 @@ class BattleVectorEnv(VectorEnv):
         if map_name not in MAP_NAMES:
             raise ValueError(f"the embedded engine has no map {map_name!r}; it has {', '.join(MAP_NAMES)}")
         self.map = get_map(map_name)
+        unknown = set(rules) - set(Rules._fields) if isinstance(rules, Mapping) else set()
+        if unknown:
+            raise ValueError(f"unknown rules {sorted(unknown)}; the engine's are {', '.join(Rules._fields)}")
         self.rules = rules if isinstance(rules, Rules) else Rules(**rules)
         self.n_envs = len(seeds)
         self.step_mul, self.move_amount = step_mul, float(move_amount)
@@ -137,8 +140,6 @@ class BattleVectorEnv(VectorEnv):
         worlds = self._all_worlds if worlds is None else worlds
         chosen = np.flatnonzero(worlds)
         dynamics.reset_units(self.units, self._fresh_units, self._random, worlds)
-        if "segment" in self.map.enemy_order:
-            self._draw_enemy_goals(chosen)
         self._sequences[chosen] = np.arange(self.units.shape[1])
         self.loops[chosen] = 0
         self.episode_steps[chosen] = 0
@@ -202,14 +203,6 @@ class BattleVectorEnv(VectorEnv):
         return ValueError(
             f"action {int(actions[b, i])} of agent {i} in battle {b} is not available; available are {available}"
         )
-
-    def _draw_enemy_goals(self, battles: np.ndarray) -> None:
-        """Sends the enemies to a random point of the map's segment, drawn from each battle's own generator."""
-        (x, y), (to_x, to_y) = self.map.enemy_order["segment"]
-        for b in battles:
-            self._random[b], share = dynamics.next_random(self._random[b])
-            enemies = self.units[b, self.map.n_agents :]
-            enemies["goal_x"], enemies["goal_y"] = x + share * (to_x - x), y + share * (to_y - y)
 
     def _play(self, worlds: np.ndarray, n_loops: int) -> None:
         advance = dynamics.advance

@@ -80,8 +80,10 @@ def map_data() -> dict[str, dict[str, Any]]:
     return json.loads((Path(__file__).parent / "data" / "maps.json").read_text())
 
 
-MAP_NAMES = tuple(name for name, data in map_data().items() if data["map_type"] == "marines")
-"""The maps that the engine plays."""
+MAP_NAMES = tuple(
+    name for name, data in map_data().items() if data["ally_units"][0][1] == data["enemy_units"][0][1] == "Marine"
+)
+"""The maps that the engine plays: those of marines alone."""
 
 
 @cache
