@@ -4,9 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # Shorter schedules than the defaults, so that there is a curve to look at within minutes.
-TRAIN_ARGS ?= env_args.map_name=3m t_max=30000 epsilon_anneal_time=12000 eta_anneal_time=15000 \
-	omg_vae_pretrain_steps=3000 test_interval=3000 log_interval=3000 runner_log_interval=3000 \
-	learner_log_interval=3000 save_model=True
+TRAIN_ARGS ?= env_args.map_name=3m t_max=24000 epsilon_anneal_time=8000 eta_anneal_time=12000 \
+	omg_vae_pretrain_steps=2000 target_update_interval=40 test_interval=2000 log_interval=2000 \
+	runner_log_interval=2000 learner_log_interval=2000 save_model=True
 TEST_ARGS ?= -n 2
 
 .PHONY: help install train test lint format clean
