@@ -94,11 +94,7 @@ class BasicMAC:
             raise RuntimeError("call init_hidden(batch_size) before the first step of an episode")
         inputs = self.build_inputs(ep_batch, bs, slice(t, t + 1)).squeeze(1)
         agent_outputs, hidden_states = self.agent(inputs, self.hidden_states[bs])
-        if isinstance(bs, slice) and bs == slice(None):
-            self.hidden_states = hidden_states
-        else:
-            self.hidden_states = self.hidden_states.clone()
-            self.hidden_states[bs] = hidden_states
+        self.hidden_states = replaced(self.hidden_states, bs, hidden_states)
         return self._outputs(agent_outputs, ep_batch["avail_actions"][bs, t], test_mode)
 
     def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False, inputs: PackedInputs | None = None) -> th.Tensor:
@@ -162,3 +158,12 @@ class BasicMAC:
     def load_models(self, path: str | Path) -> None:
         """Reads agent.th, PyMARL's own included, from the folder `path`."""
         self.load_state_dict(load_weights(Path(path) / "agent.th", self.device))
+
+
+def replaced(states: th.Tensor, bs: Any, new: th.Tensor) -> th.Tensor:
+    """`states` with the rows `bs` exchanged; the old tensor is left as it was."""
+    if isinstance(bs, slice) and bs == slice(None):
+        return new
+    states = states.clone()
+    states[bs] = new
+    return states

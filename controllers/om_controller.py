@@ -11,7 +11,7 @@ import torch as th
 import torch.nn.functional as F
 
 from components.episode_buffer import EpisodeBatch
-from controllers.basic_controller import BasicMAC, PackedInputs
+from controllers.basic_controller import BasicMAC, PackedInputs, replaced
 from modules.am import REGISTRY as AGENT_MODELS
 from utils.weights import load_weights
 
@@ -34,8 +34,8 @@ class MultiModuleMAC(BasicMAC):
         subgoals, am_hidden_states = self.am.infer(ep_batch, t, self.am_hidden_states[bs], bs, test_mode)
         inputs = th.cat([self.build_inputs(ep_batch, bs, slice(t, t + 1)).squeeze(1), subgoals], -1)
         q, hidden_states = self.agent(inputs, self.hidden_states[bs])
-        self.hidden_states = _replaced(self.hidden_states, bs, hidden_states)
-        self.am_hidden_states = _replaced(self.am_hidden_states, bs, am_hidden_states)
+        self.hidden_states = replaced(self.hidden_states, bs, hidden_states)
+        self.am_hidden_states = replaced(self.am_hidden_states, bs, am_hidden_states)
         return q
 
     def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False, inputs: PackedInputs | None = None) -> th.Tensor:
@@ -102,12 +102,3 @@ class MultiModuleMAC(BasicMAC):
         """Reads the same files from the folder `path`."""
         self.agent.load_state_dict(load_weights(Path(path) / "agent.th", self.device))
         self.am.load_models(path)
-
-
-def _replaced(states: th.Tensor, bs: Any, new: th.Tensor) -> th.Tensor:
-    """`states` with the rows `bs` exchanged; the old tensor is left as it was."""
-    if isinstance(bs, slice) and bs == slice(None):
-        return new
-    states = states.clone()
-    states[bs] = new
-    return states
