@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from envs.multiagentenv import MultiAgentEnv, Observations, Outcomes, VectorEnv
-from envs.sc2.sim import dynamics, features, heuristic
+from envs.sc2.sim import dynamics, features, heuristic, records
 from envs.sc2.sim.maps import MAP_NAMES, SC2Map, get_map, spawn_positions
+from envs.sc2.sim.paths import find_ways
 from envs.sc2.sim.rules import Rules
-from envs.sc2.sim.units import unit_data, unit_types
+from envs.sc2.sim.units import BEAMS, LOOPS_PER_SECOND, planes, unit_data, unit_types
 
 INFO_KEYS = ("battle_won", "dead_allies", "dead_enemies")
+CREEP_DAMAGE_PER_SECOND = 3
 
 
 class BattleVectorEnv(VectorEnv):
@@ -103,15 +105,22 @@ class BattleVectorEnv(VectorEnv):
         names = self.map.ally_types + self.map.enemy_types
         type_names = sorted(set(names))
         self.types = unit_types(type_names)
-        self._battle = dynamics.Battle(
+        self._cells, self._ways = find_ways(self.map.pathing)
+        self._battle = records.Battle(
             n_agents=self.map.n_agents,
             scan_period_loops=self.rules.scan_period_loops,
             cooldown_from_effect=self.rules.cooldown_start == "effect",
+            regenerates=any(name != "Marine" and name != "Marauder" for name in type_names),
+            has_ways=self._ways.size > 0,
+            creep_damage=CREEP_DAMAGE_PER_SECOND / LOOPS_PER_SECOND if self.rules.creep_damage else 0.0,
+            segment=tuple(np.ravel(self.map.enemy_order.get("segment", np.zeros(4)))),
         )
         self._fresh_units = fresh_units(self.map, self.rules, type_names)
 
         n_units = len(names)
         self.units = np.tile(self._fresh_units, (self.n_envs, 1))
+        self.effects = np.zeros((self.n_envs, most_effects(self.map)), records.EFFECT)
+        self.n_effects = np.zeros(self.n_envs, np.int64)
         self.loops = np.zeros(self.n_envs, np.int64)
         self.episode_steps = np.zeros(self.n_envs, np.int64)
         self.last_actions = np.full((self.n_envs, self.map.n_agents), -1, np.int64)
@@ -139,7 +148,8 @@ class BattleVectorEnv(VectorEnv):
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
         worlds = self._all_worlds if worlds is None else worlds
         chosen = np.flatnonzero(worlds)
-        dynamics.reset_units(self.units, self._fresh_units, self._random, worlds)
+        dynamics.reset_units(self.units, self._fresh_units, self._random, worlds, self._battle)
+        self.n_effects[chosen] = 0
         self._sequences[chosen] = np.arange(self.units.shape[1])
         self.loops[chosen] = 0
         self.episode_steps[chosen] = 0
@@ -192,7 +202,7 @@ class BattleVectorEnv(VectorEnv):
             heuristic.choose_actions(
                 self.units, self._targets, self._avail_actions, self.layout, self.heuristic_rest, commands
             )
-        refused = dynamics.give_orders(self.units, commands, allowed, worlds, self.move_amount)
+        refused = dynamics.give_orders(self.units, commands, allowed, worlds, self.move_amount, self.types)
         if refused >= 0:
             raise self._refusal(actions, refused)
 
@@ -212,8 +222,8 @@ class BattleVectorEnv(VectorEnv):
             set_num_threads(self.n_threads)
             advance = dynamics.advance_parallel
         advance(
-            self.units, self._sequences, self._random, self.loops, worlds, n_loops,
-            self.types, self.map.pathing, self._battle,
+            self.units, self.effects, self.n_effects, self._sequences, self._random, self.loops, worlds, n_loops,
+            self.types, self.map.grid, self._cells, self._ways, self._battle,
         )  # fmt: skip
 
     def _observe(self, worlds: np.ndarray, observations: Observations) -> None:
@@ -301,16 +311,16 @@ class StarCraft2Env(MultiAgentEnv):
 
 
 def fresh_units(sc2_map: SC2Map, rules: Rules, type_names: list[str]) -> np.ndarray:
-    """The records [unit] of dynamics.UNIT when they are created: agents by agent id, enemies in order of creation."""
+    """The records [unit] of records.UNIT when they are created: agents by agent id, enemies in order of creation."""
     allies = sorted(
-        spawn_positions(sc2_map.ally_spawns, rules.spawn_lattice),
+        spawn_positions(sc2_map.ally_spawns, rules.spawn_lattice, sc2_map.grid),
         key=lambda unit: (sc2_map.ally_types.index(unit[0]), unit[1], unit[2]),
     )
-    enemies = spawn_positions(sc2_map.enemy_spawns, rules.spawn_lattice)
-    units = np.zeros(len(allies) + len(enemies), dynamics.UNIT)
+    enemies = spawn_positions(sc2_map.enemy_spawns, rules.spawn_lattice, sc2_map.grid)
+    units = np.zeros(len(allies) + len(enemies), records.UNIT)
     for k, (type_name, x, y) in enumerate(allies + enemies):
         unit, data = units[k], unit_data()[type_name]
-        unit["type"] = type_names.index(type_name)
+        unit["type"], unit["planes"] = type_names.index(type_name), planes(type_name)
         unit["x"], unit["y"], unit["home_x"], unit["home_y"] = x, y, x, y
         unit["radius"], unit["separation_radius"] = data["radius"], data["separation_radius"]
         unit["health"], unit["shield"] = data["hp"], data["shield"]
@@ -318,14 +328,36 @@ def fresh_units(sc2_map: SC2Map, rules: Rules, type_names: list[str]) -> np.ndar
         unit["team"] = unit["acquires"] = k >= len(allies)  # the agents' units never choose a target themselves
         unit["health_max"], unit["shield_max"] = data["hp"], max(data["shield"], 1)
         unit["cooldown_max"] = data["smac_unit_max_cooldown_allied"]
-        unit["heals"] = sc2_map.map_type == "MMM" and type_name == "Medivac"
+        unit["heals"] = type_name == "Medivac"
     units["type_index"] = sc2_map.ally_type_index + sc2_map.enemy_type_index
-    units["target"] = units["shooting_at"] = units["chases"] = dynamics.NO_UNIT
-    if "point" in sc2_map.enemy_order or "segment" in sc2_map.enemy_order:
-        units["order"][len(allies) :] = dynamics.ATTACK_MOVE
-    if "point" in sc2_map.enemy_order:  # else drawn in every episode
-        units["goal_x"][len(allies) :], units["goal_y"][len(allies) :] = sc2_map.enemy_order["point"]
+    units["target"] = units["shooting_at"] = units["chases"] = records.NO_UNIT
+    _give_enemy_orders(units[len(allies) :], sc2_map.enemy_order, rules)
     return units
+
+
+def _give_enemy_orders(enemies: np.ndarray, order: dict[str, Any], rules: Rules) -> None:
+    """The order that the map's script gives once to all enemies."""
+    if order["kind"] == "attack_unit_group":
+        enemies["order"] = records.HUNT
+    elif order["kind"] != "none":
+        enemies["order"] = records.ATTACK_MOVE
+    if "point" in order:  # else it is drawn in every episode
+        for axis, point in zip("xy", order["point"], strict=True):
+            enemies[f"goal_{axis}"] = point
+            if rules.enemy_march == "formation":
+                enemies[f"goal_{axis}"] += enemies[axis] - enemies[axis].mean()
+    if rules.enemy_medivac == "stay":
+        enemies["order"][enemies["heals"] == 1] = records.IDLE
+
+
+def most_effects(sc2_map: SC2Map) -> int:
+    """How many missiles, hits and explosions can be under way at once: less than two per shot, and beams touch all."""
+    n_effects = 0
+    sides = (sc2_map.ally_types, sc2_map.n_enemies), (sc2_map.enemy_types, sc2_map.n_agents)
+    for type_names, n_opponents in sides:
+        for row in unit_types(type_names):
+            n_effects += 2 * n_opponents if row["weapon"] == BEAMS else 2
+    return n_effects
 
 
 def make_layout(

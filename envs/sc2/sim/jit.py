@@ -1,12 +1,35 @@
-"""How the engine's loops are compiled: the decorators of `dynamics.py`, `features.py` and `heuristic.py`."""
+"""How the engine's loops are compiled: the decorators of all compiled code in this package."""
 
-from functools import partial
+import hashlib
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
 
 import numba
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-compiled = partial(numba.njit, cache=True, error_model="numpy")
+
+@cache
+def sources_stamp() -> str:
+    """Changes with every source file here: numba itself looks only at the file of the function it has cached, not at
+    the files of the functions that this one calls."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def compiled(function: Callable | None = None, **options: Any) -> Any:
+    """`numba.njit` with a cache on disk that is valid as long as no source file of this package changes."""
+    if function is None:
+        return partial(compiled, **options)
+    dispatcher = numba.njit(cache=True, error_model="numpy", **options)(function)
+    if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        dispatcher._cache._cache_file._source_stamp = sources_stamp()
+    return dispatcher
+
 
 inlined = compiled(inline="always")
 """For what every unit does in every loop, where a call costs as much as the work."""

@@ -8,6 +8,9 @@ import re
 
 import numpy as np
 
+from envs.sc2.sim.units import AIR, CLIFF, GROUND
+
+BORDER = 2  # cells on every side of a map where nobody can be
 HEIGHT_OF_LEVEL = {"v": 0.0, "l": 8.0, "r": 9.0, "h": 10.0}  # void, low ground, ramp, high ground
 RUN = re.compile(r"(\d+)(\D)")
 
@@ -21,6 +24,23 @@ def height_grid(rows: list[str]) -> np.ndarray:
     """float64 [x, y] in 0..1: the byte that the game's interface would report for each cell, divided by 255."""
     heights = np.vectorize(HEIGHT_OF_LEVEL.__getitem__)(decode(rows))
     return np.floor((heights + 16) * 255 / 32) / 255
+
+
+def layer_grid(pathing: np.ndarray, levels: list[str]) -> np.ndarray:
+    """uint8 [x, y]: bit k is set where units of layer k (`units.py`) may be.
+
+    Colossi stand anywhere on solid ground that the void does not touch; flyers keep to the map less its border.
+    """
+    solid = decode(levels) != "v"
+    inside = np.zeros_like(pathing)
+    inside[BORDER:-BORDER, BORDER:-BORDER] = True
+    around = np.pad(solid, 1)
+    away_from_void = np.ones_like(pathing)
+    for dx in range(3):
+        for dy in range(3):
+            away_from_void &= around[dx : dx + pathing.shape[0], dy : dy + pathing.shape[1]]
+    climbable = pathing | (away_from_void & inside)
+    return (pathing << GROUND | climbable << CLIFF | inside << AIR).astype(np.uint8)
 
 
 def decode(rows: list[str]) -> np.ndarray:

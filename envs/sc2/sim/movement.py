@@ -1,0 +1,218 @@
+"""How units move: round walls and round each other. They keep their distance at all times; nobody is ever overlapped."""
+
+import numpy as np
+
+from envs.sc2.sim.jit import compiled, inlined
+from envs.sc2.sim.records import ATTACK_MOVE, IDLE, NO_UNIT
+from envs.sc2.sim.units import GROUND
+from envs.sc2.sim.weapons import NOWHERE
+
+WALL_WAYS = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))
+STUCK_LOOPS = 1
+DETOUR_LOOPS = 32  # after which a unit takes the straight way again, however long it is
+LAYERS_APART = 1e4  # what keeps the layers from touching in `places_of`
+CONTACT = 1e-6  # closer than the sum of radii by more than this is an overlap
+
+
+@inlined
+def walk(units, i, goal_x, goal_y, types, grid, cells, ways, battle, places, near):
+    """One step towards a point: straight on, else in the direction nearest to it that is free."""
+    u = units[i]
+    unit_type = types[u.type]
+    if u.stuck_wait > 0:
+        u.stuck_wait -= 1
+        return
+    if u.backswing > 0:
+        return
+    layer = unit_type.layer
+    if battle.has_ways and layer == GROUND:
+        way = _way(u, goal_x, goal_y, cells, ways)
+        if way >= 0:
+            goal_x, goal_y = way // cells.shape[1] + 0.5, way % cells.shape[1] + 0.5
+    dx, dy = goal_x - u.x, goal_y - u.y
+    distance = np.sqrt(dx * dx + dy * dy)
+    u.speed = min(u.speed + unit_type.acceleration, unit_type.speed)
+    step = min(u.speed, distance)
+    if step <= CONTACT:
+        _arrive(u)
+        return
+    dx, dy = _along_walls(u, dx * step / distance, dy * step / distance, layer, grid)
+    n_near = _find_near(places, i, step, near)
+    blocker = _blocker(units, i, dx, dy, near, n_near)
+    if blocker == NO_UNIT and (u.side == 0 or distance < u.detour or n_near == 0 or u.detour_loops >= DETOUR_LOOPS):
+        u.side = 0
+        _step(units, i, dx, dy, places)
+        return
+    if blocker != NO_UNIT:
+        v = units[blocker]
+        if v.team == u.team:
+            if v.order == IDLE and u.order == ATTACK_MOVE and v.home_x == u.goal_x and v.home_y == u.goal_y:
+                _arrive(u)  # it stands where this unit wants to go
+                return
+            if v.order == IDLE and v.target == NO_UNIT and types[v.type].speed > 0:
+                _push(units, blocker, dx, dy, step, layer, grid, places, near)
+                n_near = _find_near(places, i, step, near)
+    _go_round(units, i, dx, dy, step, distance, layer, grid, places, near, n_near)
+
+
+@compiled
+def _go_round(units, i, dx, dy, step, distance, layer, grid, places, near, n_near):
+    """One step with a hand on what is in the way, until the straight way is free and shorter than where it was left.
+
+    Tried are the ways that just touch a neighbour, and those along walls; taken is the first free one of them, turning
+    from the obstacle's side. (The "bug" algorithms of robotics; Lumelsky and Stepanov 1987.)
+    """
+    u = units[i]
+    begins = u.side == 0
+    u.detour_loops += 1
+    if begins:
+        u.detour, u.detour_loops = distance, 0
+        u.heading_x, u.heading_y = dx / step, dy / step
+    best_angle, best_x, best_y, best_side = 5.0, 0.0, 0.0, 0
+    for k in range(2 * n_near + 4 * _touches_wall(u, step, layer, grid)):
+        if k < 2 * n_near:
+            v = units[near[k // 2]]
+            room = u.separation_radius + v.separation_radius
+            from_x, from_y = v.x - u.x, v.y - u.y
+            square = from_x * from_x + from_y * from_y
+            along = (square + step * step - room * room) / (2 * step)  # of the step, in the direction of v, times its distance
+            if along * along > square:
+                continue
+            across = np.sqrt(square - along * along) * (1 - 2 * (k % 2))
+            way_x, way_y = (along * from_x - across * from_y) / square, (along * from_y + across * from_x) / square
+        else:
+            way_x, way_y = WALL_WAYS[k - 2 * n_near]
+        if not _is_free(u.x + way_x * step, u.y + way_y * step, layer, grid):
+            continue
+        if _blocker(units, i, way_x * step, way_y * step, near, n_near) != NO_UNIT:
+            continue
+        for side in (1, -1):
+            if side == u.side or begins:
+                angle = _turn(u, way_x, way_y, side, begins)
+                if angle < best_angle:
+                    best_angle, best_x, best_y, best_side = angle, way_x, way_y, side
+    if best_side == 0:
+        u.stuck_wait = STUCK_LOOPS
+        u.side = 0
+        return
+    u.side = best_side
+    u.heading_x, u.heading_y = best_x, best_y
+    _step(units, i, best_x * step, best_y * step, places)
+
+
+@inlined
+def _touches_wall(u, step, layer, grid):
+    free = _is_free(u.x + step, u.y, layer, grid) and _is_free(u.x - step, u.y, layer, grid)
+    return not (free and _is_free(u.x, u.y + step, layer, grid) and _is_free(u.x, u.y - step, layer, grid))
+
+
+@inlined
+def _turn(u, way_x, way_y, side, begins):
+    """How far a way turns to a side, 0 to 4 for 0 to 360 degrees: from straight on when a detour begins, else from a
+    right angle towards the obstacle."""
+    ahead = way_x * u.heading_x + way_y * u.heading_y
+    aside = side * (way_y * u.heading_x - way_x * u.heading_y)
+    if not begins:
+        ahead, aside = -aside, ahead
+    turn = 1 - ahead / (abs(ahead) + abs(aside))
+    return turn if aside >= 0 else 4 - turn
+
+
+@inlined
+def _way(u, goal_x, goal_y, cells, ways):
+    """The cell, as a number, that lies on the way to a point behind a corner; below 0: straight on."""
+    size_x, size_y = cells.shape
+    to_x, to_y = min(max(int(goal_x), 0), size_x - 1), min(max(int(goal_y), 0), size_y - 1)
+    return ways[cells[int(u.x), int(u.y)], cells[to_x, to_y]]
+
+
+@inlined
+def _arrive(u):
+    if u.order == ATTACK_MOVE:
+        u.home_x, u.home_y = u.goal_x, u.goal_y
+    u.order = IDLE
+
+
+@inlined
+def places_of(units, types):
+    """x, y and separation radius of the units as rows [3, unit], which the search for neighbours reads fastest.
+
+    Whoever can't be in anybody's way lies far off: the dead, and the layers of each other.
+    """
+    places = np.empty((3, len(units)))
+    for k in range(len(units)):
+        places[0, k] = units[k].x if units[k].health > 0 else NOWHERE
+        places[1, k] = units[k].y + LAYERS_APART * types[units[k].type].layer
+        places[2, k] = units[k].separation_radius
+    return places
+
+
+@inlined
+def _find_near(places, i, step, near):
+    """Writes into `near` the living units that a step of this length could touch; gives their number."""
+    x, y, reach = places[0, i], places[1, i], places[2, i] + step
+    n_near = -1  # it always finds itself
+    for k in range(places.shape[1]):
+        room = reach + places[2, k]
+        n_near += (places[0, k] - x) ** 2 + (places[1, k] - y) ** 2 < room * room
+    if n_near > 0:
+        n_near = 0
+        for k in range(places.shape[1]):
+            room = reach + places[2, k]
+            if (places[0, k] - x) ** 2 + (places[1, k] - y) ** 2 < room * room and k != i:
+                near[n_near] = k
+                n_near += 1
+    return n_near
+
+
+@inlined
+def _blocker(units, i, dx, dy, near, n_near):
+    """The nearest unit ahead that would be overlapped after a step of (dx, dy)."""
+    u = units[i]
+    found, found_square = NO_UNIT, np.inf
+    for k in range(n_near):
+        v = units[near[k]]
+        room = u.separation_radius + v.separation_radius - CONTACT
+        from_x, from_y = v.x - u.x, v.y - u.y
+        square = (from_x - dx) ** 2 + (from_y - dy) ** 2
+        if square < room * room and from_x * dx + from_y * dy > 0 and square < found_square:
+            found, found_square = near[k], square
+    return found
+
+
+@inlined
+def _push(units, i, dx, dy, step, layer, grid, places, near):
+    """Moves an idle unit on by a step where there is room for it."""
+    u = units[i]
+    dx, dy = _along_walls(u, dx, dy, layer, grid)
+    n_near = _find_near(places, i, step, near)
+    if _blocker(units, i, dx, dy, near, n_near) == NO_UNIT:
+        _step(units, i, dx, dy, places)
+
+
+@inlined
+def _along_walls(u, dx, dy, layer, grid):
+    """The step (dx, dy), or the part of it that runs along a wall."""
+    if _is_free(u.x + dx, u.y + dy, layer, grid):
+        return dx, dy
+    if _is_free(u.x + dx, u.y, layer, grid):
+        return dx, 0.0
+    if _is_free(u.x, u.y + dy, layer, grid):
+        return 0.0, dy
+    return 0.0, 0.0
+
+
+@inlined
+def _is_free(x, y, layer, grid):
+    """Whether units of a layer may stand there; grid [x, y] of `terrain.layer_grid`."""
+    width, height = grid.shape
+    return 0 <= x < width and 0 <= y < height and grid[int(x), int(y)] >> layer & 1
+
+
+@inlined
+def _step(units, i, dx, dy, places):
+    u = units[i]
+    u.x += dx
+    u.y += dy
+    places[0, i] += dx
+    places[1, i] += dy

@@ -1,0 +1,131 @@
+"""Whom units attack or heal that choose for themselves: the enemies. Agents' units never do."""
+
+import numpy as np
+
+from envs.sc2.sim.jit import compiled, inlined
+from envs.sc2.sim.records import ATTACK_MOVE, HUNT, IDLE, NO_UNIT, within
+from envs.sc2.sim.units import BEAMS, BIOLOGICAL
+
+CALL_FOR_HELP_RANGE = 4.0
+CALL_FOR_HELP_LOOPS = 32
+LEASH = 21.0
+MAX_APPROACH = 1.0  # two units never come nearer to each other by more than this in a loop
+NO_LIMIT = 1e9
+
+
+@inlined
+def choose_target(units, i, loop, types, battle):
+    """Keeps a target within weapon range; else looks for the best one in scan range; else chases whoever called."""
+    u = units[i]
+    unit_type = types[u.type]
+    if u.target != NO_UNIT:
+        v = units[u.target]
+        if v.health > 0 and (u.order == HUNT or within(u, v, unit_type.range)):
+            return
+    if u.order == HUNT:
+        u.target = best_target(units, i, unit_type, NO_LIMIT, battle.n_agents)
+        return
+    if u.scan_wait > 0:
+        u.scan_wait -= 1
+        u.target = NO_UNIT
+    elif (loop + i) % battle.scan_period_loops == 0:
+        u.target = best_target(units, i, unit_type, unit_type.scan_range, battle.n_agents)
+    elif u.target != NO_UNIT and units[u.target].health <= 0:
+        u.target = NO_UNIT
+    if u.target != NO_UNIT:
+        u.chases = NO_UNIT
+    elif u.chases != NO_UNIT:
+        strayed = (u.x - u.home_x) ** 2 + (u.y - u.home_y) ** 2
+        if units[u.chases].health > 0 and (u.order == ATTACK_MOVE or strayed <= LEASH**2):
+            u.target = u.chases
+        else:
+            u.chases = NO_UNIT
+            if u.order == IDLE:
+                u.order = ATTACK_MOVE
+                u.goal_x, u.goal_y = u.home_x, u.home_y
+
+
+@compiled
+def best_target(units, i, unit_type, scan_range, n_agents):
+    """The nearest opponent in scan range among those that attack this unit, else among all.
+
+    A colossus takes whoever is nearest to its last target instead.
+    """
+    u = units[i]
+    first, last = (n_agents, len(units)) if u.team == 0 else (0, n_agents)
+    previous = u.target if unit_type.weapon == BEAMS else NO_UNIT
+    best, best_distance, best_attacks_me, nearest = NO_UNIT, np.inf, False, np.inf
+    for k in range(first, last):
+        v = units[k]
+        if v.health > 0 and v.planes & unit_type.reaches:
+            gap = np.sqrt((v.x - u.x) ** 2 + (v.y - u.y) ** 2) - v.radius - u.radius
+            nearest = min(nearest, gap)
+            if gap <= scan_range:
+                distance = gap
+                if previous != NO_UNIT:
+                    distance = np.sqrt((v.x - units[previous].x) ** 2 + (v.y - units[previous].y) ** 2)
+                attacks_me = v.target == i
+                if (attacks_me and not best_attacks_me) or (attacks_me == best_attacks_me and distance < best_distance):
+                    best, best_distance, best_attacks_me = k, distance, attacks_me
+    if best == NO_UNIT:
+        u.scan_wait = int(min((nearest - scan_range) / MAX_APPROACH, 1e6))
+    return best
+
+
+@compiled
+def react_to_hit(units, i, attacker, types):
+    """A unit that is hurt and has no target turns on the attacker and calls its idle friends nearby."""
+    u = units[i]
+    if u.acquires and u.target == NO_UNIT and units[attacker].planes & types[u.type].reaches:
+        u.chases = attacker
+    if u.help_wait > 0:
+        return
+    u.help_wait = CALL_FOR_HELP_LOOPS
+    for k in range(len(units)):
+        v = units[k]
+        if v.team == u.team and v.health > 0 and v.acquires and v.order == IDLE and v.target == NO_UNIT:
+            square = (v.x - u.x) ** 2 + (v.y - u.y) ** 2
+            can_answer = units[attacker].planes & types[v.type].reaches
+            if square <= CALL_FOR_HELP_RANGE**2 and v.chases == NO_UNIT and can_answer:
+                v.chases = attacker
+
+
+# ------------------------------------------------------------------------------------------------ medivacs
+
+
+@inlined
+def wants_healing(v):
+    return v.health > 0 and v.health < v.health_max
+
+
+@inlined
+def choose_patient(units, i, types):
+    """Stays with a patient until it is well; an enemy medivac then looks for the next one, an agent's is idle."""
+    u = units[i]
+    if u.target != NO_UNIT and (not wants_healing(units[u.target]) or u.energy <= 0):
+        u.target = NO_UNIT
+        if not u.acquires:
+            u.order = IDLE
+    if u.acquires and u.target == NO_UNIT and u.energy >= types[u.type].heal_min_energy:
+        u.target = _neediest(units, i, types)
+
+
+@compiled
+def _neediest(units, i, types):
+    """The wounded friend in scan range that has the least share of its health left; the nearest of equals."""
+    u = units[i]
+    best, best_share, best_square = NO_UNIT, 1.0, np.inf
+    for k in range(len(units)):
+        v = units[k]
+        if v.team == u.team and k != i and can_heal(v, types) and wants_healing(v):
+            if within(u, v, types[u.type].heal_scan_range):
+                share = v.health / v.health_max
+                square = (v.x - u.x) ** 2 + (v.y - u.y) ** 2
+                if share < best_share or (share == best_share and square < best_square):
+                    best, best_share, best_square = k, share, square
+    return best
+
+
+@inlined
+def can_heal(v, types):
+    return types[v.type].attributes & BIOLOGICAL != 0
