@@ -3,23 +3,23 @@
 `python -m benchmarks.engine --map 8m --envs 64 --seconds 5`. The engine is `envs/sc2/sim`.
 """
 
-import argparse
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
-from benchmarks import in_words, surroundings
 from envs.multiagentenv import Observations, Outcomes
 from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.maps import MAP_NAMES
-from utils.errors import UserError, unknown
+from utils.command import Parser, check_json, check_threads, chosen_maps, in_words, surroundings
+from utils.errors import UserError
 
 REPEATS = 5
 TARGET_ENVS = 64
@@ -136,30 +136,20 @@ def _verdict(what: str, figure: float, target: float, digits: str) -> str:
     return f"{what}: {figure:{digits}}, target {target:{digits}}, {'met' if figure >= target else 'not met'}"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> Namespace:
     """Raises: UserError for what cannot be measured here."""
-    parser = _Parser(prog="python -m benchmarks.engine", description=DESCRIPTION, allow_abbrev=False)
+    parser = Parser(prog="python -m benchmarks.engine", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--map", nargs="+", default=["8m"], metavar="NAME", help="maps, or all (default: 8m)")
     parser.add_argument("--envs", type=int, default=TARGET_ENVS, help="battles at once (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, help="counted seconds per map (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="threads; one is measured as well (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help=JSON_HELP)
     args = parser.parse_args(argv)
-    args.map = list(MAP_NAMES) if args.map == ["all"] else args.map
-    for name in args.map:
-        if name not in MAP_NAMES:
-            raise UserError(f"--map: {unknown('map', name, [*MAP_NAMES, 'all'])}")
+    args.map = chosen_maps(args.map, MAP_NAMES)
     if args.envs < 1 or args.threads < 1 or not 0 < args.seconds < float("inf"):
         raise UserError("--envs, --threads and --seconds must be above 0")
-    if args.threads > numba.get_num_threads():
-        raise UserError(f"--threads={args.threads} is more than the {numba.get_num_threads()} of this machine")
-    if args.json and (args.json.is_dir() or not args.json.parent.is_dir()):
-        raise UserError(f"--json={args.json} can't be written: give a file in a folder that is there")
+    check_threads(args.threads, numba.get_num_threads())
+    check_json(args.json)
     return args
 
 

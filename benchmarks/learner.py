@@ -17,12 +17,12 @@ from typing import Any
 import torch as th
 import yaml
 
-from benchmarks import in_words, surroundings
 from components.episode_buffer import EpisodeBatch
 from components.packed_steps import PackedSteps
 from controllers.basic_controller import BasicMAC, PackedInputs
 from envs.sc2.sim.env import BattleVectorEnv
 from learners.q_learner import QLearner
+from utils.command import in_words, surroundings
 
 CONFIG = Path(__file__).resolve().parent.parent / "config"
 MAPS = ("3m", "8m", "27m_vs_30m")

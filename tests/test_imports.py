@@ -21,7 +21,7 @@ ALLOWED = {
     "run": {"runners", "controllers", "learners", "modules", "components", "envs", "utils"},
     # envs: its engine is settled before the run starts, to be recorded; run would import torch for that
     "main": {"run", "config", "utils", "envs"},
-    "experiments": {"main", "run", "utils"},
+    "experiments": {"main", "run", "envs", "utils"},  # envs: the engine is calibrated without a run
 }
 FREE = {"tests", "benchmarks"}  # they look at everything
 PACKAGES = ALLOWED.keys() | FREE

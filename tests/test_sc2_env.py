@@ -8,13 +8,14 @@ from envs.check import check_env, check_vector_env, random_actions
 from envs.multiagentenv import Observations, Outcomes
 from envs.sc2 import StarCraft2Env, resolve_engine
 from envs.sc2.sim import env as sim
+from envs.sc2.sim import smac
 from envs.vector import SerialVectorEnv
 from tests.scenes import ATTACK, EAST, NORTH, STOP, WEST, Scene
 from utils.errors import UserError
 
 
 def make(**env_args):
-    env = sim.StarCraft2Env(**{"seed": 1, "map_name": "3m"} | env_args)
+    env = smac.StarCraft2Env(**{"seed": 1, "map_name": "3m"} | env_args)
     env.reset()
     return env
 
@@ -53,7 +54,7 @@ def test_the_embedded_engine_refuses_what_is_not_available(map_name):
 
 def test_auto_is_the_embedded_engine_where_there_is_no_game():
     assert resolve_engine("auto") == resolve_engine("sim") == "sim"
-    assert isinstance(StarCraft2Env(engine="auto", seed=1), sim.StarCraft2Env)
+    assert isinstance(StarCraft2Env(engine="auto", seed=1), smac.StarCraft2Env)
     assert isinstance(StarCraft2Env.vector([1], engine="sim"), sim.BattleVectorEnv)
 
 
@@ -65,7 +66,7 @@ def test_an_engine_that_cannot_be_had_is_a_users_mistake(engine, says):
 
 def test_an_unknown_map_is_named_with_the_known_ones():
     with pytest.raises(ValueError, match=r"no map '4m'; it has 3m, 8m"):
-        sim.StarCraft2Env(map_name="4m")
+        smac.StarCraft2Env(map_name="4m")
 
 
 # ------------------------------------------------------------------------------------------------ steps
@@ -147,7 +148,7 @@ def test_what_is_handed_out_is_the_callers():
 
 def test_seed():
     assert make(seed=12).seed() == 12
-    drawn = {sim.StarCraft2Env(map_name="3m").seed() for _ in range(2)}
+    drawn = {smac.StarCraft2Env(map_name="3m").seed() for _ in range(2)}
     assert len(drawn) == 2
 
 
@@ -216,8 +217,8 @@ def test_the_heuristic_at_rest_walks_until_its_target_is_in_range(enemy, action)
 @pytest.mark.parametrize("map_name", ["3m", "5m_vs_6m"])
 def test_worlds_in_turn_equal_worlds_together(map_name):
     seeds, env_args = [4, 5, 6], {"map_name": map_name, "continuing_episode": True}
-    in_turn = SerialVectorEnv([sim.StarCraft2Env(seed=seed, **env_args) for seed in seeds])
-    together = sim.StarCraft2Env.vector(seeds, **env_args)
+    in_turn = SerialVectorEnv([smac.StarCraft2Env(seed=seed, **env_args) for seed in seeds])
+    together = smac.StarCraft2Env.vector(seeds, **env_args)
     assert in_turn.get_env_info() == together.get_env_info()
     envs = (in_turn, together)
     seen = [Observations.empty(3, together.get_env_info()) for _ in envs]
@@ -242,4 +243,4 @@ def test_worlds_in_turn_equal_worlds_together(map_name):
 
 def test_unknown_rules_are_refused():
     with pytest.raises(ValueError, match="spawn_lattice"):
-        sim.StarCraft2Env(map_name="3m", rules={"spawn_latice": "greedy"})
+        smac.StarCraft2Env(map_name="3m", rules={"spawn_latice": "greedy"})

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from envs.sc2.sim import features
-from envs.sc2.sim.env import BattleVectorEnv, StarCraft2Env, attribute_names, fresh_units, make_layout
+from envs.sc2.sim.env import BattleVectorEnv, attribute_names, fresh_units, make_layout
 from envs.sc2.sim.maps import MAP_NAMES, get_map
 from envs.sc2.sim.rules import Rules
+from envs.sc2.sim.smac import StarCraft2Env
 
 GOLDEN = sorted((Path(__file__).parent / "golden" / "smac").glob("*.npz"))
 VARIANTS = ("default", "options", "bare", "sparse", "draw")

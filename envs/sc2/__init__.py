@@ -42,6 +42,6 @@ class StarCraft2Env:
 
 def _environment_class(engine: str) -> type[MultiAgentEnv]:
     resolve_engine(engine)
-    from envs.sc2.sim.env import StarCraft2Env as EmbeddedStarCraft2Env
+    from envs.sc2.sim.smac import StarCraft2Env as EmbeddedStarCraft2Env
 
     return EmbeddedStarCraft2Env

@@ -1,0 +1,1 @@
+"""What takes many battles or many runs, one program each: `python -m experiments.calibrate --help`."""
