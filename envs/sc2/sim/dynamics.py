@@ -49,9 +49,7 @@ def advance_parallel(
 
 
 @compiled
-def _advance_battle(
-    b, units, effects, n_effects, sequences, random, loops, n_loops, types, grid, cells, ways, battle
-):
+def _advance_battle(b, units, effects, n_effects, sequences, random, loops, n_loops, types, grid, cells, ways, battle):
     places = places_of(units[b], types)
     near = np.empty(units.shape[1], np.int64)
     _shuffle(sequences[b], random, b)

@@ -158,7 +158,12 @@ def _square_places(spawn: Spawn, radius: float, placed: Placed, free: np.ndarray
     side = int(np.ceil(np.sqrt(spawn.n_units)))
     gap = 2 * radius + 0.05
     behind = max(
-        (y + other_radius - spawn.point[1] for x, y, other_radius in placed if np.hypot(x - spawn.point[0], y - spawn.point[1]) < 6), default=None
+        (
+            y + other_radius - spawn.point[1]
+            for x, y, other_radius in placed
+            if np.hypot(x - spawn.point[0], y - spawn.point[1]) < 6
+        ),
+        default=None,
     )
     offset = -(side - 1) / 2 * gap if behind is None else behind + radius + 0.05
     block = [

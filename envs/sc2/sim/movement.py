@@ -75,7 +75,9 @@ def _go_round(units, i, dx, dy, step, distance, layer, grid, places, near, n_nea
             room = u.separation_radius + v.separation_radius
             from_x, from_y = v.x - u.x, v.y - u.y
             square = from_x * from_x + from_y * from_y
-            along = (square + step * step - room * room) / (2 * step)  # of the step, in the direction of v, times its distance
+            along = (square + step * step - room * room) / (
+                2 * step
+            )  # of the step, in the direction of v, times its distance
             if along * along > square:
                 continue
             across = np.sqrt(square - along * along) * (1 - 2 * (k % 2))
