@@ -7,7 +7,8 @@ A step gives orders and plays `step_mul` loops (`dynamics.py`), settles rewards 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +17,10 @@ from envs.sc2.sim import dynamics, features, heuristic
 from envs.sc2.sim.maps import MAP_NAMES, SC2Map, get_map, spawn_positions
 from envs.sc2.sim.rules import Rules
 from envs.sc2.sim.units import unit_data, unit_types
+from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from envs.sc2.sim.render import Painter
 
 INFO_KEYS = ("battle_won", "dead_allies", "dead_enemies")
 
@@ -77,6 +82,7 @@ class BattleVectorEnv(VectorEnv):
         self.n_envs = len(seeds)
         self.step_mul, self.move_amount = step_mul, float(move_amount)
         self.heuristic_ai, self.heuristic_rest = heuristic_ai, heuristic_rest
+        self.replay_dir, self.replay_prefix = replay_dir, replay_prefix
         self.n_threads = n_threads
         self.layout = make_layout(
             self.map,
@@ -125,6 +131,9 @@ class BattleVectorEnv(VectorEnv):
         self._avail_actions = np.zeros((self.n_envs, self.map.n_agents, self.layout.n_actions), np.uint8)
         self._commands = np.zeros((self.n_envs, self.map.n_agents), np.int64)
         self._all_worlds = np.ones(self.n_envs, bool)
+        # all that the first battle's current episode depends on, for `replay.py`
+        self.recorded_random = self._random[0]  # before its reset
+        self.recorded_actions: list[np.ndarray] = []  # of each step, [agent]
 
     def get_env_info(self) -> dict[str, Any]:
         return {
@@ -139,6 +148,8 @@ class BattleVectorEnv(VectorEnv):
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
         worlds = self._all_worlds if worlds is None else worlds
         chosen = np.flatnonzero(worlds)
+        if worlds[0]:
+            self.recorded_random, self.recorded_actions = self._random[0], []
         dynamics.reset_units(self.units, self._fresh_units, self._random, worlds)
         self._sequences[chosen] = np.arange(self.units.shape[1])
         self.loops[chosen] = 0
@@ -156,6 +167,8 @@ class BattleVectorEnv(VectorEnv):
         worlds = self._all_worlds if worlds is None else worlds
         self._give_orders(np.asarray(actions, np.int64), worlds)
         np.copyto(self.last_actions, actions, where=worlds[:, None], casting="unsafe")
+        if worlds[0]:
+            self.recorded_actions.append(self.last_actions[0].copy())
         self._play(worlds, self.step_mul)
         features.settle(self.units, self._previous, worlds, self.layout, self._reward, self.result)
         np.copyto(outcomes.reward, self._reward, where=worlds, casting="same_kind")
@@ -177,6 +190,15 @@ class BattleVectorEnv(VectorEnv):
             }
             for won, games, timeouts in self.counts
         ]
+
+    def save_replay(self) -> list[Path]:
+        """Writes the last episode of the first battle as a replay and as an animated GIF; gives both files.
+
+        Raises: UserError where no step has been played since the reset, or the files can't be written.
+        """
+        from envs.sc2.sim.film import save_replay  # here: it imports this module, and Pillow
+
+        return save_replay(self)
 
     def _give_orders(self, actions: np.ndarray, worlds: np.ndarray) -> None:
         """Checks the actions and turns them, or the heuristic's, into orders.
@@ -239,6 +261,7 @@ class StarCraft2Env(MultiAgentEnv):
         self.episode_limit = self.battle.map.episode_limit
         self._seen = Observations.empty(1, self.battle.get_env_info())
         self._outcome = Outcomes.empty(1, INFO_KEYS)
+        self._painter: Painter | None = None
 
     @classmethod
     def vector(cls, seeds: Sequence[int], **env_args: Any) -> BattleVectorEnv:
@@ -286,6 +309,26 @@ class StarCraft2Env(MultiAgentEnv):
 
     def get_stats(self) -> dict[str, float]:
         return self.battle.get_stats()[0]
+
+    def save_replay(self) -> list[Path]:
+        """Writes the last episode as a replay and as an animated GIF; gives both files."""
+        return self.battle.save_replay()
+
+    def render(self, mode: str = "human") -> np.ndarray:
+        """A picture of the battle, uint8 [height, width, 3], with the shots since the last picture.
+
+        Raises: UserError for any mode but "rgb_array".
+        """
+        if mode != "rgb_array":
+            raise UserError(
+                f"the embedded engine has no window for mode {mode!r}; "
+                'take a picture with render(mode="rgb_array") or a film with save_replay()'
+            )
+        from envs.sc2.sim.render import Painter
+
+        if self._painter is None:
+            self._painter = Painter(self.battle.map)
+        return np.array(self._painter.draw(self.battle))
 
     def get_visibility_matrix(self) -> np.ndarray:
         """bool [agent, agent + enemy]: who is alive and within sight of whom; False on the diagonal."""
