@@ -284,13 +284,20 @@ def replays(monkeypatch):
     return RecordedGame.saved
 
 
-def test_a_replay_after_a_training_is_of_one_more_test_episode(tmp_path, replays):
+def test_a_replay_after_a_training_is_of_one_more_test_episode(tmp_path, replays, monkeypatch):
+    runner, test_modes = RUNNERS["episode"], []
+
+    def watched(self, test_mode=False, play=runner.run):
+        test_modes.append(test_mode)
+        return play(self, test_mode)
+
+    monkeypatch.setattr(runner, "run", watched)
     settings = {"test_interval": 1000, "batch_size": 8, "local_results_path": tmp_path}
     folders, info = whole_run(RecordedGame, env_args={"replay_dir": ""}, save_replay=True, **settings)
+    assert test_modes[-2:] == [False, True]
     _, without = whole_run(RecordedGame, env_args={"replay_dir": ""}, **settings)
     assert info == without  # the training is the same
-    (n_episodes, folder), *more = replays
-    assert not more and n_episodes > 10
+    [(_, folder)] = replays
     assert folder == folders["replays"] == folders["models"].replace("models", "replays")
 
 
