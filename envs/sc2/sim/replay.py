@@ -61,8 +61,10 @@ class Replay(NamedTuple):
 
     @classmethod
     def load(cls, path: Path) -> Replay:
-        """Raises:
-        UserError: there is no such file, it is no replay, or it is one in a format of another version.
+        """The replay in a file that `save` wrote.
+
+        Raises:
+            UserError: there is no such file, it is no replay, or it is one in a format of another version.
         """
         if not path.is_file():
             raise UserError(f"there is no replay {path}")
