@@ -103,6 +103,8 @@ def _configure(ex: Any, params: list[str]) -> tuple[dict[str, Any], str, dict[st
     if sentence := conflict(config):
         raise UserError(sentence)
     check_results_path(config["local_results_path"])
+    if config["save_replay"] and config["env_args"].get("replay_dir"):
+        check_results_path(config["env_args"]["replay_dir"], "env_args.replay_dir")
     return config, command, options
 
 

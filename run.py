@@ -40,10 +40,10 @@ def args_sanity_check(config: Mapping[str, Any], _log: Any) -> dict[str, Any]:
 
 
 def run(_run: Any, _config: Mapping[str, Any], _log: Any) -> dict[str, str]:
-    """Trains or tests as configured; gives the folders of its curves and models.
+    """Trains or tests as configured; gives the folders of its curves and models, and of its replays if it writes any.
 
     Raises:
-        UserError: weights that are asked for are not there, or the environment cannot be had.
+        UserError: weights that are asked for are not there, or the environment cannot be had or keeps no replays.
     """
     config = dict(_config)
     engine = config["resolved"]["engine"]
@@ -54,6 +54,10 @@ def run(_run: Any, _config: Mapping[str, Any], _log: Any) -> dict[str, str]:
     started = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     token = "_".join([config["name"], *place, f"seed{config['seed']}", started, str(_run._id)])
     folders = {"curves": str(results / "tb_logs" / token), "models": str(results / "models" / token)}
+
+    if config["save_replay"] and "replay_dir" in config["env_args"]:
+        folders["replays"] = config["env_args"]["replay_dir"] or str(results / "replays" / token)
+        config["env_args"] = {**config["env_args"], "replay_dir": folders["replays"]}
 
     args = convert({**config, "device": config["resolved"]["device"], "models_path": folders["models"]})
     random.seed(args.seed)
@@ -76,16 +80,27 @@ def run_sequential(args: Any, logger: Any) -> None:
     """Sets everything up, and trains or tests; environments are closed however it ends."""
     runner = RUNNERS[args.runner](args=args, logger=logger)
     try:
+        if args.save_replay and not runner.env.keeps_replays:
+            raise UserError(f"save_replay=True, but the environment '{args.env}' keeps no replays; leave it False")
         args = convert({**args._asdict(), **_sizes(runner.get_env_info())})
         parts = build(args, logger, runner)
         if args.checkpoint_path or args.evaluate_path:
             load_checkpoint(args, parts)
-        if args.evaluate or args.evaluate_path:
+        if _only_tests(args):
             evaluate_sequential(args, logger, runner)
         else:
             train_sequential(args, logger, parts)
+            if args.save_replay:
+                runner.run(test_mode=True)
+        if args.save_replay:
+            runner.save_replay()
     finally:
         runner.close_env()
+
+
+def _only_tests(args: Any) -> bool:
+    """Whether the run tests weights and stops; as in PyMARL, a replay of a checkpoint asks for no training."""
+    return bool(args.evaluate or args.evaluate_path or (args.save_replay and args.checkpoint_path))
 
 
 def _sizes(env_info: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,7 +178,7 @@ def evaluate_sequential(args: Any, logger: Any, runner: Any) -> None:
     """Plays `test_nepisode` episodes greedily; the runner logs their statistics under `test_...`."""
     for _ in range(args.test_nepisode // args.batch_size_run):
         runner.run(test_mode=True)
-    if args.evaluate or args.evaluate_path:
+    if _only_tests(args):
         logger.log_stat("episode", args.test_nepisode, runner.t_env)
         logger.print_recent_stats()
 

@@ -45,6 +45,7 @@ DEFAULT = {
     "init_param_path": Key(str),
     "evaluate": Key(bool),
     "evaluate_path": Key(str),
+    "save_replay": Key(bool),
     # learning
     "gamma": Key(float, low=0, high=1),
     "batch_size": Key(int, EPISODES, low=1),

@@ -112,10 +112,16 @@ class MultiAgentEnv(ABC):
         """Counts over the life of the environment; empty where it keeps none."""
         return {}
 
-    def render(self) -> Any:
+    def render(self, mode: str = "human") -> Any:
+        """Shows the world in a window ("human"), or gives a picture uint8 [height, width, 3] ("rgb_array")."""
         raise NotImplementedError(f"{type(self).__name__} can't be drawn")
 
-    def save_replay(self) -> None:
+    @property
+    def keeps_replays(self) -> bool:
+        return type(self).save_replay is not MultiAgentEnv.save_replay
+
+    def save_replay(self) -> Any:
+        """Writes the last episode as a file."""
         raise NotImplementedError(f"{type(self).__name__} keeps no replays")
 
     def seed(self) -> int | None:
@@ -161,7 +167,12 @@ class VectorEnv(ABC):
         """`MultiAgentEnv.get_stats` of each world."""
         return [{} for _ in range(self.n_envs)]
 
-    def save_replay(self) -> None:
+    @property
+    def keeps_replays(self) -> bool:
+        return type(self).save_replay is not VectorEnv.save_replay
+
+    def save_replay(self) -> Any:
+        """Writes the last episode of the first world as a file."""
         raise NotImplementedError(f"{type(self).__name__} keeps no replays")
 
     def close(self) -> None:

@@ -43,8 +43,12 @@ class SerialVectorEnv(VectorEnv):
     def get_stats(self) -> list[dict[str, float]]:
         return [env.get_stats() for env in self.envs]
 
-    def save_replay(self) -> None:
-        self.envs[0].save_replay()
+    @property
+    def keeps_replays(self) -> bool:
+        return self.envs[0].keeps_replays
+
+    def save_replay(self) -> Any:
+        return self.envs[0].save_replay()
 
     def close(self) -> None:
         for env in self.envs:

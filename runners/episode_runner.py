@@ -46,6 +46,7 @@ class EpisodeRunner:
         return self.env.get_env_info()
 
     def save_replay(self) -> None:
+        """Has the environment write the last episode of its first world."""
         self.env.save_replay()
 
     def close_env(self) -> None:

@@ -112,6 +112,7 @@ def runs(tmp_path_factory):
         ((*IQL, "-n"), ("can't make sense of '-n'", "--help")),
         ((*IQL, "--batch_size=6000"), ("batch_size=6000", "buffer_size=5000")),
         ((*IQL, "--local_results_path=/dev/null/x"), ("'/dev/null/x'", "/dev/null is not a folder")),
+        ((*IQL, "--save_replay", "--env_args.replay_dir=/dev/null/x"), ("env_args.replay_dir='/dev/null/x'",)),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
@@ -269,6 +270,27 @@ def test_what_a_run_wrote_lies_where_it_says(runs):
     for path in map(Path, said.values()):
         assert path.is_relative_to(config["local_results_path"]) and any(path.rglob("*")), path
     assert list(Path(said["models"]).glob("*/agent.th"))
+
+
+def test_a_replay_of_saved_models_lies_where_the_run_says(runs, tmp_path):
+    models = next(Path(runs("iql")[1]["local_results_path"]).glob("models/*"))
+    params = ("with", "env_args.map_name=3m", f"checkpoint_path={models}", "test_nepisode=1", "save_replay=True")
+    finished = command_line(*IQL, f"--local_results_path={tmp_path}", *params, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    said = dict(line.split(": ", 1) for line in finished.stdout.splitlines() if ": /" in line)
+    assert Path(said["replays"]).is_relative_to(tmp_path / "replays")
+    names = sorted(path.name.partition(".")[2] for path in Path(said["replays"]).iterdir())
+    assert names == ["sim.gif", "sim.json.gz"]
+    film = tmp_path / "film.gif"
+    replay = next(Path(said["replays"]).glob("*.json.gz"))
+    shown = subprocess.run(
+        [sys.executable, "-m", "envs.sc2.sim.render", str(replay), str(film), "--size=160"],
+        cwd=MAIN.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 0 and film.is_file(), shown.stderr
 
 
 def test_the_record_holds_what_really_ran(runs):

@@ -261,6 +261,68 @@ def test_evaluate_with_a_checkpoint_tests_the_checkpoint(tmp_path):
         assert logger.stats["test_return_mean"] == [(step, greedy_return)]
 
 
+class RecordedGame(RandomGame):
+    """Writes into `saved`, for each replay, how many episodes this world has begun and where the replay should go."""
+
+    saved: list[tuple[int, str]] = []
+
+    def __init__(self, seed=None, replay_dir=""):
+        super().__init__(seed)
+        self.n_episodes, self.replay_dir = 0, replay_dir
+
+    def reset(self):
+        self.n_episodes += 1
+        return super().reset()
+
+    def save_replay(self):
+        self.saved.append((self.n_episodes, self.replay_dir))
+
+
+@pytest.fixture
+def replays(monkeypatch):
+    monkeypatch.setattr(RecordedGame, "saved", [])
+    return RecordedGame.saved
+
+
+def test_a_replay_after_a_training_is_of_one_more_test_episode(tmp_path, replays, monkeypatch):
+    runner, test_modes = RUNNERS["episode"], []
+
+    def watched(self, test_mode=False, play=runner.run):
+        test_modes.append(test_mode)
+        return play(self, test_mode)
+
+    monkeypatch.setattr(runner, "run", watched)
+    settings = {"test_interval": 1000, "batch_size": 8, "local_results_path": tmp_path}
+    folders, info = whole_run(RecordedGame, env_args={"replay_dir": ""}, save_replay=True, **settings)
+    assert test_modes[-2:] == [False, True]
+    _, without = whole_run(RecordedGame, env_args={"replay_dir": ""}, **settings)
+    assert info == without  # the training is the same
+    [(_, folder)] = replays
+    assert folder == folders["replays"] == folders["models"].replace("models", "replays")
+
+
+def test_replays_go_where_the_environments_arguments_say(tmp_path, replays):
+    env_args = {"replay_dir": str(tmp_path / "mine")}
+    folders, _ = whole_run(RecordedGame, env_args=env_args, save_replay=True, local_results_path=tmp_path)
+    assert replays[0][1] == folders["replays"] == str(tmp_path / "mine")
+
+
+@pytest.mark.parametrize("how", [{}, {"evaluate": True}])
+def test_a_replay_of_a_checkpoint_is_of_the_last_test_episode_and_nothing_is_trained(tmp_path, replays, how):
+    parts, args, logger = built(RecordedGame, local_results_path=tmp_path)
+    run.save_checkpoint(args, logger, parts)
+    logger = sequential(RecordedGame, checkpoint_path=tmp_path, save_replay=True, test_nepisode=4, **how)
+    assert replays == [(4, "")]
+    assert "test_return_mean" in logger.stats and "return_mean" not in logger.stats
+
+
+def test_a_world_that_keeps_no_replays_is_refused_before_anything_is_played(monkeypatch):
+    closed = watch_closing(monkeypatch)
+    with pytest.raises(UserError, match="save_replay=True, but the environment 'game_of_a_test' keeps no replays"):
+        sequential(CrashingGame, save_replay=True, env_args={"crash_step": 1})
+    assert len(closed) == 1
+
+
 @pytest.mark.parametrize("key", ["checkpoint_path", "evaluate_path", "init_param_path"])
 def test_weights_that_are_not_there_are_the_users_mistake_and_close_the_world(tmp_path, key, monkeypatch):
     closed = watch_closing(monkeypatch)

@@ -13,8 +13,8 @@ def experiment_root() -> Path:
     return Path(os.environ.get("MY_EXP_PATH", "results"))
 
 
-def check_results_path(path: str | Path) -> None:
-    """Checks, without creating anything, that the folder `path` exists or could be made, and be written to.
+def check_results_path(path: str | Path, key: str = "local_results_path") -> None:
+    """Checks, without creating anything, that the folder `path` of this key exists or could be made, and be written to.
 
     Raises:
         UserError: something in the way is not a folder, or may not be written to.
@@ -24,4 +24,4 @@ def check_results_path(path: str | Path) -> None:
         existing = existing.parent
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         problem = "may not be written to" if existing.is_dir() else "is not a folder"
-        raise UserError(f"local_results_path='{path}' can't be used: {existing} {problem}; give another folder")
+        raise UserError(f"{key}='{path}' can't be used: {existing} {problem}; give another folder")

@@ -7,6 +7,7 @@ A step gives orders and plays `step_mul` loops (`dynamics.py`), settles rewards 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,7 @@ class BattleVectorEnv(VectorEnv):
         self.n_envs = len(seeds)
         self.step_mul, self.move_amount = step_mul, float(move_amount)
         self.heuristic_ai, self.heuristic_rest = heuristic_ai, heuristic_rest
+        self.replay_dir, self.replay_prefix = replay_dir, replay_prefix
         self.n_threads = n_threads
         self.layout = make_layout(
             self.map,
@@ -134,6 +136,9 @@ class BattleVectorEnv(VectorEnv):
         self._avail_actions = np.zeros((self.n_envs, self.map.n_agents, self.layout.n_actions), np.uint8)
         self._commands = np.zeros((self.n_envs, self.map.n_agents), np.int64)
         self._all_worlds = np.ones(self.n_envs, bool)
+        # all that the first battle's current episode depends on, for `replay.py`
+        self.recorded_random = self._random[0]  # before its reset
+        self.recorded_actions: list[np.ndarray] = []  # of each step, [agent]
 
     def get_env_info(self) -> dict[str, Any]:
         return {
@@ -148,6 +153,8 @@ class BattleVectorEnv(VectorEnv):
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
         worlds = self._all_worlds if worlds is None else worlds
         chosen = np.flatnonzero(worlds)
+        if worlds[0]:
+            self.recorded_random, self.recorded_actions = self._random[0], []
         dynamics.reset_units(self.units, self._fresh_units, self._random, worlds, self._battle)
         self.n_effects[chosen] = 0
         self._sequences[chosen] = np.arange(self.units.shape[1])
@@ -166,6 +173,8 @@ class BattleVectorEnv(VectorEnv):
         worlds = self._all_worlds if worlds is None else worlds
         self._give_orders(np.asarray(actions, np.int64), worlds)
         np.copyto(self.last_actions, actions, where=worlds[:, None], casting="unsafe")
+        if worlds[0]:
+            self.recorded_actions.append(self.last_actions[0].copy())
         self._play(worlds, self.step_mul)
         features.settle(self.units, self._previous, worlds, self.layout, self._reward, self.result)
         np.copyto(outcomes.reward, self._reward, where=worlds, casting="same_kind")
@@ -187,6 +196,15 @@ class BattleVectorEnv(VectorEnv):
             }
             for won, games, timeouts in self.counts
         ]
+
+    def save_replay(self) -> list[Path]:
+        """Writes the last episode of the first battle as a replay and as an animated GIF; gives both files.
+
+        Raises: UserError where no step has been played since the reset, or the files can't be written.
+        """
+        from envs.sc2.sim.film import save_replay  # here: it imports this module, and Pillow
+
+        return save_replay(self)
 
     def _give_orders(self, actions: np.ndarray, worlds: np.ndarray) -> None:
         """Checks the actions and turns them, or the heuristic's, into orders.

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,10 @@ from envs.multiagentenv import MultiAgentEnv, Observations, Outcomes
 from envs.sc2.sim import features
 from envs.sc2.sim.env import INFO_KEYS, BattleVectorEnv
 from envs.sc2.sim.units import unit_data
+from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from envs.sc2.sim.render import Painter
 
 MIN_UNIT_TYPE = 2000
 """Id of the first of the agents' unit types; the others follow in alphabetical order. In the game, too, these are types
@@ -92,6 +97,7 @@ class StarCraft2Env(MultiAgentEnv):
         self._unit_types = ally_ids + [unit_data()[name]["api_id"] for name in sc2_map.enemy_types]
         self._seen = Observations.empty(1, self.battle.get_env_info())
         self._outcome = Outcomes.empty(1, INFO_KEYS)
+        self._painter: Painter | None = None
 
     @classmethod
     def vector(cls, seeds: Sequence[int], **env_args: Any) -> BattleVectorEnv:
@@ -125,6 +131,26 @@ class StarCraft2Env(MultiAgentEnv):
 
     def seed(self) -> int:
         return self._seed
+
+    def save_replay(self) -> list[Path]:
+        """Writes the last episode as a replay and as an animated GIF; gives both files."""
+        return self.battle.save_replay()
+
+    def render(self, mode: str = "human") -> np.ndarray:
+        """A picture of the battle, uint8 [height, width, 3], with the shots since the last picture.
+
+        Raises: UserError for any mode but "rgb_array".
+        """
+        if mode != "rgb_array":
+            raise UserError(
+                f"the embedded engine has no window for mode {mode!r}; "
+                'take a picture with render(mode="rgb_array") or a film with save_replay()'
+            )
+        from envs.sc2.sim.render import Painter
+
+        if self._painter is None:
+            self._painter = Painter(self.battle.map)
+        return np.array(self._painter.draw(self.battle))
 
     # -------------------------------------------------------------------------------------------- what is seen
 

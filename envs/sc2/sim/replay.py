@@ -1,0 +1,122 @@
+"""A battle as a small file from which the engine plays it again, exactly: where its random numbers started, and all
+actions. `film.py` shows it.
+"""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from envs.multiagentenv import Observations, Outcomes
+from envs.sc2.sim.env import BattleVectorEnv
+from utils.errors import UserError
+
+FORMAT = 1
+SUFFIX = ".sim.json.gz"
+NO_REPLAY = "{} is no replay of the embedded engine; give a file that save_replay wrote, named *" + SUFFIX
+OTHER_ENGINE = (
+    "the replay was recorded by an embedded engine with other rules, which played another battle; "
+    "show it with the version of the code that recorded it"
+)
+
+
+class Replay(NamedTuple):
+    """One battle from its reset to the last step."""
+
+    settings: dict[str, Any]  # the arguments of BattleVectorEnv on which a battle depends
+    random: int  # state of the battle's generator before its reset
+    actions: np.ndarray  # int64 [step, agent], as the environment was given them
+    checksum: str  # of the units at the end
+
+    @classmethod
+    def of(cls, battle: BattleVectorEnv) -> Replay:
+        """What the environment's first battle has come to since its last reset.
+
+        Raises:
+            UserError: it has played no step since.
+        """
+        if not battle.recorded_actions:
+            raise UserError("there is no episode to save as a replay; play one first")
+        settings = {
+            "map_name": battle.map.name,
+            "step_mul": battle.step_mul,
+            "move_amount": battle.move_amount,
+            "heuristic_ai": battle.heuristic_ai,
+            "heuristic_rest": battle.heuristic_rest,
+            "rules": battle.rules._asdict(),
+        }
+        actions = np.array(battle.recorded_actions, np.int64)
+        return cls(settings, int(battle.recorded_random), actions, checksum(battle.units[0]))
+
+    def save(self, path: Path) -> None:
+        content = {"format": FORMAT, "engine": "sim", **self._asdict(), "actions": self.actions.tolist()}
+        path.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))
+
+    @classmethod
+    def load(cls, path: Path) -> Replay:
+        """The replay in a file that `save` wrote.
+
+        Raises:
+            UserError: there is no such file, it is no replay, or it is one in a format of another version.
+        """
+        if not path.is_file():
+            raise UserError(f"there is no replay {path}")
+        try:
+            content = json.loads(gzip.decompress(path.read_bytes()))
+            version = content["format"]
+            if version == FORMAT:
+                actions = np.array(content["actions"], np.int64)
+                if actions.ndim != 2:
+                    raise ValueError(f"actions of shape {actions.shape}")
+                random = int(np.uint64(content["random"]))
+                return cls(dict(content["settings"]), random, actions, str(content["checksum"]))
+        except (OSError, EOFError, ValueError, KeyError, TypeError, OverflowError) as error:
+            raise UserError(NO_REPLAY.format(path)) from error
+        raise UserError(
+            f"{path} is a replay in format {version} and this version reads format {FORMAT}; "
+            "show it with the version of the code that recorded it"
+        )
+
+    def moments(self, every: int = 10**9) -> Iterator[BattleVectorEnv]:
+        """The battle after its reset and, within each step, after every so many game loops and at the step's end.
+
+        What is given must not be changed, and changes when the next moment is asked for.
+
+        Raises:
+            UserError: the battle comes out otherwise than it was recorded, for the engine's rules have changed.
+        """
+        try:
+            battle = BattleVectorEnv([0], **self.settings)
+            if self.actions.shape[1] != battle.map.n_agents:
+                raise ValueError(f"actions for {self.actions.shape[1]} agents")
+            seen, outcomes = Observations.empty(1, battle.get_env_info()), Outcomes.empty(1, battle.info_keys)
+            battle._random[0] = self.random
+            battle.reset(seen)
+            yield battle
+            for actions in self.actions[:, None]:
+                for n_loops in range(every, battle.step_mul, every):
+                    # a step cut short, on a copy: units move in a new sequence from one call of the engine to the next,
+                    # so that a step played in two halves would be another step
+                    shortened = copy.deepcopy(battle)
+                    shortened.step_mul = n_loops
+                    shortened.step(actions, seen, outcomes)
+                    yield shortened
+                battle.step(actions, seen, outcomes)
+                yield battle
+        except (ValueError, TypeError) as error:  # an argument, a map or an action that this engine does not have
+            raise UserError(OTHER_ENGINE) from error
+        if checksum(battle.units[0]) != self.checksum:
+            raise UserError(OTHER_ENGINE)
+
+
+def checksum(units: np.ndarray) -> str:
+    """Of the places and the health of units [unit], to a ten-thousandth: less than that shows nowhere."""
+    values = np.stack([units[name] for name in ("x", "y", "health", "shield")])
+    return hashlib.sha256(np.round(values * 10_000).astype("<i8").tobytes()).hexdigest()[:16]
