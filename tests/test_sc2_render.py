@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from envs.sc2.sim.smac import StarCraft2Env
 from envs.sc2.sim.render import (
     HEALTH,
     HIGH_GROUND,
@@ -18,6 +17,7 @@ from envs.sc2.sim.render import (
     view_around,
 )
 from envs.sc2.sim.shapes import SHAPES
+from envs.sc2.sim.smac import StarCraft2Env
 from envs.sc2.sim.units import unit_data
 from tests.scenes import ATTACK, STOP, Scene
 from tests.scenes import draw as scene_of

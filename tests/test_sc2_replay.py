@@ -10,9 +10,9 @@ from PIL import Image
 from envs.check import random_actions
 from envs.multiagentenv import Observations, Outcomes
 from envs.sc2.sim.env import BattleVectorEnv
-from envs.sc2.sim.smac import StarCraft2Env
 from envs.sc2.sim.film import main, save_film
 from envs.sc2.sim.replay import SUFFIX, Replay
+from envs.sc2.sim.smac import StarCraft2Env
 from utils.errors import UserError
 
 

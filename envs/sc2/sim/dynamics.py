@@ -126,9 +126,8 @@ def _give_order(units, i, action, move_amount, n_agents, types):
         v = units[action - 6]
         if wants_healing(v) and can_heal(v, types) and u.energy > 0:
             _set_order(u, ATTACK, action - 6)
-    elif action >= 6:
-        if units[n_agents + action - 6].planes & types[u.type].reaches:
-            _set_order(u, ATTACK, n_agents + action - 6)
+    elif action >= 6 and units[n_agents + action - 6].planes & types[u.type].reaches:
+        _set_order(u, ATTACK, n_agents + action - 6)
 
 
 @inlined

@@ -1,4 +1,4 @@
-"""How units move: round walls and round each other. They keep their distance at all times; nobody is ever overlapped."""
+"""How units move: round walls and round each other, never into each other."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Ways round walls: for every two cells of the ground, where to head for. Made once per map, followed by `movement.py`."""
+"""Ways round walls: for every two cells of the ground, where to head for. `movement.py` follows them."""
 
 import numpy as np
 

@@ -10,11 +10,11 @@ class Rules(NamedTuple):
     spawn_lattice: Literal["greedy", "square"] = "greedy"
     """Where units created at one point come to stand: the nearest free places, or a square block."""
 
-    spawn_age_loops: int = 2
-    """Game loops that have passed since the creation of the units when the agents see them first: 0 to 2."""
+    spawn_age_loops: Literal[0, 1, 2] = 2
+    """Game loops that have passed since the creation of the units when the agents see them first."""
 
     enemy_march: Literal["formation", "point"] = "formation"
-    """Whether enemies that are ordered to one point keep their places relative to each other, or all go to the point."""
+    """Whether enemies ordered to one point keep their places relative to each other, or all go to that point."""
 
     enemy_medivac: Literal["march", "stay"] = "march"
     """Whether an enemy medivac goes with the army, or stays where it was created; it heals whoever is near."""

@@ -117,12 +117,13 @@ def _neediest(units, i, types):
     best, best_share, best_square = NO_UNIT, 1.0, np.inf
     for k in range(len(units)):
         v = units[k]
-        if v.team == u.team and k != i and can_heal(v, types) and wants_healing(v):
-            if within(u, v, types[u.type].heal_scan_range):
-                share = v.health / v.health_max
-                square = (v.x - u.x) ** 2 + (v.y - u.y) ** 2
-                if share < best_share or (share == best_share and square < best_square):
-                    best, best_share, best_square = k, share, square
+        if v.team != u.team or k == i or not can_heal(v, types) or not wants_healing(v):
+            continue
+        if within(u, v, types[u.type].heal_scan_range):
+            share = v.health / v.health_max
+            square = (v.x - u.x) ** 2 + (v.y - u.y) ** 2
+            if share < best_share or (share == best_share and square < best_square):
+                best, best_share, best_square = k, share, square
     return best
 
 

@@ -170,10 +170,11 @@ def _explode(units, source, x, y, types, effects, n_effects, battle, places):
     first, last = (battle.n_agents, len(units)) if units[source].team == 0 else (0, battle.n_agents)
     for k in range(first, last):
         v = units[k]
+        if v.health <= 0 or not v.planes & ON_GROUND or types[v.type].attributes & STRUCTURE:
+            continue
         reach = BLAST_RADIUS + v.radius
-        if v.health > 0 and v.planes & ON_GROUND and not types[v.type].attributes & STRUCTURE:
-            if (v.x - x) ** 2 + (v.y - y) ** 2 <= reach * reach:
-                _strike(units, k, source, types, effects, n_effects, places)
+        if (v.x - x) ** 2 + (v.y - y) ** 2 <= reach * reach:
+            _strike(units, k, source, types, effects, n_effects, places)
 
 
 # ------------------------------------------------------------------------------------------------ beams
