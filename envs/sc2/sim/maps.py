@@ -113,7 +113,7 @@ def get_map(name: str) -> SC2Map:
 def spawn_positions(spawns: list[Spawn], lattice: str, grid: np.ndarray) -> list[tuple[str, float, float]]:
     """(type, x, y) of every unit in the order of creation; grid [x, y] of terrain.layer_grid.
 
-    The first unit stands on its point, later ones at the nearest free place: on a fine grid around the point
+    The first unit stands on its point, later ones at the nearest free place: on a grid around the point
     ("greedy"), or row by row in a square around it ("square", as SMAClite has it). Which places the game really takes
     is not known. Units of other layers are in nobody's way.
     """
@@ -134,8 +134,8 @@ Placed = list[tuple[float, float, float]]  # x, y, radius
 
 
 def _greedy_places(spawn: Spawn, radius: float, placed: Placed, free: np.ndarray) -> list[tuple[float, float]]:
-    """The nearest free points of a grid of spacing 1/8 around the spawn point; ties go counter-clockwise from east."""
-    steps = np.arange(-96, 97) / 8
+    """The nearest free points of a grid of spacing 1/4 around the spawn point; ties go counter-clockwise from east."""
+    steps = np.arange(-48, 49) / 4
     dx, dy = (grid.ravel() for grid in np.meshgrid(steps, steps, indexing="ij"))
     order = np.lexsort((np.round(np.arctan2(dy, dx) % (2 * np.pi), 6), np.round(np.hypot(dx, dy), 6)))
     x, y = spawn.point[0] + dx[order], spawn.point[1] + dy[order]

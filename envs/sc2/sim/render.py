@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from envs.sc2.sim.dynamics import IDLE, NO_UNIT
 from envs.sc2.sim.features import DRAWN, LOST, RUNNING, WON
 from envs.sc2.sim.maps import SC2Map
+from envs.sc2.sim.records import IDLE, MISSILE, NO_UNIT
 from envs.sc2.sim.shapes import SHAPES, Shape
 from envs.sc2.sim.units import unit_data
+from envs.sc2.sim.weapons import BEAM_POINTS, BEAM_SPACING
 
 if TYPE_CHECKING:
     from envs.sc2.sim.env import BattleVectorEnv
@@ -93,8 +94,13 @@ class Painter:
             self._draw_unit(canvas, units[i], i)
         for i in alive:
             self._draw_bars(canvas, units[i], i)
+        for i in np.flatnonzero((units["sweep"] > 0) & (units["health"] > 0)):
+            self._draw_beams(canvas, units[i])
         for i, target in self._shots(units):
             self._draw_shot(canvas, units[i], units[target])
+        for effect in battle.effects[b, : battle.n_effects[b]]:
+            if effect["kind"] == MISSILE:
+                self._draw_spot(canvas, effect["x"], effect["y"])
         self._draw_text(canvas, battle, b)
         self._before, self._loops = units.copy(), int(battle.loops[b])
         return image.reduce(OVERSAMPLING)
@@ -197,8 +203,21 @@ class Painter:
         muzzle = shooter["radius"] / max(np.hypot(dx, dy), shooter["radius"])
         ends = self._points([(shooter["x"] + muzzle * dx, shooter["y"] + muzzle * dy), (target["x"], target["y"])])
         canvas.line(ends, (*SHOT, 225), width=self._width(0.09))
-        (x, y), spark = ends[1], OVERSAMPLING * self.cell * 0.14
-        canvas.ellipse((x - spark, y - spark, x + spark, y + spark), (*SHOT, 240))
+        self._draw_spot(canvas, target["x"], target["y"])
+
+    def _draw_beams(self, canvas: Any, unit: np.void) -> None:
+        """The line that the beams sweep, and the two that feed it."""
+        half = BEAM_POINTS // 2 * BEAM_SPACING
+        centre, along = np.array([unit["beam_x"], unit["beam_y"]]), half * np.array([unit["beam_dx"], unit["beam_dy"]])
+        ends = [tuple(centre - along), tuple(centre + along)]
+        canvas.line(self._points(ends), (*SHOT, 225), width=self._width(0.3))
+        for end in ends:
+            canvas.line(self._points([(unit["x"], unit["y"]), end]), (*SHOT, 110), width=self._width(0.06))
+
+    def _draw_spot(self, canvas: Any, x: float, y: float) -> None:
+        """Where a shot strikes, or a missile is."""
+        ((x, y),), radius = self._points([(x, y)]), OVERSAMPLING * self.cell * 0.14
+        canvas.ellipse((x - radius, y - radius, x + radius, y + radius), (*SHOT, 240))
 
     def _draw_text(self, canvas: Any, battle: BattleVectorEnv, b: int) -> None:
         """Above: map, engine, how the battle stands, time. Below: who is alive on both sides, by type."""

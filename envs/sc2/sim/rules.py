@@ -19,7 +19,7 @@ class Rules(NamedTuple):
     enemy_medivac: Literal["march", "stay"] = "march"
     """Whether an enemy medivac goes with the army, or stays where it was created; it heals whoever is near."""
 
-    scan_period_loops: int = 1
+    scan_period_loops: int = 3
     """Game loops between two looks for a target of a unit that chooses its own."""
 
     cooldown_start: Literal["windup", "effect"] = "windup"
