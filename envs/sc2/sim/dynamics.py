@@ -14,7 +14,7 @@ from numba import prange
 from envs.sc2.sim.jit import borrowed, compiled, inlined
 from envs.sc2.sim.movement import places_of, walk
 from envs.sc2.sim.records import ATTACK, IDLE, MOVE, NO_UNIT, next_random, within
-from envs.sc2.sim.targets import can_heal, choose_patient, choose_target, wants_healing
+from envs.sc2.sim.targets import can_heal, choose_patient, choose_target, has_energy, wants_healing
 from envs.sc2.sim.weapons import NOWHERE, heal, regenerate, run_effects, start_shot, sweep_beams, wind_up
 
 # ------------------------------------------------------------------------------------------------ many battles
@@ -124,7 +124,7 @@ def _give_order(units, i, action, move_amount, n_agents, types):
         u.goal_y = u.y + move_amount * (int(action == 2) - int(action == 3))
     elif action >= 6 and u.heals:
         v = units[action - 6]
-        if wants_healing(v) and can_heal(v, types) and u.energy > 0:
+        if wants_healing(v) and can_heal(v, types) and has_energy(u, types):
             _set_order(u, ATTACK, action - 6)
     elif action >= 6 and units[n_agents + action - 6].planes & types[u.type].reaches:
         _set_order(u, ATTACK, n_agents + action - 6)
