@@ -71,9 +71,12 @@ def _shuffle(sequence, random, b):
 
 
 @compiled
-def reset_units(units, fresh, random, worlds, battle):
-    """Puts fresh units [unit] into the battles of the mask, each with a generator drawn from its battle's."""
-    from_x, from_y, to_x, to_y = battle.segment
+def reset_units(units, fresh, random, worlds, n_agents, segment):
+    """Puts fresh units [unit] into the battles of the mask, each with a generator drawn from its battle's.
+
+    segment [2, 2]: enemies march to a random point between these two, if they are two.
+    """
+    (from_x, from_y), (to_x, to_y) = segment
     for b in range(units.shape[0]):
         if worlds[b]:
             for i in range(units.shape[1]):
@@ -82,7 +85,7 @@ def reset_units(units, fresh, random, worlds, battle):
                 units[b, i].random = np.uint64(draw * 9007199254740992.0)
             if from_x != to_x or from_y != to_y:
                 random[b], draw = next_random(random[b])
-                for i in range(battle.n_agents, units.shape[1]):
+                for i in range(n_agents, units.shape[1]):
                     units[b, i].goal_x = from_x + draw * (to_x - from_x)
                     units[b, i].goal_y = from_y + draw * (to_y - from_y)
 
