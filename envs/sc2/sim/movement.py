@@ -10,7 +10,7 @@ from envs.sc2.sim.weapons import NOWHERE
 WALL_WAYS = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))
 STUCK_LOOPS = 1
 DETOUR_LOOPS = 32  # after which a unit takes the straight way again, however long it is
-LAYERS_APART = 1e4  # what keeps the layers from touching in `places_of`
+LAYERS_APART = 1e4  # what keeps the layers from touching in `place`
 CONTACT = 1e-6  # closer than the sum of radii by more than this is an overlap
 
 
@@ -136,17 +136,15 @@ def _arrive(u):
 
 
 @inlined
-def places_of(units, types):
-    """x, y and separation radius of the units as rows [3, unit], which the search for neighbours reads fastest.
+def place(units, types, places):
+    """Writes x, y and separation radius of the units as rows [3, unit], which the search for neighbours reads fastest.
 
     Whoever can't be in anybody's way lies far off: the dead, and the layers of each other.
     """
-    places = np.empty((3, len(units)))
     for k in range(len(units)):
         places[0, k] = units[k].x if units[k].health > 0 else NOWHERE
         places[1, k] = units[k].y + LAYERS_APART * types[units[k].type].layer
         places[2, k] = units[k].separation_radius
-    return places
 
 
 @inlined

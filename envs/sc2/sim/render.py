@@ -98,7 +98,7 @@ class Painter:
             self._draw_beams(canvas, units[i])
         for i, target in self._shots(units):
             self._draw_shot(canvas, units[i], units[target])
-        for effect in battle.effects[b, : battle.n_effects[b]]:
+        for effect in battle.effects[b, : battle.n_effects[b, 0]]:
             if effect["kind"] == MISSILE:
                 self._draw_spot(canvas, effect["x"], effect["y"])
         self._draw_text(canvas, battle, b)
