@@ -156,15 +156,9 @@ class BattleVectorEnv(VectorEnv):
         if worlds[0]:
             self.recorded_random, self.recorded_actions = self._random[0], []
         dynamics.reset_units(
-            self.units,
-            self._fresh_units,
-            self.n_effects,
-            self._sequences,
-            self._random,
-            self.loops,
-            worlds,
+            self.units, self._fresh_units, self.n_effects, self._sequences, self._random, self.loops, worlds,
             self._battle,
-        )
+        )  # fmt: skip
         self._play(worlds, self.rules.spawn_age_loops)
         features.begin(
             self.units, self._previous, self.last_actions, self._targets, self.episode_steps, self.result, worlds

@@ -94,7 +94,7 @@ class Painter:
             self._draw_unit(canvas, units[i], i)
         for i in alive:
             self._draw_bars(canvas, units[i], i)
-        for i in np.flatnonzero((units["sweep"] > 0) & (units["health"] > 0)):
+        for i in np.flatnonzero((units["sweep"] > 0) & (units["health"] > 0)).tolist():
             self._draw_beams(canvas, units[i])
         for i, target in self._shots(units):
             self._draw_shot(canvas, units[i], units[target])
