@@ -129,7 +129,7 @@ class BattleVectorEnv(VectorEnv):
         self.result = np.zeros(self.n_envs, np.int64)
         self.counts = np.zeros((self.n_envs, 3), np.int64)  # battles won, battles played, time-outs
         self._sequences = np.tile(np.arange(n_units), (self.n_envs, 1))
-        self._places, self._near = np.zeros((self.n_envs, 3, n_units)), np.zeros((self.n_envs, n_units), np.int64)
+        self._places, self._near = np.zeros((self.n_envs, 3, n_units)), np.zeros((self.n_envs, n_units + 1), np.int64)
         self._random = np.array([np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] for seed in seeds])
         self._previous = np.zeros((self.n_envs, n_units))
         self._reward = np.zeros(self.n_envs)
