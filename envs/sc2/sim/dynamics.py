@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange
 
 from envs.sc2.sim.jit import borrowed, compiled, inlined
-from envs.sc2.sim.movement import places_of, walk
+from envs.sc2.sim.movement import place, walk
 from envs.sc2.sim.records import ATTACK, IDLE, MOVE, NO_UNIT, next_random, within
 from envs.sc2.sim.targets import can_heal, choose_patient, choose_target, has_energy, wants_healing
 from envs.sc2.sim.weapons import NOWHERE, heal, regenerate, run_effects, start_shot, sweep_beams, wind_up
@@ -21,44 +21,50 @@ from envs.sc2.sim.weapons import NOWHERE, heal, regenerate, run_effects, start_s
 
 
 @compiled
-def advance(units, effects, n_effects, sequences, random, loops, worlds, n_loops, types, grid, cells, ways, battle):
+def advance(
+    units, effects, n_effects, sequences, random, loops, places, near, worlds, n_loops, types, grid, cells, ways, battle
+):
     """Plays n_loops in every battle of the mask.
 
-    units [batch, unit]; effects [batch, effect], the first n_effects [batch] of which are under way; sequences
+    units [batch, unit]; effects [batch, effect], the first n_effects [batch, 1] of which are under way; sequences
     [batch, unit]: in which order units act, drawn anew here; random [batch]: generators of the battles; loops [batch]:
-    game loops since the start of the episode; worlds [batch]: the mask; types [type] of units.UNIT_TYPE; grid [x, y] of
-    terrain.layer_grid; cells and ways of paths.find_ways.
+    game loops since the start of the episode; places [batch, 3, unit] and near [batch, unit]: scratch space; worlds
+    [batch]: the mask; types [type] of units.UNIT_TYPE; grid [x, y] of terrain.layer_grid; cells and ways of
+    paths.find_ways.
     """
     for b in range(units.shape[0]):
         if worlds[b]:
             _advance_battle(
-                b, units, effects, n_effects, sequences, random, loops, n_loops, types, grid, cells, ways, battle
-            )
+                b, units, effects, n_effects, sequences, random, loops, places, near, n_loops,
+                types, grid, cells, ways, battle,
+            )  # fmt: skip
 
 
 @compiled(parallel=True)
 def advance_parallel(
-    units, effects, n_effects, sequences, random, loops, worlds, n_loops, types, grid, cells, ways, battle
+    units, effects, n_effects, sequences, random, loops, places, near, worlds, n_loops, types, grid, cells, ways, battle
 ):
     """`advance` with the battles spread over numba's threads."""
     for b in prange(units.shape[0]):
         if worlds[b]:
             _advance_battle(
-                b, units, effects, n_effects, sequences, random, loops, n_loops, types, grid, cells, ways, battle
-            )
+                b, units, effects, n_effects, sequences, random, loops, places, near, n_loops,
+                types, grid, cells, ways, battle,
+            )  # fmt: skip
 
 
 @compiled
-def _advance_battle(b, units, effects, n_effects, sequences, random, loops, n_loops, types, grid, cells, ways, battle):
-    places = places_of(units[b], types)
-    near = np.empty(units.shape[1], np.int64)
-    _shuffle(sequences[b], random, b)
+def _advance_battle(
+    b, units, effects, n_effects, sequences, random, loops, places, near, n_loops, types, grid, cells, ways, battle
+):
+    units, effects, n_effects = borrowed(units)[b], borrowed(effects)[b], borrowed(n_effects)[b]
+    sequence, places, near = borrowed(sequences)[b], borrowed(places)[b], borrowed(near)[b]
+    types, grid, cells, ways = borrowed(types), borrowed(grid), borrowed(cells), borrowed(ways)
+    _shuffle(sequence, random, b)
+    place(units, types, places)
     for _ in range(n_loops):
         loops[b] += 1
-        game_loop(
-            units[b], effects[b], n_effects[b : b + 1], sequences[b], loops[b],
-            types, grid, cells, ways, battle, places, near,
-        )  # fmt: skip
+        game_loop(units, effects, n_effects, sequence, loops[b], types, grid, cells, ways, battle, places, near)
 
 
 @compiled
@@ -71,15 +77,18 @@ def _shuffle(sequence, random, b):
 
 
 @compiled
-def reset_units(units, fresh, random, worlds, n_agents, segment):
+def reset_units(units, fresh, n_effects, sequences, random, loops, worlds, n_agents, segment):
     """Puts fresh units [unit] into the battles of the mask, each with a generator drawn from its battle's.
 
     segment [2, 2]: enemies march to a random point between these two, if they are two.
     """
+    units, fresh = borrowed(units), borrowed(fresh)
     (from_x, from_y), (to_x, to_y) = segment
     for b in range(units.shape[0]):
         if worlds[b]:
+            n_effects[b, 0], loops[b] = 0, 0
             for i in range(units.shape[1]):
+                sequences[b, i] = i
                 units[b, i] = fresh[i]
                 random[b], draw = next_random(random[b])
                 units[b, i].random = np.uint64(draw * 9007199254740992.0)
@@ -156,7 +165,7 @@ def _set_order(u, order, target):
 def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, ways, battle, places, near):
     """Every living unit, in turn: timers, target, and then a shot, a step, or nothing; then what is under way.
 
-    places [3, unit] of `places_of`, kept up to date; near [unit] is scratch space.
+    places [3, unit] of `place`, kept up to date; near [unit] is scratch space.
     """
     units, types, grid, cells, ways = borrowed(units), borrowed(types), borrowed(grid), borrowed(cells), borrowed(ways)
     effects, n_effects = borrowed(effects), borrowed(n_effects)

@@ -122,13 +122,14 @@ class BattleVectorEnv(VectorEnv):
         n_units = len(names)
         self.units = np.tile(self._fresh_units, (self.n_envs, 1))
         self.effects = np.zeros((self.n_envs, most_effects(self.map)), records.EFFECT)
-        self.n_effects = np.zeros(self.n_envs, np.int64)
+        self.n_effects = np.zeros((self.n_envs, 1), np.int64)
         self.loops = np.zeros(self.n_envs, np.int64)
         self.episode_steps = np.zeros(self.n_envs, np.int64)
         self.last_actions = np.full((self.n_envs, self.map.n_agents), -1, np.int64)
         self.result = np.zeros(self.n_envs, np.int64)
         self.counts = np.zeros((self.n_envs, 3), np.int64)  # battles won, battles played, time-outs
         self._sequences = np.tile(np.arange(n_units), (self.n_envs, 1))
+        self._places, self._near = np.zeros((self.n_envs, 3, n_units)), np.zeros((self.n_envs, n_units + 1), np.int64)
         self._random = np.array([np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] for seed in seeds])
         self._previous = np.zeros((self.n_envs, n_units))
         self._reward = np.zeros(self.n_envs)
@@ -152,19 +153,16 @@ class BattleVectorEnv(VectorEnv):
 
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
         worlds = self._all_worlds if worlds is None else worlds
-        chosen = np.flatnonzero(worlds)
         if worlds[0]:
             self.recorded_random, self.recorded_actions = self._random[0], []
-        dynamics.reset_units(self.units, self._fresh_units, self._random, worlds, self.map.n_agents, self._segment)
-        self.n_effects[chosen] = 0
-        self._sequences[chosen] = np.arange(self.units.shape[1])
-        self.loops[chosen] = 0
-        self.episode_steps[chosen] = 0
-        self.last_actions[chosen] = -1
-        self._targets[chosen] = -1
-        self.result[chosen] = features.RUNNING
+        dynamics.reset_units(
+            self.units, self._fresh_units, self.n_effects, self._sequences, self._random, self.loops, worlds,
+            self.map.n_agents, self._segment,
+        )  # fmt: skip
         self._play(worlds, self.rules.spawn_age_loops)
-        self._previous[chosen] = self.units["health"][chosen] + self.units["shield"][chosen]
+        features.begin(
+            self.units, self._previous, self.last_actions, self._targets, self.episode_steps, self.result, worlds
+        )
         self._observe(worlds, observations)
 
     def step(
@@ -240,8 +238,8 @@ class BattleVectorEnv(VectorEnv):
             set_num_threads(self.n_threads)
             advance = dynamics.advance_parallel
         advance(
-            self.units, self.effects, self.n_effects, self._sequences, self._random, self.loops, worlds, n_loops,
-            self.types, self.map.grid, self._cells, self._ways, self._battle,
+            self.units, self.effects, self.n_effects, self._sequences, self._random, self.loops,
+            self._places, self._near, worlds, n_loops, self.types, self.map.grid, self._cells, self._ways, self._battle,
         )  # fmt: skip
 
     def _observe(self, worlds: np.ndarray, observations: Observations) -> None:

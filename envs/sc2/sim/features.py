@@ -57,7 +57,7 @@ class Layout(NamedTuple):
     reward_divisor: float
 
 
-@compiled()
+@compiled
 def observe(units, last_actions, episode_steps, worlds, layout, pathing, heights, obs, state, avail_actions):
     """Writes what is seen in every battle of the mask.
 
@@ -184,7 +184,7 @@ def _write_health(v, has_shield, obs, at):
     return at + 1
 
 
-@compiled()
+@compiled
 def _write_surroundings(u, layout, pathing, heights, obs, at):
     """The eight (pathing) or nine (height) points around a unit; points outside the map count as 1."""
     x, y = int(u.x), int(u.y)
@@ -249,7 +249,21 @@ def _write_state(units, last_actions, time, layout, pathing, state):
         state[at] = time
 
 
-@compiled()
+@compiled
+def begin(units, previous, last_actions, targets, episode_steps, result, worlds):
+    """Starts the books of an episode in every battle of the mask; the arrays are those of `settle`, `conclude` and
+    heuristic.choose_actions."""
+    units = borrowed(units)
+    for b in range(units.shape[0]):
+        if worlds[b]:
+            for i in range(units.shape[1]):
+                previous[b, i] = units[b, i].health + units[b, i].shield
+            last_actions[b] = -1
+            targets[b] = -1
+            episode_steps[b], result[b] = 0, RUNNING
+
+
+@compiled
 def settle(units, previous, worlds, layout, reward, result):
     """Writes the reward of the step and how each battle of the mask stands after it.
 
@@ -272,7 +286,7 @@ def settle(units, previous, worlds, layout, reward, result):
             reward[b] = value / layout.reward_divisor
 
 
-@compiled()
+@compiled
 def conclude(
     units, result, episode_steps, worlds, layout, counts, terminated, truncated, won, dead_allies, dead_enemies
 ):
@@ -298,7 +312,7 @@ def conclude(
                         dead_enemies[b] += 1
 
 
-@compiled()
+@compiled
 def _result(units, layout):
     allies, fighting_allies, enemies, fighting_enemies = 0, 0, 0, 0
     has_medivacs = False
@@ -321,7 +335,7 @@ def _result(units, layout):
     return RUNNING
 
 
-@compiled()
+@compiled
 def _battle_reward(units, previous, layout):
     """Damage done and enemies felled, less a part of what the agents suffered unless rewards are only positive."""
     enemy_losses, ally_losses, deaths = 0.0, 0.0, 0.0
@@ -345,7 +359,7 @@ def _battle_reward(units, previous, layout):
     return enemy_losses + deaths - ally_losses
 
 
-@compiled()
+@compiled
 def _update_previous(units, previous):
     for i in range(len(units)):
         previous[i] = units[i].health + units[i].shield if units[i].health > 0 else -1.0

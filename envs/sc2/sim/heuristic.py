@@ -7,7 +7,7 @@ from envs.sc2.sim.jit import compiled
 NO_COMMAND = 0
 
 
-@compiled()
+@compiled
 def choose_actions(units, targets, avail_actions, layout, rest, actions):
     """Writes the controller's actions [batch, agent]; NO_COMMAND where an agent finds no target.
 
@@ -33,14 +33,14 @@ def choose_actions(units, targets, avail_actions, layout, rest, actions):
                     actions[b, i] = 2 if dy > 0 else 3
 
 
-@compiled()
+@compiled
 def _wants(v, heals):
     if heals:
         return v.health > 0 and v.health < v.health_max and not v.heals
     return v.health > 0
 
 
-@compiled()
+@compiled
 def _nearest(units, i, heals, n_agents):
     first, last = (0, n_agents) if heals else (n_agents, len(units))
     best, best_square = -1, 1e18

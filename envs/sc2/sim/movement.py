@@ -10,7 +10,7 @@ from envs.sc2.sim.weapons import NOWHERE
 WALL_WAYS = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))
 STUCK_LOOPS = 1
 DETOUR_LOOPS = 32  # after which a unit takes the straight way again, however long it is
-LAYERS_APART = 1e4  # what keeps the layers from touching in `places_of`
+LAYERS_APART = 1e4  # what keeps the layers from touching in `place`
 CONTACT = 1e-6  # closer than the sum of radii by more than this is an overlap
 
 
@@ -36,7 +36,11 @@ def walk(units, i, goal_x, goal_y, types, grid, cells, ways, battle, places, nea
     if step <= CONTACT:
         _arrive(u)
         return
-    dx, dy = _along_walls(u, dx * step / distance, dy * step / distance, layer, grid)
+    scale = step / distance
+    dx, dy = _along_walls(u, dx * scale, dy * scale, layer, grid)
+    if u.side == 0 and _is_clear(places, i, dx, dy):
+        _step(units, i, dx, dy, places)
+        return
     n_near = _find_near(places, i, step, near)
     blocker = _blocker(units, i, dx, dy, near, n_near)
     if blocker == NO_UNIT and (u.side == 0 or distance < u.detour or n_near == 0 or u.detour_loops >= DETOUR_LOOPS):
@@ -136,34 +140,39 @@ def _arrive(u):
 
 
 @inlined
-def places_of(units, types):
-    """x, y and separation radius of the units as rows [3, unit], which the search for neighbours reads fastest.
+def place(units, types, places):
+    """Writes x, y and separation radius of the units as rows [3, unit], which the search for neighbours reads fastest.
 
     Whoever can't be in anybody's way lies far off: the dead, and the layers of each other.
     """
-    places = np.empty((3, len(units)))
     for k in range(len(units)):
         places[0, k] = units[k].x if units[k].health > 0 else NOWHERE
         places[1, k] = units[k].y + LAYERS_APART * types[units[k].type].layer
         places[2, k] = units[k].separation_radius
-    return places
+
+
+@inlined
+def _is_clear(places, i, dx, dy):
+    """Whether nobody ahead is in the way of a step, as `_blocker` finds it; without branches, so that it vectorises."""
+    x, y, radius = places[0, i], places[1, i], places[2, i] - CONTACT
+    n_blockers = 0
+    for k in range(places.shape[1]):
+        from_x, from_y = places[0, k] - x, places[1, k] - y
+        room = radius + places[2, k]
+        square = (from_x - dx) ** 2 + (from_y - dy) ** 2
+        n_blockers += (square < room * room) & (from_x * dx + from_y * dy > 0)
+    return n_blockers == 0
 
 
 @inlined
 def _find_near(places, i, step, near):
     """Writes into `near` the living units that a step of this length could touch; gives their number."""
     x, y, reach = places[0, i], places[1, i], places[2, i] + step
-    n_near = -1  # it always finds itself
+    n_near = 0
     for k in range(places.shape[1]):
         room = reach + places[2, k]
-        n_near += (places[0, k] - x) ** 2 + (places[1, k] - y) ** 2 < room * room
-    if n_near > 0:
-        n_near = 0
-        for k in range(places.shape[1]):
-            room = reach + places[2, k]
-            if (places[0, k] - x) ** 2 + (places[1, k] - y) ** 2 < room * room and k != i:
-                near[n_near] = k
-                n_near += 1
+        near[n_near] = k
+        n_near += ((places[0, k] - x) ** 2 + (places[1, k] - y) ** 2 < room * room) & (k != i)
     return n_near
 
 

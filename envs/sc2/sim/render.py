@@ -94,11 +94,11 @@ class Painter:
             self._draw_unit(canvas, units[i], i)
         for i in alive:
             self._draw_bars(canvas, units[i], i)
-        for i in np.flatnonzero((units["sweep"] > 0) & (units["health"] > 0)):
+        for i in np.flatnonzero((units["sweep"] > 0) & (units["health"] > 0)).tolist():
             self._draw_beams(canvas, units[i])
         for i, target in self._shots(units):
             self._draw_shot(canvas, units[i], units[target])
-        for effect in battle.effects[b, : battle.n_effects[b]]:
+        for effect in battle.effects[b, : battle.n_effects[b, 0]]:
             if effect["kind"] == MISSILE:
                 self._draw_spot(canvas, effect["x"], effect["y"])
         self._draw_text(canvas, battle, b)
