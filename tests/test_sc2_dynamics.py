@@ -104,6 +104,21 @@ def test_a_zealot_hits_twice_per_attack():
     assert losses(scene, scene.allies[0], 16) == [(1, 8), (6, 8)]  # 0.28 s are 4.48 loops
 
 
+def test_a_shot_at_who_dies_before_it_is_not_spent():
+    scene = Scene([(10, 10)], [(14, 10), (14, 12)], ally_type="Stalker")
+    scene.enemies["acquires"] = 0
+    scene.order(ATTACK)
+    scene.loop(2)
+    scene.enemies["health"][0] = 0
+    scene.loop(1)
+    assert scene.allies["cooldown"][0] == 0
+    scene.loop(10)
+    assert scene.battle.n_effects[0] == 0 and scene.enemies["health"][1] == 45
+    scene.order(ATTACK + 1)
+    scene.loop()
+    assert scene.allies["shooting_at"][0] == 2
+
+
 # ------------------------------------------------------------------------------------------------ movement
 
 

@@ -113,6 +113,7 @@ def test_energy_is_never_below_zero_nor_above_two_hundred():
     for n in range(1, 9):
         scene.loop()
         assert scene.allies["energy"][MEDIVAC] == pytest.approx(200 - (8 - n) * ENERGY)
+    scene.allies["energy"][MEDIVAC] = 199.99
     scene.loop(20)
     assert scene.allies["energy"][MEDIVAC] == 200
 
@@ -304,6 +305,8 @@ def test_a_shield_regenerates_when_it_was_left_alone_for_ten_seconds(victim):
     assert min(amounts) in (160, 161)  # whoever acts first in a loop
     assert list(amounts) == list(range(min(amounts), min(amounts) + 48))  # 6 / 0.125
     assert set(amounts.values()) == {0.125}
+    scene.enemies["shield"] = full - 0.3
+    scene.loop(10)
     assert scene.enemies["shield"][0] == full
 
 

@@ -202,6 +202,14 @@ def test_a_marching_enemy_goes_on_when_who_it_chased_is_dead():
     assert (scene.enemies["x"][0], scene.enemies["y"][0]) == pytest.approx((16.6, 2))
 
 
+def test_a_marching_enemy_answers_however_far_from_home():
+    scene = Scene([(10, 10)], [(16.6, 10)], ally_type="Stalker", enemy_type="Zealot", enemy_goal=(16.6, 2))
+    scene.enemies["home_x"] = 40
+    scene.order(ATTACK)
+    scene.loop(20)
+    assert scene.enemies["x"][0] < 16
+
+
 def test_nobody_answers_whom_it_cannot_reach():
     """The zealot's friend, a medivac, does not go for the attacker, nor does a spine crawler come."""
     scene = Scene(
@@ -240,6 +248,15 @@ def test_the_scan_period_is_a_rule(period):
             if scene.enemies["target"][k] == 0 and not found[k]:
                 found[k] = loop
     assert found == ([1, 1] if period == 1 else [7, 6])
+
+
+def test_a_dead_target_is_dropped_between_two_scans():
+    scene = Scene([(10, 10)], [(13, 10)], rules={"scan_period_loops": 8})
+    scene.loop(8)
+    assert scene.enemies["target"][0] == 0
+    scene.allies["health"] = 0
+    scene.loop(3)
+    assert scene.enemies["target"][0] == records.NO_UNIT
 
 
 # ------------------------------------------------------------------------------------------------ the maps' orders
