@@ -78,6 +78,14 @@ def test_a_medivac_is_idle_when_its_patient_is_well():
     assert (scene.allies["health"][PATIENT], scene.allies["x"][MEDIVAC]) == (20, where)
 
 
+def test_the_last_bit_of_health_costs_a_bit_of_energy():
+    scene = hospital(health=44.9)
+    scene.order(STOP, ATTACK + PATIENT)
+    scene.loop()
+    assert scene.allies["health"][PATIENT] == 45
+    assert scene.allies["energy"][MEDIVAC] == pytest.approx(50 + ENERGY - 0.1 * ENERGY_PER_HEALTH)
+
+
 def test_a_medivac_is_idle_when_its_patient_is_dead():
     scene = hospital()
     scene.order(STOP, ATTACK + PATIENT)
@@ -164,6 +172,18 @@ def test_a_medivac_takes_a_second_to_reach_its_speed():
     scene.order(STOP, EAST)
     scene.loop(8)
     assert scene.allies["x"][MEDIVAC] == pytest.approx(start + more * 190 + 5 * most)
+
+
+def test_a_medivac_that_stood_starts_from_rest():
+    scene = hospital()
+    scene.order(STOP, EAST)
+    scene.loop(8)
+    scene.order(STOP, STOP)
+    scene.loop(2)
+    x = float(scene.allies["x"][MEDIVAC])
+    scene.order(STOP, EAST)
+    scene.loop(8)
+    assert scene.allies["x"][MEDIVAC] == pytest.approx(x + 2.3125 / 256 * 36)
 
 
 def test_everybody_else_has_full_speed_at_once():
@@ -369,6 +389,13 @@ def test_a_spine_crawler_can_die_off_creep():
     scene.step(STOP)
     assert scene.enemies["health"][0] == 0
     assert scene.outcomes.info["battle_won"][0] == 1
+
+
+def test_who_dies_off_creep_is_out_of_the_way_at_once():
+    scene = Scene([(10, 10)], [(12, 10)], enemy_type="SpineCrawler", enemy_health=1, rules={"creep_damage": True})
+    scene.order(EAST)
+    scene.loop(20)
+    assert (scene.allies["x"][0], scene.allies["y"][0]) == (pytest.approx(12), 10)
 
 
 # ------------------------------------------------------------------------------------------------ rewards

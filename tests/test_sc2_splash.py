@@ -269,6 +269,20 @@ def test_missiles_at_the_dead_are_wasted():
     assert loops_of_loss(scene, scene.enemies[0], 5) == []
 
 
+def test_who_is_struck_twice_at_once_dies_once():
+    """A baneling would explode twice."""
+    scene = Scene(
+        [(10, 10), (10, 11.3), (16, 11)],
+        [(15.25, 10)],
+        ally_type=["Stalker", "Stalker", "Zealot"],
+        enemy_type="Baneling",
+        enemy_health=5,
+    )
+    scene.enemies["acquires"] = 0
+    scene.order(ATTACK, ATTACK, STOP)
+    assert losses(scene, scene.allies[2], 20) == [(LANDS + 1, 35)]  # to its edge it is a little further
+
+
 def test_a_hit_kills_once_however_much_too_hard():
     scene = stalkers(enemy_health=5)
     scene.enemies["shield"], scene.enemies["shield_wait"] = 0, 1000

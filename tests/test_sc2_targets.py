@@ -202,6 +202,16 @@ def test_a_marching_enemy_goes_on_when_who_it_chased_is_dead():
     assert (scene.enemies["x"][0], scene.enemies["y"][0]) == pytest.approx((16.6, 2))
 
 
+def test_a_chase_is_forgotten_when_somebody_comes_into_scan_range():
+    scene = Scene([(2, 10), (17, 10)], [(20, 10)], enemy_type="Zealot")
+    scene.enemies["chases"] = 0
+    scene.loop()
+    assert scene.enemies["target"][0] == 1
+    scene.allies["health"][1] = 0
+    scene.loop(40)
+    assert scene.enemies["target"][0] == records.NO_UNIT
+
+
 def test_a_marching_enemy_answers_however_far_from_home():
     scene = Scene([(10, 10)], [(16.6, 10)], ally_type="Stalker", enemy_type="Zealot", enemy_goal=(16.6, 2))
     scene.enemies["home_x"] = 40
@@ -210,8 +220,7 @@ def test_a_marching_enemy_answers_however_far_from_home():
     assert scene.enemies["x"][0] < 16
 
 
-def test_nobody_answers_whom_it_cannot_reach():
-    """The zealot's friend, a medivac, does not go for the attacker, nor does a spine crawler come."""
+def test_medivacs_and_spine_crawlers_do_not_answer():
     scene = Scene(
         [(10, 10)],
         [(16.5, 10), (17, 12), (18, 8)],
@@ -222,6 +231,15 @@ def test_nobody_answers_whom_it_cannot_reach():
     scene.loop(20)
     assert scene.enemies["x"][0] < 16
     assert scene.enemies["x"][1:].tolist() == [17, 18]
+
+
+def test_marching_friends_are_not_called():
+    scene = Scene([(10, 10)], [(14, 10), (17.5, 10)], enemy_goal=(28, 10))
+    scene.enemies["order"][0] = records.IDLE
+    scene.order(ATTACK)
+    scene.loop(40)
+    assert scene.enemies["health"][0] < 45
+    assert scene.enemies["x"][1] > 22
 
 
 def test_friends_are_called_every_two_seconds():
