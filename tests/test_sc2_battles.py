@@ -16,9 +16,11 @@ import pytest
 
 from envs.check import check_vector_env, random_actions
 from envs.multiagentenv import Observations, Outcomes
-from envs.sc2.sim import dynamics
+from envs.sc2.sim import dynamics, records
 from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.maps import MAP_NAMES
+from envs.sc2.sim.units import BIOLOGICAL
+from tests.scenes import STOP, draw, largest_overlap
 
 ROOT = Path(__file__).resolve().parent.parent
 OVERLAP = 0.01  # that is tolerated; a marine is 0.75 wide
@@ -27,6 +29,7 @@ EVERYTHING = {
     "obs_pathing_grid": True,
     "obs_terrain_height": True,
     "obs_timestep_number": True,
+    "obs_instead_of_state": True,
     "state_timestep_number": True,
     "reward_only_positive": False,
     "reward_scale": False,
@@ -35,7 +38,6 @@ EVERYTHING = {
 NOTHING = {
     "obs_all_health": False,
     "obs_own_health": False,
-    "obs_instead_of_state": True,
     "state_last_action": False,
     "reward_sparse": True,
 }
@@ -63,36 +65,52 @@ def final_units(*args: Any, **kwargs: Any) -> np.ndarray:
     return env.units
 
 
-def largest_overlap(units: np.ndarray) -> float:
-    """By how much two living units of one battle are nearer to each other than the sum of their radii."""
-    units = units[units["health"] > 0]
-    x, y, radius = units["x"], units["y"], units["separation_radius"]
-    first, second = np.triu_indices(len(units), 1)
-    gap = np.hypot(x[first] - x[second], y[first] - y[second]) - radius[first] - radius[second]
-    return float(-gap.min(initial=0))
-
-
-@pytest.mark.parametrize("options", [EVERYTHING, NOTHING], ids=["everything", "nothing"])
+@pytest.mark.parametrize(
+    ("options", "n_battles"), [(EVERYTHING, 15), (NOTHING, 185)], ids=["everything seen", "little seen"]
+)
 @pytest.mark.parametrize("map_name", MAP_NAMES)
-def test_thirty_random_episodes_keep_the_contract(map_name, options):
-    check_vector_env(BattleVectorEnv(range(30), map_name=map_name, **options), n_episodes=1)
+def test_two_hundred_random_episodes_keep_the_contract(map_name, options, n_battles):
+    check_vector_env(BattleVectorEnv(range(n_battles), map_name=map_name, **options), n_episodes=1)
 
 
 @pytest.mark.parametrize("map_name", MAP_NAMES)
 def test_a_long_random_history_breaks_no_law(map_name):
     before = None
     for env in play([1, 2], 200, map_name=map_name):
-        units, alive = env.units, env.units["health"] > 0
-        assert np.isfinite([units[name] for name in ("x", "y", "health", "shield", "cooldown")]).all()
-        assert env.map.pathing[units["x"].astype(int), units["y"].astype(int)].all(), "a unit left the ground"
-        assert all(largest_overlap(units[b]) < OVERLAP for b in range(env.n_envs))
-        assert (units["cooldown"] >= 0).all() and (units["shield"] >= 0).all()
+        assert_lawful(env)
         if before is not None:
             same_episode = env.episode_steps > 1
-            assert (units["health"] <= before["health"])[same_episode].all(), "somebody was healed"
-            moved = (units["x"] != before["x"]) | (units["y"] != before["y"])
-            assert not (moved & ~alive & (before["health"] <= 0))[same_episode].any(), "a dead unit moved"
-        before = units.copy()
+            assert_lawful_change(before[same_episode], env.units[same_episode], env.types)
+        before = env.units.copy()
+
+
+def assert_lawful(env: BattleVectorEnv) -> None:
+    units, types = env.units, env.types[env.units["type"]]
+    assert np.isfinite([units[name] for name in ("x", "y", "health", "shield", "cooldown", "energy")]).all()
+    may_stand = env.map.grid[units["x"].astype(int), units["y"].astype(int)] >> types["layer"] & 1
+    assert may_stand.all(), "a unit is where its layer may not be"
+    assert all(largest_overlap(units[b], types["layer"][b]) < OVERLAP for b in range(env.n_envs))
+    for name, most in (("health", "health"), ("shield", "shield"), ("energy", "energy_max")):
+        assert (units[name] >= 0).all() and (units[name] <= types[most]).all(), name
+    assert (units["cooldown"] >= 0).all()
+    assert (env.n_effects >= 0).all() and (env.n_effects < env.effects.shape[1]).all()
+    assert env._avail_actions.any(-1).all()
+
+
+def assert_lawful_change(before: np.ndarray, units: np.ndarray, type_table: np.ndarray) -> None:
+    """Of units [battle, unit] in one step: health rises only where it regenerates or a medivac may have healed it."""
+    types, was_alive = type_table[units["type"]], before["health"] > 0
+    healed = np.zeros(units.shape, bool)
+    for team in (0, 1):
+        ours = units["team"] == team
+        healed |= ours & (ours & was_alive & (units["heals"] == 1)).any(1, keepdims=True)
+    healed &= types["attributes"] & BIOLOGICAL > 0
+    rise = 8 * (types["health_regeneration"] + healed * 9 / 16) + 1e-9
+    assert (units["health"] - before["health"] <= rise)[was_alive].all(), "somebody was healed"
+    assert (units["shield"] - before["shield"] <= 8 * 0.125)[was_alive].all(), "a shield regenerated too fast"
+    assert (units["health"] == 0)[~was_alive].all(), "somebody rose from the dead"
+    for name in ("x", "y"):
+        assert (units[name] == before[name])[~was_alive].all(), "a dead unit moved"
 
 
 def test_equal_seeds_give_equal_battles_and_other_seeds_other_ones():
@@ -104,15 +122,17 @@ def test_equal_seeds_give_equal_battles_and_other_seeds_other_ones():
     )
 
 
-def test_a_battle_of_a_batch_is_that_battle_alone():
-    batch = final_units([3, 4, 5], 100, map_name="5m_vs_6m")
+@pytest.mark.parametrize("map_name", ["5m_vs_6m", "MMM", "1c3s5z", "2m_vs_1z"])
+def test_a_battle_of_a_batch_is_that_battle_alone(map_name):
+    batch = final_units([3, 4, 5], 100, map_name=map_name)
     for b, seed in enumerate((3, 4, 5)):
-        assert np.array_equal(batch[b], final_units([seed], 100, map_name="5m_vs_6m")[0])
+        assert np.array_equal(batch[b], final_units([seed], 100, map_name=map_name)[0])
 
 
-def test_threads_change_nothing():
+@pytest.mark.parametrize("map_name", ["3m", "MMM", "1c3s5z", "so_many_baneling"])
+def test_threads_change_nothing(map_name):
     seeds = list(range(8))
-    assert np.array_equal(final_units(seeds, 60), final_units(seeds, 60, n_threads=2))
+    assert np.array_equal(final_units(seeds, 40, map_name), final_units(seeds, 40, map_name, n_threads=2))
 
 
 def test_threads_have_a_compilation_of_their_own():
@@ -134,39 +154,54 @@ def test_battles_outside_the_mask_stand_still():
     assert not any(array[0].any() for array in (*seen, outcomes.reward))
 
 
+ALL_TYPES = """
+    .......X........
+    ..l.h..X...B.L..
+    ...z..c...C..Z..
+    .d..b..X.S.R.H.D
+    ..m.r..X..M..P..
+    ...s...X........
+"""
 UNCOMPILED = """
-import json, sys
+import json
 import numpy as np
-from tests.test_sc2_battles import numbers, play
+from envs.sc2.sim.env import BattleVectorEnv
+from tests.test_sc2_battles import numbers
 
-def records(env):  # uncompiled code reads the fields of records as attributes
-    env.units, env.types = env.units.view(np.recarray), env.types.view(np.recarray)
+init = BattleVectorEnv.__init__
 
-print(json.dumps(numbers(12, prepare=records)))
+def init_records(self, *args, **kwargs):  # uncompiled code reads the fields of records as attributes
+    init(self, *args, **kwargs)
+    for name in ("units", "types", "effects"):
+        setattr(self, name, getattr(self, name).view(np.recarray))
+
+BattleVectorEnv.__init__ = init_records
+print(json.dumps(numbers()))
 """
 
 
-def numbers(n_steps: int, prepare: Any = lambda env: None) -> list[list[float]]:
-    """Every number of the records, and of what is seen, after each step of a short battle that is fought out."""
-    env = BattleVectorEnv([5], map_name="3m", heuristic_ai=True)
-    prepare(env)
-    seen, outcomes = Observations.empty(1, env.get_env_info()), Outcomes.empty(1, env.info_keys)
-    env.reset(seen)
+def numbers() -> list[list[float]]:
+    """Every number of the records, and of what is seen, after each step of a short battle of all unit types."""
+    scene = draw(ALL_TYPES, enemy_goal=(3, 2), heuristic_ai=True)
+    scene.allies["health"] /= 3
+    scene.enemies["health"] /= 3
     history = []
-    for _ in range(n_steps):
-        env.step(np.ones((1, 3), int), seen, outcomes)
-        fields = [np.ravel(env.units[name]).tolist() for name in dynamics.UNIT.names if name != "random"]
-        arrays = [*fields, *(np.ravel(array).tolist() for array in seen), outcomes.reward.tolist()]
+    for _ in range(10):
+        reward = scene.step(*[STOP] * 9)
+        fields = [np.ravel(scene.units[name]).tolist() for name in records.UNIT.names if name != "random"]
+        arrays = [*fields, *(np.ravel(array).tolist() for array in scene.seen), [reward]]
         history.append([value for array in arrays for value in array])
     return history
 
 
 def test_compiled_code_does_what_the_source_says():
     environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
-    command = [sys.executable, "-W", "ignore:overflow", "-c", UNCOMPILED]  # the random generator wraps around
+    command = [sys.executable, "-W", "ignore", "-c", UNCOMPILED]  # the random generator wraps around
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
-    compiled = np.array(numbers(12))
+    compiled = np.array(numbers())
     np.testing.assert_allclose(np.array(json.loads(result.stdout)), compiled, atol=1e-9)
-    healths = compiled[:, list(dynamics.UNIT.names).index("health") * 6 :][:, :6]
-    assert healths[-1].sum() < 6 * 45, "nobody was hurt: the comparison shows little"
+    n_units = 19
+    healths = compiled[:, records.UNIT.names.index("health") * n_units :][:, :n_units]
+    assert (healths[-1] == 0).sum() >= 5, "few have fallen: the comparison shows little"
+    assert (np.diff(healths, axis=0) > 0.5).any(), "nobody was healed"

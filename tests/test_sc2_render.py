@@ -53,7 +53,7 @@ def test_units_stand_where_they_are_in_their_sides_colour_and_north_is_up():
 
 
 def test_walls_and_low_and_high_ground_differ():
-    scene = scene_of("XXXX aX.. .... ...e")
+    scene = scene_of("XXXX mX.. .... ...M")
     heights = np.where(np.arange(4)[:, None] < 2, 0.5, 0.75) * np.ones((4, 4))
     painter = Painter(scene.battle.map._replace(heights=heights), view=View(0, 0, 4, 4))
     image = np.asarray(painter.draw(scene.battle)).astype(int)

@@ -14,7 +14,7 @@ from numba import prange
 from envs.sc2.sim.jit import borrowed, compiled, inlined
 from envs.sc2.sim.movement import place, walk
 from envs.sc2.sim.records import ATTACK, IDLE, MOVE, NO_UNIT, next_random, within
-from envs.sc2.sim.targets import can_heal, choose_patient, choose_target, wants_healing
+from envs.sc2.sim.targets import can_heal, choose_patient, choose_target, has_energy, wants_healing
 from envs.sc2.sim.weapons import NOWHERE, heal, regenerate, run_effects, start_shot, sweep_beams, wind_up
 
 # ------------------------------------------------------------------------------------------------ many battles
@@ -77,10 +77,13 @@ def _shuffle(sequence, random, b):
 
 
 @compiled
-def reset_units(units, fresh, n_effects, sequences, random, loops, worlds, battle):
-    """Puts fresh units [unit] into the battles of the mask, each with a generator drawn from its battle's."""
+def reset_units(units, fresh, n_effects, sequences, random, loops, worlds, n_agents, segment):
+    """Puts fresh units [unit] into the battles of the mask, each with a generator drawn from its battle's.
+
+    segment [2, 2]: enemies march to a random point between these two, if they are two.
+    """
     units, fresh = borrowed(units), borrowed(fresh)
-    from_x, from_y, to_x, to_y = battle.segment
+    (from_x, from_y), (to_x, to_y) = segment
     for b in range(units.shape[0]):
         if worlds[b]:
             n_effects[b, 0], loops[b] = 0, 0
@@ -91,7 +94,7 @@ def reset_units(units, fresh, n_effects, sequences, random, loops, worlds, battl
                 units[b, i].random = np.uint64(draw * 9007199254740992.0)
             if from_x != to_x or from_y != to_y:
                 random[b], draw = next_random(random[b])
-                for i in range(battle.n_agents, units.shape[1]):
+                for i in range(n_agents, units.shape[1]):
                     units[b, i].goal_x = from_x + draw * (to_x - from_x)
                     units[b, i].goal_y = from_y + draw * (to_y - from_y)
 
@@ -133,7 +136,7 @@ def _give_order(units, i, action, move_amount, n_agents, types):
         u.goal_y = u.y + move_amount * (int(action == 2) - int(action == 3))
     elif action >= 6 and u.heals:
         v = units[action - 6]
-        if wants_healing(v) and can_heal(v, types) and u.energy > 0:
+        if wants_healing(v) and can_heal(v, types) and has_energy(u, types):
             _set_order(u, ATTACK, action - 6)
     elif action >= 6 and units[n_agents + action - 6].planes & types[u.type].reaches:
         _set_order(u, ATTACK, n_agents + action - 6)

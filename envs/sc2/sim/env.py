@@ -115,8 +115,8 @@ class BattleVectorEnv(VectorEnv):
             regenerates=any(name != "Marine" and name != "Marauder" for name in type_names),
             has_ways=self._ways.size > 0,
             creep_damage=CREEP_DAMAGE_PER_SECOND / LOOPS_PER_SECOND if self.rules.creep_damage else 0.0,
-            segment=tuple(np.ravel(self.map.enemy_order.get("segment", np.zeros(4)))),
         )
+        self._segment = np.array(self.map.enemy_order.get("segment", np.zeros((2, 2))))
         self._fresh_units = fresh_units(self.map, self.rules, type_names)
 
         n_units = len(names)
@@ -157,7 +157,7 @@ class BattleVectorEnv(VectorEnv):
             self.recorded_random, self.recorded_actions = self._random[0], []
         dynamics.reset_units(
             self.units, self._fresh_units, self.n_effects, self._sequences, self._random, self.loops, worlds,
-            self._battle,
+            self.map.n_agents, self._segment,
         )  # fmt: skip
         self._play(worlds, self.rules.spawn_age_loops)
         features.begin(

@@ -93,8 +93,6 @@ class Battle(NamedTuple):
     regenerates: bool  # some type on the map regains shield, health or energy
     has_ways: bool  # there are walls to go round
     creep_damage: float  # health that a structure loses per loop
-    # enemies march to a random point between these two, if they are two
-    segment: tuple[float, float, float, float]
 
 
 @inlined

@@ -99,10 +99,17 @@ def wants_healing(v):
 
 
 @inlined
+def has_energy(u, types):
+    """For one more loop of healing: what comes in during a loop must not keep it going for ever."""
+    return u.energy >= types[u.type].heal * types[u.type].heal_cost
+
+
+@inlined
 def choose_patient(units, i, types):
-    """Stays with a patient until it is well; an enemy medivac then looks for the next one, an agent's is idle."""
+    """Stays with a patient until it is well or the energy is spent; an enemy medivac then looks for the next one, an
+    agent's is idle."""
     u = units[i]
-    if u.target != NO_UNIT and (not wants_healing(units[u.target]) or u.energy <= 0):
+    if u.target != NO_UNIT and (not wants_healing(units[u.target]) or not has_energy(u, types)):
         u.target = NO_UNIT
         if not u.acquires:
             u.order = IDLE

@@ -223,10 +223,10 @@ def sweep_beams(units, i, effects, n_effects, battle):
 
 @inlined
 def heal(u, v, unit_type):
-    """One loop of healing, as far as it is needed and the energy lasts."""
-    amount = min(unit_type.heal, v.health_max - v.health, u.energy / unit_type.heal_cost)
+    """One loop of healing, as far as it is needed."""
+    amount = min(unit_type.heal, v.health_max - v.health)
     v.health += amount
-    u.energy = max(u.energy - amount * unit_type.heal_cost, 0.0)
+    u.energy -= amount * unit_type.heal_cost
 
 
 @inlined
