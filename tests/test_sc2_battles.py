@@ -5,6 +5,7 @@ Scenes of single rules are in `test_sc2_dynamics.py`.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 
 from envs.check import check_vector_env, random_actions
 from envs.multiagentenv import Observations, Outcomes
-from envs.sc2.sim import dynamics, records
+from envs.sc2.sim import dynamics, features, heuristic, jit, records
 from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.maps import MAP_NAMES
 from envs.sc2.sim.units import BIOLOGICAL
@@ -138,6 +139,17 @@ def test_threads_change_nothing(map_name):
 def test_threads_have_a_compilation_of_their_own():
     paths = [loops._cache._cache_file._index_path for loops in (dynamics.advance, dynamics.advance_parallel)]
     assert paths[0] != paths[1]
+
+
+def test_compiled_code_is_stale_as_soon_as_any_file_of_the_engine_changes(tmp_path):
+    """Numba itself would go on using what it compiled from an older file of a function that is called."""
+    for kernel in (dynamics.advance, features.observe, heuristic.choose_actions):
+        assert kernel._cache._cache_file._source_stamp == jit.STAMP
+    for path in jit.FOLDER.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    assert jit.sources_stamp(tmp_path) == jit.STAMP
+    (tmp_path / "weapons.py").write_text("MIN_DAMAGE = 1\n")
+    assert jit.sources_stamp(tmp_path) != jit.STAMP
 
 
 def test_battles_outside_the_mask_stand_still():

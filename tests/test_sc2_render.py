@@ -165,3 +165,31 @@ def test_render_gives_a_picture_and_has_no_window():
     assert second.shape == first.shape and not np.array_equal(first, second)
     with pytest.raises(UserError, match="no window.*rgb_array"):
         env.render()
+
+
+def test_a_missile_is_drawn_where_it_is():
+    scene = Scene([(10, 10)], [(16, 10)], ally_type="Stalker", enemy_type="Stalker")
+    scene.enemies["acquires"] = 0
+    scene.order(ATTACK)
+    scene.loop(6)  # 2.67 loops of wind-up, then the missile flies 1.17 a loop
+    (missile,) = scene.battle.effects[0, : scene.battle.n_effects[0, 0]]
+    assert 11.5 < missile["x"] < 15
+    painter = Painter(scene.battle.map)
+    with_missile = n_pixels(SHOT, painter.draw(scene.battle))
+    column = round(float(missile["x"]) * CELL)
+    pixels = near(field(painter.draw(scene.battle)), SHOT)[(32 - 10) * CELL - 1 : (32 - 10) * CELL + 1]
+    assert pixels[:, column - 1 : column + 1].all()
+    scene.battle.n_effects[:] = 0
+    assert n_pixels(SHOT, painter.draw(scene.battle)) < with_missile
+
+
+def test_beams_are_drawn_across_their_target():
+    scene = Scene([(10, 10)], [(16, 10)], ally_type="Colossus", enemy_type="Zealot")
+    scene.enemies["acquires"] = 0
+    scene.order(ATTACK)
+    scene.loop(4)
+    assert scene.allies["sweep"][0] > 0
+    rows, columns = np.nonzero(near(field(draw(scene.battle)), SHOT, tolerance=40)[:, round(15.9 * CELL) : 17 * CELL])
+    assert (rows.max() - rows.min()) / CELL == pytest.approx(2.5, abs=0.3)
+    scene.allies["sweep"] = 0
+    assert not near(field(draw(scene.battle)), SHOT, tolerance=40)[: 21 * CELL].any()

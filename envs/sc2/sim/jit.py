@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,19 @@ import numba
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+FOLDER = Path(__file__).parent
 
-@cache
-def sources_stamp() -> str:
-    """Changes with every source file here: numba itself looks only at the file of the function it has cached, not at
+
+def sources_stamp(folder: Path) -> str:
+    """Changes with every source file there: numba itself looks only at the file of the function it has cached, not at
     the files of the functions that this one calls."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(folder.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+STAMP = sources_stamp(FOLDER)
 
 
 def compiled(function: Callable | None = None, **options: Any) -> Any:
@@ -27,7 +31,7 @@ def compiled(function: Callable | None = None, **options: Any) -> Any:
         return partial(compiled, **options)
     dispatcher = numba.njit(cache=True, error_model="numpy", **options)(function)
     if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-        dispatcher._cache._cache_file._source_stamp = sources_stamp()
+        dispatcher._cache._cache_file._source_stamp = STAMP
     return dispatcher
 
 

@@ -75,28 +75,20 @@ def _go_round(units, i, dx, dy, step, distance, layer, grid, places, near, n_nea
     best_angle, best_x, best_y, best_side = 5.0, 0.0, 0.0, 0
     for k in range(2 * n_near + 4 * _touches_wall(u, step, layer, grid)):
         if k < 2 * n_near:
-            v = units[near[k // 2]]
-            room = u.separation_radius + v.separation_radius
-            from_x, from_y = v.x - u.x, v.y - u.y
-            square = from_x * from_x + from_y * from_y
-            along = (square + step * step - room * room) / (
-                2 * step
-            )  # of the step, in the direction of v, times its distance
-            if along * along > square:
-                continue
-            across = np.sqrt(square - along * along) * (1 - 2 * (k % 2))
-            way_x, way_y = (along * from_x - across * from_y) / square, (along * from_y + across * from_x) / square
+            if k % 2 == 0:
+                ahead_x, ahead_y, across = _touching_ways(u, units[near[k // 2]], step)
+            else:
+                across = -across
+            way_x, way_y = ahead_x - across * ahead_y, ahead_y + across * ahead_x
         else:
             way_x, way_y = WALL_WAYS[k - 2 * n_near]
-        if not _is_free(u.x + way_x * step, u.y + way_y * step, layer, grid):
+        side, angle = u.side, _turn(u, way_x, way_y, 1 if begins else u.side, begins)
+        if begins:
+            side, angle = (1, angle) if angle <= 2 else (-1, 4 - angle)
+        if not angle < best_angle or not _is_free(u.x + way_x * step, u.y + way_y * step, layer, grid):
             continue
-        if _blocker(units, i, way_x * step, way_y * step, near, n_near) != NO_UNIT:
-            continue
-        for side in (1, -1):
-            if side == u.side or begins:
-                angle = _turn(u, way_x, way_y, side, begins)
-                if angle < best_angle:
-                    best_angle, best_x, best_y, best_side = angle, way_x, way_y, side
+        if _blocker(units, i, way_x * step, way_y * step, near, n_near) == NO_UNIT:
+            best_angle, best_x, best_y, best_side = angle, way_x, way_y, side
     if best_side == 0:
         u.stuck_wait = STUCK_LOOPS
         u.side = 0
@@ -104,6 +96,18 @@ def _go_round(units, i, dx, dy, step, distance, layer, grid, places, near, n_nea
     u.side = best_side
     u.heading_x, u.heading_y = best_x, best_y
     _step(units, i, best_x * step, best_y * step, places)
+
+
+@inlined
+def _touching_ways(u, v, step):
+    """(x, y, across): after a step in the direction (x - across * y, y + across * x), u just touches v; with -across,
+    it does so on the other side. Not a number where none does."""
+    room = u.separation_radius + v.separation_radius
+    from_x, from_y = v.x - u.x, v.y - u.y
+    square = from_x * from_x + from_y * from_y
+    along = (square + step * step - room * room) * (0.5 / step)  # of the step towards v, times the distance of v
+    scale = along / square
+    return scale * from_x, scale * from_y, np.sqrt(square - along * along) / along
 
 
 @inlined
