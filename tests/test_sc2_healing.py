@@ -186,6 +186,18 @@ def test_a_medivac_that_stood_starts_from_rest():
     assert scene.allies["x"][MEDIVAC] == pytest.approx(x + 2.3125 / 256 * 36)
 
 
+def test_a_medivac_heals_a_patient_that_walks_away_from_it():
+    scene = hospital(health=1)
+    scene.allies["x"] += 14
+    for n_steps in range(18):
+        scene.order(WEST, ATTACK + PATIENT)
+        scene.loop(8)
+        if n_steps == 9:  # it has gathered speed and caught up
+            health = scene.allies["health"][PATIENT]
+    healed = (scene.allies["health"][PATIENT] - health) / HEAL  # loops
+    assert 0.75 * 64 < healed <= 64
+
+
 def test_everybody_else_has_full_speed_at_once():
     for name in ("Zealot", "Stalker", "Colossus", "Zergling"):
         scene = Scene([(10, 10)], [FAR], ally_type=name)

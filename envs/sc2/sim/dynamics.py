@@ -199,7 +199,7 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
         if u.target != NO_UNIT:
             v = units[u.target]
             if within(u, v, reach):
-                u.speed = 0.0
+                u.speed = max(u.speed - types[u.type].acceleration, 0.0)
                 if u.heals:
                     heal(u, v, types[u.type])
                 elif u.cooldown <= 0:

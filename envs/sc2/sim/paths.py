@@ -1,5 +1,7 @@
 """Ways round walls: for every two cells of the ground, where to head for. `movement.py` follows them."""
 
+from functools import cache
+
 import numpy as np
 
 from envs.sc2.sim.jit import compiled
@@ -15,6 +17,12 @@ def find_ways(pathing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     whoever stands in cell a can walk straight to cell b, or can't get there at all; else the last cell on the shortest
     path that can be walked to straight from anywhere in a, as x * height + y. No ways [0, 0] where all are straight.
     """
+    return _ways_of(pathing.shape, pathing.tobytes())
+
+
+@cache
+def _ways_of(shape: tuple[int, int], cells_of_pathing: bytes) -> tuple[np.ndarray, np.ndarray]:
+    pathing = np.frombuffer(cells_of_pathing, bool).reshape(shape).copy()
     free = np.argwhere(pathing)
     corners = np.array([(x, y) for x in range(pathing.shape[0]) for y in range(pathing.shape[1])])
     nearest = ((corners[:, None] - free[None]) ** 2).sum(-1).argmin(-1)
