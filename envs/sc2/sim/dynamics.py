@@ -199,12 +199,13 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
         if u.target != NO_UNIT:
             v = units[u.target]
             if within(u, v, reach):
-                u.speed = max(u.speed - types[u.type].acceleration, 0.0)
                 if u.heals:
                     heal(u, v, types[u.type])
                 elif u.cooldown <= 0:
                     start_shot(units, i, types, effects, n_effects, battle, places)
-                continue
+                if not u.heals or v.speed == 0:  # else it goes along with its patient
+                    u.speed = 0.0
+                    continue
             goal_x, goal_y = v.x, v.y
         elif u.order == IDLE:
             u.speed = 0.0
