@@ -169,13 +169,14 @@ class BattleVectorEnv(VectorEnv):
         self, actions: np.ndarray, observations: Observations, outcomes: Outcomes, worlds: np.ndarray | None = None
     ) -> None:
         worlds = self._all_worlds if worlds is None else worlds
-        self._give_orders(np.asarray(actions, np.int64), worlds)
-        np.copyto(self.last_actions, actions, where=worlds[:, None], casting="unsafe")
+        actions = np.asarray(actions, np.int64)
+        self._give_orders(actions, worlds)
+        self._copy(actions, self.last_actions, worlds)
         if worlds[0]:
             self.recorded_actions.append(self.last_actions[0].copy())
         self._play(worlds, self.step_mul)
         features.settle(self.units, self._previous, worlds, self.layout, self._reward, self.result)
-        np.copyto(outcomes.reward, self._reward, where=worlds, casting="same_kind")
+        self._copy(self._reward, outcomes.reward, worlds)
         features.conclude(
             self.units, self.result, self.episode_steps, worlds, self.layout, self.counts, outcomes.terminated,
             outcomes.truncated, *(outcomes.info[key] for key in INFO_KEYS),
@@ -247,7 +248,14 @@ class BattleVectorEnv(VectorEnv):
             self.units, self.last_actions, self.episode_steps, worlds, self.layout, self.map.pathing, self.map.heights,
             observations.obs, observations.state, observations.avail_actions,
         )  # fmt: skip
-        np.copyto(self._avail_actions, observations.avail_actions, where=worlds[:, None, None])
+        self._copy(observations.avail_actions, self._avail_actions, worlds)
+
+    def _copy(self, source: np.ndarray, target: np.ndarray, worlds: np.ndarray) -> None:
+        """Copies the rows of the battles in the mask; all at once where it is known that these are all."""
+        if worlds is self._all_worlds:
+            target[:] = source
+        else:
+            target[worlds] = source[worlds]
 
 
 def fresh_units(sc2_map: SC2Map, rules: Rules, type_names: list[str]) -> np.ndarray:
