@@ -145,7 +145,7 @@ ENVIRONMENTS = {
 }
 
 # What the network must give to each learner.
-OUTPUT_TYPES = {"coma_learner": "pi_logits", "q_learner": "q", "omg_learner": "q"}
+OUTPUT_TYPES: dict[Any, str] = {"coma_learner": "pi_logits", "q_learner": "q", "omg_learner": "q"}
 
 SCHEMA = {**DEFAULT, **ALGORITHMS, **ENVIRONMENTS}
 
