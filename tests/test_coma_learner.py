@@ -132,6 +132,14 @@ def test_where_an_episode_was_cut_off_the_team_acts_by_its_policy():
     assert targets[0] == pytest.approx(batch["reward"][0, 0].item() + 9) == targets[1]
 
 
+def test_an_ended_episode_may_leave_no_action_available(logger):
+    args = coma_args()
+    batch = make_batch(args, [4], [True])
+    batch["avail_actions"][0, 4] = 0
+    make_learner(args, logger).train(batch, t_env=0, episode_num=0)
+    assert np.isfinite([logger.values(stat)[0] for stat in STATISTICS]).all()
+
+
 def test_the_target_critic_is_copied_every_interval_of_the_critics_steps():
     args = coma_args(target_update_interval=10)
     learner, batch = make_learner(args), make_batch(args, LENGTHS, ENDED)
