@@ -56,7 +56,8 @@ class MultinomialActionSelector(ActionSelector):
     def select_action(
         self, agent_inputs: th.Tensor, avail_actions: th.Tensor, t_env: int, test_mode: bool = False
     ) -> th.Tensor:
-        policy = agent_inputs.masked_fill(avail_actions == 0, 0.0)
+        # Below zero, so that an available action whose probability was rounded to 0 still comes first.
+        policy = agent_inputs.masked_fill(avail_actions == 0, -1.0)
         if test_mode and self.args.test_greedy:
             return policy.argmax(-1)
         if not test_mode:

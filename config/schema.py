@@ -70,7 +70,8 @@ ALGORITHMS = {
     "epsilon_finish": Key(float, low=0, high=1),
     "epsilon_anneal_time": Key(int, STEPS, low=1),
     "target_update_interval": Key(int, EPISODES, low=1),
-    "agent_output_type": Key(str, choices=("q",)),
+    "agent_output_type": Key(str, choices=("q", "pi_logits")),
+    "mask_before_softmax": Key(bool),
     "learner": Key(str, names="learners:REGISTRY"),
     "double_q": Key(bool),
     # mixers
@@ -78,6 +79,11 @@ ALGORITHMS = {
     "mixing_embed_dim": Key(int, "units", low=1),
     "hypernet_layers": Key(int, "layers", choices=(1, 2)),
     "hypernet_embed": Key(int, "units", low=1),
+    # critics
+    "critic_q_fn": Key(str, names="modules.critics:REGISTRY"),
+    "critic_baseline_fn": Key(str, choices=("coma",)),
+    "td_lambda": Key(float, low=0, high=1),
+    "q_nstep": Key(int, STEPS, choices=(0,)),
     # opponent modelling
     "am_model": Key(str, names="modules.am:REGISTRY"),
     "obs_is_state": Key(bool),
@@ -138,6 +144,9 @@ ENVIRONMENTS = {
     "env_args.rules.playable_area": Key(int, "map units", choices=(32, 28)),
 }
 
+# What the network must give to each learner.
+OUTPUT_TYPES: dict[Any, str] = {"coma_learner": "pi_logits", "q_learner": "q", "omg_learner": "q"}
+
 SCHEMA = {**DEFAULT, **ALGORITHMS, **ENVIRONMENTS}
 
 
@@ -149,7 +158,18 @@ def conflict(config: Mapping[str, Any]) -> str:
             "so training would never start; raise buffer_size or lower batch_size"
         )
     if config["runner"] == "episode" and config["batch_size_run"] != 1:
-        return f"batch_size_run={config['batch_size_run']} but the episode runner plays one environment; set it to 1"
+        return (
+            f"batch_size_run={config['batch_size_run']} but the episode runner plays one environment; "
+            "set it to 1, or runner=parallel"
+        )
+    learner, output, selector = (config.get(key) for key in ("learner", "agent_output_type", "action_selector"))
+    if output != OUTPUT_TYPES.get(learner, output):
+        return f"learner={learner} needs agent_output_type={OUTPUT_TYPES[learner]}, not {output}"
+    if (output == "pi_logits") != (selector == "multinomial"):
+        return (
+            f"action_selector={selector} does not go with agent_output_type={output}; "
+            "multinomial draws from a policy (pi_logits), epsilon_greedy reads values (q)"
+        )
     steps_ahead = config.get("subgoal_mode")
     if type(steps_ahead) is int and steps_ahead > config["omg_horizon"]:
         return (

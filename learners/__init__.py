@@ -5,6 +5,7 @@ from utils.registry import Registry
 REGISTRY = Registry(
     "learner",
     {
+        "coma_learner": "learners.coma_learner:COMALearner",
         "q_learner": "learners.q_learner:QLearner",
         "omg_learner": "learners.omg_learner:OMGLearner",
     },

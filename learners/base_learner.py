@@ -1,4 +1,4 @@
-"""What Q-learners share besides maths: the optimiser's step, target networks, how often to log, saving and restoring.
+"""What learners share besides maths: an optimiser's step, how often to log, saving, and the Q-learners' targets.
 
 The maths is in `utils/rl_utils.py`; each learner's `train` reads from top to bottom in its own file.
 """
@@ -19,19 +19,18 @@ class LossNotFinite(UserError, FloatingPointError):
     """Training diverged, or was given what is not a number."""
 
 
-class BaseLearner:
-    """Holds a controller, an optional mixer, their target copies and one RMSprop over both."""
+class Learner:
+    """What every learner shares: a checked step of an optimiser, how often to log, saving and restoring its parts.
 
-    def __init__(self, mac: Any, scheme: dict, logger: Any, args: Any):
+    Each part (see `_parts`) is saved as `<name>.th`; `counters` names the numbers that an update depends on.
+    """
+
+    counters: tuple[str, ...] = ("log_stats_t",)
+
+    def __init__(self, mac: Any, logger: Any, args: Any):
         self.args = args
         self.mac = mac
         self.logger = logger
-        self.mixer: Any = None if args.mixer is None else MIXERS[args.mixer](args).to(args.device)
-        self.target_mac = deepcopy(mac)
-        self.target_mixer: Any = deepcopy(self.mixer)
-        self.params = list(mac.parameters()) + ([] if self.mixer is None else list(self.mixer.parameters()))
-        self.optimiser = th.optim.RMSprop(self.params, lr=args.lr, alpha=args.optim_alpha, eps=args.optim_eps)
-        self.last_target_update_episode = 0
         # So that the first update is logged.
         self.log_stats_t = -args.learner_log_interval - 1
 
@@ -48,7 +47,9 @@ class BaseLearner:
             self.logger.log_stat(key, value.item(), t_env)
         self.log_stats_t = t_env
 
-    def optimise(self, loss: th.Tensor, t_env: int) -> th.Tensor:
+    def descend(
+        self, loss: th.Tensor, optimiser: th.optim.Optimizer, params: list[th.nn.Parameter], t_env: int
+    ) -> th.Tensor:
         """Steps against the gradient of `loss`, clipped to `grad_norm_clip`; gives the norm before clipping.
 
         Raises:
@@ -56,13 +57,71 @@ class BaseLearner:
         """
         # On a GPU looking at the loss makes the host wait, so there it is done only when it is logged anyway.
         if (loss.device.type == "cpu" or self.is_log_due(t_env)) and not th.isfinite(loss):
-            advice = f"look for huge rewards or observations, or lower lr ({self.args.lr})"
+            advice = f"look for huge rewards or observations, or lower lr ({optimiser.param_groups[0]['lr']})"
             raise LossNotFinite(f"the loss is {loss.item()} at t_env {t_env}: {advice}")
-        self.optimiser.zero_grad()
+        optimiser.zero_grad()
         loss.backward()
-        grad_norm = th.nn.utils.clip_grad_norm_(self.params, self.args.grad_norm_clip)
-        self.optimiser.step()
+        grad_norm = th.nn.utils.clip_grad_norm_(params, self.args.grad_norm_clip)
+        optimiser.step()
         return grad_norm
+
+    def _parts(self) -> dict[str, Any]:
+        """Everything with a state dict, by name; "agent" is the controller, "target_..." copies of live networks."""
+        raise NotImplementedError
+
+    def _update_targets(self) -> None:
+        """Copies the live networks to their targets."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that an update depends on: networks, targets, optimisers and the counters."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        return state | {name: getattr(self, name) for name in self.counters}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        for name in self.counters:
+            setattr(self, name, state[name])
+
+    def save_models(self, path: str | Path) -> None:
+        """Writes PyMARL's files, such as agent.th and opt.th, and the targets' into the folder `path`."""
+        self.mac.save_models(path)
+        for name, part in self._parts().items():
+            if name != "agent":
+                th.save(part.state_dict(), Path(path) / f"{name}.th")
+
+    def load_models(self, path: str | Path) -> None:
+        """Reads such a folder; one without targets, as PyMARL writes it, gives targets equal to the live networks."""
+        self.mac.load_models(path)
+        targets = {name: part for name, part in self._parts().items() if name.startswith("target_")}
+        for name, part in self._parts().items():
+            if name != "agent" and name not in targets:
+                part.load_state_dict(load_weights(Path(path) / f"{name}.th", self.args.device))
+        self._update_targets()
+        for name, part in targets.items():
+            file = Path(path) / f"{name}.th"
+            if file.is_file():
+                part.load_state_dict(load_weights(file, self.args.device))
+
+
+class BaseLearner(Learner):
+    """A Q-learner: a controller, an optional mixer, their target copies and one RMSprop over both."""
+
+    counters = ("last_target_update_episode", "log_stats_t")
+
+    def __init__(self, mac: Any, scheme: dict, logger: Any, args: Any):
+        super().__init__(mac, logger, args)
+        self.mixer: Any = None if args.mixer is None else MIXERS[args.mixer](args).to(args.device)
+        self.target_mac = deepcopy(mac)
+        self.target_mixer: Any = deepcopy(self.mixer)
+        self.params = list(mac.parameters()) + ([] if self.mixer is None else list(self.mixer.parameters()))
+        self.optimiser = th.optim.RMSprop(self.params, lr=args.lr, alpha=args.optim_alpha, eps=args.optim_eps)
+        self.last_target_update_episode = 0
+
+    def optimise(self, loss: th.Tensor, t_env: int) -> th.Tensor:
+        """One step of all networks; gives the norm of the gradient. See `descend`."""
+        return self.descend(loss, self.optimiser, self.params, t_env)
 
     def update_targets_if_due(self, episode_num: int) -> None:
         """Copies the live networks every `target_update_interval` episodes."""
@@ -76,39 +135,7 @@ class BaseLearner:
             self.target_mixer.load_state_dict(self.mixer.state_dict())
 
     def _parts(self) -> dict[str, Any]:
-        """Everything with a state dict, by name."""
         parts = {"agent": self.mac, "target_agent": self.target_mac, "opt": self.optimiser}
         if self.mixer is not None:
             parts |= {"mixer": self.mixer, "target_mixer": self.target_mixer}
         return parts
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that an update depends on: networks, targets, optimiser and the counters."""
-        state = {name: part.state_dict() for name, part in self._parts().items()}
-        return state | {"last_target_update_episode": self.last_target_update_episode, "log_stats_t": self.log_stats_t}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        self.last_target_update_episode = state["last_target_update_episode"]
-        self.log_stats_t = state["log_stats_t"]
-
-    def save_models(self, path: str | Path) -> None:
-        """Writes PyMARL's files (agent.th, mixer.th, opt.th) and the targets' into the folder `path`."""
-        self.mac.save_models(path)
-        for name, part in self._parts().items():
-            if name not in ("agent", "target_agent"):
-                th.save(part.state_dict(), Path(path) / f"{name}.th")
-        th.save(self.target_mac.state_dict(), Path(path) / "target_agent.th")
-
-    def load_models(self, path: str | Path) -> None:
-        """Reads such a folder; one without targets, as PyMARL writes it, gives targets equal to the live networks."""
-        self.mac.load_models(path)
-        self.optimiser.load_state_dict(load_weights(Path(path) / "opt.th", self.args.device))
-        if self.mixer is not None:
-            self.mixer.load_state_dict(load_weights(Path(path) / "mixer.th", self.args.device))
-        self._update_targets()
-        for name, part in self._parts().items():
-            file = Path(path) / f"{name}.th"
-            if name.startswith("target_") and file.is_file():
-                part.load_state_dict(load_weights(file, self.args.device))

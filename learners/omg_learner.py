@@ -5,7 +5,6 @@ Plain Q-learning is `q_learner.py`; the model is `modules/am/omg_am.py`, the cho
 Variables with the suffix `_t` hold step t of every transition, those with `_tp1` the step after it.
 """
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch as th
@@ -17,7 +16,6 @@ from components.transitions import make_transitions
 from learners.base_learner import BaseLearner
 from modules.am.omg_am import Gaussian, Posterior
 from utils.subgoals import candidate_steps, choose_candidate, subgoal_hit_ratio
-from utils.weights import load_weights
 
 
 class Hindsight(NamedTuple):
@@ -175,8 +173,3 @@ class OMGLearner(BaseLearner):
 
     def _parts(self) -> dict[str, Any]:
         return {**super()._parts(), "prior_opt": self.prior_optimiser, "am_opt": self.am_optimiser}
-
-    def load_models(self, path: str | Path) -> None:
-        super().load_models(path)
-        for name in ("prior_opt", "am_opt"):
-            self._parts()[name].load_state_dict(load_weights(Path(path) / f"{name}.th", self.args.device))

@@ -2,4 +2,8 @@
 
 from utils.registry import Registry
 
-REGISTRY = Registry("runner", {"episode": "runners.episode_runner:EpisodeRunner"})
+# One class: it plays any number of worlds. The names say what `batch_size_run` may be (config/schema.py).
+REGISTRY = Registry(
+    "runner",
+    {"episode": "runners.episode_runner:EpisodeRunner", "parallel": "runners.episode_runner:EpisodeRunner"},
+)

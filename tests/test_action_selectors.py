@@ -44,6 +44,12 @@ def test_multinomial_when_testing(test_greedy, best):
     assert got[1].item() == pytest.approx(best, abs=0.03)
 
 
+@pytest.mark.parametrize("test_mode", [False, True])
+def test_multinomial_takes_an_available_action_even_where_all_probability_was_rounded_away(test_mode):
+    got = frequencies(REGISTRY["multinomial"](make_args()), [1.0, 0.0, 0.0], [0, 0, 1], t_env=0, test_mode=test_mode)
+    assert got.tolist() == [0, 0, 1]
+
+
 @pytest.mark.parametrize("name", list(REGISTRY))
 @pytest.mark.parametrize("test_mode", [False, True])
 @given(data=st.data())

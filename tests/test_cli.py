@@ -39,13 +39,14 @@ METRICS = {
     "test_battle_won_mean",
     "ep_length_mean",
     "epsilon",
-    "loss",
-    "grad_norm",
     "td_error_abs",
     "q_taken_mean",
     "target_mean",
 }
+Q_METRICS = {"loss", "grad_norm"}
 OMG_METRICS = {"omg_recon_loss", "omg_kl", "eta", "subgoal_hit_ratio"}
+COMA_METRICS = {"critic_loss", "critic_grad_norm", "advantage_mean", "coma_loss", "agent_grad_norm", "pi_max"}
+METRICS_OF = {"iql_omg": Q_METRICS | OMG_METRICS, "coma": COMA_METRICS}
 
 
 def command_line(*params, cwd):
@@ -87,12 +88,12 @@ def runs(tmp_path_factory):
 @pytest.mark.parametrize(
     ("params", "fragments"),
     [
-        ((), ("--config is missing", "--config=NAME", "iql, iql_omg, qmix, vdn")),
+        ((), ("--config is missing", "--config=NAME", "coma, iql, iql_omg, qmix, vdn")),
         (("--config=qmix",), ("--env-config is missing", "sc2")),
         (("--config", "qmix", "--env-config=sc2"), ("--config is missing", "--config=NAME")),
         (("--config=qmix", *IQL), ("--config is given twice",)),
         (("--config=iql_ogm", "--env-config=sc2"), ("'iql_ogm'", "did you mean 'iql_omg'?", "config/algs")),
-        (("--config=../default", "--env-config=sc2"), ("'../default'", "known: iql")),
+        (("--config=../default", "--env-config=sc2"), ("'../default'", "known: coma, iql")),
         (("--config=iql", "--env-config=sc"), ("--env-config", "did you mean 'sc2'?", "config/envs")),
         ((*IQL, "--t_mx=5"), ("command line", "'t_mx'", "did you mean 't_max'?", "--help")),
         ((*IQL, "with", "env_args.map_nam=3m"), ("'env_args.map_nam'", "did you mean 'env_args.map_name'?")),
@@ -255,7 +256,7 @@ def test_runs_started_at_the_same_moment_get_records_of_their_own(tmp_path):
 def test_a_short_run_of_every_algorithm_completes_with_pymarls_statistics(runs, alg):
     finished, config, run, info, metrics = runs(alg)
     assert run["status"] == "COMPLETED" and config["name"] == alg
-    expected = METRICS | (OMG_METRICS if alg == "iql_omg" else set())
+    expected = METRICS | METRICS_OF.get(alg, Q_METRICS)
     assert expected <= metrics.keys() and expected <= info.keys()
     for key in expected:
         assert len(info[key]) == len(info[f"{key}_T"]) == len(metrics[key]["values"]) > 0

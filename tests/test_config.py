@@ -106,6 +106,32 @@ def test_the_values_that_users_of_pymarl_expect():
     assert {key: values[key] for key in PYMARL_DEFAULTS} == PYMARL_DEFAULTS
 
 
+def test_comas_values_are_pymarls():
+    expected = {
+        "runner": "parallel",
+        "batch_size_run": 8,
+        "batch_size": 8,
+        "buffer_size": 8,
+        "td_lambda": 0.8,
+        "epsilon_start": 0.5,
+        "epsilon_finish": 0.01,
+        "epsilon_anneal_time": 100000,
+        "mask_before_softmax": False,
+        "critic_q_fn": "coma",
+        "critic_baseline_fn": "coma",
+        "q_nstep": 0,
+        "target_update_interval": 200,
+        "env_args.state_last_action": False,
+    }
+    values = dict(flatten(merged("coma")))
+    assert {key: values[key] for key in expected} == expected
+
+
+def test_parallel_plays_as_many_environments_as_asked():
+    config = {**merged("iql"), "runner": "parallel"}
+    assert not conflict({**config, "batch_size_run": 8}) and not conflict({**config, "batch_size_run": 1})
+
+
 def test_the_schemas_action_selectors_are_the_registered_ones():
     registry = importlib.import_module("components.action_selectors").REGISTRY
     assert set(SCHEMA["action_selector"].choices) == set(registry)
@@ -125,7 +151,10 @@ def test_the_environments_yaml_gives_every_argument_its_constructors_default():
     ("changes", "fragment"),
     [
         ({"batch_size": 64, "buffer_size": 32}, "training would never start"),
-        ({"batch_size_run": 8}, "the episode runner plays one environment"),
+        ({"batch_size_run": 8}, "the episode runner plays one environment; set it to 1, or runner=parallel"),
+        ({"agent_output_type": "pi_logits"}, "learner=omg_learner needs agent_output_type=q, not pi_logits"),
+        ({"learner": "coma_learner"}, "learner=coma_learner needs agent_output_type=pi_logits, not q"),
+        ({"action_selector": "multinomial"}, "action_selector=multinomial does not go with agent_output_type=q"),
         ({"subgoal_mode": 6}, "beyond omg_horizon=5"),
     ],
 )

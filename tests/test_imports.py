@@ -26,7 +26,16 @@ ALLOWED = {
 FREE = {"tests", "benchmarks"}  # they look at everything
 PACKAGES = ALLOWED.keys() | FREE
 FILES = [path for top in sorted(ALLOWED) for path in sorted([*ROOT.glob(f"{top}.py"), *ROOT.glob(f"{top}/**/*.py")])]
-REGISTRIES = ("envs", "runners", "controllers", "learners", "modules.agents", "modules.mixers", "modules.am")
+REGISTRIES = (
+    "envs",
+    "runners",
+    "controllers",
+    "learners",
+    "modules.agents",
+    "modules.mixers",
+    "modules.critics",
+    "modules.am",
+)
 
 
 def top_of(path):

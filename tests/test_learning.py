@@ -52,6 +52,12 @@ def test_every_q_learner_solves_a_matrix_game(alg):
 
 
 @pytest.mark.parametrize("seed", range(3))
+def test_coma_solves_a_matrix_game(seed):
+    _, logger = train(MatrixGame, "coma", seed, t_max=2400, critic_lr=0.005, epsilon_anneal_time=1200)
+    assert logger.values("test_return_mean")[-1] == 3
+
+
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("alg", "greedy_return"), [("vdn", 7), ("qmix", 8)])
 def test_in_the_two_step_game_a_sum_settles_for_7_and_a_monotonic_mix_finds_8(alg, greedy_return, seed):
     _, logger = train(TwoStepGame, alg, seed, t_max=4000, epsilon_finish=1)

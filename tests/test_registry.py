@@ -14,6 +14,7 @@ REGISTRIES = (
     "learners",
     "modules.agents",
     "modules.mixers",
+    "modules.critics",
     "modules.am",
     "components.action_selectors",
 )

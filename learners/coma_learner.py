@@ -1,0 +1,134 @@
+"""COMA: a policy gradient with counterfactual baselines (Foerster et al., AAAI 2018).
+
+The critic is `modules/critics/coma.py`; lambda-returns are in `utils/rl_utils.py`. Variables with the suffix `_t` hold
+step t of the episodes that played it.
+"""
+
+from collections import defaultdict
+from copy import deepcopy
+from typing import Any
+
+import torch as th
+import torch.nn.functional as F
+
+from components.episode_buffer import EpisodeBatch
+from components.transitions import Transitions, make_transitions
+from learners.base_learner import Learner
+from modules.critics import REGISTRY as CRITICS
+from utils.rl_utils import build_td_lambda_targets
+
+
+class COMALearner(Learner):
+    """Trains the critic towards TD(lambda) and the policy by the critic's counterfactual advantages."""
+
+    counters = ("critic_training_steps", "last_target_update_step", "log_stats_t")
+
+    def __init__(self, mac: Any, scheme: dict, logger: Any, args: Any):
+        super().__init__(mac, logger, args)
+        self.critic = CRITICS[args.critic_q_fn](args).to(args.device)
+        self.target_critic = deepcopy(self.critic)
+        self.agent_params = list(mac.parameters())
+        self.critic_params = list(self.critic.parameters())
+        rates = {"alpha": args.optim_alpha, "eps": args.optim_eps}
+        self.agent_optimiser = th.optim.RMSprop(self.agent_params, lr=args.lr, **rates)
+        self.critic_optimiser = th.optim.RMSprop(self.critic_params, lr=args.critic_lr, **rates)
+        self.critic_training_steps = 0
+        self.last_target_update_step = 0
+
+    def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
+        """One step of the critic per time step, then one of the policy along the gradient of
+        mean(A_a * log pi(u_a)), A_a = Q(s, u) - sum_u' pi(u') Q(s, (u_-a, u')) (equation 4), over played steps.
+        """
+        transitions = make_transitions(batch, self.args.gamma)
+        played = transitions.mask.squeeze(-1) > 0
+        policy = self.mac.unroll(batch).masked_fill(~transitions.avail, 0.0)
+        actions = self._with_last_actions(batch, transitions, policy.detach())
+        q, critic_stats = self._train_critic(transitions, actions, t_env)
+
+        # From here on only played steps, as rows: [n, a] or [n, a, u].
+        pi = policy[:, :-1][played]
+        pi = pi / pi.sum(-1, keepdim=True)
+        taken = transitions.actions[played].unsqueeze(-1)
+        baseline = (pi.detach() * q[played]).sum(-1)
+        advantage = q[played].gather(-1, taken).squeeze(-1) - baseline
+        coma_loss = -(advantage * pi.gather(-1, taken).squeeze(-1).log()).mean()
+        grad_norm = self.descend(coma_loss, self.agent_optimiser, self.agent_params, t_env)
+
+        if self.critic_training_steps - self.last_target_update_step >= self.args.target_update_interval:
+            self._update_targets()
+            self.last_target_update_step = self.critic_training_steps
+
+        if self.is_log_due(t_env):
+            self.log(
+                t_env,
+                **critic_stats,
+                advantage_mean=advantage.mean(),
+                coma_loss=coma_loss,
+                agent_grad_norm=grad_norm,
+                pi_max=pi.max(-1).values.mean(),
+            )
+
+    def _with_last_actions(self, batch: EpisodeBatch, transitions: Transitions, policy: th.Tensor) -> th.Tensor:
+        """The actions [b, T+1, a], with draws from the policy at the last observation of episodes that were cut off.
+
+        Nobody acted there, but the critic's value of that step, from which they bootstrap, is one of a joint action.
+        """
+        actions = batch["actions"].squeeze(-1).clone()
+        played = transitions.mask.squeeze(-1) > 0
+        has_ended = (played & (transitions.discount.squeeze(-1) == 0)).any(1, keepdim=True)
+        is_last = batch["filled"].squeeze(-1).bool() & ~F.pad(played, (0, 1)) & ~has_ended
+        if is_last.any():
+            drawn = th.multinomial(policy[is_last].flatten(0, 1), 1)
+            actions[is_last] = drawn.view(-1, actions.shape[-1])
+        return actions
+
+    def _train_critic(
+        self, transitions: Transitions, actions: th.Tensor, t_env: int
+    ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        """Steps the critic once per time step, from the last one backwards.
+
+        Gives Q-values [b, T, a, u] as they were before each step, zeros in the padding, and statistics.
+        """
+        played = transitions.mask.squeeze(-1) > 0
+        one_hot = F.one_hot(actions, self.args.n_actions).float()
+        last_one_hot = F.pad(one_hot[:, :-1], (0, 0, 0, 0, 1, 0))
+
+        def values(critic: Any, t: int, rows: Any = slice(None)) -> tuple[th.Tensor, th.Tensor]:
+            """Q-values of all actions [n, a, u] and of the chosen ones [n, a] in step `t` of episodes `rows`."""
+            inputs = (transitions.state, transitions.obs, one_hot, last_one_hot)
+            q_t = critic(critic.build_inputs(*(part[rows, t] for part in inputs)))
+            return q_t, q_t.gather(-1, actions[rows, t].unsqueeze(-1)).squeeze(-1)
+
+        with th.no_grad():
+            target_values = th.stack([values(self.target_critic, t)[1] for t in range(actions.shape[1])], dim=1)
+        targets = build_td_lambda_targets(
+            transitions.reward, transitions.discount, transitions.mask, target_values, self.args.td_lambda
+        )
+        q = th.zeros_like(one_hot[:, :-1])
+        stats = defaultdict(list)
+        n_steps = int(played.any(0).sum())
+        for t in reversed(range(n_steps)):
+            rows = played[:, t]
+            q_t, q_taken_t = values(self.critic, t, rows)
+            q[rows, t] = q_t.detach()
+            td_error_t = q_taken_t - targets[rows, t]
+            loss = (td_error_t**2).mean()
+            stats["critic_grad_norm"].append(self.descend(loss, self.critic_optimiser, self.critic_params, t_env))
+            self.critic_training_steps += 1
+            stats["critic_loss"].append(loss.detach())
+            stats["td_error_abs"].append(td_error_t.detach().abs().mean())
+            stats["q_taken_mean"].append(q_taken_t.detach().mean())
+            stats["target_mean"].append(targets[rows, t].mean())
+        return q, {key: th.stack(steps).mean() for key, steps in stats.items()}
+
+    def _update_targets(self) -> None:
+        self.target_critic.load_state_dict(self.critic.state_dict())
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "agent": self.mac,
+            "critic": self.critic,
+            "target_critic": self.target_critic,
+            "agent_opt": self.agent_optimiser,
+            "critic_opt": self.critic_optimiser,
+        }
