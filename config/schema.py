@@ -78,6 +78,11 @@ ALGORITHMS = {
     "mixing_embed_dim": Key(int, "units", low=1),
     "hypernet_layers": Key(int, "layers", choices=(1, 2)),
     "hypernet_embed": Key(int, "units", low=1),
+    # QTRAN
+    "qtran_arch": Key(str, choices=("qtran_paper",)),
+    "network_size": Key(str, choices=("small", "big")),
+    "opt_loss": Key(float, low=0),
+    "nopt_min_loss": Key(float, low=0),
     # opponent modelling
     "am_model": Key(str, names="modules.am:REGISTRY"),
     "obs_is_state": Key(bool),
@@ -150,6 +155,12 @@ def conflict(config: Mapping[str, Any]) -> str:
         )
     if config["runner"] == "episode" and config["batch_size_run"] != 1:
         return f"batch_size_run={config['batch_size_run']} but the episode runner plays one environment; set it to 1"
+    learner, mixer = config.get("learner"), config.get("mixer")
+    if (learner == "qtran_learner") != (mixer == "qtran_base"):
+        return (
+            f"learner={learner} and mixer={mixer} do not go together: "
+            "qtran_learner and qtran_base need each other; take both, as --config=qtran does, or neither"
+        )
     steps_ahead = config.get("subgoal_mode")
     if type(steps_ahead) is int and steps_ahead > config["omg_horizon"]:
         return (

@@ -7,5 +7,6 @@ REGISTRY = Registry(
     {
         "q_learner": "learners.q_learner:QLearner",
         "omg_learner": "learners.omg_learner:OMGLearner",
+        "qtran_learner": "learners.qtran_learner:QTranLearner",
     },
 )

@@ -42,10 +42,12 @@ METRICS = {
     "loss",
     "grad_norm",
     "td_error_abs",
-    "q_taken_mean",
-    "target_mean",
 }
-OMG_METRICS = {"omg_recon_loss", "omg_kl", "eta", "subgoal_hit_ratio"}
+Q_METRICS = {"q_taken_mean", "target_mean"}
+OWN_METRICS = {
+    "iql_omg": Q_METRICS | {"omg_recon_loss", "omg_kl", "eta", "subgoal_hit_ratio"},
+    "qtran": {"td_loss", "opt_loss", "nopt_loss", "td_targets", "td_chosen_qs", "v_mean", "agent_indiv_qs"},
+}
 
 
 def command_line(*params, cwd):
@@ -87,7 +89,7 @@ def runs(tmp_path_factory):
 @pytest.mark.parametrize(
     ("params", "fragments"),
     [
-        ((), ("--config is missing", "--config=NAME", "iql, iql_omg, qmix, vdn")),
+        ((), ("--config is missing", "--config=NAME", "iql, iql_omg, qmix, qtran, vdn")),
         (("--config=qmix",), ("--env-config is missing", "sc2")),
         (("--config", "qmix", "--env-config=sc2"), ("--config is missing", "--config=NAME")),
         (("--config=qmix", *IQL), ("--config is given twice",)),
@@ -255,7 +257,7 @@ def test_runs_started_at_the_same_moment_get_records_of_their_own(tmp_path):
 def test_a_short_run_of_every_algorithm_completes_with_pymarls_statistics(runs, alg):
     finished, config, run, info, metrics = runs(alg)
     assert run["status"] == "COMPLETED" and config["name"] == alg
-    expected = METRICS | (OMG_METRICS if alg == "iql_omg" else set())
+    expected = METRICS | OWN_METRICS.get(alg, Q_METRICS)
     assert expected <= metrics.keys() and expected <= info.keys()
     for key in expected:
         assert len(info[key]) == len(info[f"{key}_T"]) == len(metrics[key]["values"]) > 0

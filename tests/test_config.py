@@ -127,6 +127,8 @@ def test_the_environments_yaml_gives_every_argument_its_constructors_default():
         ({"batch_size": 64, "buffer_size": 32}, "training would never start"),
         ({"batch_size_run": 8}, "the episode runner plays one environment"),
         ({"subgoal_mode": 6}, "beyond omg_horizon=5"),
+        ({"mixer": "qtran_base"}, "qtran_learner and qtran_base need each other"),
+        ({"learner": "qtran_learner"}, "qtran_learner and qtran_base need each other"),
     ],
 )
 def test_values_that_contradict_each_other_are_named(changes, fragment):
