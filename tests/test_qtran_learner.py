@@ -174,20 +174,18 @@ def test_an_unavailable_action_is_never_held_best(double_q):
     assert results[0] == results[1]
 
 
-def test_double_q_lets_the_live_agents_choose_for_the_target():
-    args = qtran_args()
-    batch, targets = make_batch(args, LENGTHS), {}
+@pytest.mark.parametrize(("double_q", "chosen"), [(True, 0), (False, 1)])
+def test_double_q_lets_the_live_agents_choose_for_the_target(double_q, chosen):
+    """The live agents hold action 0 best, the target's action 1."""
+    learner, actions_tp1 = make_learner(qtran_args(double_q=double_q)), []
+    batch = make_batch(learner.args, LENGTHS)
     batch["avail_actions"][:] = 1
-    for double_q in (True, False):
-        th.manual_seed(1)
-        logger = RecordingLogger()
-        learner = make_learner(qtran_args(double_q=double_q), logger)
-        with th.no_grad():
-            learner.mac.agent.fc2.bias[0] += 100
-            learner.target_mac.agent.fc2.bias[1] += 100
-        learner.train(batch, t_env=0, episode_num=0)
-        targets[double_q] = logger.values("td_targets")
-    assert targets[True] != targets[False]
+    learner.target_mixer.register_forward_pre_hook(lambda _, inputs: actions_tp1.append(inputs[2].argmax(-1)))
+    with th.no_grad():
+        learner.mac.agent.fc2.bias[0] += 100
+        learner.target_mac.agent.fc2.bias[1] += 100
+    learner.train(batch, t_env=0, episode_num=0)
+    assert len(actions_tp1) == 1 and (actions_tp1[0] == chosen).all()
 
 
 @pytest.mark.parametrize(("switched_off", "is_trained"), [({"opt_loss": 0, "nopt_min_loss": 0}, False), ({}, True)])
