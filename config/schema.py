@@ -84,6 +84,11 @@ ALGORITHMS = {
     "critic_baseline_fn": Key(str, choices=("coma",)),
     "td_lambda": Key(float, low=0, high=1),
     "q_nstep": Key(int, STEPS, choices=(0,)),
+    # QTRAN
+    "qtran_arch": Key(str, choices=("qtran_paper",)),
+    "network_size": Key(str, choices=("small", "big")),
+    "opt_loss": Key(float, low=0),
+    "nopt_min_loss": Key(float, low=0),
     # opponent modelling
     "am_model": Key(str, names="modules.am:REGISTRY"),
     "obs_is_state": Key(bool),
@@ -145,7 +150,7 @@ ENVIRONMENTS = {
 }
 
 # What the network must give to each learner.
-OUTPUT_TYPES: dict[Any, str] = {"coma_learner": "pi_logits", "q_learner": "q", "omg_learner": "q"}
+OUTPUT_TYPES: dict[Any, str] = {"coma_learner": "pi_logits", "q_learner": "q", "omg_learner": "q", "qtran_learner": "q"}
 
 SCHEMA = {**DEFAULT, **ALGORITHMS, **ENVIRONMENTS}
 
@@ -169,6 +174,12 @@ def conflict(config: Mapping[str, Any]) -> str:
         return (
             f"action_selector={selector} does not go with agent_output_type={output}; "
             "multinomial draws from a policy (pi_logits), epsilon_greedy reads values (q)"
+        )
+    mixer = config.get("mixer")
+    if (learner == "qtran_learner") != (mixer == "qtran_base"):
+        return (
+            f"learner={learner} and mixer={mixer} do not go together: "
+            "qtran_learner and qtran_base need each other; take both, as --config=qtran does, or neither"
         )
     steps_ahead = config.get("subgoal_mode")
     if type(steps_ahead) is int and steps_ahead > config["omg_horizon"]:

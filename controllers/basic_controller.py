@@ -102,11 +102,15 @@ class BasicMAC:
 
         Padding is not computed: Q-values are zero there. `inputs` are those of `pack_inputs` where they are at hand.
         """
-        rows, steps = self.pack_inputs(ep_batch) if inputs is None else inputs
-        batch_sizes = [count * self.n_agents for count in steps.batch_sizes]
-        agent_outputs, _ = self.agent.unroll_packed(rows.flatten(0, 1), batch_sizes)
-        agent_outputs = steps.unpack(agent_outputs.unflatten(0, (-1, self.n_agents)))
-        return self._outputs(agent_outputs, ep_batch["avail_actions"], test_mode)
+        inputs = self.pack_inputs(ep_batch) if inputs is None else inputs
+        agent_outputs, _ = self.unroll_rows(inputs)
+        return self._outputs(inputs.steps.unpack(agent_outputs), ep_batch["avail_actions"], test_mode)
+
+    def unroll_rows(self, inputs: PackedInputs) -> tuple[th.Tensor, th.Tensor]:
+        """The network's outputs [N, agent, action] and hidden states [N, agent, H] after each filled step."""
+        batch_sizes = [count * self.n_agents for count in inputs.steps.batch_sizes]
+        agent_outputs, hidden = self.agent.unroll_packed(inputs.rows.flatten(0, 1), batch_sizes)
+        return agent_outputs.unflatten(0, (-1, self.n_agents)), hidden.unflatten(0, (-1, self.n_agents))
 
     def _outputs(self, agent_outputs: th.Tensor, avail_actions: th.Tensor, test_mode: bool) -> th.Tensor:
         """Q-values as they are; logits as a policy that in training keeps a share epsilon of uniform actions."""

@@ -46,9 +46,7 @@ class MultiModuleMAC(BasicMAC):
 
     def unroll_policy(self, inputs: PackedInputs, subgoals: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Q-values [N, agent, action] and hidden states [N, agent, H] after each filled step, on given subgoals."""
-        rows = th.cat([inputs.rows, subgoals], -1).flatten(0, 1)
-        q, h = self.agent.unroll_packed(rows, [count * self.n_agents for count in inputs.steps.batch_sizes])
-        return q.unflatten(0, (-1, self.n_agents)), h.unflatten(0, (-1, self.n_agents))
+        return self.unroll_rows(inputs._replace(rows=th.cat([inputs.rows, subgoals], -1)))
 
     def step_policy(self, inputs: th.Tensor, subgoals: th.Tensor, hidden_states: th.Tensor) -> th.Tensor:
         """Q-values [..., action] after one step from given hidden states."""

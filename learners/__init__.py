@@ -8,5 +8,6 @@ REGISTRY = Registry(
         "coma_learner": "learners.coma_learner:COMALearner",
         "q_learner": "learners.q_learner:QLearner",
         "omg_learner": "learners.omg_learner:OMGLearner",
+        "qtran_learner": "learners.qtran_learner:QTranLearner",
     },
 )

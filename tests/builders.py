@@ -1,5 +1,6 @@
 """Arguments, schemes and random batches for tests, and PyMARL's own numbers (`tests/golden/pymarl`)."""
 
+import itertools
 import json
 import logging
 from collections import defaultdict
@@ -58,6 +59,10 @@ def make_args(**overrides: Any) -> SimpleNamespace:
         critic_q_fn="coma",
         critic_lr=0.0005,
         td_lambda=0.8,
+        qtran_arch="qtran_paper",
+        network_size="small",
+        opt_loss=1,
+        nopt_min_loss=0.1,
         gamma=0.99,
         double_q=True,
         lr=0.0005,
@@ -115,6 +120,18 @@ def make_batch(
             "terminated": terminated,
         }
         batch.update({key: value[None] for key, value in data.items()}, bs=b, ts=slice(0, steps))
+    return batch
+
+
+def one_step_game(args: SimpleNamespace, payoff: np.ndarray) -> EpisodeBatch:
+    """Every joint action once: one step, the payoff as reward, the end."""
+    joint_actions = np.array(list(itertools.product(range(args.n_actions), repeat=args.n_agents)))
+    batch = empty_batch(args, len(joint_actions))
+    ones = np.ones((len(joint_actions), 1, 1))
+    avail = np.ones((len(joint_actions), 2, args.n_agents, args.n_actions))
+    batch.update({"state": ones.repeat(2, 1), "avail_actions": avail}, ts=slice(0, 2))
+    batch.update({"obs": np.ones((len(joint_actions), args.n_agents, 1)), "terminated": ones[:, 0]}, ts=0)
+    batch.update({"actions": joint_actions, "reward": payoff[tuple(joint_actions.T)][:, None]}, ts=0)
     return batch
 
 

@@ -40,13 +40,13 @@ METRICS = {
     "ep_length_mean",
     "epsilon",
     "td_error_abs",
-    "q_taken_mean",
-    "target_mean",
 }
-Q_METRICS = {"loss", "grad_norm"}
-OMG_METRICS = {"omg_recon_loss", "omg_kl", "eta", "subgoal_hit_ratio"}
-COMA_METRICS = {"critic_loss", "critic_grad_norm", "advantage_mean", "coma_loss", "agent_grad_norm", "pi_max"}
-METRICS_OF = {"iql_omg": Q_METRICS | OMG_METRICS, "coma": COMA_METRICS}
+Q_METRICS = {"loss", "grad_norm", "q_taken_mean", "target_mean"}
+METRICS_OF = {
+    "iql_omg": Q_METRICS | {"omg_recon_loss", "omg_kl", "eta", "subgoal_hit_ratio"},
+    "qtran": {"loss", "grad_norm", "td_loss", "opt_loss", "nopt_loss", "td_targets", "td_chosen_qs", "v_mean"},
+    "coma": {"critic_loss", "critic_grad_norm", "advantage_mean", "coma_loss", "agent_grad_norm", "pi_max"},
+}
 
 
 def command_line(*params, cwd):
@@ -88,7 +88,7 @@ def runs(tmp_path_factory):
 @pytest.mark.parametrize(
     ("params", "fragments"),
     [
-        ((), ("--config is missing", "--config=NAME", "coma, iql, iql_omg, qmix, vdn")),
+        ((), ("--config is missing", "--config=NAME", "coma, iql, iql_omg, qmix, qtran, vdn")),
         (("--config=qmix",), ("--env-config is missing", "sc2")),
         (("--config", "qmix", "--env-config=sc2"), ("--config is missing", "--config=NAME")),
         (("--config=qmix", *IQL), ("--config is given twice",)),

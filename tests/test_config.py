@@ -156,6 +156,8 @@ def test_the_environments_yaml_gives_every_argument_its_constructors_default():
         ({"learner": "coma_learner"}, "learner=coma_learner needs agent_output_type=pi_logits, not q"),
         ({"action_selector": "multinomial"}, "action_selector=multinomial does not go with agent_output_type=q"),
         ({"subgoal_mode": 6}, "beyond omg_horizon=5"),
+        ({"mixer": "qtran_base"}, "qtran_learner and qtran_base need each other"),
+        ({"learner": "qtran_learner"}, "qtran_learner and qtran_base need each other"),
     ],
 )
 def test_values_that_contradict_each_other_are_named(changes, fragment):

@@ -26,12 +26,12 @@ QUICK = {
     "test_nepisode": 24,
     "log_interval": 10**6,
 }
-SMALL_MIXER = {"mixing_embed_dim": 8, "hypernet_embed": 16}
+SMALL_MIXER = {"qmix": {"mixing_embed_dim": 8, "hypernet_embed": 16}, "qtran": {"mixing_embed_dim": 16}}
 
 
 def train(game, alg, seed, t_max, **settings):
     """Trains and then tests; gives the run's parts and its statistics."""
-    settings = QUICK | (SMALL_MIXER if alg == "qmix" else {}) | settings
+    settings = QUICK | SMALL_MIXER.get(alg, {}) | settings
     config = configure(alg, seed=seed, t_max=t_max, test_interval=2 * t_max, **settings)
     th.manual_seed(seed)
     logger = RecordingLogger()
@@ -45,7 +45,7 @@ def train(game, alg, seed, t_max, **settings):
     return parts, logger
 
 
-@pytest.mark.parametrize("alg", ["iql", "vdn", "qmix"])
+@pytest.mark.parametrize("alg", ["iql", "vdn", "qmix", "qtran"])
 def test_every_q_learner_solves_a_matrix_game(alg):
     _, logger = train(MatrixGame, alg, seed=0, t_max=700, epsilon_anneal_time=400)
     assert logger.values("test_return_mean")[-1] == 3
@@ -58,8 +58,8 @@ def test_coma_solves_a_matrix_game(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(("alg", "greedy_return"), [("vdn", 7), ("qmix", 8)])
-def test_in_the_two_step_game_a_sum_settles_for_7_and_a_monotonic_mix_finds_8(alg, greedy_return, seed):
+@pytest.mark.parametrize(("alg", "greedy_return"), [("vdn", 7), ("qmix", 8), ("qtran", 8)])
+def test_in_the_two_step_game_a_sum_settles_for_7_and_richer_values_find_8(alg, greedy_return, seed):
     _, logger = train(TwoStepGame, alg, seed, t_max=4000, epsilon_finish=1)
     assert logger.values("test_return_mean")[-1] == greedy_return
 

@@ -1,7 +1,5 @@
 """The Q-learner (IQL, VDN, QMIX) against PyMARL's numbers, against noise in the padding, and on a small game."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch as th
@@ -10,12 +8,12 @@ from controllers.basic_controller import BasicMAC
 from learners.q_learner import QLearner
 from tests.builders import (
     RecordingLogger,
-    empty_batch,
     golden_case,
     golden_weights,
     make_args,
     make_batch,
     make_scheme,
+    one_step_game,
     with_noisy_padding,
 )
 
@@ -231,18 +229,6 @@ def test_a_missing_file_is_named(trained, tmp_path, name):
 
 
 # --- learning
-
-
-def one_step_game(args, payoff: np.ndarray):
-    """Every joint action once: one step, the payoff as reward, the end."""
-    joint_actions = np.array(list(itertools.product(range(args.n_actions), repeat=args.n_agents)))
-    batch = empty_batch(args, len(joint_actions))
-    ones = np.ones((len(joint_actions), 1, 1))
-    avail = np.ones((len(joint_actions), 2, args.n_agents, args.n_actions))
-    batch.update({"state": ones.repeat(2, 1), "avail_actions": avail}, ts=slice(0, 2))
-    batch.update({"obs": np.ones((len(joint_actions), args.n_agents, 1)), "terminated": ones[:, 0]}, ts=0)
-    batch.update({"actions": joint_actions, "reward": payoff[tuple(joint_actions.T)][:, None]}, ts=0)
-    return batch
 
 
 @pytest.mark.parametrize("mixer", MIXERS)

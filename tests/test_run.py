@@ -155,7 +155,7 @@ def test_debug_switches_anomaly_detection_on_for_its_own_run_only(tmp_path):
 # --- checkpoints
 
 
-@pytest.mark.parametrize("alg", ["iql", "qmix", "iql_omg"])
+@pytest.mark.parametrize("alg", ["iql", "qmix", "qtran", "iql_omg"])
 def test_a_checkpoint_brings_back_networks_targets_optimiser_and_steps(tmp_path, alg):
     prior = {"omg_vae_pretrain_steps": 30} if alg == "iql_omg" else {}
     parts, args, logger = built(alg=alg, local_results_path=tmp_path, target_update_interval=20, **prior)

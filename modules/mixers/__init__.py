@@ -1,5 +1,12 @@
-"""Mixers: from the agents' Q-values to the team's."""
+"""Mixers: from the agents' Q-values to the team's; QTRAN's gives the team's from what they remember and do."""
 
 from utils.registry import Registry
 
-REGISTRY = Registry("mixer", {"vdn": "modules.mixers.vdn:VDNMixer", "qmix": "modules.mixers.qmix:QMixer"})
+REGISTRY = Registry(
+    "mixer",
+    {
+        "vdn": "modules.mixers.vdn:VDNMixer",
+        "qmix": "modules.mixers.qmix:QMixer",
+        "qtran_base": "modules.mixers.qtran:QTranBase",
+    },
+)
