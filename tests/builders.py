@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -162,6 +163,28 @@ def golden_case(name: str) -> tuple[SimpleNamespace, EpisodeBatch, dict[str, np.
 def golden_weights(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, th.Tensor]:
     """A state dict: the arrays under `prefix`, such as "before/agent/"."""
     return {key.removeprefix(prefix): th.from_numpy(value) for key, value in arrays.items() if key.startswith(prefix)}
+
+
+def check_twelve_updates(
+    learner: Any,
+    batch: EpisodeBatch,
+    arrays: dict[str, np.ndarray],
+    weights_of: Callable[[Any], dict[str, th.Tensor]],
+) -> None:
+    """Trains as PyMARL did for the golden numbers; the weights must be its own after the first update and the last."""
+    for update in range(1, 13):
+        learner.train(batch, t_env=100 * update, episode_num=update)
+        if update in (1, 12):
+            expected, weights = golden_weights(arrays, f"after_{update}/"), weights_of(learner)
+            assert expected.keys() == weights.keys()
+            for key, value in weights.items():
+                error = (value - expected[key]).norm() / expected[key].norm()
+                assert error < {1: 1e-5, 12: 1e-4}[update], (key, update, error)
+
+
+def same(first: dict[str, th.Tensor], second: dict[str, th.Tensor]) -> bool:
+    """Whether two state dicts hold the same tensors, bit for bit."""
+    return first.keys() == second.keys() and all(th.equal(first[key], second[key]) for key in first)
 
 
 def make_omg_args(**overrides: Any) -> SimpleNamespace:

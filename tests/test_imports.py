@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import registries
+
 ROOT = Path(__file__).resolve().parent.parent
 LEARNING = {"modules", "components", "utils"}
 ALLOWED = {
@@ -26,16 +28,6 @@ ALLOWED = {
 FREE = {"tests", "benchmarks"}  # they look at everything
 PACKAGES = ALLOWED.keys() | FREE
 FILES = [path for top in sorted(ALLOWED) for path in sorted([*ROOT.glob(f"{top}.py"), *ROOT.glob(f"{top}/**/*.py")])]
-REGISTRIES = (
-    "envs",
-    "runners",
-    "controllers",
-    "learners",
-    "modules.agents",
-    "modules.mixers",
-    "modules.critics",
-    "modules.am",
-)
 
 
 def top_of(path):
@@ -86,7 +78,7 @@ def test_environments_never_import_torch():
     assert finished.returncode == 0, finished.stderr
 
 
-@pytest.mark.parametrize("package", REGISTRIES)
+@pytest.mark.parametrize("package", registries.LAZY)
 def test_importing_a_registry_imports_nothing_else(package):
     code = (
         f"import sys, {package}\n"

@@ -9,6 +9,7 @@ from learners.qtran_learner import QTranLearner
 from modules.mixers.qtran import QTranBase
 from tests.builders import (
     RecordingLogger,
+    check_twelve_updates,
     golden_case,
     golden_weights,
     make_args,
@@ -65,14 +66,7 @@ def test_twelve_updates_give_pymarls_weights_and_statistics(logger):
     for mixer in (learner.mixer, learner.target_mixer):
         mixer.load_state_dict(golden_weights(arrays, "before/mixer/"))
 
-    for update in range(1, 13):
-        learner.train(batch, t_env=100 * update, episode_num=update)
-        if update in (1, 12):
-            expected = golden_weights(arrays, f"after_{update}/")
-            assert expected.keys() == weights_of(learner).keys()
-            for key, value in weights_of(learner).items():
-                error = (value - expected[key]).norm() / expected[key].norm()
-                assert error < {1: 1e-5, 12: 1e-4}[update], (key, update, error)
+    check_twelve_updates(learner, batch, arrays, weights_of)
 
     assert {key.removeprefix("stat/") for key in arrays if key.startswith("stat/")} == set(STATS) == set(logger.stats)
     ours = {stat: np.array(logger.values(stat)) for stat in STATS}

@@ -4,23 +4,12 @@ import importlib
 
 import pytest
 
+from tests import registries
 from utils.errors import UserError
 from utils.registry import Registry, UnknownName
 
-REGISTRIES = (
-    "envs",
-    "runners",
-    "controllers",
-    "learners",
-    "modules.agents",
-    "modules.mixers",
-    "modules.critics",
-    "modules.am",
-    "components.action_selectors",
-)
 
-
-@pytest.mark.parametrize("package", REGISTRIES)
+@pytest.mark.parametrize("package", registries.ALL)
 def test_every_entry_of_a_registry_leads_to_a_class(package):
     registry = importlib.import_module(package).REGISTRY
     assert isinstance(registry, Registry) and len(registry) > 0

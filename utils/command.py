@@ -1,4 +1,4 @@
-"""What the small programs of `benchmarks/` and `experiments/` share: arguments, their checks, and the machine in words.
+"""What the small programs (`benchmarks/`, `experiments/`, replays) share: arguments, checks, the machine in words.
 
 The training program has its own command line in `main.py`.
 """

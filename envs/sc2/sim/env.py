@@ -21,6 +21,7 @@ from envs.sc2.sim.units import BEAMS, LOOPS_PER_SECOND, planes, unit_data, unit_
 
 INFO_KEYS = ("battle_won", "dead_allies", "dead_enemies")
 CREEP_DAMAGE_PER_SECOND = 3
+REGENERATIONS = ("health_regeneration", "shield_regeneration", "energy_regeneration")
 
 
 class BattleVectorEnv(VectorEnv):
@@ -112,7 +113,7 @@ class BattleVectorEnv(VectorEnv):
             n_agents=self.map.n_agents,
             scan_period_loops=self.rules.scan_period_loops,
             cooldown_from_effect=self.rules.cooldown_start == "effect",
-            regenerates=any(name != "Marine" and name != "Marauder" for name in type_names),
+            regenerates=any(self.types[name].any() for name in REGENERATIONS),
             has_ways=self._ways.size > 0,
             creep_damage=CREEP_DAMAGE_PER_SECOND / LOOPS_PER_SECOND if self.rules.creep_damage else 0.0,
         )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from PIL import Image
@@ -15,6 +14,7 @@ from PIL import Image
 from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.render import Painter, View, view_around
 from envs.sc2.sim.replay import SUFFIX, Replay
+from utils.command import Parser
 from utils.errors import UserError
 from utils.MY_EXP_PATH import experiment_root
 
@@ -57,12 +57,13 @@ def save_film(replay: Replay, path: Path, fps: float = FPS, every: int = EVERY, 
     Raises:
         UserError: the replay is of an engine with other rules; nothing has been written.
     """
-    view, palette = _look(replay, size)
+    view = _view(replay)
     pictures = _pictures(replay, view, size, every)
     if path.suffix == ".png":
         *_, last = pictures
         last.save(path)
         return
+    palette = _palette(replay, view, size)
     frames = (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
     n_frames = 1 + len(replay.actions) * -(-replay.settings["step_mul"] // every)
     durations = [1000 / fps] * (n_frames - 1) + [1000 * LAST_SECONDS]
@@ -76,26 +77,25 @@ def _pictures(replay: Replay, view: View, size: int, every: int) -> Iterator[Ima
         yield painter.draw(battle)
 
 
-def _look(replay: Replay, size: int) -> tuple[View, Image.Image]:
-    """The part of the map in which the battle takes place, and an image with the palette of a film of it."""
+def _view(replay: Replay) -> View:
+    """The part of the map in which the battle takes place."""
     places = []
     for battle in replay.moments():
         alive = battle.units[0, battle.units["health"][0] > 0]
         places.append(np.stack([alive["x"], alive["y"]], axis=1))
-    view = view_around(battle.map, np.concatenate(places), MARGIN, LEAST_VIEW)
+    return view_around(battle.map, np.concatenate(places), MARGIN, LEAST_VIEW)
+
+
+def _palette(replay: Replay, view: View, size: int) -> Image.Image:
+    """An image with the colours of a film of the battle."""
     chosen = np.linspace(0, len(replay.actions), 6).astype(int)
     samples = [np.asarray(p) for k, p in enumerate(_pictures(replay, view, size, 10**9)) if k in chosen]
-    return view, Image.fromarray(np.concatenate(samples)).quantize(256)
+    return Image.fromarray(np.concatenate(samples)).quantize(256)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> Namespace:
     """Raises: UserError for what can't be shown or written."""
-    parser = _Parser(prog="python -m envs.sc2.sim.render", description=DESCRIPTION, allow_abbrev=False)
+    parser = Parser(prog="python -m envs.sc2.sim.render", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("replay", type=Path, metavar="REPLAY", help=f"a file *{SUFFIX}")
     parser.add_argument("out", type=Path, metavar="OUT", help="the file to write: *.gif or *.png")
     parser.add_argument("--fps", type=float, default=FPS, help="pictures per second, 1 to 50 (default: %(default)s)")
