@@ -6,6 +6,7 @@ Every environment's test calls them, and so may whoever writes a new one. The in
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,7 +26,8 @@ def check_env(
 ) -> None:
     """Plays random episodes and closes the environment.
 
-    `make_env` makes an environment with a fixed seed, of which two must play alike. `refuses_unavailable` says that
+    `make_env` makes an environment with a fixed seed, of which two must play alike, as must one that is given the
+    state of another. `refuses_unavailable` says that
     `step` promises a ValueError for an action that is not available.
 
     Raises: AssertionError with one sentence on the first rule that is broken.
@@ -34,9 +36,7 @@ def check_env(
     for _ in range(n_episodes):
         _play_episode(env, rng, refuses_unavailable)
     if make_env is not None:
-        seed = int(rng.integers(2**32))
-        histories = {_play_episode(make_env(), np.random.default_rng(seed)) for _ in range(2)}
-        assert len(histories) == 1, "two environments of one seed did not play alike"
+        _check_alike(env, make_env, _play_episode, int(rng.integers(2**32)))
     env.close()
     env.close()
 
@@ -53,11 +53,26 @@ def check_vector_env(
     for _ in range(n_episodes):
         _play_episodes(env, rng, refuses_unavailable)
     if make_env is not None:
-        seed = int(rng.integers(2**32))
-        histories = {_play_episodes(make_env(), np.random.default_rng(seed)) for _ in range(2)}
-        assert len(histories) == 1, "two vector environments of equal seeds did not play alike"
+        _check_alike(env, make_env, _play_episodes, int(rng.integers(2**32)))
     env.close()
     env.close()
+
+
+def _check_alike(
+    env: Any, make_env: Callable[[], Any], play: Callable[[Any, np.random.Generator], str], seed: int
+) -> None:
+    """Two of one seed play alike, and a third does from the state of another; all that are made here are closed."""
+    first, second, third = (make_env() for _ in range(3))
+    assert play(first, np.random.default_rng(seed)) == play(second, np.random.default_rng(seed)), (
+        "two environments of one seed did not play alike"
+    )
+    if (state := env.state_dict()) is not None:
+        third.load_state_dict(json.loads(json.dumps(state)))
+        assert play(env, np.random.default_rng(seed)) == play(third, np.random.default_rng(seed)), (
+            "an environment did not go on from its state_dict as another did that was given it"
+        )
+    for made in (first, second, third):
+        made.close()
 
 
 def random_actions(avail_actions: np.ndarray, rng: np.random.Generator) -> np.ndarray:

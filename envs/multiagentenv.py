@@ -128,6 +128,17 @@ class MultiAgentEnv(ABC):
         """The seed that the environment was made with."""
         return None
 
+    def state_dict(self) -> dict[str, Any] | None:
+        """What it carries from one episode to the next, such as where its random numbers stand, as plain data.
+
+        None where the environment can't tell; a run in it resumes, but not bit for bit.
+        """
+        return None
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from such a state at the next `reset`."""
+        raise NotImplementedError(f"{type(self).__name__} can't go on from a state")
+
     def close(self) -> None:
         """Frees what the environment holds; calling it twice does no harm."""
 
@@ -166,6 +177,14 @@ class VectorEnv(ABC):
     def get_stats(self) -> list[dict[str, float]]:
         """`MultiAgentEnv.get_stats` of each world."""
         return [{} for _ in range(self.n_envs)]
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """As `MultiAgentEnv.state_dict`, of all worlds."""
+        return None
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """As `MultiAgentEnv.load_state_dict`; the number of worlds must be the same."""
+        raise NotImplementedError(f"{type(self).__name__} can't go on from a state")
 
     @property
     def keeps_replays(self) -> bool:

@@ -43,6 +43,14 @@ class SerialVectorEnv(VectorEnv):
     def get_stats(self) -> list[dict[str, float]]:
         return [env.get_stats() for env in self.envs]
 
+    def state_dict(self) -> dict[str, Any] | None:
+        states = [env.state_dict() for env in self.envs]
+        return None if None in states else {"worlds": states}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for env, world in zip(self.envs, state["worlds"], strict=True):
+            env.load_state_dict(world)
+
     @property
     def keeps_replays(self) -> bool:
         return self.envs[0].keeps_replays

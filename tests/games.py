@@ -54,6 +54,12 @@ class Game(MultiAgentEnv):
         self.rng = np.random.default_rng(seed)
         self.place, self.t, self.is_over = 0, 0, True
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"random": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rng.bit_generator.state = state["random"]
+
     def play(self, actions: Sequence[int]) -> tuple[float, bool]:
         """The rule: moves on from `self.place` and `self.t`; gives (reward, over)."""
         raise NotImplementedError

@@ -67,6 +67,11 @@ class WithoutSeed(RandomGame):
         super().__init__(seed=None)
 
 
+class ForgetsItsState(RandomGame):
+    def load_state_dict(self, state):
+        pass
+
+
 @pytest.mark.parametrize(
     ("game", "says"),
     [
@@ -79,7 +84,8 @@ class WithoutSeed(RandomGame):
         (InfoLacksKey, "info lacks 'battle_won'"),
         (GrowingLimit, "get_env_info"),
         (TakesAnything, "was not refused"),
-        (WithoutSeed, "did not play alike"),
+        (WithoutSeed, "of one seed did not play alike"),
+        (ForgetsItsState, "did not go on from its state_dict"),
     ],
 )
 def test_a_broken_rule_is_named(game: type[MultiAgentEnv], says: str):

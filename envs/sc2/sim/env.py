@@ -184,6 +184,13 @@ class BattleVectorEnv(VectorEnv):
         )  # fmt: skip
         self._observe(worlds, observations)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"random": self._random.tolist(), "counts": self.counts.tolist()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._random[:] = np.array(state["random"], np.uint64)
+        self.counts[:] = state["counts"]
+
     def get_stats(self) -> list[dict[str, float]]:
         return [
             {

@@ -129,6 +129,12 @@ class StarCraft2Env(MultiAgentEnv):
         self.battle.counts = counts
         self.force_restarts += 1
 
+    def state_dict(self) -> dict[str, Any]:
+        return self.battle.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.battle.load_state_dict(state)
+
     def seed(self) -> int:
         return self._seed
 
