@@ -6,6 +6,7 @@
 import random
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,13 +20,26 @@ from components.transforms import OneHot
 from controllers import REGISTRY as CONTROLLERS
 from learners import REGISTRY as LEARNERS
 from runners import REGISTRY as RUNNERS
+from utils.checkpoints import Checkpoints, find_checkpoint, random_states, set_random_states
 from utils.dict2namedtuple import convert
 from utils.errors import UserError
 from utils.logging import Logger
 from utils.MY_EXP_PATH import experiment_root
 from utils.progress import Progress
+from utils.signals import StopRequest
+from utils.weights import load_weights
 
 ENGINE_NAMES = {"sim": "the embedded engine (not StarCraft II)", "game": "StarCraft II"}
+
+
+@dataclass
+class Clock:
+    """Where the training loop stands: episodes, and the environment steps at which things were done last."""
+
+    last_test_t: int
+    last_log_t: int = 0
+    last_save_t: int = 0
+    episode: int = 0
 
 
 def args_sanity_check(config: Mapping[str, Any], _log: Any) -> dict[str, Any]:
@@ -85,11 +99,13 @@ def run_sequential(args: Any, logger: Any) -> None:
         args = convert({**args._asdict(), **_sizes(runner.get_env_info())})
         parts = build(args, logger, runner)
         if args.checkpoint_path or args.evaluate_path:
-            load_checkpoint(args, parts)
+            load_checkpoint(args, logger, parts)
         if _only_tests(args):
             evaluate_sequential(args, logger, runner)
         else:
             train_sequential(args, logger, parts)
+            if args.final_eval:
+                evaluate_sequential(args, logger, runner)
             if args.save_replay:
                 runner.run(test_mode=True)
         if args.save_replay:
@@ -109,7 +125,7 @@ def _sizes(env_info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build(args: Any, logger: Any, runner: Any) -> SimpleNamespace:
-    """Controller, buffer and learner for the runner's environment, as `mac`, `buffer`, `learner`, beside `runner`."""
+    """A run's parts: `mac`, `buffer`, `learner`, `runner`, `clock`, `checkpoints`, and `rng`, by which it samples."""
     scheme = {
         "state": {"vshape": args.state_shape},
         "obs": {"vshape": args.obs_shape, "group": "agents"},
@@ -127,75 +143,133 @@ def build(args: Any, logger: Any, runner: Any) -> SimpleNamespace:
         mac.load_models(_find_weights(args))
     runner.setup(scheme=scheme, groups=groups, preprocess=preprocess, mac=mac)
     learner = LEARNERS[args.learner](mac, scheme, logger, args)
-    return SimpleNamespace(mac=mac, buffer=buffer, learner=learner, runner=runner)
+    return SimpleNamespace(
+        mac=mac,
+        buffer=buffer,
+        learner=learner,
+        runner=runner,
+        clock=Clock(last_test_t=-args.test_interval - 1),  # so that the first episodes are followed by a test
+        checkpoints=Checkpoints(args.models_path, args.keep_checkpoints),
+        rng=np.random.default_rng(args.seed),
+    )
 
 
 def train_sequential(args: Any, logger: Any, parts: SimpleNamespace) -> None:
-    """Episodes, updates, tests, logs and saved models until `t_max`; an interrupted run saves its models, too."""
-    runner, buffer, learner = parts.runner, parts.buffer, parts.learner
-    rng = np.random.default_rng(args.seed)
-    episode = 0
-    last_test_t = -args.test_interval - 1  # so that the first episodes are followed by a test
-    last_log_t = 0
-    last_save_t = runner.t_env
-    started, first_t = time.time(), runner.t_env
+    """Episodes, updates, tests, summaries and checkpoints until `t_max`, or until a signal asks for a stop.
+
+    Raises:
+        KeyboardInterrupt: a signal asked, and a checkpoint has been saved.
+    """
+    runner, buffer, learner, clock = parts.runner, parts.buffer, parts.learner, parts.clock
+    parts.started = time.time(), runner.t_env
     progress = Progress(args.t_max, args.log_interval)
     logger.console_logger.info(f"Beginning training for {args.t_max} timesteps")
     try:
-        while runner.t_env <= args.t_max:
-            buffer.insert_episode_batch(runner.run(test_mode=False))
-            if buffer.can_sample(args.batch_size):
-                sample = buffer.sample(args.batch_size, rng=rng)
-                if str(sample.device) != args.device:
-                    sample.to(args.device)
-                learner.train(sample, runner.t_env, episode)
-
-            if runner.t_env - last_test_t >= args.test_interval:
-                last_test_t = runner.t_env
-                evaluate_sequential(args, logger, runner)
-            if args.save_model and runner.t_env - last_save_t >= args.save_model_interval:
-                last_save_t = runner.t_env
+        with StopRequest() as stop:
+            if clock.episode > 0:  # resumed: perhaps where a test was broken off
+                _after_episode(args, logger, parts, stop)
+            while runner.t_env <= args.t_max and not stop.asked:
+                buffer.insert_episode_batch(runner.run(test_mode=False))
+                if buffer.can_sample(args.batch_size):
+                    sample = buffer.sample(args.batch_size, rng=parts.rng)
+                    if str(sample.device) != args.device:
+                        sample.to(args.device)
+                    learner.train(sample, runner.t_env, clock.episode)
+                clock.episode += args.batch_size_run
+                _after_episode(args, logger, parts, stop)
+                progress.update(runner.t_env, clock.episode, runner.test_win_rate)
+            if args.save_model or stop.asked:
                 save_checkpoint(args, logger, parts)
-            episode += args.batch_size_run
-            progress.update(runner.t_env, episode, runner.test_win_rate)
-            if runner.t_env - last_log_t >= args.log_interval:
-                last_log_t = runner.t_env
-                logger.log_stat("episode", episode, runner.t_env)
-                speed = (runner.t_env - first_t) / (time.time() - started)
-                logger.log_stat("steps_per_second", speed, runner.t_env, to_sacred=False)
-                logger.print_recent_stats()
-        if args.save_model:
-            save_checkpoint(args, logger, parts)
-    except KeyboardInterrupt:
-        save_checkpoint(args, logger, parts)
-        raise
+            if stop.asked:
+                raise KeyboardInterrupt
     finally:
         progress.close()
     logger.console_logger.info("Finished Training")
 
 
-def evaluate_sequential(args: Any, logger: Any, runner: Any) -> None:
-    """Plays `test_nepisode` episodes greedily; the runner logs their statistics under `test_...`."""
+def _after_episode(args: Any, logger: Any, parts: SimpleNamespace, stop: StopRequest) -> None:
+    """A test, a summary and a checkpoint, each where it is due."""
+    runner, clock = parts.runner, parts.clock
+    if runner.t_env - clock.last_test_t >= args.test_interval:
+        before = training_state(parts)
+        if not evaluate_sequential(args, logger, runner, stop):
+            set_training_state(parts, before)  # so that a run resumed from here plays the whole test
+            return
+        clock.last_test_t = runner.t_env
+    if runner.t_env - clock.last_log_t >= args.log_interval:
+        clock.last_log_t = runner.t_env
+        logger.log_stat("episode", clock.episode, runner.t_env)
+        started, first_t = parts.started
+        speed = (runner.t_env - first_t) / max(time.time() - started, 1e-9)
+        logger.log_stat("steps_per_second", speed, runner.t_env, to_sacred=False)
+        logger.print_recent_stats()
+    if args.save_model and runner.t_env - clock.last_save_t >= args.save_model_interval:
+        clock.last_save_t = runner.t_env
+        save_checkpoint(args, logger, parts)
+
+
+def evaluate_sequential(args: Any, logger: Any, runner: Any, stop: StopRequest | None = None) -> bool:
+    """Plays `test_nepisode` episodes greedily; the runner logs their statistics under `test_...`.
+
+    Gives False where a stop was asked for in the middle; nothing is logged then.
+    """
     for _ in range(args.test_nepisode // args.batch_size_run):
+        if stop is not None and stop.asked:
+            return False
         runner.run(test_mode=True)
     if _only_tests(args):
         logger.log_stat("episode", args.test_nepisode, runner.t_env)
         logger.print_recent_stats()
+    return True
+
+
+def training_state(parts: SimpleNamespace) -> dict[str, Any]:
+    """All that the rest of a run depends on, but for weights and episodes: counters and random numbers."""
+    return {
+        "clock": asdict(parts.clock),
+        "learner": parts.learner.counts(),
+        "runner": parts.runner.state_dict(),
+        "sampling": parts.rng.bit_generator.state,
+        "random": random_states(),
+    }
+
+
+def set_training_state(parts: SimpleNamespace, state: dict[str, Any]) -> None:
+    for name, value in state["clock"].items():
+        setattr(parts.clock, name, value)
+    parts.learner.set_counts(state["learner"])
+    parts.runner.load_state_dict(state["runner"])
+    parts.rng.bit_generator.state = state["sampling"]
+    set_random_states(state["random"])
 
 
 def save_checkpoint(args: Any, logger: Any, parts: SimpleNamespace) -> None:
-    """Writes PyMARL's files into `<models>/<t_env>`."""
-    folder = Path(args.models_path) / str(parts.runner.t_env)
-    folder.mkdir(parents=True, exist_ok=True)
-    parts.learner.save_models(folder)
+    """Writes PyMARL's files into `<models>/<t_env>`, and what it takes to resume: state.th and buffer.th.
+
+    A checkpoint that can't be written, on a full disk for instance, costs an error message and not the run.
+    """
+    step = parts.runner.t_env
+    folder = parts.checkpoints.folder / str(step)
+    if folder.exists():
+        return  # nothing has happened since
+    scores = [logger.stats[key][-1][1] for key in ("test_battle_won_mean", "test_return_mean") if key in logger.stats]
+    try:
+        with parts.checkpoints.new(step, scores[0] if scores else None) as path:
+            parts.learner.save_models(path)
+            th.save({**training_state(parts), "stats": logger.state_dict()}, path / "state.th")
+            if args.save_buffer:
+                th.save(parts.buffer.state_dict(), path / "buffer.th")
+    except (OSError, RuntimeError) as error:  # torch's writer raises the second
+        logger.console_logger.error(f"Could not save models to {folder}: {error}; the run goes on without")
+        return
     logger.console_logger.info(f"Saved models to {folder}")
 
 
-def load_checkpoint(args: Any, parts: SimpleNamespace) -> None:
+def load_checkpoint(args: Any, logger: Any, parts: SimpleNamespace) -> None:
     """Takes the weights of `evaluate_path`, or goes on from the step of `checkpoint_path` that `load_step` asks for.
 
     Raises:
-        UserError: there is no such folder, or no step in it.
+        UserError: there is no such folder, no step in it, or its weights do not fit.
     """
     if args.evaluate_path:
         folder = Path(args.evaluate_path)
@@ -203,16 +277,28 @@ def load_checkpoint(args: Any, parts: SimpleNamespace) -> None:
             raise UserError(f"evaluate_path {folder} is not a folder; give one that a run with save_model=True wrote")
         parts.mac.load_models(folder)
         return
-    folder = Path(args.checkpoint_path)
-    steps = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []
-    if not steps:
-        raise UserError(
-            f"checkpoint_path {folder} holds no saved step; give the folder that a run with save_model=True wrote, "
-            "whose folders are named by their steps"
-        )
-    step = max(steps) if args.load_step == 0 else min(steps, key=lambda known: abs(known - args.load_step))
-    parts.learner.load_models(folder / str(step))
-    parts.runner.t_env = step
+    folder = find_checkpoint(args.checkpoint_path, args.load_step)
+    if _only_tests(args):
+        parts.mac.load_models(folder)
+        parts.runner.t_env = int(folder.name)
+        return
+    parts.learner.load_models(folder)
+    missing = []
+    if (folder / "buffer.th").is_file():
+        parts.buffer.load_state_dict(load_weights(folder / "buffer.th", "cpu"))
+    else:
+        missing.append("replay buffer")
+    if (folder / "state.th").is_file():
+        state = load_weights(folder / "state.th", "cpu")
+        logger.load_state_dict(state["stats"])
+        set_training_state(parts, state)
+        if state["runner"]["env"] is None or state["runner"]["n_envs"] != args.batch_size_run:
+            missing.append("state of these environments")
+    else:
+        parts.runner.t_env = parts.clock.last_save_t = int(folder.name)
+        missing.append("counters, statistics and random states")
+    if missing:
+        logger.console_logger.warning(f"{folder} has no {', no '.join(missing)}: the run goes on, but not bit for bit")
 
 
 def _find_weights(args: Any) -> Path:

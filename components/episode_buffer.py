@@ -244,7 +244,7 @@ class ReplayBuffer:
         data = SimpleNamespace(transition_data={}, episode_data={})
         for key in episodes[0]:
             values = [episode[key] for episode in episodes]
-            if self.scheme[key].get("episode_const", False):
+            if self._is_const(key):
                 data.episode_data[key] = th.stack(values).to(self.scheme[key]["dtype"])
             else:
                 data.transition_data[key] = pad_sequence(values, batch_first=True).to(self.scheme[key]["dtype"])
@@ -252,12 +252,24 @@ class ReplayBuffer:
         return EpisodeBatch(self.scheme, self.groups, len(episodes), steps, data, self.preprocess, self.device)
 
     def state_dict(self) -> dict[str, Any]:
-        """The stored episodes, oldest first."""
-        return {"episodes": list(self._episodes)}
+        """The stored episodes, oldest first: their lengths, and for each field all steps of all in one tensor."""
+        fields: dict[str, th.Tensor] = {}
+        for key in self._episodes[0] if self._episodes else ():
+            join = th.stack if self._is_const(key) else th.cat
+            fields[key] = join([episode[key] for episode in self._episodes])
+        return {"lengths": [len(episode["filled"]) for episode in self._episodes], "fields": fields}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        episodes = [{key: value.to(self.device) for key, value in episode.items()} for episode in state["episodes"]]
+        columns = {}
+        for key, value in state["fields"].items():
+            parts = value.to(self.device).split(1 if self._is_const(key) else state["lengths"])
+            # Copies, since a view would keep the steps of all episodes in memory.
+            columns[key] = [part[0].clone() if self._is_const(key) else part.clone() for part in parts]
+        episodes = [{key: column[i] for key, column in columns.items()} for i in range(len(state["lengths"]))]
         self._episodes = deque(episodes, maxlen=self.buffer_size)
+
+    def _is_const(self, key: str) -> bool:
+        return self.scheme[key].get("episode_const", False)
 
     def __repr__(self) -> str:
         return f"ReplayBuffer({self.episodes_in_buffer} of {self.buffer_size} episodes, {self.nbytes / 1e6:.0f} MB)"

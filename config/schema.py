@@ -40,11 +40,14 @@ DEFAULT = {
     # weights
     "save_model": Key(bool),
     "save_model_interval": Key(int, STEPS, low=1),
+    "save_buffer": Key(bool),
+    "keep_checkpoints": Key(int, "saved models", low=0),
     "checkpoint_path": Key(str),
     "load_step": Key(int, STEPS, low=0),
     "init_param_path": Key(str),
     "evaluate": Key(bool),
     "evaluate_path": Key(str),
+    "final_eval": Key(bool),
     "save_replay": Key(bool),
     # learning
     "gamma": Key(float, low=0, high=1),

@@ -14,7 +14,7 @@ from components.action_selectors import REGISTRY as ACTION_SELECTORS
 from components.episode_buffer import EpisodeBatch
 from components.packed_steps import PackedSteps
 from modules.agents import REGISTRY as AGENTS
-from utils.weights import load_weights
+from utils.weights import load_into
 
 
 class PackedInputs(NamedTuple):
@@ -161,7 +161,7 @@ class BasicMAC:
 
     def load_models(self, path: str | Path) -> None:
         """Reads agent.th, PyMARL's own included, from the folder `path`."""
-        self.load_state_dict(load_weights(Path(path) / "agent.th", self.device))
+        load_into(self, Path(path) / "agent.th", self.device)
 
 
 def replaced(states: th.Tensor, bs: Any, new: th.Tensor) -> th.Tensor:

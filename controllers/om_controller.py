@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from components.episode_buffer import EpisodeBatch
 from controllers.basic_controller import BasicMAC, PackedInputs, replaced
 from modules.am import REGISTRY as AGENT_MODELS
-from utils.weights import load_weights
+from utils.weights import load_into
 
 
 class MultiModuleMAC(BasicMAC):
@@ -98,5 +98,5 @@ class MultiModuleMAC(BasicMAC):
 
     def load_models(self, path: str | Path) -> None:
         """Reads the same files from the folder `path`."""
-        self.agent.load_state_dict(load_weights(Path(path) / "agent.th", self.device))
+        load_into(self.agent, Path(path) / "agent.th", self.device)
         self.am.load_models(path)

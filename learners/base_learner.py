@@ -12,7 +12,7 @@ import torch as th
 from components.episode_buffer import EpisodeBatch
 from modules.mixers import REGISTRY as MIXERS
 from utils.errors import UserError
-from utils.weights import load_weights
+from utils.weights import load_into
 
 
 class LossNotFinite(UserError, FloatingPointError):
@@ -75,14 +75,12 @@ class Learner:
 
     def state_dict(self) -> dict[str, Any]:
         """All that an update depends on: networks, targets, optimisers and the counters."""
-        state = {name: part.state_dict() for name, part in self._parts().items()}
-        return state | {name: getattr(self, name) for name in self.counters}
+        return {name: part.state_dict() for name, part in self._parts().items()} | self.counts()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
-        for name in self.counters:
-            setattr(self, name, state[name])
+        self.set_counts(state)
 
     def save_models(self, path: str | Path) -> None:
         """Writes PyMARL's files, such as agent.th and opt.th, and the targets' into the folder `path`."""
@@ -92,17 +90,34 @@ class Learner:
                 th.save(part.state_dict(), Path(path) / f"{name}.th")
 
     def load_models(self, path: str | Path) -> None:
-        """Reads such a folder; one without targets, as PyMARL writes it, gives targets equal to the live networks."""
+        """Reads such a folder.
+
+        One without targets, as PyMARL writes it, gives targets equal to the live networks. Without an optimiser's file
+        that optimiser starts anew, with a warning.
+
+        Raises:
+            UserError: another file is missing, or one can't be read or does not fit.
+        """
         self.mac.load_models(path)
-        targets = {name: part for name, part in self._parts().items() if name.startswith("target_")}
-        for name, part in self._parts().items():
-            if name != "agent" and name not in targets:
-                part.load_state_dict(load_weights(Path(path) / f"{name}.th", self.args.device))
+        parts = {name: (part, Path(path) / f"{name}.th") for name, part in self._parts().items() if name != "agent"}
+        targets = {name: parts.pop(name) for name in list(parts) if name.startswith("target_")}
+        for name, (part, file) in parts.items():
+            if name.endswith("opt") and not file.is_file():
+                self.logger.console_logger.warning(f"there is no {file}: this optimiser starts anew")
+            else:
+                load_into(part, file, self.args.device)
         self._update_targets()
-        for name, part in targets.items():
-            file = Path(path) / f"{name}.th"
+        for part, file in targets.values():
             if file.is_file():
-                part.load_state_dict(load_weights(file, self.args.device))
+                load_into(part, file, self.args.device)
+
+    def counts(self) -> dict[str, int]:
+        """The `counters`, which no file of `save_models` holds."""
+        return {name: getattr(self, name) for name in self.counters}
+
+    def set_counts(self, counts: dict[str, int]) -> None:
+        for name in self.counters:
+            setattr(self, name, counts[name])
 
 
 class BaseLearner(Learner):

@@ -52,6 +52,30 @@ class EpisodeRunner:
     def close_env(self) -> None:
         self.env.close()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Where training stands: steps, what is not logged yet, and the worlds (None where they can't tell)."""
+        return {
+            "t_env": self.t_env,
+            "log_train_stats_t": self.log_train_stats_t,
+            "train_stats": {"returns": list(self.train_stats.returns), "sums": dict(self.train_stats.sums)},
+            "test_win_rate": self.test_win_rate,
+            "n_envs": self.env.n_envs,
+            "env": self.env.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there with the next episode; a test that was under way is forgotten.
+
+        Worlds that can't tell their state, or that were not as many, stay as they are.
+        """
+        self.t_env, self.log_train_stats_t = state["t_env"], state["log_train_stats_t"]
+        self.train_stats, self.test_stats = EpisodeStats(), EpisodeStats()
+        self.train_stats.returns.extend(state["train_stats"]["returns"])
+        self.train_stats.sums.update(state["train_stats"]["sums"])
+        self.test_win_rate = state["test_win_rate"]
+        if state["env"] is not None and state["n_envs"] == self.env.n_envs:
+            self.env.load_state_dict(state["env"])
+
     def run(self, test_mode: bool = False) -> EpisodeBatch:
         """Plays one episode per world; greedily, and without counting the steps, when testing."""
         batch = self.new_batch()

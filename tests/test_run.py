@@ -163,7 +163,7 @@ def test_a_checkpoint_brings_back_networks_targets_optimiser_and_steps(tmp_path,
     run.save_checkpoint(args, logger, parts)
     resumed, args, _ = built(alg=alg, checkpoint_path=tmp_path, seed=9, **prior)
     assert not equal(resumed.mac.state_dict(), parts.mac.state_dict())
-    run.load_checkpoint(args, resumed)
+    run.load_checkpoint(args, quiet_logger(), resumed)
     assert resumed.runner.t_env == parts.runner.t_env
     saved, loaded = parts.learner.state_dict(), resumed.learner.state_dict()
     for name in saved.keys() - {"last_target_update_episode", "log_stats_t"}:
@@ -181,7 +181,7 @@ def test_load_step_takes_the_newest_or_the_nearest_step(tmp_path, load_step, tak
         run.save_checkpoint(args, logger, parts)
     (tmp_path / "notes").mkdir()
     resumed, args, _ = built(checkpoint_path=tmp_path, load_step=load_step)
-    run.load_checkpoint(args, resumed)
+    run.load_checkpoint(args, quiet_logger(), resumed)
     assert resumed.runner.t_env == taken and (resumed.mac.agent.fc2.bias == taken).all()
 
 
@@ -189,8 +189,9 @@ def test_a_resumed_run_goes_on_to_t_max_from_where_it_stopped(tmp_path):
     whole, _ = whole_run(local_results_path=tmp_path, save_model=True)
     stopped_at = max(int(folder.name) for folder in (tmp_path / "models").glob("*/*"))
     _, info = whole_run(local_results_path=tmp_path / "b", checkpoint_path=whole["models"], t_max=200)
-    assert stopped_at < min(info["return_mean_T"]) and 170 < max(info["return_mean_T"]) <= 207
-    assert len(info["return_mean_T"]) < 5
+    times = info["return_mean_T"]
+    assert times == sorted(set(times)) and times[0] < 30 and 170 < times[-1] <= 207  # the whole curve, no step twice
+    assert sum(t > stopped_at for t in times) in (2, 3)
 
 
 def test_models_are_saved_at_their_interval_and_at_the_end(tmp_path):
@@ -356,12 +357,9 @@ def test_worlds_are_closed_when_all_went_well(monkeypatch):
     assert closed == world_seeds(1, 1)
 
 
-def test_an_interrupted_run_saves_its_models_closes_its_worlds_and_says_so(tmp_path, monkeypatch):
+def test_a_run_that_is_stopped_at_once_closes_its_worlds_and_says_so(tmp_path, monkeypatch):
     closed = watch_closing(monkeypatch)
     env_args = {"error": KeyboardInterrupt, "crash_step": 50}
     with pytest.raises(KeyboardInterrupt):
         whole_run(CrashingGame, env_args=env_args, local_results_path=tmp_path)
-    (folder,) = (tmp_path / "models").glob("*/*")
-    assert int(folder.name) == 42  # what was trained; two test episodes make it 48, and the 50th step interrupts
-    assert (folder / "agent.th").is_file() and (folder / "opt.th").is_file()
     assert closed == world_seeds(1, 1)

@@ -31,6 +31,7 @@ class Logger:
         self.stats: dict[str, list[tuple[int, float]]] = defaultdict(list)
         self._tb_writer: Any = None
         self._sacred_run: Any = None
+        self._outside_sacred: set[str] = set()
 
     def setup_tb(self, directory: str | Path) -> None:
         """Writes TensorBoard curves to `directory` from now on."""
@@ -46,6 +47,8 @@ class Logger:
         """Records one value at environment step `t`; a one-element tensor or NumPy scalar becomes a plain float."""
         value, t = float(value), int(t)
         self.stats[key].append((t, value))
+        if not to_sacred:
+            self._outside_sacred.add(key)
         if self._tb_writer is not None:
             self._tb_writer.add_scalar(key, value, t)
         if self._sacred_run is not None and to_sacred:
@@ -56,6 +59,16 @@ class Logger:
             run.info[key].append(value)
             run.info[f"{key}_T"].append(t)
             run.log_scalar(key, value, t)
+
+    def state_dict(self) -> dict[str, list[tuple[int, float]]]:
+        """All statistics so far, but for those that are kept from Sacred because they differ from run to run."""
+        return {key: list(values) for key, values in self.stats.items() if key not in self._outside_sacred}
+
+    def load_state_dict(self, state: dict[str, list[tuple[int, float]]]) -> None:
+        """Logs the statistics of an earlier run, so that the records of the run that resumes it hold whole curves."""
+        history = [(t, key, value) for key, values in state.items() for t, value in values]
+        for t, key, value in sorted(history, key=lambda entry: entry[0]):
+            self.log_stat(key, value, t)
 
     def print_recent_stats(self) -> None:
         """Prints every statistic as the mean of its last values, under the latest environment step and episode."""

@@ -13,7 +13,7 @@ from torch import nn
 
 from modules.agents.packed_gru import packed_gru
 from utils.rl_utils import gaussian_kl
-from utils.weights import load_weights
+from utils.weights import load_into
 
 HIDDEN = 128
 FEATURES = 32
@@ -172,7 +172,7 @@ class OMGAM(nn.Module):
     def load_models(self, path: str | Path) -> None:
         """Reads the same files from the folder `path`."""
         for name, module in self.named_children():
-            module.load_state_dict(load_weights(Path(path) / f"{name}.th", self.args.device))
+            load_into(module, Path(path) / f"{name}.th", self.args.device)
 
     def _trajectory_inputs(self, ep_batch: Any, bs: Any = slice(None), ts: slice = slice(None)) -> th.Tensor:
         """(o_{t-1}, last action, agent id), zeros but for the id at step 0: [b, T, agent, in]."""

@@ -1,0 +1,275 @@
+"""Checkpoints: a resumed run is the run that was never interrupted, and no kill leaves one that can't be read."""
+
+import errno
+import logging
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch as th
+
+import run
+from tests.games import RandomGame, configure, registered
+from tests.test_run import SHORT, RecordedRun, built, equal, quiet_logger, sequential, whole_run
+from utils.checkpoints import Checkpoints, find_checkpoint, random_states, set_random_states
+from utils.errors import UserError
+from utils.weights import load_into
+
+ROOT = Path(__file__).resolve().parent.parent
+PRIOR = {"iql_omg": {"omg_vae_pretrain_steps": 70}}
+
+
+def steps_in(folder):
+    return sorted(int(path.name) for path in Path(folder).iterdir() if path.name.isdigit())
+
+
+def contents(folder):
+    """All files of a checkpoint, loaded."""
+    return {path.name: th.load(path, weights_only=True) for path in folder.iterdir()}
+
+
+# --- resuming
+
+
+@pytest.mark.parametrize("alg", ["iql", "qmix", "qtran", "coma", "iql_omg", "qmix_beta"])
+def test_a_resumed_run_is_bit_for_bit_the_run_that_was_never_interrupted(tmp_path, alg):
+    settings = PRIOR.get(alg, {}) | {"target_update_interval": 11, "save_model": True}
+    if alg in ("coma", "qmix_beta"):
+        settings |= {"batch_size_run": 2, "test_nepisode": 4}
+    whole, info = whole_run(alg=alg, local_results_path=tmp_path / "whole", t_max=240, **settings)
+    half, _ = whole_run(alg=alg, local_results_path=tmp_path / "half", t_max=120, **settings)
+    settings |= {"checkpoint_path": half["models"], "seed": 9}  # the seed of the first part counts
+    rest, resumed_info = whole_run(alg=alg, local_results_path=tmp_path / "rest", t_max=240, **settings)
+    assert resumed_info == info
+    (last,) = steps_in(whole["models"])
+    assert steps_in(rest["models"]) == [last]
+    whole_files, rest_files = (contents(Path(folders["models"]) / str(last)) for folders in (whole, rest))
+    assert {"agent.th", "state.th", "buffer.th"} <= whole_files.keys()
+    for name in whole_files:
+        assert equal(whole_files[name], rest_files[name]), name
+
+
+class StoppedGame(RandomGame):
+    """Sends its own process SIGTERM at its `stop_step`-th step, counted over all episodes; 0: never."""
+
+    def __init__(self, seed=None, stop_step=0):
+        super().__init__(seed)
+        self.stop_step, self.n_steps = stop_step, 0
+
+    def play(self, actions):
+        self.n_steps += 1
+        if self.n_steps == self.stop_step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().play(actions)
+
+
+@pytest.mark.parametrize("stop_step", [5, 60, 61, 62, 63, 64, 65, 66, 67, 68, 100])  # 60 to 68: in and around a test
+def test_a_signal_at_any_moment_costs_nothing(tmp_path, stop_step):
+    _, info = whole_run(StoppedGame, env_args={"stop_step": 0}, local_results_path=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        whole_run(StoppedGame, env_args={"stop_step": stop_step}, local_results_path=tmp_path / "first")
+    (models,) = (tmp_path / "first" / "models").iterdir()
+    settings = {"local_results_path": tmp_path / "rest", "checkpoint_path": models}
+    _, resumed_info = whole_run(StoppedGame, env_args={"stop_step": 0}, **settings)
+    assert resumed_info == info
+
+
+def test_what_a_checkpoint_lacks_is_said_and_the_rest_is_taken(tmp_path, caplog):
+    settings = {"save_model": True, "save_buffer": False, "batch_size_run": 2}
+    folders, info = whole_run(local_results_path=tmp_path, **settings)
+    assert not list(tmp_path.glob("**/buffer.th"))
+    resumed, args, _ = built(checkpoint_path=folders["models"], batch_size_run=3)
+    run.load_checkpoint(args, quiet_logger(), resumed)
+    assert "no replay buffer" in caplog.text and "no state of these environments" in caplog.text
+    (step,) = steps_in(folders["models"])
+    assert resumed.runner.t_env == step and resumed.clock.episode > 0 and resumed.buffer.episodes_in_buffer == 0
+    assert equal(resumed.mac.state_dict(), th.load(find_checkpoint(folders["models"], 0) / "agent.th"))
+
+
+def test_testing_a_checkpoint_takes_its_weights_only(tmp_path):
+    folders, _ = whole_run(local_results_path=tmp_path, save_model=True)
+    logger = sequential(checkpoint_path=folders["models"], evaluate=True)
+    (step,) = steps_in(folders["models"])
+    assert logger.stats.keys() >= {"test_return_mean"} and "loss" not in logger.stats
+    assert [t for t, _ in logger.stats["test_return_mean"]] == [step]
+
+
+def test_the_generators_go_on_where_they_stood():
+    before = random_states()
+    drawn = [(random.random(), run.np.random.rand(), th.rand(1).item()) for _ in range(2)]
+    set_random_states(before)
+    assert drawn == [(random.random(), run.np.random.rand(), th.rand(1).item()) for _ in range(2)]
+
+
+# --- which are kept
+
+
+@pytest.mark.parametrize(
+    ("keep", "scores", "kept"),
+    [
+        (0, [1, 0, 0, 0], [10, 20, 30, 40]),
+        (2, [0, 1, 0, 0], [20, 30, 40]),
+        (2, [1, 1, 0, 0], [20, 30, 40]),
+        (1, [None, None, 0, 1], [40]),
+        (3, [2, 0, 1, 0], [10, 20, 30, 40]),
+    ],
+)
+def test_the_last_and_the_best_are_kept(tmp_path, keep, scores, kept):
+    checkpoints = Checkpoints(tmp_path / "models", keep)
+    for step, score in zip((10, 20, 30, 40), scores):
+        with checkpoints.new(step, score) as path:
+            (path / "agent.th").write_text("x")
+    assert sorted(os.listdir(tmp_path / "models")) == [str(step) for step in kept]
+
+
+def test_a_run_keeps_as_many_as_it_is_told(tmp_path):
+    settings = {"save_model": True, "save_model_interval": 10, "keep_checkpoints": 2}
+    folders, info = whole_run(local_results_path=tmp_path, **settings)
+    _, everything = whole_run(local_results_path=tmp_path / "all", **(settings | {"keep_checkpoints": 0}))
+    steps = steps_in(next((tmp_path / "all" / "models").iterdir()))
+    assert len(steps) > 6 and everything == info
+
+    def tested_before(step):
+        return max(
+            (t, rate) for t, rate in zip(info["test_battle_won_mean_T"], info["test_battle_won_mean"]) if t <= step
+        )
+
+    best = max(steps, key=lambda step: (tested_before(step)[1], step))
+    assert steps_in(folders["models"]) == sorted({*steps[-2:], best})
+
+
+def test_a_final_test_is_of_the_final_weights(tmp_path):
+    folders, info = whole_run(local_results_path=tmp_path, save_model=True, final_eval=True)
+    _, without = whole_run(local_results_path=tmp_path / "without")
+    (step,) = steps_in(folders["models"])
+    assert info["test_return_mean_T"] == [*without["test_return_mean_T"], step]
+
+
+# --- what goes wrong
+
+
+def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path, monkeypatch, caplog):
+    def full(obj, file):
+        Path(file).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(th, "save", full)
+    folders, info = whole_run(local_results_path=tmp_path, save_model=True)
+    assert "Could not save models" in caplog.text and "No space left on device" in caplog.text
+    assert info["return_mean"] and os.listdir(folders["models"]) == []
+
+
+@pytest.mark.parametrize("broken", ["agent.th", "opt.th", "state.th", "buffer.th"])
+def test_a_broken_file_is_named_in_one_sentence(tmp_path, broken):
+    folders, _ = whole_run(local_results_path=tmp_path, save_model=True)
+    path = find_checkpoint(folders["models"], 0) / broken
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=f"{broken} can't be read") as caught:
+        sequential(checkpoint_path=folders["models"])
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_other_sizes_are_refused_in_one_sentence(tmp_path):
+    folders, _ = whole_run(local_results_path=tmp_path, save_model=True)
+    for settings in ({"rnn_hidden_dim": 16}, {"alg": "iql_omg"}, {"dueling": True}):
+        with pytest.raises(UserError, match="agent.th") as caught:
+            sequential(checkpoint_path=folders["models"], **settings)
+        assert "\n" not in str(caught.value) and "does not fit" in str(caught.value)
+
+
+def train_until_killed(folder, number, t_max):
+    """One life of a run that saves after every episode and goes on from the newest checkpoint of the lives before."""
+    lives = [path for path in sorted(Path(folder).glob("models/*"), key=os.path.getmtime) if steps_in(path)]
+    settings = SHORT | {"t_max": t_max, "save_model": True, "save_model_interval": 1, "keep_checkpoints": 2}
+    if lives:
+        settings["checkpoint_path"] = max(lives, key=lambda path: steps_in(path)[-1])
+    config = configure("iql", local_results_path=folder, **settings)
+    sacred_run = RecordedRun()
+    sacred_run._id = number
+    with registered(RandomGame):
+        run.run(sacred_run, config, logging.getLogger("tests"))
+    th.save(sacred_run.info, Path(folder) / "info.th")
+
+
+def test_no_kill_leaves_a_checkpoint_that_cannot_be_read_and_the_curve_goes_on(tmp_path, monkeypatch):
+    t_max = 2000
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    processes = multiprocessing.get_context("forkserver")
+    # With all that a life needs, since the seconds that imports take would be spent twenty times.
+    processes.set_forkserver_preload(["tests.test_checkpoints", "torch._dynamo", "sacred", "learners.q_learner"])
+    moments = random.Random(1)
+    newest = 0
+    for life in range(20):
+        process = processes.Process(target=train_until_killed, args=(str(tmp_path), life, 10**9))
+        process.start()
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(f"models/*_{life}/*")) and process.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0, 0.2))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        for models in tmp_path.glob("models/*"):
+            for step in steps_in(models):
+                assert {"agent.th", "opt.th", "state.th", "buffer.th"} <= contents(models / str(step)).keys()
+        steps = [step for models in tmp_path.glob("models/*") for step in steps_in(models)]
+        assert max(steps, default=0) >= newest
+        newest = max(steps, default=0)
+    assert 0 < newest < t_max, "the kills came too late to be of use" if newest else "no life came to a checkpoint"
+    process = processes.Process(target=train_until_killed, args=(str(tmp_path), 20, t_max))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    _, info = whole_run(local_results_path=tmp_path / "whole", t_max=t_max)
+    assert th.load(tmp_path / "info.th") == info
+
+
+# --- PyMARL's own files
+
+
+def pymarl_files(folder, learner, with_optimiser):
+    """Writes agent.th, mixer.th and opt.th as PyMARL does, in the file format and with the keys of its old torch."""
+    folder.mkdir(parents=True)
+    old = {"_use_new_zipfile_serialization": False}
+    th.save(OrderedDict(learner.mac.state_dict()), folder / "agent.th", **old)
+    th.save(OrderedDict(learner.mixer.state_dict()), folder / "mixer.th", **old)
+    if with_optimiser:
+        ids = [140_000_000_000_000 + 8 * i for i in range(len(learner.params))]
+        group = {"lr": 0.0005, "momentum": 0, "alpha": 0.99, "eps": 1e-5, "centered": False, "weight_decay": 0}
+        state = {key: {"step": 7, "square_avg": th.full_like(param, 0.25)} for key, param in zip(ids, learner.params)}
+        th.save({"state": state, "param_groups": [group | {"params": ids}]}, folder / "opt.th", **old)
+
+
+@pytest.mark.parametrize("with_optimiser", [True, False])
+def test_pymarls_own_weights_load_with_and_without_its_optimiser(tmp_path, caplog, with_optimiser):
+    parts, _, _ = built(alg="qmix")
+    pymarl_files(tmp_path / "12345", parts.learner, with_optimiser)
+    resumed, args, logger = built(alg="qmix", seed=5, checkpoint_path=tmp_path, t_max=12345 + 60)
+    run.load_checkpoint(args, logger, resumed)
+    assert resumed.runner.t_env == 12345
+    learner = resumed.learner
+    assert equal(dict(learner.mac.state_dict()), dict(parts.mac.state_dict()))
+    assert equal(dict(learner.mixer.state_dict()), dict(parts.learner.mixer.state_dict()))
+    assert equal(dict(learner.target_mac.state_dict()), dict(parts.mac.state_dict()))
+    assert ("opt.th: this optimiser starts anew" in caplog.text) is not with_optimiser
+    if with_optimiser:
+        averages = [learner.optimiser.state[param]["square_avg"] for param in learner.params]
+        assert all((average == 0.25).all() for average in averages)
+    run.train_sequential(args, logger, resumed)
+    assert logger.stats["loss"][0][0] > 12345
+
+
+def test_a_file_that_is_no_weights_runs_no_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "gone"),))
+
+    th.save(Evil(), tmp_path / "agent.th")
+    with pytest.raises(UserError, match="can't be read as weights"):
+        load_into(th.nn.Linear(1, 1), tmp_path / "agent.th", "cpu")
+    assert not (tmp_path / "gone").exists()

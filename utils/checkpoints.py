@@ -1,0 +1,98 @@
+"""Checkpoints on the disk: folders `<models>/<t_env>/`, written whole or not at all, found again, cleared away.
+
+What goes into one is decided in run.py; single weight files are read in utils/weights.py.
+"""
+
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+
+from utils.errors import UserError
+
+
+class Checkpoints:
+    """Those of one run. The last `keep` of them stay, and the one with the best score; 0 keeps all."""
+
+    def __init__(self, folder: str | Path, keep: int) -> None:
+        self.folder = Path(folder)
+        self.keep = keep
+        self._scores: dict[int, float] = {}
+
+    @contextmanager
+    def new(self, step: int, score: float | None) -> Iterator[Path]:
+        """A folder to write into. Left in order, it becomes `<folder>/<step>`; after an error nothing is left of it.
+
+        It is renamed when all of it is on the disk, so that a kill or a power cut leaves no half checkpoint.
+        """
+        partial = self.folder / f".{step}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+            yield partial
+            for path in [*partial.iterdir(), partial]:
+                _sync(path)
+            partial.rename(self.folder / str(step))
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        _sync(self.folder)
+        self._scores[step] = -np.inf if score is None else score
+        self._clear_away()
+
+    def _clear_away(self) -> None:
+        best = max(self._scores, key=lambda step: (self._scores[step], step))
+        for step in sorted(self._scores)[: -self.keep] if self.keep else []:
+            if step != best:
+                del self._scores[step]
+                # Renamed first, so that a kill in the middle leaves nothing that looks like a checkpoint.
+                gone = (self.folder / str(step)).rename(self.folder / f".{step}.partial")
+                shutil.rmtree(gone)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def find_checkpoint(folder: str | Path, step: int) -> Path:
+    """The checkpoint whose step is nearest to `step`, or the newest for 0.
+
+    Raises:
+        UserError: there is no such folder, or no checkpoint in it.
+    """
+    folder = Path(folder)
+    steps = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []
+    if not steps:
+        raise UserError(
+            f"checkpoint_path {folder} holds no saved step; give the folder that a run with save_model=True wrote, "
+            "whose folders are named by their steps"
+        )
+    return folder / str(max(steps) if step == 0 else min(steps, key=lambda known: abs(known - step)))
+
+
+def random_states() -> dict[str, Any]:
+    """Where the global generators of Python, NumPy and torch stand, as plain data and tensors."""
+    numpy_state: Any = np.random.get_state(legacy=False)
+    numpy_state["state"]["key"] = numpy_state["state"]["key"].tolist()
+    cuda = th.cuda.get_rng_state_all() if th.cuda.is_available() else []
+    return {"python": random.getstate(), "numpy": numpy_state, "torch": th.get_rng_state(), "cuda": cuda}
+
+
+def set_random_states(states: dict[str, Any]) -> None:
+    """Lets the global generators go on from there; those of GPUs only where there are as many."""
+    random.setstate(states["python"])
+    numpy_state = states["numpy"]["state"]
+    np.random.set_state({**states["numpy"], "state": {**numpy_state, "key": np.array(numpy_state["key"], np.uint32)}})
+    th.set_rng_state(states["torch"])
+    if th.cuda.is_available() and len(states["cuda"]) == th.cuda.device_count():
+        th.cuda.set_rng_state_all(states["cuda"])
