@@ -182,10 +182,11 @@ def test_weights_of_other_sizes_are_refused_in_one_sentence(tmp_path):
         assert "\n" not in str(caught.value) and "does not fit" in str(caught.value)
 
 
-def train_until_killed(folder, number, t_max):
-    """One life of a run that saves after every episode and goes on from the newest checkpoint of the lives before."""
+def one_life(folder, number, t_max, save_model_interval=1):
+    """One life of a run that goes on from the newest checkpoint of the lives before."""
     lives = [path for path in sorted(Path(folder).glob("models/*"), key=os.path.getmtime) if steps_in(path)]
-    settings = SHORT | {"t_max": t_max, "save_model": True, "save_model_interval": 1, "keep_checkpoints": 2}
+    settings = SHORT | {"t_max": t_max, "save_model": True, "keep_checkpoints": 2}
+    settings["save_model_interval"] = save_model_interval
     if lives:
         settings["checkpoint_path"] = max(lives, key=lambda path: steps_in(path)[-1])
     config = configure("iql", local_results_path=folder, **settings)
@@ -197,7 +198,6 @@ def train_until_killed(folder, number, t_max):
 
 
 def test_no_kill_leaves_a_checkpoint_that_cannot_be_read_and_the_curve_goes_on(tmp_path, monkeypatch):
-    t_max = 2000
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     processes = multiprocessing.get_context("forkserver")
     # With all that a life needs, since the seconds that imports take would be spent twenty times.
@@ -205,7 +205,7 @@ def test_no_kill_leaves_a_checkpoint_that_cannot_be_read_and_the_curve_goes_on(t
     moments = random.Random(1)
     newest = 0
     for life in range(20):
-        process = processes.Process(target=train_until_killed, args=(str(tmp_path), life, 10**9))
+        process = processes.Process(target=one_life, args=(str(tmp_path), life, 10**9))
         process.start()
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob(f"models/*_{life}/*")) and process.is_alive() and time.monotonic() < deadline:
@@ -220,8 +220,9 @@ def test_no_kill_leaves_a_checkpoint_that_cannot_be_read_and_the_curve_goes_on(t
         steps = [step for models in tmp_path.glob("models/*") for step in steps_in(models)]
         assert max(steps, default=0) >= newest
         newest = max(steps, default=0)
-    assert 0 < newest < t_max, "the kills came too late to be of use" if newest else "no life came to a checkpoint"
-    process = processes.Process(target=train_until_killed, args=(str(tmp_path), 20, t_max))
+    assert newest > 0
+    t_max = newest + 100
+    process = processes.Process(target=one_life, args=(str(tmp_path), 20, t_max, 10**9))
     process.start()
     process.join(60)
     assert process.exitcode == 0
