@@ -83,6 +83,7 @@ ALGORITHMS = {
     "hypernet_layers": Key(int, "layers", choices=(1, 2)),
     "hypernet_embed": Key(int, "units", low=1),
     # critics
+    "critic_target_update_interval": Key(int, "gradient steps", low=1),
     "critic_q_fn": Key(str, names="modules.critics:REGISTRY"),
     "critic_baseline_fn": Key(str, choices=("coma",)),
     "td_lambda": Key(float, low=0, high=1),
@@ -178,6 +179,11 @@ def conflict(config: Mapping[str, Any]) -> str:
             f"action_selector={selector} does not go with agent_output_type={output}; "
             "multinomial draws from a policy (pi_logits), epsilon_greedy reads values (q)"
         )
+    if config["mac"] == "multi_module_mac" and "am_model" not in config:
+        return "mac=multi_module_mac needs an agent model; take an algorithm that has one, such as --config=iql_omg"
+    team = config["mac"], config.get("am_model")
+    if learner == "omg_learner" and team != ("multi_module_mac", "omg"):
+        return f"learner=omg_learner needs mac=multi_module_mac and am_model=omg, not {team[0]} and {team[1]}"
     mixer = config.get("mixer")
     if (learner == "qtran_learner") != (mixer == "qtran_base"):
         return (

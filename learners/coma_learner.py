@@ -54,7 +54,7 @@ class COMALearner(Learner):
         coma_loss = -(advantage * pi.gather(-1, taken).squeeze(-1).log()).mean()
         grad_norm = self.descend(coma_loss, self.agent_optimiser, self.agent_params, t_env)
 
-        if self.critic_training_steps - self.last_target_update_step >= self.args.target_update_interval:
+        if self.critic_training_steps - self.last_target_update_step >= self.args.critic_target_update_interval:
             self._update_targets()
             self.last_target_update_step = self.critic_training_steps
 

@@ -71,6 +71,7 @@ def make_args(**overrides: Any) -> SimpleNamespace:
         optim_eps=1e-5,
         grad_norm_clip=10,
         target_update_interval=200,
+        critic_target_update_interval=200,
         learner_log_interval=0,
     )
     return SimpleNamespace(**(args | overrides))
@@ -153,7 +154,9 @@ def golden_case(name: str) -> tuple[SimpleNamespace, EpisodeBatch, dict[str, np.
     """PyMARL's arguments, batch, and all arrays of one case."""
     with np.load(GOLDEN / f"{name}.npz") as file:
         arrays = dict(file)
-    args = make_args(**json.loads(str(arrays["args"])), episode_limit=arrays["filled"].shape[1] - 1)
+    pymarls = json.loads(str(arrays["args"]))
+    pymarls["critic_target_update_interval"] = pymarls["target_update_interval"]  # one key of two units
+    args = make_args(**pymarls, episode_limit=arrays["filled"].shape[1] - 1)
     batch = empty_batch(args, arrays["filled"].shape[0])
     fields = ("state", "obs", "actions", "avail_actions", "reward", "terminated")
     batch.update({key: arrays[key] for key in (*fields, "filled")}, mark_filled=False)

@@ -120,11 +120,21 @@ def test_comas_values_are_pymarls():
         "critic_q_fn": "coma",
         "critic_baseline_fn": "coma",
         "q_nstep": 0,
-        "target_update_interval": 200,
+        "critic_target_update_interval": 200,
         "env_args.state_last_action": False,
     }
     values = dict(flatten(merged("coma")))
     assert {key: values[key] for key in expected} == expected
+
+
+def test_a_controller_with_an_agent_model_is_refused_where_none_is_declared():
+    assert "needs an agent model" in conflict({**merged("iql"), "mac": "multi_module_mac"})
+
+
+def test_no_key_is_counted_in_two_units():
+    """PyMARL counts `target_update_interval` in episodes, but for COMA in steps of the critic."""
+    assert "target_update_interval" not in merged("coma")
+    assert SCHEMA["target_update_interval"].unit != SCHEMA["critic_target_update_interval"].unit
 
 
 def test_parallel_plays_as_many_environments_as_asked():
@@ -155,6 +165,8 @@ def test_the_environments_yaml_gives_every_argument_its_constructors_default():
         ({"agent_output_type": "pi_logits"}, "learner=omg_learner needs agent_output_type=q, not pi_logits"),
         ({"learner": "coma_learner"}, "learner=coma_learner needs agent_output_type=pi_logits, not q"),
         ({"action_selector": "multinomial"}, "action_selector=multinomial does not go with agent_output_type=q"),
+        ({"mac": "basic_mac"}, "needs mac=multi_module_mac and am_model=omg, not basic_mac and omg"),
+        ({"am_model": "none"}, "needs mac=multi_module_mac and am_model=omg, not multi_module_mac and none"),
         ({"subgoal_mode": 6}, "beyond omg_horizon=5"),
         ({"mixer": "qtran_base"}, "qtran_learner and qtran_base need each other"),
         ({"learner": "qtran_learner"}, "qtran_learner and qtran_base need each other"),

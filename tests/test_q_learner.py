@@ -211,7 +211,7 @@ def test_pymarls_folders_without_targets_load(trained, tmp_path):
     assert same(other.target_mixer.state_dict(), trained.mixer.state_dict())
 
 
-@pytest.mark.parametrize("name", ["agent.th", "mixer.th", "opt.th"])
+@pytest.mark.parametrize("name", ["agent.th", "mixer.th"])
 def test_a_missing_file_is_named(trained, tmp_path, name):
     trained.save_models(tmp_path)
     (tmp_path / name).unlink()
