@@ -349,6 +349,8 @@ def test_an_interrupted_run_ends_with_its_record_marked(tmp_path, sent):
         status = process.wait(timeout=60)
     assert status == 130, log.read_text()
     assert log.read_text().splitlines()[-1] == "interrupted" and "Traceback" not in log.read_text()
+    (checkpoint,) = tmp_path.glob("models/*/*")
+    assert {"agent.th", "opt.th", "state.th", "buffer.th"} <= {path.name for path in checkpoint.iterdir()}
     assert json.loads((tmp_path / "sacred" / "1" / "run.json").read_text())["status"] == "INTERRUPTED"
 
 

@@ -185,3 +185,16 @@ def test_time_left_is_extrapolated_from_the_steps_of_this_run(clock):
     assert time_left(clock.now - 10, 100, 200, 500) == "30 seconds"
     assert time_left(clock.now - 10, 100, 500, 500) == "-"
     assert time_left(clock.now - 10, 100, 100, 500) == "-"
+
+
+def test_the_statistics_of_an_earlier_run_go_into_the_records_of_the_one_that_resumes_it():
+    earlier, recorded = Logger(logging.getLogger("tests")), FakeRun()
+    for t in (10, 20):
+        earlier.log_stat("loss", 1 / t, t)
+        earlier.log_stat("steps_per_second", 1000 * t, t, to_sacred=False)
+    later = Logger(logging.getLogger("tests"))
+    later.setup_sacred(recorded)
+    later.load_state_dict(earlier.state_dict())
+    later.log_stat("loss", 0.0, 30)
+    assert recorded.info == {"loss": [1 / 10, 1 / 20, 0.0], "loss_T": [10, 20, 30]}
+    assert later.stats == {"loss": [(10, 1 / 10), (20, 1 / 20), (30, 0.0)]}
