@@ -342,11 +342,11 @@ def test_an_interrupted_run_ends_with_its_record_marked(tmp_path, sent):
             # a test run in the background may have been started with Ctrl-C ignored, which children inherit
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while "Recent Stats" not in log.read_text() and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.1)
         os.kill(process.pid, sent)
-        status = process.wait(timeout=60)
+        status = process.wait(timeout=120)
     assert status == 130, log.read_text()
     assert log.read_text().splitlines()[-1] == "interrupted" and "Traceback" not in log.read_text()
     (checkpoint,) = tmp_path.glob("models/*/*")
