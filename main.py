@@ -203,7 +203,8 @@ def _take_database(config: dict[str, Any], options: dict[str, Any]) -> str:
         from utils.mongo import without_password
 
         config["mongo_url"] = without_password(url)
-        options["UPDATE"] = [without_password(update) for update in options["UPDATE"]]
+        updates = options["UPDATE"]  # Sacred records what stands after `with`
+        options["UPDATE"] = [without_password(u) if u.strip().startswith("mongo_url") else u for u in updates]
     return given or url
 
 

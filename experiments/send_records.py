@@ -7,7 +7,7 @@ in `utils/mongo.py`.
 import json
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pymongo.errors import PyMongoError
@@ -41,8 +41,8 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
 def is_running(folder: Path) -> bool:
     """Whether the run's heart has beaten within the last minute."""
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    last = datetime.fromisoformat(run.get("heartbeat") or run["start_time"]).replace(tzinfo=timezone.utc)
-    return run["status"] == "RUNNING" and datetime.now(timezone.utc) - last < ALIVE
+    last = datetime.fromisoformat(run.get("heartbeat") or run["start_time"]).replace(tzinfo=UTC)
+    return run["status"] == "RUNNING" and datetime.now(UTC) - last < ALIVE
 
 
 def send_runs(runs: Sequence[Path], address: str) -> None:

@@ -105,7 +105,7 @@ class EpisodeRunner:
         """Records the test episode of each world: one line of `test_episodes.jsonl`."""
         for world, seed in enumerate(self.seeds):
             info = {key: float(values[world]) for key, values in self.outcomes.info.items()}
-            episode = {
+            episode: dict[str, Any] = {
                 "t_env": self.t_env,
                 "world": world,
                 "seed": seed,

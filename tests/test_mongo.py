@@ -18,8 +18,6 @@ import pymongo
 import pytest
 import yaml
 from pymongo.errors import OperationFailure
-from sacred import Experiment
-from sacred.observers import FileStorageObserver, MongoObserver
 
 import main
 from experiments import send_records
@@ -83,6 +81,9 @@ def nobody():
 
 def play(folder, address, body, config=(), others=()):
     """Runs `body(run)` as an experiment whose records go to the folder and to the address; gives the run's folder."""
+    from sacred import Experiment  # here: utils.mongo has silenced what it warns of
+    from sacred.observers import FileStorageObserver
+
     ex = Experiment("tiny", save_git_info=False)
     ex.add_config({"seed": 1, **dict(config)})
     files = FileStorageObserver(folder)
@@ -119,7 +120,7 @@ def test_a_document_is_what_sacreds_own_observer_writes(database, tmp_path):
         return short_run(run)
 
     client = database.runs.database.client
-    theirs = MongoObserver(client=client, db_name="theirs")
+    theirs = mongo.MongoObserver(client=client, db_name="theirs")
     play(tmp_path, database.address, body, others=[theirs])
     (ours,), (own,) = list(database.runs.find()), list(theirs.runs.find())
     assert ours.pop("record") and ours["status"] == "COMPLETED" and ours["result"] == "done"
@@ -296,7 +297,8 @@ def test_a_run_that_is_still_running_is_left_to_itself(database, tmp_path, capsy
 @pytest.mark.parametrize(
     ("address", "fragment"),
     [
-        ("somewhere:port:db", "--mongo_db=somewhere:port:db is no address"),
+        ("somewhere:port:db", "'somewhere:port:db' is no address"),
+        ("me:secret@somewhere", "'me:***@somewhere' is no address"),
         ("127.0.0.1:1:db!5", "names a run or a priority"),
         ("mongodb://somewhere", "mongo_url=mongodb://somewhere is no address"),
         ("mongodb://me:se/cret@somewhere/db", "mongo_url=mongodb://me:***@somewhere/db is no address"),
@@ -318,6 +320,18 @@ def test_a_server_that_refuses_is_a_mistake(monkeypatch):
     monkeypatch.setattr(type(store.runs), "create_index", refuse)
     with pytest.raises(UserError, match="not authorized on db; check the user and the password"):
         mongo.is_there(store)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("mongodb://me@host,other:5/db", "mongodb://me@host,other:5/db"),
+        ("mongodb+srv://me:p%40ss@host/db?x=a@b", "mongodb+srv://me:***@b"),
+        ("127.0.0.1:27017:db", "127.0.0.1:27017:db"),
+    ],
+)
+def test_of_an_address_all_but_password_and_options_is_shown(address, shown):
+    assert mongo.without_password(address) == shown
 
 
 @pytest.mark.parametrize(

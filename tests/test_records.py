@@ -41,7 +41,7 @@ class Sacred:
 
 
 def played(folder, game=RandomGame, **settings):
-    """Plays a short run whose folder of records is there; gives its lines (metrics, test episodes) and Sacred's info."""
+    """A short run with a folder of records: its lines of metrics and of test episodes, and Sacred's info."""
     records = folder / "sacred" / "1"
     records.mkdir(parents=True)
     sacred = Sacred()

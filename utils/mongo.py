@@ -37,7 +37,7 @@ TIMES = ("start_time", "stop_time", "heartbeat")
 
 def without_password(address: str) -> str:
     """The address as it may be shown and recorded: no password, and no options, which may hold others."""
-    return re.sub(r"//([^:@/]*):.*@", r"//\1:***@", address).partition("?")[0]
+    return re.sub(r"^(.*?://|(?!.*://))([^:@/]*):.*@", r"\1\2:***@", address).partition("?")[0]
 
 
 def open_database(address: str) -> MongoObserver:
@@ -50,10 +50,13 @@ def open_database(address: str) -> MongoObserver:
     place: dict[str, Any] = {}
     if not is_url:
         if not re.match(get_pattern(), address):
-            raise UserError(f"--mongo_db={address} is no address of a database; write --mongo_db=HOST:PORT:DATABASE")
+            shown = without_password(address)
+            raise UserError(
+                f"'{shown}' is no address of a database; write HOST:PORT:DATABASE or mongodb://HOST/DATABASE"
+            )
         place = parse_mongo_db_arg(address)
         if place.keys() & {"overwrite", "priority"}:
-            raise UserError(f"--mongo_db={address} names a run or a priority; write --mongo_db=HOST:PORT:DATABASE")
+            raise UserError(f"'{address}' names a run or a priority, too; write HOST:PORT:DATABASE")
     try:
         client: Any = pymongo.MongoClient(
             address if is_url else place.pop("url", None),
@@ -173,24 +176,29 @@ class MongoRecords(RunObserver):
             self._next_try = time.monotonic() + SEND_SECONDS
             self._log.warning(f"No MongoDB answers at {self._address}; the run is recorded on disk, to be sent later")
 
-    def started_event(self, *, _id: Any, **_: Any) -> Any:
+    def started_event(
+        self, ex_info: Any, command: Any, host_info: Any, start_time: Any, config: Any, meta_info: Any, _id: Any
+    ) -> Any:
         unsent = Path(self._files.dir) / UNSENT
         unsent.write_text(json.dumps({"database": self._address}) + "\n", encoding="utf-8")
-        self.heartbeat_event()
+        self._update()
         return _id
 
-    def heartbeat_event(self, **_: Any) -> None:
+    def heartbeat_event(self, info: Any, captured_out: Any, beat_time: Any, result: Any) -> None:
+        self._update()
+
+    def completed_event(self, stop_time: Any, result: Any) -> None:
+        self._end()
+
+    def interrupted_event(self, interrupt_time: Any, status: Any) -> None:
+        self._end()
+
+    def failed_event(self, fail_time: Any, fail_trace: Any) -> None:
+        self._end()
+
+    def _update(self) -> None:
         if time.monotonic() >= self._next_try:
             self._send()
-
-    def completed_event(self, **_: Any) -> None:
-        self._end()
-
-    def interrupted_event(self, **_: Any) -> None:
-        self._end()
-
-    def failed_event(self, **_: Any) -> None:
-        self._end()
 
     def _send(self, with_artifacts: bool = False) -> None:
         with self._lock:
