@@ -17,6 +17,7 @@ from typing import Any
 
 from config.schema import SCHEMA, conflict
 from utils.config import Declarations, flatten, load_yaml, recursive_dict_update
+from utils.curves import check_backend
 from utils.errors import UserError, unknown
 from utils.logging import get_logger
 from utils.MY_EXP_PATH import check_results_path
@@ -63,12 +64,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_command_line(params: list[str]) -> None:
     ex = _experiment()
     config, command, options = _configure(ex, params)
+    database = _take_database(config, options)
     if command != my_main.__name__:
         ex.add_config(config)
         ex.run(command, options=options)
         return
-    ex.add_config(_resolve(config))
     records = _add_file_storage(ex, Path(config["local_results_path"]))
+    if database and not options["--unobserved"]:
+        _add_mongo(ex, database, records)
+    ex.add_config(_resolve(config))
     _keep_terminal()
     try:
         result = ex.run(command, options=options).result
@@ -103,6 +107,8 @@ def _configure(ex: Any, params: list[str]) -> tuple[dict[str, Any], str, dict[st
     if sentence := conflict(config):
         raise UserError(sentence)
     check_results_path(config["local_results_path"])
+    if config["use_tensorboard"]:
+        check_backend(config["tensorboard_backend"])
     if config["save_replay"] and config["env_args"].get("replay_dir"):
         check_results_path(config["env_args"]["replay_dir"], "env_args.replay_dir")
     return config, command, options
@@ -182,6 +188,30 @@ def _add_file_storage(ex: Any, results: Path) -> Any:
     observer = FileStorageObserver(results / "sacred")
     ex.observers.append(observer)
     return observer
+
+
+def _take_database(config: dict[str, Any], options: dict[str, Any]) -> str:
+    """Gives the address of the database, or nothing; what stays behind, to be recorded, holds no password.
+
+    Sacred does not get `--mongo_db`: its observer would wait half a minute for a server and stop the run for it.
+    """
+    given, options["--mongo_db"] = options["--mongo_db"], None
+    url = config["mongo_url"]
+    if given and url:
+        raise UserError("--mongo_db and mongo_url name two databases; give one of them")
+    if url:
+        from utils.mongo import without_password
+
+        config["mongo_url"] = without_password(url)
+        updates = options["UPDATE"]  # Sacred records what stands after `with`
+        options["UPDATE"] = [without_password(u) if u.strip().startswith("mongo_url") else u for u in updates]
+    return given or url
+
+
+def _add_mongo(ex: Any, address: str, records: Any) -> None:
+    from utils.mongo import MongoRecords
+
+    ex.observers.append(MongoRecords(address, records))
 
 
 def _keep_terminal() -> None:

@@ -82,7 +82,10 @@ def run(_run: Any, _config: Mapping[str, Any], _log: Any) -> dict[str, str]:
     logger = Logger(_log)
     logger.setup_sacred(_run)
     if args.use_tensorboard:
-        logger.setup_tb(folders["curves"])
+        logger.setup_tb(folders["curves"], args.tensorboard_backend)
+    records = results / "sacred" / str(_run._id)
+    if records.is_dir():  # there is none with --unobserved
+        logger.setup_records(records)
     try:
         run_sequential(args, logger)
     finally:

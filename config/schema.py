@@ -36,6 +36,8 @@ DEFAULT = {
     "runner_log_interval": Key(int, STEPS, low=1),
     "learner_log_interval": Key(int, STEPS, low=1),
     "use_tensorboard": Key(bool),
+    "tensorboard_backend": Key(str, choices=("torch", "tensorboard_logger")),
+    "mongo_url": Key(str),
     "local_results_path": Key(str),
     # weights
     "save_model": Key(bool),

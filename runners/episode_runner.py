@@ -25,13 +25,14 @@ class EpisodeRunner:
         self.batch_size = args.batch_size_run
         env_args = dict(args.env_args)
         env_seed = env_args.pop("seed", None)
-        seeds = world_seeds(args.seed if env_seed is None else env_seed, self.batch_size)
-        self.env = ENVS[args.env].vector(seeds, **env_args)
+        self.seeds = world_seeds(args.seed if env_seed is None else env_seed, self.batch_size)
+        self.env = ENVS[args.env].vector(self.seeds, **env_args)
         self.episode_limit = self.env.get_env_info()["episode_limit"]
         self.outcomes = Outcomes.empty(self.batch_size, self.env.info_keys)
         self.t_env = 0
         self.train_stats = EpisodeStats()
         self.test_stats = EpisodeStats()
+        self.n_tests = [0] * self.batch_size  # test episodes of each world
         self.log_train_stats_t = -args.runner_log_interval - 1  # so that the first episodes are logged
         self.test_win_rate: float | None = None
 
@@ -59,6 +60,7 @@ class EpisodeRunner:
             "log_train_stats_t": self.log_train_stats_t,
             "train_stats": {"returns": list(self.train_stats.returns), "sums": dict(self.train_stats.sums)},
             "test_win_rate": self.test_win_rate,
+            "n_tests": list(self.n_tests),
             "n_envs": self.env.n_envs,
             "env": self.env.state_dict(),
         }
@@ -73,6 +75,8 @@ class EpisodeRunner:
         self.train_stats.returns.extend(state["train_stats"]["returns"])
         self.train_stats.sums.update(state["train_stats"]["sums"])
         self.test_win_rate = state["test_win_rate"]
+        if state["n_envs"] == self.env.n_envs:
+            self.n_tests = list(state["n_tests"])
         if state["env"] is not None and state["n_envs"] == self.env.n_envs:
             self.env.load_state_dict(state["env"])
 
@@ -114,6 +118,8 @@ class EpisodeRunner:
     def _keep_stats(self, test_mode: bool, returns: np.ndarray, lengths: np.ndarray) -> None:
         stats = self.test_stats if test_mode else self.train_stats
         stats.add(returns, lengths, self.outcomes.info)
+        if test_mode:
+            self._record_tests(returns, lengths)
         if test_mode and len(stats.returns) >= self.args.test_nepisode:
             self.test_win_rate = stats.mean("battle_won")
             stats.log(self.logger, self.t_env, prefix="test_")
@@ -121,6 +127,25 @@ class EpisodeRunner:
             stats.log(self.logger, self.t_env)
             self.logger.log_stat("epsilon", self.mac.action_selector.epsilon, self.t_env)
             self.log_train_stats_t = self.t_env
+
+    def _record_tests(self, returns: np.ndarray, lengths: np.ndarray) -> None:
+        """Records the test episode of each world: one line of `test_episodes.jsonl`."""
+        for world, seed in enumerate(self.seeds):
+            info = {key: float(values[world]) for key, values in self.outcomes.info.items()}
+            episode: dict[str, Any] = {
+                "t_env": self.t_env,
+                "world": world,
+                "seed": seed,
+                "episode": self.n_tests[world],  # counted from 0 in each world
+                "return": float(returns[world]),
+                "length": int(lengths[world]),
+                "won": bool(info["battle_won"]) if "battle_won" in info else None,
+                "seat": None,  # the whole team learns together, and has no teammates
+                "teammates": [],
+                "info": info,
+            }
+            self.logger.log_test_episode(episode)
+            self.n_tests[world] += 1
 
 
 class EpisodeStats:

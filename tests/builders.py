@@ -19,14 +19,18 @@ GOLDEN = Path(__file__).parent / "golden" / "pymarl"
 
 
 class RecordingLogger:
-    """Stands in for `utils.logging.Logger`: keeps `stats[key]` as lists of (t, value)."""
+    """Stands in for `utils.logging.Logger`: keeps `stats[key]` as lists of (t, value), and the test episodes."""
 
     def __init__(self):
         self.stats = defaultdict(list)
+        self.test_episodes = []
         self.console_logger = logging.getLogger("tests")
 
     def log_stat(self, key: str, value: float, t: int, to_sacred: bool = True) -> None:
         self.stats[key].append((t, value))
+
+    def log_test_episode(self, episode: dict[str, Any]) -> None:
+        self.test_episodes.append(episode)
 
     def values(self, key: str) -> list[float]:
         return [value for _, value in self.stats[key]]

@@ -38,7 +38,8 @@ def contents(folder):
 
 @pytest.mark.parametrize("alg", ["iql", "qmix", "qtran", "coma", "iql_omg", "qmix_beta"])
 def test_a_resumed_run_is_bit_for_bit_the_run_that_was_never_interrupted(tmp_path, alg):
-    settings = PRIOR.get(alg, {}) | {"target_update_interval": 11, "save_model": True}
+    interval = "critic_target_update_interval" if alg == "coma" else "target_update_interval"
+    settings = PRIOR.get(alg, {}) | {interval: 11, "save_model": True}
     if alg in ("coma", "qmix_beta"):
         settings |= {"batch_size_run": 2, "test_nepisode": 4}
     whole, info = whole_run(alg=alg, local_results_path=tmp_path / "whole", t_max=240, **settings)

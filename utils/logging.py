@@ -1,11 +1,15 @@
-"""Console logging, and the Logger through which every statistic reaches the console, TensorBoard and Sacred.
-The progress line is in utils/progress.py.
+"""Console logging, and the Logger through which statistics reach the console, TensorBoard, Sacred and JSON lines.
+The progress line is in utils/progress.py, what writes curves in utils/curves.py and lines in utils/records.py.
 """
 
 import logging
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+
+from utils.curves import curve_writer
+from utils.records import JsonLines
 
 LOGGER_NAME = "pymarl"
 STATS_PER_LINE = 4
@@ -24,7 +28,7 @@ def get_logger() -> logging.Logger:
 
 
 class Logger:
-    """Collects statistics: `stats[key]` is the list of (t, value); TensorBoard and Sacred get them once set up."""
+    """Collects statistics: `stats[key]` is the list of (t, value); what is set up gets each of them, too."""
 
     def __init__(self, console_logger: logging.Logger) -> None:
         self.console_logger = console_logger
@@ -32,16 +36,21 @@ class Logger:
         self._tb_writer: Any = None
         self._sacred_run: Any = None
         self._outside_sacred: set[str] = set()
+        self._metrics: JsonLines | None = None
+        self._test_episodes: JsonLines | None = None
 
-    def setup_tb(self, directory: str | Path) -> None:
-        """Writes TensorBoard curves to `directory` from now on."""
-        from torch.utils.tensorboard import SummaryWriter  # here: it costs a second and not every run wants it
-
-        self._tb_writer = SummaryWriter(str(directory))
+    def setup_tb(self, directory: str | Path, backend: str = "torch") -> None:
+        """Writes TensorBoard curves to `directory` from now on; the backends are in utils/curves.py."""
+        self._tb_writer = curve_writer(Path(directory), backend)
 
     def setup_sacred(self, sacred_run: Any) -> None:
         """Records into the Sacred run from now on: its metrics, and `info[key]` beside `info[key + "_T"]`."""
         self._sacred_run = sacred_run
+
+    def setup_records(self, directory: str | Path) -> None:
+        """Appends statistics and test episodes to `metrics.jsonl` and `test_episodes.jsonl` there from now on."""
+        self._metrics = JsonLines(Path(directory) / "metrics.jsonl")
+        self._test_episodes = JsonLines(Path(directory) / "test_episodes.jsonl")
 
     def log_stat(self, key: str, value: Any, t: int, to_sacred: bool = True) -> None:
         """Records one value at environment step `t`; a one-element tensor or NumPy scalar becomes a plain float."""
@@ -49,8 +58,19 @@ class Logger:
         self.stats[key].append((t, value))
         if not to_sacred:
             self._outside_sacred.add(key)
+        self._write(key, value, t, to_sacred)
+
+    def log_test_episode(self, episode: dict[str, Any]) -> None:
+        """Records one test episode; what is known of it is the runner's business."""
+        if self._test_episodes is not None:
+            self._test_episodes.append({**episode, "time": time.time()})
+
+    def _write(self, key: str, value: float, t: int, to_sacred: bool) -> None:
+        """Hands one statistic to all that is set up."""
         if self._tb_writer is not None:
             self._tb_writer.add_scalar(key, value, t)
+        if self._metrics is not None:
+            self._metrics.append({"t_env": t, "key": key, "value": value, "time": time.time()})
         if self._sacred_run is not None and to_sacred:
             run = self._sacred_run
             if key not in run.info:
@@ -83,7 +103,8 @@ class Logger:
         self.console_logger.info("\n".join([header, *lines]))
 
     def close(self) -> None:
-        """Writes out what TensorBoard still holds back."""
-        if self._tb_writer is not None:
-            self._tb_writer.close()
-            self._tb_writer = None
+        """Writes out what is still held back; records no more."""
+        for sink in (self._tb_writer, self._metrics, self._test_episodes):
+            if sink is not None:
+                sink.close()
+        self._tb_writer = self._metrics = self._test_episodes = None

@@ -1,0 +1,94 @@
+"""Sends runs that were recorded on disk to MongoDB: `python -m experiments.send_records results/sacred --mongo_db=...`.
+
+For runs whose database was lost or not there yet; sending a run again only completes it. The form of the documents is
+in `utils/mongo.py`.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pymongo.errors import PyMongoError
+
+from utils.command import Parser
+from utils.errors import UserError
+from utils.mongo import UNSENT, is_there, open_database, send, without_password
+
+ALIVE = timedelta(seconds=60)  # Sacred's heart beats every ten seconds
+DESCRIPTION = """Sends the records of runs to MongoDB, in the form of Sacred's MongoObserver. A run that is there
+already is completed, and nothing is stored twice. Runs that are still running are left alone: they send themselves."""
+FOLDERS_HELP = f"""folders of runs, such as results/sacred/3; of a folder that holds runs, such as results/sacred, those
+that were meant for a database and are not all there (they contain {UNSENT})"""
+
+
+def find_runs(folders: Sequence[Path]) -> list[Path]:
+    """The folders of runs that are meant.
+
+    Raises:
+        UserError: a folder is not there.
+    """
+    runs: list[Path] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is no folder; give folders of runs, such as results/sacred/3, or results/sacred")
+        found = [folder] if (folder / "run.json").is_file() else [path.parent for path in folder.glob(f"*/{UNSENT}")]
+        runs += sorted(found, key=lambda path: (len(path.name), path.name))
+    return runs
+
+
+def is_running(folder: Path) -> bool:
+    """Whether the run's heart has beaten within the last minute."""
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    last = datetime.fromisoformat(run.get("heartbeat") or run["start_time"]).replace(tzinfo=UTC)
+    return run["status"] == "RUNNING" and datetime.now(UTC) - last < ALIVE
+
+
+def send_runs(runs: Sequence[Path], address: str) -> None:
+    """Sends each run and prints its number in the database.
+
+    Raises:
+        UserError: the database is not there, or a record is incomplete.
+    """
+    store, shown = open_database(address), without_password(address)
+    if not is_there(store):
+        raise UserError(f"no MongoDB answers at {shown}; start it, or correct the address")
+    for folder in runs:
+        try:
+            if is_running(folder):
+                print(f"{folder}: still running, left alone")
+                continue
+            number = send(store, folder)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{folder} is no complete record ({error}); leave it out, or restore it") from error
+        except PyMongoError as error:
+            raise UserError(
+                f"MongoDB at {shown} was lost ({str(error).partition(',')[0]}); send again later"
+            ) from error
+        (folder / UNSENT).unlink(missing_ok=True)
+        print(f"{folder}: run {number} in {shown}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Sends and prints; gives the exit status: 2 after a user's mistake."""
+    parser = Parser(prog="python -m experiments.send_records", description=DESCRIPTION)
+    parser.add_argument("folders", nargs="+", type=Path, help=FOLDERS_HELP)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--mongo_db", metavar="HOST:PORT:DATABASE", dest="address", help="as of main.py")
+    where.add_argument("--mongo_url", metavar="URL", dest="address", help="mongodb://USER:PASSWORD@HOST:PORT/DATABASE")
+    try:
+        args = parser.parse_args(argv)
+        runs = find_runs(args.folders)
+        if runs:
+            send_runs(runs, args.address)
+        else:
+            print("there is nothing to send")
+    except UserError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

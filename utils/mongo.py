@@ -1,0 +1,226 @@
+"""Records in MongoDB: a run's document is made from its folder of records, so that it can be made again at any time.
+
+`send` brings a document up to what the folder holds, whatever of it the database has already. A running run does so now
+and then (`MongoRecords`, which main.py adds); `experiments/send_records.py` does so later. Documents have the form of
+Sacred's MongoObserver, which viewers such as Omniboard read, and beside it `record`, by which `send` knows a run again.
+"""
+
+import hashlib
+import json
+import logging
+import mimetypes
+import re
+import threading
+import time
+import warnings
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pymongo
+from pymongo.errors import OperationFailure, PyMongoError
+
+from utils.errors import UserError
+from utils.logging import LOGGER_NAME
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", UserWarning)  # Sacred 0.8 still imports the deprecated pkg_resources
+    from sacred.observers import MongoObserver, RunObserver
+    from sacred.observers.mongo import get_pattern, parse_mongo_db_arg
+
+ANSWER_MS = 1000  # how long is waited for a server
+TRANSFER_MS = 5000  # how long is waited for one answer of a server that is there
+SEND_SECONDS = 30  # from one update of a running run's document to the next, and from one try to the next
+UNSENT = "unsent.json"  # a file in the folder of a run of which the database has not got everything
+TIMES = ("start_time", "stop_time", "heartbeat")
+
+
+def without_password(address: str) -> str:
+    """The address as it may be shown and recorded: no password, and no options, which may hold others."""
+    return re.sub(r"^(.*?://|(?!.*://))([^:@/]*):.*@", r"\1\2:***@", address).partition("?")[0]
+
+
+def open_database(address: str) -> MongoObserver:
+    """The database at a MongoDB URL or at Sacred's [HOST:PORT:]DATABASE; nothing is asked of it yet.
+
+    Raises:
+        UserError: the address is neither.
+    """
+    is_url = "://" in address
+    place: dict[str, Any] = {}
+    if not is_url:
+        if not re.match(get_pattern(), address):
+            shown = without_password(address)
+            raise UserError(
+                f"'{shown}' is no address of a database; write HOST:PORT:DATABASE or mongodb://HOST/DATABASE"
+            )
+        place = parse_mongo_db_arg(address)
+        if place.keys() & {"overwrite", "priority"}:
+            raise UserError(f"'{address}' names a run or a priority, too; write HOST:PORT:DATABASE")
+    try:
+        client: Any = pymongo.MongoClient(
+            address if is_url else place.pop("url", None),
+            serverSelectionTimeoutMS=ANSWER_MS,
+            connectTimeoutMS=ANSWER_MS,
+            socketTimeoutMS=TRANSFER_MS,
+            retryReads=False,  # a server that is lost would be waited for twice
+            retryWrites=False,
+        )
+        if is_url:
+            place["db_name"] = client.get_default_database().name
+    except (PyMongoError, ValueError) as error:
+        raise UserError(
+            f"mongo_url={without_password(address)} is no address of a database; "
+            "write mongo_url=mongodb://USER:PASSWORD@HOST:PORT/DATABASE, the password's special characters as in %40"
+        ) from error
+    return MongoObserver(client=client, **place)
+
+
+def is_there(store: MongoObserver) -> bool:
+    """Whether the server answers, within about a second; what `send` looks runs up by is indexed then.
+
+    Raises:
+        UserError: it answers, but refuses to be written to.
+    """
+    try:
+        store.runs.create_index("record", sparse=True)
+        store.metrics.create_index([("run_id", 1), ("name", 1)])
+    except OperationFailure as error:
+        reason = str(error).partition(", full error")[0]
+        raise UserError(f"MongoDB takes no records from here: {reason}; check the user and the password") from error
+    except PyMongoError:
+        return False
+    return True
+
+
+def send(store: MongoObserver, folder: Path, with_artifacts: bool = True) -> int:
+    """Brings the document of the run whose records are in `folder` up to date, or makes it; gives its number there.
+
+    Raises:
+        FileNotFoundError: a file of the record is missing. ValueError: one was torn by a crash.
+        PyMongoError: the database does not take it.
+    """
+    run, config, info, metrics = (_read(folder / f"{name}.json") for name in ("run", "config", "info", "metrics"))
+    run["experiment"]["sources"] = [
+        [name, _put(store, folder.parent / copy, f"{run['experiment']['base_dir']}/{name}")]
+        for name, copy in run["experiment"]["sources"]
+    ]
+    identity = json.dumps([run["start_time"], run["host"], config], sort_keys=True)
+    document = {
+        **run,
+        **{name: datetime.fromisoformat(run[name]) for name in TIMES if run.get(name)},
+        "record": hashlib.md5(identity.encode()).hexdigest(),
+        "format": store.VERSION,
+        "config": config,
+        "info": info,
+        "captured_out": (folder / "cout.txt").read_text(encoding="utf-8", errors="replace"),
+        "artifacts": [],
+    }
+    known = store.runs.find_one({"record": document["record"]}, {"artifacts": 1})
+    if known is None:
+        store.run_entry = known = dict(document)
+        store.insert()  # takes the next free number
+    run_id = known["_id"]
+
+    for name, values in metrics.items():
+        stamps = [datetime.fromisoformat(stamp) for stamp in values["timestamps"]]
+        update = {"$set": {**values, "timestamps": stamps}}
+        store.metrics.update_one({"run_id": run_id, "name": name}, update, upsert=True)
+    sent = store.metrics.find({"run_id": run_id}, {"name": 1})
+    info["metrics"] = [{"name": metric["name"], "id": str(metric["_id"])} for metric in sent]
+
+    document["artifacts"] = known["artifacts"]
+    if with_artifacts:
+        names = [*run["artifacts"], *sorted(path.name for path in folder.glob("*.jsonl"))]
+        document["artifacts"] = [
+            {"name": name, "file_id": _put(store, folder / name, f"artifact://{store.runs.name}/{run_id}/{name}")}
+            for name in names
+        ]
+    store.runs.update_one({"_id": run_id}, {"$set": document})
+    return run_id
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a file of the record holds; Sacred writes those of the results only when there are some."""
+    if path.name in ("info.json", "metrics.json") and not path.exists():
+        return {}
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _put(store: MongoObserver, path: Path, filename: str) -> Any:
+    """Stores a file unless it is there already; gives its id."""
+    content = path.read_bytes()
+    md5 = hashlib.md5(content).hexdigest()
+    known = store.fs.find_one({"filename": filename, "md5": md5})
+    content_type = mimetypes.guess_type(filename)[0]
+    return known._id if known else store.fs.put(content, filename=filename, md5=md5, content_type=content_type)
+
+
+class MongoRecords(RunObserver):
+    """Sends a run's folder as the run goes on. Nothing that the database does or leaves undone stops the run."""
+
+    priority = 0  # after FileStorageObserver, which gives the run its number and writes what is sent
+
+    def __init__(self, address: str, files: Any) -> None:
+        """Asks once for the server at `address`; `files` is the FileStorageObserver whose folder is sent.
+
+        Raises:
+            UserError: the address is malformed, or the server refuses to be written to.
+        """
+        self._store, self._files, self._address = open_database(address), files, without_password(address)
+        self._log = logging.getLogger(LOGGER_NAME)
+        self._lock = threading.Lock()  # a last heartbeat may still be on its way when the run ends
+        self._next_try = 0.0
+        self._is_lost = not is_there(self._store)
+        if self._is_lost:
+            self._next_try = time.monotonic() + SEND_SECONDS
+            self._log.warning(f"No MongoDB answers at {self._address}; the run is recorded on disk, to be sent later")
+
+    def started_event(
+        self, ex_info: Any, command: Any, host_info: Any, start_time: Any, config: Any, meta_info: Any, _id: Any
+    ) -> Any:
+        unsent = Path(self._files.dir) / UNSENT
+        unsent.write_text(json.dumps({"database": self._address}) + "\n", encoding="utf-8")
+        self._update()
+        return _id
+
+    def heartbeat_event(self, info: Any, captured_out: Any, beat_time: Any, result: Any) -> None:
+        self._update()
+
+    def completed_event(self, stop_time: Any, result: Any) -> None:
+        self._end()
+
+    def interrupted_event(self, interrupt_time: Any, status: Any) -> None:
+        self._end()
+
+    def failed_event(self, fail_time: Any, fail_trace: Any) -> None:
+        self._end()
+
+    def _update(self) -> None:
+        if time.monotonic() >= self._next_try:
+            self._send()
+
+    def _send(self, with_artifacts: bool = False) -> None:
+        with self._lock:
+            try:
+                send(self._store, Path(self._files.dir), with_artifacts)
+            except PyMongoError as error:
+                if not self._is_lost:
+                    reason = str(error).partition(",")[0]
+                    self._log.warning(f"MongoDB at {self._address} is lost ({reason}); the run goes on without it")
+                self._is_lost = True
+            else:
+                if self._is_lost:
+                    self._log.info(f"MongoDB at {self._address} is back and has what it missed")
+                self._is_lost = False
+            self._next_try = time.monotonic() + SEND_SECONDS
+
+    def _end(self) -> None:
+        self._send(with_artifacts=True)
+        folder = Path(self._files.dir)
+        if not self._is_lost:
+            (folder / UNSENT).unlink()
+            return
+        flag = "mongo_url" if "://" in self._address else "mongo_db"
+        command = f"python -m experiments.send_records {folder} --{flag}={self._address}"
+        self._log.warning(f"MongoDB has not got all of this run; send it with: {command}")
