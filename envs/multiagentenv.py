@@ -157,7 +157,7 @@ class MultiAgentEnv(ABC):
     def vector(cls, seeds: Sequence[int], *, workers: WorkerLimits | None = None, **env_args: Any) -> VectorEnv:
         """One world per seed, played together. `env_args` are the constructor's, less `seed`.
 
-        With `workers`, several worlds live in a process each. Whoever overrides this to play them in one may ignore it.
+        With `workers`, several worlds live in a process each; who overrides this to play them all in one ignores it.
         """
         from envs.vector import ProcessVectorEnv, SerialVectorEnv
 
