@@ -12,6 +12,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,9 @@ def _run_command_line(params: list[str]) -> None:
         ex.add_config(config)
         ex.run(command, options=options)
         return
+    if config["runner"] == "parallel":
+        # Worker processes need it. Were it started later, it would hold the output that Sacred captures open: 2 seconds
+        resource_tracker.ensure_running()
     records = _add_file_storage(ex, Path(config["local_results_path"]))
     if database and not options["--unobserved"]:
         _add_mongo(ex, database, records)

@@ -19,6 +19,8 @@ DEFAULT = {
     "agent": Key(str, names="modules.agents:REGISTRY"),
     # the run
     "batch_size_run": Key(int, "environments", low=1),
+    "max_worker_restarts": Key(int, "processes", low=0),
+    "worker_timeout_seconds": Key(float, "seconds", above=0),
     "t_max": Key(int, STEPS, low=1),
     "seed": Key(int, low=0, high=2**32 - 1, nullable=True),
     "use_cuda": Key(bool),

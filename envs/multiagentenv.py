@@ -1,7 +1,7 @@
 """What an environment is: `MultiAgentEnv`, one world with PyMARL's methods, and `VectorEnv`, B worlds at once.
 
-The runner only knows `VectorEnv`. Every `MultiAgentEnv` has one (`MultiAgentEnv.vector`): by default the generic one of
-`vector.py`; an environment that can play many worlds together overrides it.
+The runner only knows `VectorEnv`. Every `MultiAgentEnv` has one (`MultiAgentEnv.vector`): by default a generic one of
+`vector.py`, in this process or in worker processes; an environment that can play many worlds together overrides it.
 """
 
 from __future__ import annotations
@@ -36,12 +36,15 @@ class Outcomes(NamedTuple):
 
     `terminated` says that the episode is over in earnest, `truncated` that the time limit cut it off: a learner
     bootstraps from the second and not from the first (Pardo et al. 2018, *Time Limits in Reinforcement Learning*).
+    `lost` says that the world's process died or fell silent: the rest of its row means nothing, the episode can't go
+    on, and a new world stands in its place and waits for its `reset`.
     """
 
     reward: np.ndarray  # [batch] float32, one reward for the team
     terminated: np.ndarray  # [batch] bool
     truncated: np.ndarray  # [batch] bool
     info: dict[str, np.ndarray]  # for each name of `info_keys`: [batch] float32
+    lost: np.ndarray  # [batch] bool, never True where the worlds live in this process
 
     @classmethod
     def empty(cls, batch_size: int, info_keys: Sequence[str]) -> Outcomes:
@@ -50,7 +53,15 @@ class Outcomes(NamedTuple):
             terminated=np.zeros(batch_size, bool),
             truncated=np.zeros(batch_size, bool),
             info={key: np.zeros(batch_size, np.float32) for key in info_keys},
+            lost=np.zeros(batch_size, bool),
         )
+
+
+class WorkerLimits(NamedTuple):
+    """How much worker processes are put up with."""
+
+    max_restarts: int  # workers that may be replaced, of all worlds together
+    timeout_seconds: float  # the longest wait for an answer, the launch of the world included
 
 
 class MultiAgentEnv(ABC):
@@ -143,10 +154,15 @@ class MultiAgentEnv(ABC):
         """Frees what the environment holds; calling it twice does no harm."""
 
     @classmethod
-    def vector(cls, seeds: Sequence[int], **env_args: Any) -> VectorEnv:
-        """One world per seed, played together. `env_args` are the constructor's, less `seed`."""
-        from envs.vector import SerialVectorEnv
+    def vector(cls, seeds: Sequence[int], *, workers: WorkerLimits | None = None, **env_args: Any) -> VectorEnv:
+        """One world per seed, played together. `env_args` are the constructor's, less `seed`.
 
+        With `workers`, several worlds live in a process each; who overrides this to play them all in one ignores it.
+        """
+        from envs.vector import ProcessVectorEnv, SerialVectorEnv
+
+        if workers is not None and len(seeds) > 1:
+            return ProcessVectorEnv(cls, seeds, workers, env_args)
         return SerialVectorEnv([cls(seed=seed, **env_args) for seed in seeds])  # type: ignore[call-arg]
 
 

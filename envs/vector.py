@@ -1,13 +1,27 @@
-"""`VectorEnv` over any `MultiAgentEnv`: the worlds live in this process and are stepped one after the other."""
+"""`VectorEnv` over any `MultiAgentEnv`: one after the other in this process, or all at once in a process each.
+
+What happens inside of such a process is in `worker.py`.
+"""
 
 from __future__ import annotations
 
+import atexit
+import logging
+import pickle
+import time
 from collections.abc import Sequence
+from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
 import numpy as np
 
-from envs.multiagentenv import MultiAgentEnv, Observations, Outcomes, VectorEnv
+from envs.multiagentenv import MultiAgentEnv, Observations, Outcomes, VectorEnv, WorkerLimits
+from envs.worker import Failure, SharedStep, Worker, WorkerLost, row_type
+from utils.errors import UserError
+from utils.logging import LOGGER_NAME
+from utils.seeding import replacement_seed
+
+CLOSE_SECONDS = 10.0  # for all worlds to be closed, before their processes are killed
 
 
 class SerialVectorEnv(VectorEnv):
@@ -22,14 +36,14 @@ class SerialVectorEnv(VectorEnv):
         return self.envs[0].get_env_info()
 
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
-        for i in self._chosen(worlds):
+        for i in _chosen(self.n_envs, worlds):
             obs, state = self.envs[i].reset()
             self._write(i, observations, obs, state)
 
     def step(
         self, actions: np.ndarray, observations: Observations, outcomes: Outcomes, worlds: np.ndarray | None = None
     ) -> None:
-        for i in self._chosen(worlds):
+        for i in _chosen(self.n_envs, worlds):
             env = self.envs[i]
             reward, over, info = env.step(actions[i])
             truncated = bool(over and info.get("episode_limit", False))
@@ -62,10 +76,161 @@ class SerialVectorEnv(VectorEnv):
         for env in self.envs:
             env.close()
 
-    def _chosen(self, worlds: np.ndarray | None) -> Sequence[int]:
-        return range(self.n_envs) if worlds is None else np.flatnonzero(worlds).tolist()
-
     def _write(self, i: int, observations: Observations, obs: Sequence[np.ndarray], state: np.ndarray) -> None:
         observations.obs[i] = obs
         observations.state[i] = state
         observations.avail_actions[i] = self.envs[i].get_avail_actions()
+
+
+class ProcessVectorEnv(VectorEnv):
+    """Plays one world per seed, each in a worker process of its own.
+
+    A world's exception is raised here, with its traceback and the world's index. A worker that dies, or is silent for
+    `limits.timeout_seconds`, is replaced: the world is lost (`Outcomes.lost`), and a new one with the seed
+    `replacement_seed(seed, n)`, the n-th after the first, waits for its `reset`.
+
+    Raises, wherever a world is called:
+        UserError, ValueError: the world raised one.
+        RuntimeError: the world raised something else, or more than `limits.max_restarts` workers were lost.
+    """
+
+    def __init__(
+        self,
+        env_class: type[MultiAgentEnv],
+        seeds: Sequence[int],
+        limits: WorkerLimits,
+        env_args: dict[str, Any],
+    ):
+        self.n_envs = len(seeds)
+        self.seeds = list(seeds)
+        self.limits = limits
+        self._recipe = pickle.dumps((env_class, env_args))
+        self._n_restarts = np.zeros(self.n_envs, int)
+        self._lost = np.zeros(self.n_envs, bool)
+        self._memory: SharedMemory | None = None
+        self._workers: list[Worker] = []
+        atexit.register(self.close)
+        try:
+            for i, seed in enumerate(seeds):
+                self._workers.append(Worker(i, seed, self._recipe))
+            self._env_info, self.info_keys, self._keeps_replays = self._ask(range(self.n_envs), "launch")[0]
+            row = row_type(self._env_info, self.info_keys)
+            self._memory = SharedMemory(create=True, size=self.n_envs * row.itemsize)
+            self._shared: SharedStep | None = SharedStep.of(np.ndarray(self.n_envs, row, self._memory.buf))
+        except BaseException:
+            self.close()
+            raise
+
+    def get_env_info(self) -> dict[str, Any]:
+        return dict(self._env_info)
+
+    def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
+        assert self._memory is not None and self._shared is not None
+        self._ask(_chosen(self.n_envs, worlds), "reset", self._memory.name)
+        rows = slice(None) if worlds is None else worlds
+        self._lost[rows] = False
+        _copy_rows(self._shared.observations, observations, rows)
+
+    def step(
+        self, actions: np.ndarray, observations: Observations, outcomes: Outcomes, worlds: np.ndarray | None = None
+    ) -> None:
+        assert self._shared is not None
+        rows = slice(None) if worlds is None else worlds
+        self._shared.actions[rows] = actions[rows]
+        self._call([i for i in _chosen(self.n_envs, worlds) if not self._lost[i]], "step")
+        self._shared.outcomes.lost[:] = self._lost
+        _copy_rows(self._shared.observations, observations, rows)
+        _copy_rows(self._shared.outcomes, outcomes, rows)
+
+    def get_stats(self) -> list[dict[str, float]]:
+        return [stats for (stats,) in self._ask(range(self.n_envs), "get_stats")]
+
+    def state_dict(self) -> dict[str, Any] | None:
+        states = self._ask(range(self.n_envs), "state_dict")
+        return None if None in states else {"worlds": [world for state in states for world in state["worlds"]]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for i, world in zip(range(self.n_envs), state["worlds"], strict=True):
+            self._ask([i], "load_state_dict", {"worlds": [world]})
+
+    @property
+    def keeps_replays(self) -> bool:
+        return self._keeps_replays
+
+    def save_replay(self) -> Any:
+        return self._ask([0], "save_replay")[0]
+
+    def close(self) -> None:
+        atexit.unregister(self.close)
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.connection.close()
+        self._shared = None  # memory that is looked at can't be closed
+        if self._memory is not None:
+            self._memory.close()
+            self._memory.unlink()
+            self._memory = None
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for worker in workers:
+            worker.process.join(max(deadline - time.monotonic(), 0))
+            if worker.process.is_alive():
+                message = f"{worker.process.name} was not closed within {CLOSE_SECONDS:.0f} s and is killed"
+                logging.getLogger(LOGGER_NAME).warning(message)
+            worker.kill()
+
+    def _ask(self, worlds: Sequence[int], method: str, *arguments: Any) -> list[Any]:
+        """What the worlds answer, in their order; in place of a lost world the one that replaces it does."""
+        answers: dict[int, Any] = {}
+        while missing := [i for i in worlds if i not in answers]:
+            answers |= self._call(missing, method, *arguments)
+        return [answers[i] for i in worlds]
+
+    def _call(self, worlds: Sequence[int], method: str, *arguments: Any) -> dict[int, Any]:
+        """What the worlds answer to one call, which all of them work on at once; lost worlds give no answer."""
+        for i in worlds:
+            self._workers[i].send(method, arguments, self.limits.timeout_seconds)
+        answers, losses = {}, {}
+        for i in worlds:
+            try:
+                answers[i] = self._workers[i].answer()
+            except WorkerLost as loss:
+                losses[i] = str(loss)
+        for i, answer in answers.items():
+            if isinstance(answer, Failure):
+                where = "" if answer.kind is UserError else f"{self._name(i)} failed in its worker process:\n\n"
+                raise answer.kind(where + answer.text)
+        for i, reason in losses.items():
+            self._replace(i, f"{reason} in {method}")
+        return answers
+
+    def _replace(self, i: int, reason: str) -> None:
+        self._workers[i].kill()
+        limit, n_restarts = self.limits.max_restarts, int(self._n_restarts.sum())
+        if n_restarts == limit:
+            raise RuntimeError(
+                f"{self._name(i)} {reason}, and max_worker_restarts={limit} workers have been replaced before; look "
+                "for the cause, such as too little memory, then lower batch_size_run, or raise max_worker_restarts, or "
+                "worker_timeout_seconds where the environment needs more time"
+            )
+        self._n_restarts[i] += 1
+        self._lost[i] = True
+        seed = replacement_seed(self.seeds[i], int(self._n_restarts[i]))
+        place = f"a new one with seed {seed} takes its place (restart {n_restarts + 1} of at most {limit})"
+        logging.getLogger(LOGGER_NAME).warning(f"{self._name(i)} {reason}; {place}")
+        self._workers[i] = Worker(i, seed, self._recipe)
+
+    def _name(self, i: int) -> str:
+        return f"environment {i} of 0 to {self.n_envs - 1}"
+
+
+def _chosen(n_worlds: int, worlds: np.ndarray | None) -> Sequence[int]:
+    return range(n_worlds) if worlds is None else np.flatnonzero(worlds).tolist()
+
+
+def _copy_rows(source: Any, target: Any, rows: Any) -> None:
+    """Copies rows of all arrays, those of dicts included, of a named tuple."""
+    for ours, theirs in zip(source, target, strict=True):
+        if isinstance(ours, dict):
+            _copy_rows(ours.values(), [theirs[key] for key in ours], rows)
+        else:
+            theirs[rows] = ours[rows]

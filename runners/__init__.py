@@ -2,8 +2,7 @@
 
 from utils.registry import Registry
 
-# One class: it plays any number of worlds. The names say what `batch_size_run` may be (config/schema.py).
 REGISTRY = Registry(
     "runner",
-    {"episode": "runners.episode_runner:EpisodeRunner", "parallel": "runners.episode_runner:EpisodeRunner"},
+    {"episode": "runners.episode_runner:EpisodeRunner", "parallel": "runners.parallel_runner:ParallelRunner"},
 )

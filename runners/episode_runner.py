@@ -4,7 +4,7 @@ The worlds write what is seen straight into the episode batch; `run.py` decides 
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,12 +12,16 @@ import numpy as np
 
 from components.episode_buffer import EpisodeBatch
 from envs import REGISTRY as ENVS
-from envs.multiagentenv import Observations, Outcomes
+from envs.multiagentenv import Observations, Outcomes, VectorEnv
 from utils.seeding import world_seeds
 
 
 class EpisodeRunner:
-    """Plays `batch_size_run` episodes per call of `run`; `t_env` counts the environment steps of training."""
+    """Plays `batch_size_run` episodes per call of `run`; `t_env` counts the environment steps of training.
+
+    An episode whose world is lost (`Outcomes.lost`) is dropped and played anew: it reaches neither the batch nor the
+    statistics nor `t_env`, only the count `dropped_episodes`.
+    """
 
     def __init__(self, args: Any, logger: Any):
         self.args = args
@@ -26,15 +30,20 @@ class EpisodeRunner:
         env_args = dict(args.env_args)
         env_seed = env_args.pop("seed", None)
         self.seeds = world_seeds(args.seed if env_seed is None else env_seed, self.batch_size)
-        self.env = ENVS[args.env].vector(self.seeds, **env_args)
+        self.env = self.make_env(self.seeds, env_args)
         self.episode_limit = self.env.get_env_info()["episode_limit"]
         self.outcomes = Outcomes.empty(self.batch_size, self.env.info_keys)
         self.t_env = 0
+        self.dropped_episodes = 0
         self.train_stats = EpisodeStats()
         self.test_stats = EpisodeStats()
         self.n_tests = [0] * self.batch_size  # test episodes of each world
         self.log_train_stats_t = -args.runner_log_interval - 1  # so that the first episodes are logged
         self.test_win_rate: float | None = None
+
+    def make_env(self, seeds: Sequence[int], env_args: dict[str, Any]) -> VectorEnv:
+        """The worlds, one per seed."""
+        return ENVS[self.args.env].vector(seeds, **env_args)
 
     def setup(self, scheme: dict, groups: dict[str, int], preprocess: dict, mac: Any) -> None:
         """Takes the layout of episodes and the controller that acts."""
@@ -61,6 +70,7 @@ class EpisodeRunner:
             "train_stats": {"returns": list(self.train_stats.returns), "sums": dict(self.train_stats.sums)},
             "test_win_rate": self.test_win_rate,
             "n_tests": list(self.n_tests),
+            "dropped_episodes": self.dropped_episodes,
             "n_envs": self.env.n_envs,
             "env": self.env.state_dict(),
         }
@@ -74,7 +84,7 @@ class EpisodeRunner:
         self.train_stats, self.test_stats = EpisodeStats(), EpisodeStats()
         self.train_stats.returns.extend(state["train_stats"]["returns"])
         self.train_stats.sums.update(state["train_stats"]["sums"])
-        self.test_win_rate = state["test_win_rate"]
+        self.test_win_rate, self.dropped_episodes = state["test_win_rate"], state["dropped_episodes"]
         if state["n_envs"] == self.env.n_envs:
             self.n_tests = list(state["n_tests"])
         if state["env"] is not None and state["n_envs"] == self.env.n_envs:
@@ -83,13 +93,27 @@ class EpisodeRunner:
     def run(self, test_mode: bool = False) -> EpisodeBatch:
         """Plays one episode per world; greedily, and without counting the steps, when testing."""
         batch = self.new_batch()
-        fields = {key: value.numpy() for key, value in batch.data.transition_data.items()}
-        running = np.ones(self.batch_size, bool)
-        returns = np.zeros(self.batch_size)
-        lengths = np.zeros(self.batch_size, int)
+        missing = np.ones(self.batch_size, bool)
+        while missing.any():
+            missing = self._play(batch, missing, test_mode)
+            if missing.any():
+                self.dropped_episodes += int(missing.sum())
+                self.logger.log_stat("dropped_episodes", self.dropped_episodes, self.t_env)
 
-        self.env.reset(_observations(fields, 0))
-        fields["filled"][:, 0] = 1
+        returns = batch["reward"].numpy().sum((1, 2), dtype=float)
+        lengths = batch["filled"].numpy().sum((1, 2), dtype=int) - 1
+        if not test_mode:
+            self.t_env += int(lengths.sum())
+        self._keep_stats(test_mode, returns, lengths)
+        return batch
+
+    def _play(self, batch: EpisodeBatch, worlds: np.ndarray, test_mode: bool) -> np.ndarray:
+        """Plays one episode in each world of the mask [batch]; gives the mask of lost worlds, whose rows stay empty."""
+        fields = {key: value.numpy() for key, value in batch.data.transition_data.items()}
+        running, lost = worlds.copy(), np.zeros(self.batch_size, bool)
+
+        self.env.reset(_observations(fields, 0), worlds)
+        fields["filled"][worlds, 0] = 1
         self.mac.init_hidden(batch_size=self.batch_size)
         for t in range(self.episode_limit):
             played = slice(None) if running.all() else np.flatnonzero(running)
@@ -102,18 +126,16 @@ class EpisodeRunner:
             fields["reward"][played, t, 0] = self.outcomes.reward[played]
             fields["terminated"][played, t, 0] = is_end[played]
             fields["filled"][played, t + 1] = 1
-            returns[played] += self.outcomes.reward[played]
-            lengths[played] += 1
-            running &= ~(over | cut_off)
+            lost |= running & self.outcomes.lost
+            running &= ~(over | cut_off | lost)
             if not running.any():
                 break
         else:
             raise RuntimeError(f"the environment went on beyond its episode_limit of {self.episode_limit} steps")
 
-        if not test_mode:
-            self.t_env += int(lengths.sum())
-        self._keep_stats(test_mode, returns, lengths)
-        return batch
+        for values in fields.values():
+            values[lost] = 0
+        return lost
 
     def _keep_stats(self, test_mode: bool, returns: np.ndarray, lengths: np.ndarray) -> None:
         stats = self.test_stats if test_mode else self.train_stats

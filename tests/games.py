@@ -3,14 +3,18 @@
 `configure` makes the configuration of a run in one of them, by the real command line's code.
 """
 
-from collections.abc import Iterator, Sequence
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 import main
-from envs import REGISTRY
+from envs import REGISTRY, worker
 from envs.multiagentenv import MultiAgentEnv
 from utils.dict2namedtuple import convert
 
@@ -220,6 +224,36 @@ class CrashingGame(EndlessGame):
 
     def close(self) -> None:
         self.closed.append(self._seed)
+
+
+class TroubledGame(RandomGame):
+    """Meets with troubles, {seed: (kind, step)}, at that step over all episodes, from 1 on; step 0: when it is made.
+
+    "die" kills its process, "hang" is silent for ever, and a class of errors is raised.
+    """
+
+    def __init__(self, seed: int, troubles: Mapping[int, tuple[Any, int]] | None = None):
+        super().__init__(seed)
+        self.trouble, self.steps_left = (troubles or {}).get(seed, (None, -1))
+        self._meet_trouble()
+
+    def play(self, actions: Sequence[int]) -> tuple[float, bool]:
+        self.steps_left -= 1
+        self._meet_trouble()
+        return super().play(actions)
+
+    def _meet_trouble(self) -> None:
+        if self.steps_left != 0:
+            return
+        if self.trouble == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.trouble == "hang":
+            worker.GRACE_SECONDS = 0.1  # the test of that has no time
+            time.sleep(1000)
+        raise self.trouble("the world is gone")
+
+    def get_stats(self) -> dict[str, float]:
+        return {"seed": self._seed, "has_torch": "torch" in sys.modules}
 
 
 class UnendingGame(EndlessGame):

@@ -5,7 +5,7 @@ import pytest
 
 from envs import REGISTRY
 from envs.check import check_env, check_vector_env, random_actions
-from envs.multiagentenv import Observations, Outcomes
+from envs.multiagentenv import Observations, Outcomes, WorkerLimits
 from envs.sc2 import StarCraft2Env, resolve_engine
 from envs.sc2.sim import env as sim
 from envs.sc2.sim import smac
@@ -55,7 +55,7 @@ def test_the_embedded_engine_refuses_what_is_not_available(map_name):
 def test_auto_is_the_embedded_engine_where_there_is_no_game():
     assert resolve_engine("auto") == resolve_engine("sim") == "sim"
     assert isinstance(StarCraft2Env(engine="auto", seed=1), smac.StarCraft2Env)
-    assert isinstance(StarCraft2Env.vector([1], engine="sim"), sim.BattleVectorEnv)
+    assert isinstance(StarCraft2Env.vector([1, 2], engine="sim", workers=WorkerLimits(5, 300)), sim.BattleVectorEnv)
 
 
 @pytest.mark.parametrize(("engine", "says"), [("game", "engine=sim"), ("gmae", "one of auto, game, sim")])

@@ -14,6 +14,7 @@ from utils.records import JsonLines
 LOGGER_NAME = "pymarl"
 STATS_PER_LINE = 4
 RECENT_VALUES = 5
+LATEST_ONLY = ("epsilon", "dropped_episodes")  # a schedule and a count, of which a mean says little
 
 
 def get_logger() -> logging.Logger:
@@ -96,7 +97,7 @@ class Logger:
         items = []
         for key, values in sorted(self.stats.items()):
             if key != "episode":
-                recent = [value for _, value in values[-(1 if key == "epsilon" else RECENT_VALUES) :]]
+                recent = [value for _, value in values[-(1 if key in LATEST_ONLY else RECENT_VALUES) :]]
                 items.append(f"{key + ':':<25}{sum(recent) / len(recent):>12.4f}")
         lines = ["   ".join(items[i : i + STATS_PER_LINE]) for i in range(0, len(items), STATS_PER_LINE)]
         header = f"Recent Stats | t_env: {t_env:>10} | Episode: {int(episode):>8}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from envs.multiagentenv import MultiAgentEnv, VectorEnv
+from envs.multiagentenv import MultiAgentEnv, VectorEnv, WorkerLimits
 from utils.errors import UserError
 
 ENGINES = ("auto", "game", "sim")
@@ -36,7 +36,10 @@ class StarCraft2Env:
         return _environment_class(engine)(**env_args)
 
     @staticmethod
-    def vector(seeds: Sequence[int], engine: str = "auto", **env_args: Any) -> VectorEnv:
+    def vector(
+        seeds: Sequence[int], engine: str = "auto", *, workers: WorkerLimits | None = None, **env_args: Any
+    ) -> VectorEnv:
+        """As `MultiAgentEnv.vector`; the embedded engine plays all worlds in this process."""
         return _environment_class(engine).vector(seeds, **env_args)
 
 

@@ -1,0 +1,192 @@
+"""A process that plays one world for a `ProcessVectorEnv` (vector.py): `Worker` from outside, `work` from inside.
+
+It is sent calls, (method, arguments), and answers each with (number of the call, what it gave or a `Failure`); what is
+big goes through shared memory. It ends when its pipe does: that was closed, or the process at the other end is no more.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.shared_memory import SharedMemory
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from envs.multiagentenv import Observations, Outcomes
+from utils.errors import UserError
+
+SPAWN = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of torch or numba hold
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE_SECONDS = 5.0  # for closing the world when the process at the other end is no more
+
+
+class WorkerLost(Exception):
+    """Why a worker gave no answer."""
+
+
+class Failure(NamedTuple):
+    """An exception of a world, as it travels."""
+
+    kind: type[Exception]  # UserError, ValueError or else RuntimeError
+    text: str  # the user's sentence, or the traceback
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        if isinstance(error, UserError):
+            return cls(UserError, str(error))
+        return cls(ValueError if isinstance(error, ValueError) else RuntimeError, traceback.format_exc())
+
+
+class SharedStep(NamedTuple):
+    """What worlds and their runner tell each other at a step, as views of their rows in shared memory."""
+
+    actions: np.ndarray  # [batch, agent] int64
+    observations: Observations
+    outcomes: Outcomes
+
+    @classmethod
+    def of(cls, rows: np.ndarray) -> SharedStep:
+        """Views of rows [batch] of the kind that `row_type` gives."""
+        info = {key: rows["info"][key] for key in rows.dtype["info"].names or ()}
+        outcomes = Outcomes(
+            info=info, **{field: rows[field] for field in ("reward", "terminated", "truncated", "lost")}
+        )
+        return cls(rows["actions"], Observations(*(rows[field] for field in Observations._fields)), outcomes)
+
+
+def row_type(env_info: dict[str, Any], info_keys: Sequence[str]) -> np.dtype:
+    """The layout of one world's row."""
+    seen, outcomes = Observations.empty(1, env_info), Outcomes.empty(1, info_keys)
+    fields = {"actions": np.zeros((1, env_info["n_agents"]), np.int64), **seen._asdict(), **outcomes._asdict()}
+    info = np.dtype([(key, array.dtype) for key, array in fields.pop("info").items()])
+    layout = [(name, array.dtype, array.shape[1:]) for name, array in fields.items()]
+    return np.dtype([*layout, ("info", info)], align=True)
+
+
+class Worker:
+    """One worker process from outside. `recipe` is the pickled (class, arguments) of its world."""
+
+    def __init__(self, index: int, seed: int, recipe: bytes):
+        self.connection, theirs = SPAWN.Pipe()
+        self.process = SPAWN.Process(target=work, args=(theirs, index, seed, recipe), name=f"environment {index}")
+        self.n_calls = 0
+        # The process starts with these blocked, and unblocks them when it has handlers of its own.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            theirs.close()
+
+    def send(self, method: str, arguments: tuple, timeout_seconds: float) -> None:
+        """Makes a call; its answer must have come before the time is out."""
+        self.n_calls += 1
+        self.timeout_seconds, self.deadline = timeout_seconds, time.monotonic() + timeout_seconds
+        with suppress(ConnectionError):  # whoever waits for the answer learns that the worker has died
+            self.connection.send((method, arguments))
+
+    def answer(self) -> Any:
+        """The answer to the last call; one to an earlier call, whose wait was interrupted, is thrown away.
+
+        Raises: WorkerLost where none comes.
+        """
+        number, answer = -1, None
+        while number != self.n_calls:
+            if not self.connection.poll(max(self.deadline - time.monotonic(), 0)):
+                raise WorkerLost(f"was silent for {self.timeout_seconds:g} s")
+            try:
+                number, answer = self.connection.recv()
+            except (EOFError, ConnectionError):
+                self.process.join(1)
+                code = self.process.exitcode
+                how = f"signal {signal.Signals(-code).name}" if code and code < 0 else f"exit status {code}"
+                raise WorkerLost(f"died ({how})") from None
+        return answer
+
+    def kill(self) -> None:
+        """Ends the process, with all that its world has started, and waits for its end."""
+        self.connection.close()
+        assert self.process.pid is not None
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.join()
+
+
+class World:
+    """One world, its row of the shared memory, and what can be asked of it."""
+
+    def __init__(self, index: int, seed: int, recipe: bytes):
+        env_class, env_args = pickle.loads(recipe)
+        self.env = env_class.vector([seed], **env_args)
+        self.index = index
+        self.memory: SharedMemory | None = None
+        self.shared: SharedStep | None = None
+
+    def call(self, method: str, arguments: tuple) -> Any:
+        """What a method gives: one of those below or, of any other name, the world's own."""
+        return getattr(self if hasattr(World, method) else self.env, method)(*arguments)
+
+    def launch(self) -> tuple[dict[str, Any], tuple[str, ...], bool]:
+        """What is known once the world is made."""
+        return self.env.get_env_info(), tuple(self.env.info_keys), self.env.keeps_replays
+
+    def reset(self, memory_name: str) -> None:
+        if self.shared is None:
+            self.memory = SharedMemory(memory_name)
+            row = row_type(self.env.get_env_info(), self.env.info_keys)
+            self.shared = SharedStep.of(np.ndarray(1, row, self.memory.buf, self.index * row.itemsize))
+        self.env.reset(self.shared.observations)
+
+    def step(self) -> None:
+        assert self.shared is not None
+        # a copy, since a world may keep what it is given
+        self.env.step(self.shared.actions.copy(), self.shared.observations, self.shared.outcomes)
+
+    def close(self) -> None:
+        self.env.close()
+        self.shared = None  # memory that is looked at can't be closed
+        if self.memory is not None:
+            self.memory.close()
+
+
+def work(connection: Connection, index: int, seed: int, recipe: bytes) -> None:
+    """The process: answers calls until the pipe ends."""
+    for number in STOP_SIGNALS:  # whether to stop is decided at the other end
+        signal.signal(number, lambda *_: None)  # no SIG_IGN: a program that the world starts would inherit it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    os.setpgrp()  # so that what the world starts, such as a game, can be killed along with it
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    world, n_calls = None, 0
+    try:
+        while True:
+            method, arguments = connection.recv()
+            n_calls += 1
+            try:
+                world = world or World(index, seed, recipe)
+                connection.send((n_calls, world.call(method, arguments)))
+            except Exception as error:
+                connection.send((n_calls, Failure.of(error)))
+    except (EOFError, ConnectionError):
+        pass
+    finally:
+        if world is not None:
+            world.close()
+
+
+def _follow_parent() -> None:
+    """Ends this process, with all that it started, where it outlives its parent: it may be stuck in its world."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    time.sleep(GRACE_SECONDS)
+    os.killpg(0, signal.SIGKILL)
