@@ -201,6 +201,8 @@ def conflict(config: Mapping[str, Any]) -> str:
             f"learner={learner} and mixer={mixer} do not go together: "
             "qtran_learner and qtran_base need each other; take both, as --config=qtran does, or neither"
         )
+    if config["agent"] == "idv_rnn" and config["mac"] == "multi_module_mac":
+        return "agent=idv_rnn does not go with mac=multi_module_mac, which shares one network; set agent=rnn"
     steps_ahead = config.get("subgoal_mode")
     if type(steps_ahead) is int and steps_ahead > config["omg_horizon"]:
         return (

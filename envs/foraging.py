@@ -50,7 +50,9 @@ class ForagingEnv(PackageEnv):
             ("food", min_food_level, max_food_level),
         ):
             if high is not None and low > high:
-                raise UserError(f"env_args.min_{kind}_level={low} is above max_{kind}_level={high}; lower it or raise that")
+                raise UserError(
+                    f"env_args.min_{kind}_level={low} is above max_{kind}_level={high}; lower it or raise that"
+                )
         self.n_agents = players
         self.episode_limit = max_episode_steps
         self._env = self._import("foraging.environment").ForagingEnv(
