@@ -53,6 +53,12 @@ class ForagingEnv(PackageEnv):
                 raise UserError(
                     f"env_args.min_{kind}_level={low} is above max_{kind}_level={high}; lower it or raise that"
                 )
+        liftable = min_player_level * min(players, 3)
+        if max_food_level is None and not force_coop and min_food_level > liftable:
+            raise UserError(
+                f"env_args.min_food_level={min_food_level} is above {liftable}, what the players' levels may sum up to; "
+                "lower it or give max_food_level"
+            )
         self.n_agents = players
         self.episode_limit = max_episode_steps
         self._env = self._import("foraging.environment").ForagingEnv(

@@ -221,10 +221,21 @@ def test_a_missing_package_is_one_sentence_and_nothing_on_disk(name, module, pac
     assert list(tmp_path.iterdir()) == []
 
 
-def test_levels_in_the_wrong_order_are_a_mistake(tmp_path, capsys):
-    params = [f"--local_results_path={tmp_path}", "--env_args.min_player_level=3"]
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["min_player_level=3"], "min_player_level=3 is above max_player_level=2; lower it"),
+        (["min_food_level=3", "max_food_level=2"], "min_food_level=3 is above max_food_level=2; lower it"),
+        (
+            ["min_food_level=3", "force_coop=False"],
+            "min_food_level=3 is above 2, what the players' levels may sum up to",
+        ),
+    ],
+)
+def test_levels_that_contradict_each_other_are_a_mistake(settings, sentence, tmp_path, capsys):
+    params = [f"--local_results_path={tmp_path}", *(f"--env_args.{setting}" for setting in settings)]
     assert main.main(["--config=iql", "--env-config=lbforaging", *params]) == 2
-    assert "min_player_level=3 is above max_player_level=2" in capsys.readouterr().err
+    assert sentence in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
