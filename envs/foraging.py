@@ -56,7 +56,7 @@ class ForagingEnv(PackageEnv):
         liftable = min_player_level * min(players, 3)
         if max_food_level is None and not force_coop and min_food_level > liftable:
             raise UserError(
-                f"env_args.min_food_level={min_food_level} is above {liftable}, what the players' levels may sum up to; "
+                f"env_args.min_food_level={min_food_level} is above {liftable}, the least that the players may lift; "
                 "lower it or give max_food_level"
             )
         self.n_agents = players

@@ -228,7 +228,7 @@ def test_a_missing_package_is_one_sentence_and_nothing_on_disk(name, module, pac
         (["min_food_level=3", "max_food_level=2"], "min_food_level=3 is above max_food_level=2; lower it"),
         (
             ["min_food_level=3", "force_coop=False"],
-            "min_food_level=3 is above 2, what the players' levels may sum up to",
+            "min_food_level=3 is above 2, the least that the players may lift",
         ),
     ],
 )
