@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from config.schema import SCHEMA, conflict
+from envs import REGISTRY as ENVS
 from utils.config import Declarations, flatten, load_yaml, recursive_dict_update
 from utils.curves import check_backend
 from utils.errors import UserError, unknown
@@ -26,7 +27,7 @@ from utils.MY_EXP_PATH import check_results_path
 ROOT = Path(__file__).resolve().parent
 CONFIG = ROOT / "config"
 SUBFOLDERS = {"--config": "algs", "--env-config": "envs"}
-RECORDED_PACKAGES = ("torch", "numpy", "numba", "sacred", "smac", "pysc2")
+RECORDED_PACKAGES = ("torch", "numpy", "numba", "sacred", "smac", "pysc2", "lbforaging", "mpe2")
 COMMAND_LINE = "command line"
 USAGE = """usage: python main.py --config=ALGORITHM --env-config=ENVIRONMENT [--KEY=VALUE ...] [with KEY=VALUE ...]
 
@@ -98,14 +99,15 @@ def _configure(ex: Any, params: list[str]) -> tuple[dict[str, Any], str, dict[st
     command, updates, options = _parse_sacred(ex, params)
 
     alg_file, env_file = files
-    layers = {path: load_yaml(path) for path in (CONFIG / "default.yaml", env_file, alg_file)}
-    declared = {key for layer in layers.values() for key, _ in flatten(layer)} & SCHEMA.keys()
     from_files = Declarations(SCHEMA, SCHEMA, _names_of, lambda key: ())
-    from_command_line = Declarations(SCHEMA, declared, _names_of, lambda key: _owners_of(key, names))
-
     config: dict[str, Any] = {}
-    for path, layer in layers.items():
-        config = recursive_dict_update(config, from_files.read_layer(layer, _shown(path)))
+    for path in (CONFIG / "default.yaml", env_file, alg_file):
+        layer = from_files.read_layer(load_yaml(path), _shown(path))
+        if path == alg_file:  # what it sets for an environment holds in those that have it
+            layer["env_args"] = {k: v for k, v in layer.get("env_args", {}).items() if k in config["env_args"]}
+        config = recursive_dict_update(config, layer)
+    declared = {key for key, _ in flatten(config)} & SCHEMA.keys()
+    from_command_line = Declarations(SCHEMA, declared, _names_of, lambda key: _owners_of(key, names))
     for key, text in [*settings, *updates]:
         config = recursive_dict_update(config, from_command_line.read_text(key, text, COMMAND_LINE))
     if sentence := conflict(config):
@@ -234,11 +236,7 @@ def _resolve(config: dict[str, Any]) -> dict[str, Any]:
     env_args = config["env_args"]
     if "seed" in env_args and env_args["seed"] is None:
         env_args = {**env_args, "seed": seed}
-    engine = None
-    if "engine" in env_args:
-        from envs.sc2 import resolve_engine
-
-        engine = resolve_engine(env_args["engine"])
+    engine = ENVS[config["env"]].resolve(**env_args)
     config = args_sanity_check({**config, "seed": seed, "env_args": env_args}, get_logger())
     resolved = {
         "engine": engine,

@@ -155,6 +155,26 @@ ENVIRONMENTS = {
     "env_args.rules.cooldown_start": Key(str, choices=("windup", "effect")),
     "env_args.rules.spawn_age_loops": Key(int, LOOPS, low=0, high=2),
     "env_args.rules.playable_area": Key(int, "map units", choices=(32, 28)),
+    # lbforaging
+    "env_args.field_size": Key(int, "cells", low=5),
+    "env_args.players": Key(int, "players", low=1, high=20),
+    "env_args.max_num_food": Key(int, low=1),
+    "env_args.sight": Key(int, "cells", low=1, nullable=True),
+    "env_args.force_coop": Key(bool),
+    "env_args.max_episode_steps": Key(int, STEPS, low=1),
+    "env_args.min_player_level": Key(int, low=1),
+    "env_args.max_player_level": Key(int, low=1),
+    "env_args.min_food_level": Key(int, low=1),
+    "env_args.max_food_level": Key(int, low=1, nullable=True),
+    "env_args.observe_agent_levels": Key(bool),
+    "env_args.normalize_reward": Key(bool),
+    "env_args.penalty": Key(float, low=0),
+    # simple_tag
+    "env_args.num_adversaries": Key(int, "predators", low=1),
+    "env_args.num_good": Key(int, "prey", low=1),
+    "env_args.num_obstacles": Key(int, low=0),
+    "env_args.max_cycles": Key(int, STEPS, low=1),
+    "env_args.terminate_on_success": Key(bool),
 }
 
 # What the network must give to each learner.
@@ -194,6 +214,8 @@ def conflict(config: Mapping[str, Any]) -> str:
             f"learner={learner} and mixer={mixer} do not go together: "
             "qtran_learner and qtran_base need each other; take both, as --config=qtran does, or neither"
         )
+    if config["agent"] == "idv_rnn" and config["mac"] == "multi_module_mac":
+        return "agent=idv_rnn does not go with mac=multi_module_mac, which shares one network; set agent=rnn"
     steps_ahead = config.get("subgoal_mode")
     if type(steps_ahead) is int and steps_ahead > config["omg_horizon"]:
         return (

@@ -2,4 +2,11 @@
 
 from utils.registry import Registry
 
-REGISTRY = Registry("environment", {"sc2": "envs.sc2:StarCraft2Env"})
+REGISTRY = Registry(
+    "environment",
+    {
+        "sc2": "envs.sc2:StarCraft2Env",
+        "lbforaging": "envs.foraging:ForagingEnv",
+        "simple_tag": "envs.predator_prey:PredatorPreyEnv",
+    },
+)

@@ -154,6 +154,14 @@ class MultiAgentEnv(ABC):
         """Frees what the environment holds; calling it twice does no harm."""
 
     @classmethod
+    def resolve(cls, **env_args: Any) -> str | None:
+        """Settles before a run what will play: the engine's name, where there is a choice of engines.
+
+        Raises: UserError where the world can't be had on this machine or with these arguments.
+        """
+        return None
+
+    @classmethod
     def vector(cls, seeds: Sequence[int], *, workers: WorkerLimits | None = None, **env_args: Any) -> VectorEnv:
         """One world per seed, played together. `env_args` are the constructor's, less `seed`.
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,8 @@ def configure(alg: str, env_args: dict[str, Any] | None = None, batch_size_run: 
     params = [f"--{key}={value}" for key, value in (quiet | settings).items()]
     config, _, _ = main._configure(main._experiment(), [f"--config={alg}", "--env-config=sc2", *params])
     world = {"env": NAME, "env_args": env_args or {}, "batch_size_run": batch_size_run}
-    return main._resolve({**config, **world})
+    with nullcontext() if NAME in REGISTRY else registered(Game):
+        return main._resolve({**config, **world})
 
 
 def frozen(config: dict) -> Any:

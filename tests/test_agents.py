@@ -5,6 +5,7 @@ import torch as th
 import torch.nn.functional as F
 
 from modules.agents import REGISTRY
+from modules.agents.idv_rnn_agent import IdvRNNAgent
 from modules.agents.rnn_agent import RNNAgent
 from tests.builders import golden_case, golden_weights, make_args
 
@@ -22,8 +23,8 @@ def test_contract_of_one_step(name, args):
     assert agent.init_hidden().shape == (1, args.rnn_hidden_dim)
     q, h = agent(th.randn(4, 3, INPUTS), agent.init_hidden().expand(4, 3, -1))
     assert q.shape == (4, 3, args.n_actions) and h.shape == (4, 3, args.rnn_hidden_dim)
-    single_q, single_h = agent(th.zeros(1, INPUTS), agent.init_hidden())
-    assert single_q.shape == (1, args.n_actions) and single_h.shape == (1, args.rnn_hidden_dim)
+    flat_q, flat_h = agent(th.zeros(3, INPUTS), agent.init_hidden().expand(3, -1))
+    assert flat_q.shape == (3, args.n_actions) and flat_h.shape == (3, args.rnn_hidden_dim)
 
 
 @pytest.mark.parametrize("name", list(REGISTRY))
@@ -67,3 +68,29 @@ def test_the_dueling_head_is_a_value_and_centred_advantages():
     advantage = F.linear(h, agent.fc2.weight, agent.fc2.bias)
     assert th.equal(q.argmax(-1), advantage.argmax(-1))
     assert "fc_v.weight" in agent.state_dict()
+
+
+def test_individual_networks_equal_separate_ones_in_values_and_gradients(args):
+    together = IdvRNNAgent(INPUTS, args)
+    alone = [RNNAgent(INPUTS, args) for _ in range(3)]
+    for i, agent in enumerate(alone):
+        agent.load_state_dict({name: value[i] for name, value in together.state_dict().items()})
+    sizes = [4, 4, 2, 1]  # of episodes that still run
+    rows, hidden = th.randn(sum(sizes), 3, INPUTS), th.randn(4, 3, args.rnn_hidden_dim)
+    q, h = together.unroll_packed(rows.flatten(0, 1), [3 * size for size in sizes], hidden.flatten(0, 1))
+    step_q, step_h = together(rows[:4], hidden)
+    (q.square().mean() + h.sin().mean()).backward()
+
+    each = [agent.unroll_packed(rows[:, i], sizes, hidden[:, i]) for i, agent in enumerate(alone)]
+    q_alone, h_alone = (th.stack(outputs, 1) for outputs in zip(*each, strict=True))
+    (q_alone.square().mean() + h_alone.sin().mean()).backward()
+    assert th.allclose(q.view_as(q_alone), q_alone, atol=1e-6) and th.allclose(h.view_as(h_alone), h_alone, atol=1e-6)
+    assert th.allclose(step_q, q_alone[:4], atol=1e-6) and th.allclose(step_h, h_alone[:4], atol=1e-6)
+    for name, parameter in together.named_parameters():
+        expected = th.stack([agent.get_parameter(name).grad for agent in alone])
+        assert expected.abs().max() > 0 and th.allclose(parameter.grad, expected, rtol=1e-5, atol=1e-6), name
+
+
+def test_individual_networks_begin_different_from_each_other(args):
+    for name, parameter in IdvRNNAgent(INPUTS, args).named_parameters():
+        assert not th.isclose(parameter[0], parameter[1]).any(), name

@@ -22,6 +22,7 @@ def batch():
 
 OUTPUTS = [
     dict(agent_output_type="q"),
+    dict(agent_output_type="q", agent="idv_rnn"),
     dict(agent_output_type="pi_logits", action_selector="multinomial", mask_before_softmax=True),
     dict(agent_output_type="pi_logits", action_selector="multinomial", mask_before_softmax=False),
 ]

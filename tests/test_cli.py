@@ -88,7 +88,7 @@ def runs(tmp_path_factory):
 @pytest.mark.parametrize(
     ("params", "fragments"),
     [
-        ((), ("--config is missing", "--config=NAME", "coma, iql, iql_omg, qmix, qtran, vdn")),
+        ((), ("--config is missing", "--config=NAME", ", ".join(ALGORITHMS))),
         (("--config=qmix",), ("--env-config is missing", "sc2")),
         (("--config", "qmix", "--env-config=sc2"), ("--config is missing", "--config=NAME")),
         (("--config=qmix", *IQL), ("--config is given twice",)),

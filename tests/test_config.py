@@ -170,6 +170,7 @@ def test_the_environments_yaml_gives_every_argument_its_constructors_default():
         ({"subgoal_mode": 6}, "beyond omg_horizon=5"),
         ({"mixer": "qtran_base"}, "qtran_learner and qtran_base need each other"),
         ({"learner": "qtran_learner"}, "qtran_learner and qtran_base need each other"),
+        ({"agent": "idv_rnn"}, "agent=idv_rnn does not go with mac=multi_module_mac"),
     ],
 )
 def test_values_that_contradict_each_other_are_named(changes, fragment):

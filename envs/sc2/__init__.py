@@ -36,6 +36,10 @@ class StarCraft2Env:
         return _environment_class(engine)(**env_args)
 
     @staticmethod
+    def resolve(engine: str = "auto", **env_args: Any) -> str:
+        return resolve_engine(engine)
+
+    @staticmethod
     def vector(
         seeds: Sequence[int], engine: str = "auto", *, workers: WorkerLimits | None = None, **env_args: Any
     ) -> VectorEnv:

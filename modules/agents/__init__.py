@@ -1,5 +1,8 @@
-"""Policy networks of one agent, shared by all agents that play the same algorithm."""
+"""Policy networks of the agents that play the same algorithm: one for all of them, or one for each."""
 
 from utils.registry import Registry
 
-REGISTRY = Registry("agent", {"rnn": "modules.agents.rnn_agent:RNNAgent"})
+REGISTRY = Registry(
+    "agent",
+    {"rnn": "modules.agents.rnn_agent:RNNAgent", "idv_rnn": "modules.agents.idv_rnn_agent:IdvRNNAgent"},
+)

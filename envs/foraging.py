@@ -1,0 +1,93 @@
+"""Level-Based Foraging (Papoudakis et al. 2021) from the package `lbforaging`, as one team.
+
+Players walk on a grid and load food beside them; the levels of those who load together must reach the food's level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from envs.package_env import PackageEnv
+from utils.errors import UserError
+
+
+class ForagingEnv(PackageEnv):
+    """The arguments are the package's; `field_size` is the side of a square, `sight` None the whole field.
+
+    Actions: none, north, south, west, east, load; one that can't be done counts as none. The reward is the sum of the
+    players': with `normalize_reward`, the share of all food (by level) that was loaded in this step, less the
+    penalties. An episode ends when no food is left; `max_episode_steps` cuts it off.
+    """
+
+    n_actions = 6
+    package = "lbforaging"
+    info_keys = ("food_loaded",)
+    """The share of the food, by level, that was loaded in the episode."""
+
+    def __init__(
+        self,
+        field_size: int = 8,
+        players: int = 2,
+        max_num_food: int = 2,
+        sight: int | None = None,
+        force_coop: bool = True,
+        max_episode_steps: int = 50,
+        min_player_level: int = 1,
+        max_player_level: int = 2,
+        min_food_level: int = 1,
+        max_food_level: int | None = None,
+        observe_agent_levels: bool = True,
+        normalize_reward: bool = True,
+        penalty: float = 0.0,
+        seed: int | None = None,
+    ):
+        super().__init__(seed)
+        for kind, low, high in (
+            ("player", min_player_level, max_player_level),
+            ("food", min_food_level, max_food_level),
+        ):
+            if high is not None and low > high:
+                raise UserError(
+                    f"env_args.min_{kind}_level={low} is above max_{kind}_level={high}; lower it or raise that"
+                )
+        liftable = min_player_level * min(players, 3)
+        if max_food_level is None and not force_coop and min_food_level > liftable:
+            raise UserError(
+                f"env_args.min_food_level={min_food_level} is above {liftable}, the least that the players may lift; "
+                "lower it or give max_food_level"
+            )
+        self.n_agents = players
+        self.episode_limit = max_episode_steps
+        self._env = self._import("foraging.environment").ForagingEnv(
+            players=players,
+            min_player_level=min_player_level,
+            max_player_level=max_player_level,
+            min_food_level=min_food_level,
+            max_food_level=max_food_level,
+            field_size=(field_size, field_size),
+            max_num_food=max_num_food,
+            sight=field_size if sight is None else sight,
+            max_episode_steps=max_episode_steps,
+            force_coop=force_coop,
+            normalize_reward=normalize_reward,
+            observe_agent_levels=observe_agent_levels,
+            penalty=penalty,
+        )
+        self._begin(0)
+
+    def _begin(self, seed: int) -> None:
+        for player in self._env.players:
+            player.position = None  # else where they ended the last episode, nobody would begin this one
+        obs, _ = self._env.reset(seed=seed)
+        self._obs = np.stack(obs)
+        self._food_levels = float(self._env.field.sum())
+
+    def step(self, actions: Sequence[int]) -> tuple[float, bool, dict[str, Any]]:
+        obs, rewards, over, _, _ = self._env.step([int(action) for action in actions])
+        self._obs = np.stack(obs)
+        left = float(self._env.field.sum())
+        info = {"food_loaded": 1 - left / max(self._food_levels, 1), "episode_limit": bool(over and left > 0)}
+        return float(sum(rewards)), bool(over), info

@@ -1,0 +1,99 @@
+"""Predator and prey: `simple_tag` of the multi-agent particle environments (Lowe et al. 2017), package `mpe2`.
+
+The predators are the team. The prey, which is faster, follows the fixed rule of `flee`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from envs.package_env import PackageEnv
+
+DIRECTIONS = np.array([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)], float)  # of none, left, right, down, up
+# Where the prey expects to be within half a second: it is slow to turn.
+SECONDS_AHEAD, REACH = 0.5, 0.3
+OUTSIDE_COST = 10.0
+
+
+def flee(position: np.ndarray, velocity: np.ndarray, predators: np.ndarray) -> int:
+    """The prey's action: away from the nearest predator, within the square from -1 to 1 where it can.
+
+    position and velocity [2], predators' positions [n, 2]. Of equally good actions it takes the first.
+    """
+    ahead = position + SECONDS_AHEAD * velocity + REACH * DIRECTIONS
+    nearest = np.linalg.norm(predators - ahead[:, None], axis=-1).min(1)
+    outside = (np.abs(ahead).max(1) - 1).clip(min=0)
+    return int((nearest - OUTSIDE_COST * outside).argmax())
+
+
+class PredatorPreyEnv(PackageEnv):
+    """The arguments are the package's: adversaries are predators, good agents prey.
+
+    Actions: none, left, right, down, up. The reward is 10 for every pair of predator and prey that touch, once for the
+    team. `max_cycles` cuts an episode off; with `terminate_on_success` it ends when every prey is touched at once.
+    """
+
+    n_actions = 5
+    package = "mpe2"
+    info_keys = ("caught",)
+    """1 if a prey was touched in the episode, else 0."""
+
+    def __init__(
+        self,
+        num_adversaries: int = 3,
+        num_good: int = 1,
+        num_obstacles: int = 2,
+        max_cycles: int = 25,
+        terminate_on_success: bool = False,
+        seed: int | None = None,
+    ):
+        super().__init__(seed)
+        self.n_agents = num_adversaries
+        self.episode_limit = max_cycles
+        self._env = self._import("simple_tag_v3").raw_env(
+            num_good=num_good,
+            num_adversaries=num_adversaries,
+            num_obstacles=num_obstacles,
+            max_cycles=max_cycles,
+            terminate_on_success=terminate_on_success,
+            render_mode="rgb_array",
+        )
+        names = self._env.possible_agents
+        self._predators, self._prey = names[:num_adversaries], names[num_adversaries:]
+        self._others = slice(4 + 2 * num_obstacles, 4 + 2 * num_obstacles + 2 * num_adversaries)
+        self._begin(0)
+
+    def _begin(self, seed: int) -> None:
+        self._env.reset(seed=seed)
+        self._caught = False
+        self._look()
+
+    def step(self, actions: Sequence[int]) -> tuple[float, bool, dict[str, Any]]:
+        # The package lets one agent after the other choose and moves them all after the last.
+        for action in [*actions, *map(self._flee, self._prey)]:
+            self._env.step(int(action))
+        self._look()
+        reward = float(self._env.rewards[self._predators[0]])  # of each predator alike: all touches of all predators
+        self._caught |= reward > 0
+        is_end = bool(self._env.scenario.is_terminal(self._env.world))
+        is_cut_off = self._env.steps >= self.episode_limit and not is_end
+        return reward, is_end or is_cut_off, {"caught": self._caught, "episode_limit": is_cut_off}
+
+    def _flee(self, prey: str) -> int:
+        obs = self._env.observe(prey)  # own velocity and position; obstacles, predators, other prey as seen from there
+        position = obs[2:4]
+        return flee(position, obs[:2], position + obs[self._others].reshape(-1, 2))
+
+    def _look(self) -> None:
+        self._obs = np.stack([self._env.observe(name) for name in self._predators])
+
+    def render(self, mode: str = "human") -> Any:
+        if mode != "rgb_array":
+            return super().render(mode)
+        return self._env.render()
+
+    def close(self) -> None:
+        self._env.close()

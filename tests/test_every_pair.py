@@ -1,0 +1,39 @@
+"""Every algorithm in every environment but SMAC, which `test_cli.py` has: the command line within this process."""
+
+import json
+import signal
+
+import pytest
+
+import main
+
+ALGORITHMS = sorted(path.stem for path in (main.CONFIG / "algs").glob("*.yaml"))
+SHORT = ("t_max=30", "batch_size=2", "buffer_size=8", "test_interval=20", "test_nepisode=2", "save_model=True")
+LOGS = ("log_interval=5", "runner_log_interval=5", "learner_log_interval=5", "use_tensorboard=False")
+WORLDS = {
+    "lbforaging": ("env_args.max_episode_steps=6",),
+    "simple_tag": ("env_args.max_cycles=5",),
+    "sc2_beta": ("env_args.map_name=3m", "env_args.engine=sim"),
+}
+PAIRS = [(alg, env) for env in ("lbforaging", "simple_tag") for alg in ALGORITHMS] + [("vdn", "sc2_beta")]
+INFO = {"lbforaging": "food_loaded", "simple_tag": "caught", "sc2_beta": "battle_won"}
+
+
+@pytest.fixture(autouse=True)
+def same_signal_handler_after():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(("alg", "env"), PAIRS)
+def test_a_short_run_trains_tests_and_completes(alg, env, tmp_path):
+    params = [f"--config={alg}", f"--env-config={env}", f"--local_results_path={tmp_path}", "--seed=1"]
+    pretraining = ("omg_vae_pretrain_steps=10",) if alg == "iql_omg" else ()
+    assert main.main([*params, "with", *SHORT, *LOGS, *WORLDS[env], *pretraining]) == 0
+    run, metrics = (json.loads((tmp_path / "sacred" / "1" / f"{name}.json").read_text()) for name in ("run", "metrics"))
+    assert run["status"] == "COMPLETED"
+    loss = "critic_loss" if alg == "coma" else "loss"
+    info = INFO[env]
+    assert {loss, "return_mean", "test_return_mean", f"{info}_mean", f"test_{info}_mean"} <= metrics.keys()
+    assert list(tmp_path.glob("models/*/*/agent.th"))
