@@ -72,7 +72,7 @@ class MultiModuleMAC(BasicMAC):
 
     def init_hidden(self, batch_size: int) -> None:
         super().init_hidden(batch_size)
-        self.am_hidden_states = self.am.init_hidden(batch_size)
+        self.am_hidden_states = self.am.init_hidden(batch_size, self.n_agents)
 
     def parameters(self) -> Iterator[th.nn.Parameter]:
         """The policy's: the Q-loss never trains the model."""

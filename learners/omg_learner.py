@@ -168,7 +168,7 @@ class OMGLearner(BaseLearner):
         decoded = steps.unpack(self.am.vae.decode(subgoals)).transpose(1, 2)
         distance = th.cdist(decoded, states).masked_fill(~filled[:, None, None], th.inf)
         nearest = distance.argmin(-1).masked_fill(~F.pad(played, (0, 1))[:, None], -1)
-        n_states = filled.sum(1, keepdim=True).expand(-1, self.args.n_agents).flatten()
+        n_states = filled.sum(1, keepdim=True).expand(-1, states.shape[1]).flatten()
         return subgoal_hit_ratio(nearest.flatten(0, 1), n_states).mean()
 
     def _parts(self) -> dict[str, Any]:

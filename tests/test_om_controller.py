@@ -38,7 +38,7 @@ def test_unroll_of_the_posterior_equals_inferring_step_by_step():
     batch = make_batch(args, lengths=[8, 6])
     scheme, _, _ = make_scheme(args)
     am = OMGAM(scheme, args)
-    hidden = am.init_hidden(2)
+    hidden = am.init_hidden(2, args.n_agents)
     steps = PackedSteps(batch["filled"])
     posterior = am.posterior(batch, steps)
     for t in range(7):

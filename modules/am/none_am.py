@@ -16,8 +16,8 @@ class NoneAM(nn.Module):
         super().__init__()
         self.args = args
 
-    def init_hidden(self, batch_size: int) -> th.Tensor:
-        return th.zeros(batch_size, self.args.n_agents, 0, device=self.args.device)
+    def init_hidden(self, batch_size: int, n_agents: int) -> th.Tensor:
+        return th.zeros(batch_size, n_agents, 0, device=self.args.device)
 
     def infer(
         self, ep_batch: Any, t: int, hidden_state: th.Tensor, bs: Any = slice(None), test_mode: bool = False
@@ -25,7 +25,7 @@ class NoneAM(nn.Module):
         return hidden_state, hidden_state
 
     def unroll(self, ep_batch: Any, steps: Any) -> th.Tensor:
-        return self.init_hidden(len(steps.index))
+        return self.init_hidden(len(steps.index), ep_batch["obs"].shape[2])
 
     def save_models(self, path: str | Path) -> None:
         """There is nothing to save."""

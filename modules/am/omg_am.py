@@ -13,6 +13,7 @@ from torch import nn
 
 from modules.agents.packed_gru import packed_gru
 from utils.rl_utils import gaussian_kl
+from utils.seats import seat_ids, team
 from utils.weights import load_into
 
 HIDDEN = 128
@@ -111,12 +112,12 @@ class OMGAM(nn.Module):
         """What subgoals stand for, o_t [b, T, agent, D], of episodes `bs` and steps `ts`."""
         if self.args.obs_is_state:
             states = ep_batch["state"][bs, ts].to(self.args.device)
-            return states.unsqueeze(2).expand(-1, -1, self.args.n_agents, -1)
+            return states.unsqueeze(2).expand(-1, -1, ep_batch["obs"].shape[2], -1)
         return ep_batch["obs"][bs, ts].to(self.args.device)
 
-    def init_hidden(self, batch_size: int) -> th.Tensor:
+    def init_hidden(self, batch_size: int, n_agents: int) -> th.Tensor:
         """Zeros [batch, agent, 96]."""
-        return self.fc.weight.new_zeros(batch_size, self.args.n_agents, TRAJECTORY)
+        return self.fc.weight.new_zeros(batch_size, n_agents, TRAJECTORY)
 
     def infer(
         self, ep_batch: Any, t: int, hidden_state: th.Tensor, bs: Any = slice(None), test_mode: bool = False
@@ -136,9 +137,9 @@ class OMGAM(nn.Module):
         """The posterior in the filled `PackedSteps` of whole episodes."""
         inputs = steps.pack(self._trajectory_inputs(ep_batch))
         observations = steps.pack(self.observations(ep_batch))
-        n_agents = self.args.n_agents
+        n_agents = inputs.shape[1]
         batch_sizes = [count * n_agents for count in steps.batch_sizes]
-        start = self.init_hidden(steps.batch_sizes[0]).flatten(0, 1)
+        start = self.init_hidden(steps.batch_sizes[0], n_agents).flatten(0, 1)
         h = packed_gru(inputs.flatten(0, 1), start, self.cond_rnn, batch_sizes).unflatten(0, (-1, n_agents))
         return Posterior(self.cvae.encode(self.fc(observations), h), h)
 
@@ -179,13 +180,16 @@ class OMGAM(nn.Module):
         start, stop, _ = ts.indices(ep_batch.max_seq_length)
         before = slice(max(start - 1, 0), stop - 1)
         observations = self.observations(ep_batch, bs, before)
-        actions = ep_batch["actions"][bs, before].to(self.args.device).squeeze(-1)
-        one_hot = F.one_hot(actions, self.args.n_actions).to(observations.dtype)
-        parts = [observations, one_hot]
+        parts = [observations, self._one_hot(ep_batch["actions"][bs, before])]
         if self.args.omg_opponent_actions:
-            parts.append(one_hot.flatten(2).unsqueeze(2).expand(-1, -1, self.args.n_agents, -1))
+            of_team = self._one_hot(team(ep_batch, "actions")[bs, before])
+            parts.append(of_team.flatten(2).unsqueeze(2).expand(-1, -1, observations.shape[2], -1))
         seen = th.cat(parts, -1)
         if start == 0:
             seen = F.pad(seen, (0, 0, 0, 0, 1, 0))
-        ids = th.eye(self.args.n_agents, device=seen.device).expand(*seen.shape[:2], -1, -1)
+        ids = seat_ids(ep_batch, self.args.n_agents, seen.device, bs).expand(*seen.shape[:2], -1, -1)
         return th.cat([seen, ids], -1)
+
+    def _one_hot(self, actions: th.Tensor) -> th.Tensor:
+        """Actions [..., 1] as [..., u]."""
+        return F.one_hot(actions.squeeze(-1).to(self.args.device), self.args.n_actions).float()
