@@ -252,8 +252,8 @@ def test_runs_started_at_the_same_moment_get_records_of_their_own(tmp_path):
 # --- whole runs
 
 
-@pytest.mark.parametrize("alg", ALGORITHMS)
-def test_a_short_run_of_every_algorithm_completes_with_pymarls_statistics(runs, alg):
+@pytest.mark.parametrize("alg", ["iql", "qmix", "qtran", "coma", "iql_omg"])
+def test_a_short_run_of_every_learner_completes_with_pymarls_statistics(runs, alg):
     finished, config, run, info, metrics = runs(alg)
     assert run["status"] == "COMPLETED" and config["name"] == alg
     expected = METRICS | METRICS_OF.get(alg, Q_METRICS)
@@ -349,7 +349,7 @@ def test_an_interrupted_run_ends_with_its_record_marked(tmp_path, sent):
         status = process.wait(timeout=120)
     assert status == 130, log.read_text()
     assert log.read_text().splitlines()[-1] == "interrupted" and "Traceback" not in log.read_text()
-    (checkpoint,) = tmp_path.glob("models/*/*")
+    checkpoint = max(tmp_path.glob("models/*/*"), key=lambda path: int(path.name))
     assert {"agent.th", "opt.th", "state.th", "buffer.th"} <= {path.name for path in checkpoint.iterdir()}
     assert json.loads((tmp_path / "sacred" / "1" / "run.json").read_text())["status"] == "INTERRUPTED"
 

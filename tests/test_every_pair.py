@@ -1,4 +1,4 @@
-"""Every algorithm in every environment but SMAC, which `test_cli.py` has: the command line within this process."""
+"""Every algorithm in every environment: the command line within this process. `test_cli.py` has some in their own."""
 
 import json
 import signal
@@ -11,12 +11,13 @@ ALGORITHMS = sorted(path.stem for path in (main.CONFIG / "algs").glob("*.yaml"))
 SHORT = ("t_max=30", "batch_size=2", "buffer_size=8", "test_interval=20", "test_nepisode=2", "save_model=True")
 LOGS = ("log_interval=5", "runner_log_interval=5", "learner_log_interval=5", "use_tensorboard=False")
 WORLDS = {
+    "sc2": ("env_args.map_name=3m", "env_args.engine=sim"),
     "lbforaging": ("env_args.max_episode_steps=6",),
     "simple_tag": ("env_args.max_cycles=5",),
     "sc2_beta": ("env_args.map_name=3m", "env_args.engine=sim"),
 }
-PAIRS = [(alg, env) for env in ("lbforaging", "simple_tag") for alg in ALGORITHMS] + [("vdn", "sc2_beta")]
-INFO = {"lbforaging": "food_loaded", "simple_tag": "caught", "sc2_beta": "battle_won"}
+PAIRS = [(alg, env) for env in WORLDS if env != "sc2_beta" for alg in ALGORITHMS] + [("vdn", "sc2_beta")]
+INFO = {"lbforaging": "food_loaded", "simple_tag": "caught", "sc2": "battle_won", "sc2_beta": "battle_won"}
 
 
 @pytest.fixture(autouse=True)

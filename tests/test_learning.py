@@ -32,6 +32,8 @@ SMALL_MIXER = {"qmix": {"mixing_embed_dim": 8, "hypernet_embed": 16}, "qtran": {
 def train(game, alg, seed, t_max, **settings):
     """Trains and then tests; gives the run's parts and its statistics."""
     settings = QUICK | SMALL_MIXER.get(alg, {}) | settings
+    if alg == "coma":
+        del settings["target_update_interval"]
     config = configure(alg, seed=seed, t_max=t_max, test_interval=2 * t_max, **settings)
     th.manual_seed(seed)
     logger = RecordingLogger()
