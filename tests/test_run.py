@@ -66,7 +66,7 @@ def built(game=RandomGame, alg="iql", env_args=None, **settings):
     with registered(game):
         args = frozen(configure(alg, env_args, **(SHORT | settings)))
         runner = RUNNERS[args.runner](args=args, logger=logger)
-    args = convert({**args._asdict(), **run._sizes(runner.get_env_info())})
+    args = run.scaled(convert({**args._asdict(), **run._sizes(runner.get_env_info())}), logger)
     return run.build(args, logger, runner), args, logger
 
 
