@@ -100,7 +100,7 @@ def run_sequential(args: Any, logger: Any) -> None:
     try:
         if args.save_replay and not runner.env.keeps_replays:
             raise UserError(f"save_replay=True, but the environment '{args.env}' keeps no replays; leave it False")
-        args = scaled(convert({**args._asdict(), **_sizes(runner.get_env_info())}), logger)
+        args = complete(args, runner.get_env_info(), logger)
         parts = build(args, logger, runner)
         if args.checkpoint_path or args.evaluate_path:
             load_checkpoint(args, logger, parts)
@@ -123,13 +123,8 @@ def _only_tests(args: Any) -> bool:
     return bool(args.evaluate or args.evaluate_path or (args.save_replay and args.checkpoint_path))
 
 
-def _sizes(env_info: Mapping[str, Any]) -> dict[str, Any]:
-    """What the environment decides, to join the configuration."""
-    return {key: env_info[key] for key in ("n_agents", "n_actions", "state_shape", "obs_shape", "episode_limit")}
-
-
-def scaled(args: Any, logger: Any) -> Any:
-    """The configuration with `runs_per_update`; that of a population with as much experience for each learning seat.
+def complete(args: Any, env_info: Mapping[str, Any], logger: Any) -> Any:
+    """The configuration with what the environment decides: its sizes and, in a population, how much is played.
 
     A seat that learns alone among n gets one n-th of what a team that shares its parameters gets from an episode. So n
     times as many episodes are played, for each update and in all, and are sampled.
@@ -137,8 +132,10 @@ def scaled(args: Any, logger: Any) -> Any:
     Raises:
         UserError: the seats do not add up to the environment's agents, or so many episodes do not fit into the buffer.
     """
+    sizes = {key: env_info[key] for key in ("n_agents", "n_actions", "state_shape", "obs_shape", "episode_limit")}
+    args = convert({**args._asdict(), **sizes, "runs_per_update": 1})
     if not args.population:
-        return convert({**args._asdict(), "runs_per_update": 1})
+        return args
     seats = " + ".join(f"{count} {alg}" for alg, count in args.population.items())
     if sum(args.population.values()) != args.n_agents:
         raise UserError(
