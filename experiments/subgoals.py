@@ -31,9 +31,9 @@ from utils.logging import Logger, get_logger
 from utils.MY_EXP_PATH import check_results_path, experiment_root
 from utils.subgoals import subgoal_hit_ratio
 
-DESCRIPTION = """Plays test episodes of an OMG checkpoint on the embedded engine. Draws, over the first of them, the state
-that the decoded subgoal of one agent stands for, step by step, as a GIF and a PNG; prints the subgoal hit ratio and how
-far ahead subgoals lie, beside the paper's numbers."""
+DESCRIPTION = """Plays test episodes of an OMG checkpoint on the embedded engine. Draws, over the first of them and step
+by step, the state that the decoded subgoal of one agent stands for, as a GIF and a PNG; prints the subgoal hit ratio
+and how far ahead subgoals lie, beside the paper's numbers."""
 PAPER_SHARES = (35.4, 20.0, 22.8, 19.3, 2.5)
 """Yu et al. 2024: how often hindsight picks the state 1..5 steps ahead, per cent."""
 PAPER_HIT_RATIO = "from 0.03 to about 0.14 in 25,000 episodes of 8x8 foraging"
@@ -174,12 +174,12 @@ def mark(picture: Image.Image, painter: Painter, unit: np.void) -> None:
 def caption(agent: int, t: int, nearest: int, n_states: int) -> str:
     ahead = nearest - t
     words = f"{ahead} ahead: a hit" if ahead > 0 else f"{-ahead} back: no hit" if ahead else "now: no hit"
-    return f"agent {agent} at step {t} of {n_states - 1}\nits subgoal, decoded, is nearest\nto step {nearest} (above)\n{words}"
+    return f"agent {agent}, step {t} of {n_states - 1}\nits subgoal is nearest\nto step {nearest} (above)\n{words}"
 
 
 def side_by_side(picture: Image.Image, nearest: Image.Image, text: str) -> Image.Image:
     small = nearest.resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS)
-    whole = Image.new("RGB", (picture.width + small.width, picture.height))
+    whole = Image.new("RGB", (picture.width + small.width, picture.height), picture.getpixel((0, 0)))
     whole.paste(picture, (0, 0))
     whole.paste(small, (picture.width, 0))
     place, font = (picture.width + small.width // 12, small.height + small.width // 12), small.width // 14
@@ -242,31 +242,28 @@ def _read(params: list[str]) -> dict[str, Any]:
     return command_line._configure(command_line._experiment(), params)[0]
 
 
-def build(config: dict[str, Any], checkpoint: Path) -> tuple[Any, SimpleNamespace, Logger]:
-    """The run's `args`, its parts with the weights of the checkpoint, and its logger.
-
-    Raises:
-        UserError: the weights are missing or do not fit, or the prior has not been trained.
-    """
-    folder = checkpoint if (checkpoint / "agent.th").is_file() else find_checkpoint(checkpoint, 0)
+def set_up(config: dict[str, Any]) -> tuple[Any, SimpleNamespace, Logger]:
+    """The `args` of a run, its parts and its logger, as run.py makes them."""
     logger = Logger(get_logger())
     args = convert({**command_line._resolve(config), "device": "cpu", "models_path": ""})
     runner = run.RUNNERS[args.runner](args=args, logger=logger)
     args = convert({**args._asdict(), **run._sizes(runner.get_env_info())})
-    parts = run.build(args, logger, runner)
-    parts.mac.load_models(folder)
-    if not parts.mac.am.vae.is_trained:
+    return args, run.build(args, logger, runner), logger
+
+
+def load_weights(mac: Any, checkpoint: Path) -> None:
+    """Raises: UserError where the weights are missing or do not fit, or the prior has not been trained."""
+    folder = checkpoint if (checkpoint / "agent.th").is_file() else find_checkpoint(checkpoint, 0)
+    mac.load_models(folder)
+    if not mac.am.vae.is_trained:
         raise UserError(
             f"the prior in {folder} is not trained yet, so that its subgoals mean nothing; take a later one"
         )
-    return args, parts, logger
 
 
 def picked_in_hindsight(parts: SimpleNamespace, logger: Logger, batch: Any, horizon: int) -> list[float]:
-    """How often the learner picks each k of 1..horizon, from what it logs of an update that is thrown away."""
-    weights = parts.learner.state_dict()
+    """How often the learner picks each k of 1..horizon: what it logs of an update, which changes the weights."""
     parts.learner.train(batch, t_env=10**9, episode_num=0)
-    parts.learner.load_state_dict(weights)
     return [logger.stats[f"subgoal_k{k}"][-1][1] for k in range(1, horizon + 1)]
 
 
@@ -289,9 +286,9 @@ def look(args: Namespace) -> list[Path]:
     Raises:
         UserError: the checkpoint can't be looked at.
     """
-    config = configure(args)
-    run_args, parts, logger = build(config, args.checkpoint)
+    run_args, parts, logger = set_up(configure(args))
     try:
+        load_weights(parts.mac, args.checkpoint)
         if not 0 <= args.agent < run_args.n_agents:
             raise UserError(f"--agent={args.agent} must be one of the {run_args.n_agents} agents, from 0 on")
         batch = parts.runner.run(test_mode=True)
