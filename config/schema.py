@@ -22,6 +22,8 @@ DEFAULT = {
     "train_alg": Key(str, nullable=True),
     "is_agent_shift": Key(bool),
     "agent_shift": Key(int, "seats", low=0),
+    "opponent_pool": Key(str),
+    "opponent_group": Key(str, choices=("homologue", "non_homologue")),
     "opponent_epsilon": Key(float, low=0, high=1),
     # the run
     "batch_size_run": Key(int, "environments", low=1),

@@ -4,7 +4,7 @@ Each algorithm has a controller of its own (`basic_controller.py`, `om_controlle
 is a team of one (components/fold.py). This one deals the seats out and joins the actions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,10 @@ from components.fold import fold_seats
 from controllers import REGISTRY as CONTROLLERS
 from controllers.basic_controller import BasicMAC
 from utils.dict2namedtuple import convert
+from utils.errors import UserError
+from utils.pools import Member, load_pool
+
+DRAWN = -1
 
 
 class Player(NamedTuple):
@@ -31,25 +35,71 @@ class PopulationMAC:
     """Several algorithms in one team. `args.population` counts the seats of each; `args.train_alg` alone learns.
 
     The seats are dealt in the order of the names, moved on by `agent_shift` seats; with `is_agent_shift` they are moved
-    on by a number drawn for each episode. `agent_idx` [b, m] of the batch says which seats learn.
+    on by a number drawn for each episode. `agent_idx` [b, m] of the batch says which seats learn. With `opponent_pool`
+    the other seats are played by its members, drawn for each episode: one for all (homologue) or one for each.
+
+    Raises:
+        UserError: the pool is broken, is of another map, or has too few members.
     """
 
     def __init__(self, scheme: dict, groups: dict[str, int], args: Any):
         self.args = args
         self.n_agents = args.n_agents
-        single_seat = {**groups, "agents": 1}
-        self.players: list[Player] = []
-        for name in args.population:
-            own_args = args_of(args, name)
-            mac = CONTROLLERS[own_args.mac](scheme, single_seat, own_args)
-            is_frozen = name != args.train_alg
-            self.players.append(Player(name, mac, is_frozen, is_frozen and args.opponent_epsilon == 0))
-            if is_frozen:
-                freeze(mac)
+        self._plan = (scheme, {**groups, "agents": 1})
+        self.players = [self._player(name, name == args.train_alg, getattr(args, name)) for name in args.population]
         counts = list(args.population.values())
-        self.deal = th.arange(len(counts)).repeat_interleave(th.tensor(counts))  # whose each seat is, without a shift
-        self.learner = next(player.mac for player in self.players if not player.is_frozen)
+        # Whose each seat is, without a shift: indices of players. DRAWN: a member of the pool, which follow the others.
+        self.deal = th.arange(len(counts)).repeat_interleave(th.tensor(counts))
+        learner = list(args.population).index(args.train_alg)
+        self.learner = self.players[learner].mac
+        if args.opponent_pool:
+            self.deal[self.deal != learner] = DRAWN
+            self.players += [self._member(member) for member in load_pool(args.opponent_pool)]
+            self._check_enough_members()
         self.owners: th.Tensor | None = None  # [batch, agent], indices of players
+
+    def _player(self, name: str, is_learner: bool, own: Mapping[str, Any]) -> Player:
+        """A policy built from its own keys over those of the run."""
+        if not is_learner:
+            chance = self.args.opponent_epsilon
+            own = {**own, "epsilon_start": chance, "epsilon_finish": chance}
+        own_args = convert({**self.args._asdict(), **own})
+        mac = CONTROLLERS[own_args.mac](*self._plan, own_args)
+        if not is_learner:
+            freeze(mac)
+        return Player(name, mac, not is_learner, not is_learner and self.args.opponent_epsilon == 0)
+
+    def _member(self, member: Member) -> Player:
+        played = self.args.env_args.get("map_name")
+        if (member.env, member.map) != (self.args.env, played):
+            where = f"{member.env}, {member.map}" if member.map else member.env
+            raise UserError(
+                f"{member.folder} was trained in {where}, but this run plays {played or self.args.env}; "
+                "give a pool of the same environment and map"
+            )
+        own = {key: value for key, value in member.config.items() if key not in ("env_args", "population")}
+        player = self._player(member.folder.name, False, own)
+        player.mac.load_models(member.weights_folder())
+        return player
+
+    def _check_enough_members(self) -> None:
+        seats, members = int((self.deal == DRAWN).sum()), len(self.players) - len(self.args.population)
+        if self.args.opponent_group == "non_homologue" and members < seats:
+            raise UserError(
+                f"opponent_group=non_homologue needs a member for each of {seats} seats, but {self.args.opponent_pool} "
+                f"has {members}; train more, or take opponent_group=homologue"
+            )
+
+    def _deal_seats(self) -> th.Tensor:
+        """Whose each seat of one episode is, [agent]."""
+        shift = self.args.agent_shift + (int(th.randint(self.n_agents, ())) if self.args.is_agent_shift else 0)
+        owners = self.deal.roll(shift)
+        drawn = owners == DRAWN
+        if drawn.any():
+            first = len(self.args.population)
+            members = first + th.randperm(len(self.players) - first)
+            owners[drawn] = members[0] if self.args.opponent_group == "homologue" else members[: int(drawn.sum())]
+        return owners
 
     @property
     def action_selector(self) -> Any:
@@ -59,13 +109,13 @@ class PopulationMAC:
     def start_episodes(self, ep_batch: EpisodeBatch, worlds: np.ndarray) -> None:
         """Deals the seats of the episodes in the mask [batch] and notes the learner's; all memory is new."""
         if self.owners is None or len(self.owners) != ep_batch.batch_size:
-            self.owners = self.deal.repeat(ep_batch.batch_size, 1)
+            self.owners = th.zeros(ep_batch.batch_size, self.n_agents, dtype=th.long)
         for b in np.flatnonzero(worlds).tolist():
-            drawn = int(th.randint(self.n_agents, ())) if self.args.is_agent_shift else 0
-            self.owners[b] = self.deal.roll(self.args.agent_shift + drawn)
+            self.owners[b] = self._deal_seats()
             ep_batch["agent_idx"][b] = th.tensor(self.seats_of(b)[0])
         for i, player in enumerate(self.players):
-            player.mac.init_hidden(int((self.owners == i).sum()))
+            if count := int((self.owners == i).sum()):
+                player.mac.init_hidden(count)
 
     @th.no_grad()
     def select_actions(
@@ -103,21 +153,20 @@ class PopulationMAC:
         return self.learner.parameters()
 
     def save_models(self, path: str | Path) -> None:
-        """Writes a folder for each algorithm."""
-        for player in self.players:
+        """Writes a folder for each algorithm; the members of a pool lie there already."""
+        for player in self._own_players():
             folder = Path(path) / player.name
             folder.mkdir(exist_ok=True)
             player.mac.save_models(folder)
 
     def load_models(self, path: str | Path) -> None:
         """Reads the folders of all algorithms. Raises: UserError where one is missing or does not fit."""
-        for player in self.players:
+        for player in self._own_players():
             player.mac.load_models(Path(path) / player.name)
 
-
-def args_of(args: Any, name: str) -> Any:
-    """What one algorithm of the population is built from: its own keys over those of the run."""
-    return convert({**args._asdict(), **getattr(args, name)})
+    def _own_players(self) -> list[Player]:
+        own = self.players[: len(self.args.population)]
+        return [player for player in own if not (player.is_frozen and self.args.opponent_pool)]
 
 
 def freeze(mac: Any) -> None:

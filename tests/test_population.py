@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch as th
+import yaml
 
 import main
 import run
@@ -13,8 +14,10 @@ from controllers.basic_controller import BasicMAC
 from controllers.population_controller import PopulationMAC
 from learners.q_learner import QLearner
 from tests.builders import RecordingLogger, make_args, make_batch, make_scheme
-from tests.test_run import built, equal, whole_run
+from tests.games import NAME, configure
+from tests.test_run import SHORT, built, equal, whole_run
 from utils.errors import UserError
+from utils.pools import weights_id
 
 POPULATION = {"iql": 2, "vdn": 1}
 
@@ -92,7 +95,15 @@ def test_a_setting_holds_for_all_that_have_its_key_or_for_one():
 def make_team(**overrides):
     """Two seats of iql, one of vdn, which learns."""
     settings = {"population": POPULATION, "train_alg": "vdn", "is_agent_shift": False, "agent_shift": 0}
-    settings |= {"opponent_epsilon": 0.0, "mac": "basic_mac", "iql": {}, "vdn": {}, **overrides}
+    settings |= {
+        "opponent_epsilon": 0.0,
+        "opponent_pool": "",
+        "opponent_group": "homologue",
+        "mac": "basic_mac",
+        "iql": {},
+        "vdn": {},
+        **overrides,
+    }
     args = make_args(**settings)
     scheme, groups, _ = make_scheme(args)
     return PopulationMAC(scheme, groups, run.convert(vars(args)))
@@ -196,7 +207,7 @@ def test_acting_sees_no_state_and_nothing_that_other_seats_saw():
 def test_frozen_teammates_act_by_chance_as_often_as_told():
     batch = team_batch([8] * 200)
     greedy = greedy_actions(make_team(), batch)
-    team = make_team(opponent_epsilon=0.3, iql={"epsilon_start": 0.3, "epsilon_finish": 0.3})
+    team = make_team(opponent_epsilon=0.3)
     twin = make_team()
     for player, other in zip(team.players, twin.players, strict=True):
         player.mac.load_state(other.mac)
@@ -205,6 +216,77 @@ def test_frozen_teammates_act_by_chance_as_often_as_told():
     chosen = th.stack([team.select_actions(batch, t, t_env=0, test_mode=False) for t in range(3)], 1)
     differs = (chosen != greedy[:, :3])[:, :, :2].float().mean()
     assert 0.1 < differs < 0.3  # a random action may be the greedy one
+
+
+# --- pools
+
+
+def make_pool(folder, *members):
+    """A pool of untrained members (name, algorithm, seed) for RandomGame; gives their controllers by name."""
+    macs = {}
+    for name, alg, seed in members:
+        parts, args, _ = built(alg=alg, seed=seed)
+        weights = folder / name / alg
+        weights.mkdir(parents=True)
+        parts.mac.save_models(weights)
+        config = configure(alg, seed=seed, **{key: value for key, value in SHORT.items() if key != "seed"})
+        content = {"algorithm": alg, "env": NAME, "map": None, "engine": None, "seed": seed, "t_max": 1, "steps": 1}
+        content |= dict.fromkeys(("test_win_rate", "test_win_rate_of_five", "test_return", "steps_per_second"))
+        content |= {"weights": {alg: weights_id(weights / "agent.th")}, "config": config}
+        (folder / name / "member.yaml").write_text(yaml.safe_dump(content))
+        macs[name] = parts.mac
+    return macs
+
+
+POOL = [("a", "iql", 11), ("b", "vdn", 12), ("c", "qmix", 13)]
+IN_POOL = {"multi_algs": True, "train_alg": "iql_omg", "buffer_size": 40, "is_agent_shift": True}
+
+
+def play_tests(parts, n_episodes):
+    """The records of test episodes."""
+    episodes = []
+    parts.runner.logger.log_test_episode = episodes.append
+    for _ in range(n_episodes):
+        parts.runner.run(test_mode=True)
+    return episodes
+
+
+@pytest.mark.parametrize("group", ["homologue", "non_homologue"])
+def test_members_of_the_pool_are_drawn_for_each_episode(tmp_path, group):
+    macs = make_pool(tmp_path, *POOL)
+    parts, _, _ = built(alg="2iql1iql_omg", opponent_pool=tmp_path, opponent_group=group, **IN_POOL)
+    for player in parts.mac.players[2:]:
+        assert equal(player.mac.state_dict(), macs[player.name].state_dict())
+        assert not any(parameter.requires_grad for parameter in player.mac.parameters())
+    teams = [tuple(episode["teammates"]) for episode in play_tests(parts, 60)]
+    if group == "homologue":
+        assert set(teams) == {("a", "a"), ("b", "b"), ("c", "c")}
+    else:
+        assert set(teams) == {(x, y) for x in "abc" for y in "abc" if x != y}
+
+
+def test_a_run_with_a_pool_is_resumed_bit_for_bit_and_saves_the_learner_only(tmp_path):
+    make_pool(tmp_path / "pool", *POOL)
+    settings = {"is_agent_shift": True, "save_model": True, "opponent_pool": tmp_path / "pool"}
+    _, info = population_run("2iql1iql_omg", "iql_omg", tmp_path / "whole", **settings)
+    half, _ = population_run("2iql1iql_omg", "iql_omg", tmp_path / "half", t_max=60, **settings)
+    (checkpoint,) = (tmp_path / "half").glob("models/*/*")
+    assert {path.name for path in checkpoint.iterdir()} == {"iql_omg", "state.th", "buffer.th"}
+    resumed = {"checkpoint_path": half["models"], "seed": 8}
+    _, resumed_info = population_run("2iql1iql_omg", "iql_omg", tmp_path / "rest", **settings, **resumed)
+    assert resumed_info == info
+
+
+def test_a_pool_that_does_not_fit_is_one_sentence(tmp_path):
+    make_pool(tmp_path / "one", POOL[0])
+    with pytest.raises(UserError, match="needs a member for each of 2 seats, but .*one has 1"):
+        built(alg="2iql1iql_omg", opponent_pool=tmp_path / "one", opponent_group="non_homologue", **IN_POOL)
+    path = tmp_path / "one" / "a" / "member.yaml"
+    path.write_text(path.read_text().replace("map: null", "map: 8m"))
+    with pytest.raises(UserError, match="was trained in game_of_a_test, 8m, but this run plays game_of_a_test"):
+        built(alg="2iql1iql_omg", opponent_pool=tmp_path / "one", **IN_POOL)
+    with pytest.raises(UserError, match="holds no members"):
+        built(alg="2iql1iql_omg", opponent_pool=tmp_path / "nowhere", **IN_POOL)
 
 
 # --- learning

@@ -27,22 +27,9 @@ class Checkpoints:
 
     @contextmanager
     def new(self, step: int, score: float | None) -> Iterator[Path]:
-        """A folder to write into. Left in order, it becomes `<folder>/<step>`; after an error nothing is left of it.
-
-        It is renamed when all of it is on the disk, so that a kill or a power cut leaves no half checkpoint.
-        """
-        partial = self.folder / f".{step}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            partial.mkdir(parents=True)
+        """A folder to write into; left in order, it becomes `<folder>/<step>`."""
+        with whole_folder(self.folder / str(step)) as partial:
             yield partial
-            for path in [*partial.rglob("*"), partial]:
-                _sync(path)
-            partial.rename(self.folder / str(step))
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        _sync(self.folder)
         self._scores[step] = -np.inf if score is None else score
         self._clear_away()
 
@@ -54,6 +41,26 @@ class Checkpoints:
                 # Renamed first, so that a kill in the middle leaves nothing that looks like a checkpoint.
                 gone = (self.folder / str(step)).rename(self.folder / f".{step}.partial")
                 shutil.rmtree(gone)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into. Left in order, it becomes `folder`; after an error nothing is left of it.
+
+    It is renamed when all of it is on the disk, so that a kill or a power cut leaves no half of it.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        for path in [*partial.rglob("*"), partial]:
+            _sync(path)
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _sync(folder.parent)
 
 
 def _sync(path: Path) -> None:

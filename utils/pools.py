@@ -1,0 +1,153 @@
+"""Pools of trained policies: folders of members, each a folder with weights and a `member.yaml` that says whose.
+
+    <pool>/<member>/member.yaml
+    <pool>/<member>/<algorithm>/agent.th ...
+
+Runs draw teammates from a pool; `experiments/pool.py` trains its members.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from utils.config import Key, load_yaml
+from utils.errors import UserError
+
+MEMBER_FILE = "member.yaml"
+AGENT_FILE = "agent.th"
+KEYS = {
+    "algorithm": Key(str),
+    "env": Key(str),
+    "map": Key(str, nullable=True),
+    "engine": Key(str, nullable=True),
+    "seed": Key(int, low=0),
+    "t_max": Key(int, "environment steps", low=1),
+    "steps": Key(int, "environment steps", low=0),
+    "test_win_rate": Key(float, low=0, high=1, nullable=True),
+    "test_win_rate_of_five": Key(float, low=0, high=1, nullable=True),
+    "test_return": Key(float, nullable=True),
+    "steps_per_second": Key(float, above=0, nullable=True),
+}
+
+
+class Identity(NamedTuple):
+    """What makes two trainings the same one: with another length or other settings they are not independent either."""
+
+    algorithm: str
+    env: str
+    map: str | None
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.algorithm} on {self.map or self.env} with seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A trained policy; the fields are the keys of its `member.yaml`, but for `folder`, which is where it lies."""
+
+    folder: Path
+    algorithm: str  # as --config names it
+    env: str
+    map: str | None  # None where the environment has no maps
+    engine: str | None  # None where there is no choice of engines
+    seed: int
+    t_max: int
+    steps: int  # environment steps that it was trained for
+    test_win_rate: float | None  # in its last test; None where nothing can be won
+    test_win_rate_of_five: float | None  # the mean of its last five tests
+    test_return: float | None  # in its last test
+    steps_per_second: float | None  # while it was trained
+    weights: Mapping[str, str]  # of each algorithm in it, the SHA-256 of its agent.th
+    config: Mapping[str, Any]  # of the run that trained it; `resolved` holds versions and commit
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.algorithm, self.env, self.map, self.seed)
+
+    def weights_folder(self, algorithm: str | None = None) -> Path:
+        """Where the weights of one of its algorithms lie, by default those of the one that it is named for."""
+        return self.folder / (algorithm or self.algorithm)
+
+
+def load_pool(folder: str | Path) -> list[Member]:
+    """The members of a pool, by name.
+
+    Raises:
+        UserError: there are none, or one of them is broken.
+    """
+    members = find_members(folder)
+    if not members:
+        raise UserError(
+            f"the pool {folder} holds no members; give another folder, or train some: "
+            f"python -m experiments.pool {folder} --algs ... --seeds ..."
+        )
+    return members
+
+
+def find_members(folder: str | Path) -> list[Member]:
+    """The members of a pool that may be empty or not there yet. Hidden folders are none.
+
+    Raises:
+        UserError: one of them is broken.
+    """
+    entries = sorted(Path(folder).iterdir()) if Path(folder).is_dir() else []
+    return [read_member(entry) for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+
+
+def read_member(folder: Path) -> Member:
+    """The member in this folder, whose weights are those that it was saved with.
+
+    Raises:
+        UserError: its `member.yaml` or its weights are missing, or not what they should be.
+    """
+    path = folder / MEMBER_FILE
+    if not path.is_file():
+        raise UserError(f"{folder} is in a pool but has no {MEMBER_FILE}; move it away, or train the member anew")
+    content = load_yaml(path)
+    if missing := [field.name for field in fields(Member) if field.name not in content and field.name != "folder"]:
+        raise UserError(f"{path}: '{missing[0]}' is missing; restore it, or train the member anew")
+    values = {}
+    for key, declaration in KEYS.items():
+        try:
+            values[key] = declaration.read(content[key])
+        except ValueError as error:
+            raise UserError(f"{path}: {key}={content[key]} is not allowed: {error}; correct it") from error
+    for key in ("weights", "config"):
+        if not isinstance(content[key], dict) or not content[key]:
+            raise UserError(f"{path}: '{key}' must be a group of keys; restore it, or train the member anew")
+        values[key] = content[key]
+    if values["algorithm"] not in values["weights"]:
+        raise UserError(f"{path}: 'weights' has none of its algorithm, {values['algorithm']}; restore them")
+    member = Member(folder=folder, **values)
+    for algorithm, expected in member.weights.items():
+        file = member.weights_folder(algorithm) / AGENT_FILE
+        if not file.is_file():
+            raise UserError(f"{path} names weights that are missing: {file}; restore them, or train the member anew")
+        if weights_id(file) != expected:
+            raise UserError(f"{file} is not the file that {path} names; restore it, or train the member anew")
+    return member
+
+
+def weights_id(file: Path) -> str:
+    """What tells these weights from all others: the SHA-256 of the file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def check_disjoint(first: Sequence[Member], second: Sequence[Member]) -> None:
+    """Raises: UserError where a member of one pool is in the other, by its weights or by its training."""
+    trained = {member.identity: member for member in first}
+    of_weights = {weights: member for member in first for weights in member.weights.values()}
+    for member in second:
+        same = trained.get(member.identity)
+        reason = f"both are {member.identity}"
+        for weights in member.weights.values():
+            if weights in of_weights:
+                same, reason = of_weights[weights], "their weights are the same"
+        if same is not None:
+            raise UserError(
+                f"{same.folder} and {member.folder} are one member in two pools that must be disjoint ({reason}); "
+                "take one of them out"
+            )
