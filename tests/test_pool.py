@@ -32,7 +32,7 @@ from pathlib import Path
 given = dict(word.lstrip("-").split("=", 1) for word in sys.argv[1:] if "=" in word)
 work, t_max, seed = Path(given["local_results_path"]), int(given["t_max"]), int(given["seed"])
 asked = []
-signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+signal.signal(signal.SIGTERM, lambda *_: os._exit(9) if asked else asked.append(1))
 records = work / "sacred" / str(1 + len(list(work.glob("sacred/*"))))
 records.mkdir(parents=True)
 place = {"env": "sc2", "env_args": {"map_name": "3m"}, "resolved": {"engine": "sim"}}
@@ -49,6 +49,8 @@ while step <= t_max and not asked:
         sys.exit(3)
     while seed == 7 and step > 80 and "checkpoint_path" not in given and not asked:
         time.sleep(0.01)  # until it is interrupted
+    if asked:
+        time.sleep(0.3)  # as an episode goes on
     folder = work / "models" / f"run{records.name}" / str(step)
     folder.mkdir(parents=True)
     for name in ("agent.th", "mixer.th", "buffer.th", "state.th"):
