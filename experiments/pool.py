@@ -229,6 +229,9 @@ class Training:
     def _start(self, plan: Plan) -> None:
         plan.work.mkdir(parents=True, exist_ok=True)
         checkpoint = plan.checkpoint()
+        for models in plan.work.glob("models/*"):  # of earlier runs: a replay buffer is large
+            if checkpoint and models != checkpoint.parent:
+                shutil.rmtree(models)
         own = ["n_threads=1", "use_tensorboard=False", f"local_results_path={plan.work}", "save_model=True"]
         own += ["save_buffer=True", "keep_checkpoints=1"]
         own += [f"checkpoint_path={checkpoint.parent}"] if checkpoint else []
@@ -265,7 +268,7 @@ class Training:
 
     def _welcome(self, member: Member, speed: float) -> None:
         self.n_done += 1
-        self.speeds.append(speed)
+        self.speeds += [speed] if speed > 0 else []  # a run may have been resumed at its very end
         left = self.seconds_left()
         won = "" if member.test_win_rate is None else f", last test won {member.test_win_rate:.0%}"
         rest = f"; time left: {time_str(left)}" if left else ""

@@ -32,7 +32,7 @@ from pathlib import Path
 given = dict(word.lstrip("-").split("=", 1) for word in sys.argv[1:] if "=" in word)
 work, t_max, seed = Path(given["local_results_path"]), int(given["t_max"]), int(given["seed"])
 asked = []
-signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+signal.signal(signal.SIGTERM, lambda *_: os._exit(9) if asked else asked.append(1))
 records = work / "sacred" / str(1 + len(list(work.glob("sacred/*"))))
 records.mkdir(parents=True)
 place = {"env": "sc2", "env_args": {"map_name": "3m"}, "resolved": {"engine": "sim"}}
@@ -41,7 +41,8 @@ config = {**place, "t_max": t_max, "seed": seed, "lr": float(given.get("lr", 0.0
 step = 0
 if "checkpoint_path" in given:
     step = max(int(p.name) for p in Path(given["checkpoint_path"]).iterdir())
-print("seed", seed, "from step", step, "threads", os.environ["OMP_NUM_THREADS"], flush=True)
+keeps_others_out = any(path.resolve().name == "lock" for path in Path("/proc/self/fd").iterdir())
+print("seed", seed, "threads", os.environ["OMP_NUM_THREADS"], "lock", keeps_others_out, flush=True)
 while step <= t_max and not asked:
     step += 40
     if seed == 13 and step > 80 and "checkpoint_path" not in given:
@@ -49,6 +50,8 @@ while step <= t_max and not asked:
         sys.exit(3)
     while seed == 7 and step > 80 and "checkpoint_path" not in given and not asked:
         time.sleep(0.01)  # until it is interrupted
+    if asked:
+        time.sleep(0.3)  # as an episode goes on
     folder = work / "models" / f"run{records.name}" / str(step)
     folder.mkdir(parents=True)
     for name in ("agent.th", "mixer.th", "buffer.th", "state.th"):
@@ -233,7 +236,7 @@ def test_a_signal_is_handed_on_and_the_next_command_resumes(tmp_path, stand_in, 
     captured = capsys.readouterr()
     assert "seed7: stopped, to be resumed from step 120" in captured.out and "goes on from here" in captured.err
     assert find_members(tmp_path) == [] and not second.exists()
-    assert (first / "log.txt").read_text() == "seed 7 from step 0 threads 1\n"
+    assert (first / "log.txt").read_text() == "seed 7 threads 1 lock True\n"
     assert fill(tmp_path, "--jobs=1", seeds=(7, 1)) == 0
     assert "from step 120" in capsys.readouterr().out
     assert [m.seed for m in load_pool(tmp_path)] == [1, 7]

@@ -154,7 +154,7 @@ def test_a_ghost_is_a_ring_at_its_place_with_a_line_from_the_unit():
 def test_a_perfect_subgoal_is_drawn_where_the_units_will_be(monkeypatch, is_state):
     """It decodes to the agent's observation, or to the state, three steps later."""
     _, parts, _ = subgoals.set_up(subgoals.configure(arguments(episodes=1, set=list(SMALL))))
-    batch = parts.runner.run(test_mode=True)
+    batch = parts.runner.run(test_mode=False)  # at random, so that all of them move about
     replay, n_states = subgoals.Replay.of(parts.runner.env), int(batch["filled"].sum())
     later = (th.arange(batch["obs"].shape[1]) + 3).clamp(max=n_states - 1)
     decoded = batch["state"][:, later].unsqueeze(2).expand(-1, -1, 3, -1) if is_state else batch["obs"][:, later]
