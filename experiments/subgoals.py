@@ -247,7 +247,7 @@ def set_up(config: dict[str, Any]) -> tuple[Any, SimpleNamespace, Logger]:
     logger = Logger(get_logger())
     args = convert({**command_line._resolve(config), "device": "cpu", "models_path": ""})
     runner = run.RUNNERS[args.runner](args=args, logger=logger)
-    args = convert({**args._asdict(), **run._sizes(runner.get_env_info())})
+    args = run.complete(args, runner.get_env_info(), logger)
     return args, run.build(args, logger, runner), logger
 
 
