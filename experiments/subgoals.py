@@ -226,7 +226,7 @@ def configure(args: Namespace) -> dict[str, Any]:
     config = _read([*names, "with", *own])
     if args.record:
         recorded = json.loads((args.record / "config.json").read_text(encoding="utf-8"))
-        known = dict(flatten(config))
+        known = dict(flatten(config)).keys() & command_line.SCHEMA.keys()
         settings = [f"{key}={json.dumps(value)}" for key, value in flatten(recorded) if key in known]
         config = _read([*names, "with", *settings, *args.set, *own])
     elif args.set:
