@@ -99,14 +99,17 @@ ALGORITHMS = {
     "nopt_min_loss": Key(float, low=0),
     # opponent modelling
     "am_model": Key(str, names="modules.am:REGISTRY"),
+    "am_lr": Key(float, above=0),
+    "am_hidden_dim": Key(int, "units", low=1),
+    "liam_embedding_dim": Key(int, "units", low=1),
     "obs_is_state": Key(bool),
     "omg_horizon": Key(int, STEPS, low=1),
     "omg_subgoal_dim": Key(int, "units", low=1),
     "omg_vae_alpha": Key(float, low=0),
     "omg_cvae_alpha": Key(float, low=0),
-    "omg_lr": Key(float, above=0),
     "omg_value": Key(str, choices=("mean", "max")),
     "omg_opponent_actions": Key(bool),
+    "omg_supervised": Key(bool),
     "subgoal_mode": Key((bool, int, str), STEPS, low=1, choices=("optimistic", "conservative", "random")),
     "eta": Key(float, low=0, high=1),
     "eta_anneal_time": Key(int, STEPS, low=1),
@@ -178,7 +181,19 @@ ENVIRONMENTS = {
 }
 
 # What the network must give to each learner.
-OUTPUT_TYPES: dict[Any, str] = {"coma_learner": "pi_logits", "q_learner": "q", "omg_learner": "q", "qtran_learner": "q"}
+OUTPUT_TYPES: dict[Any, str] = {
+    "coma_learner": "pi_logits",
+    "q_learner": "q",
+    "q_learner_4am": "q",
+    "omg_learner": "q",
+    "qtran_learner": "q",
+}
+# The agent models that each learner trains; any other learner trains none.
+TRAINED_MODELS: dict[Any, tuple[str, ...]] = {
+    "q_learner_4am": ("none", "base", "liam"),
+    "omg_learner": ("omg",),
+    "am_learner": ("base", "liam", "omg"),
+}
 
 SCHEMA = {**DEFAULT, **ALGORITHMS, **ENVIRONMENTS}
 
@@ -205,9 +220,13 @@ def conflict(config: Mapping[str, Any]) -> str:
         )
     if config["mac"] == "multi_module_mac" and "am_model" not in config:
         return "mac=multi_module_mac needs an agent model; take an algorithm that has one, such as --config=iql_omg"
-    team = config["mac"], config.get("am_model")
-    if learner == "omg_learner" and team != ("multi_module_mac", "omg"):
-        return f"learner=omg_learner needs mac=multi_module_mac and am_model=omg, not {team[0]} and {team[1]}"
+    mac, am_model = config["mac"], config.get("am_model")
+    trained = TRAINED_MODELS.get(learner, ("none",))
+    if learner in TRAINED_MODELS and (mac != "multi_module_mac" or am_model not in trained):
+        return f"learner={learner} needs mac=multi_module_mac and am_model={' or '.join(trained)}, not {mac} and {am_model}"
+    if mac == "multi_module_mac" and am_model not in trained:
+        able = " or ".join(name for name, models in TRAINED_MODELS.items() if am_model in models)
+        return f"learner={learner} would leave am_model={am_model} untrained; set learner={able}, or am_model=none"
     mixer = config.get("mixer")
     if (learner == "qtran_learner") != (mixer == "qtran_base"):
         return (

@@ -40,7 +40,7 @@ def test_unroll_of_the_posterior_equals_inferring_step_by_step():
     am = OMGAM(scheme, args)
     hidden = am.init_hidden(2, args.n_agents)
     steps = PackedSteps(batch["filled"])
-    posterior = am.posterior(batch, steps)
+    posterior = am.encode(batch, steps)
     for t in range(7):
         subgoals, hidden = am.infer(batch, t, hidden, test_mode=True)
         assert th.allclose(subgoals, steps.unpack(posterior.subgoal.mu)[:, t], atol=1e-6)

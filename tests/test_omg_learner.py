@@ -60,13 +60,13 @@ def test_the_prior_is_frozen_while_the_rest_learns(logger):
 
 
 def test_the_q_loss_does_not_train_the_model_nor_the_models_loss_the_policy(logger):
-    args = make_omg_args(lr=1e-12, omg_lr=0.01)
+    args = make_omg_args(lr=1e-12, am_lr=0.01)
     learner = make_learner(args, logger)
     batch = make_batch(args, lengths=[8, 8])
     policy = copies(parts(learner)[0])
     learner.train(batch, 200, 1)
     assert all(th.allclose(a, b, atol=1e-9) for a, b in zip(policy, copies(parts(learner)[0])))
-    learner = make_learner(make_omg_args(omg_lr=1e-12), logger)
+    learner = make_learner(make_omg_args(am_lr=1e-12), logger)
     posterior = copies(parts(learner)[2])
     learner.train(batch, 200, 1)
     assert all(th.allclose(a, b, atol=1e-9) for a, b in zip(posterior, copies(parts(learner)[2])))
@@ -169,7 +169,7 @@ def test_hindsight_picks_by_the_value_of_the_live_network(logger, mode, pick, va
     with th.no_grad():
         observations = learner.am.observations(batch)
         means = learner.am.unroll(batch, packed.steps)
-        hindsight = learner._look_back(batch, packed, packed.steps.pack(observations), means, packed.steps.pack(avail))
+        hindsight = learner._look_back(batch, packed, means, packed.steps.pack(avail))
         choice, goal_mu = packed.steps.unpack(hindsight.choice), packed.steps.unpack(hindsight.prior.mu)
         prior = learner.am.vae.encode(observations).mu
         inputs, inferred = packed.steps.unpack(packed.rows), packed.steps.unpack(means)
