@@ -182,6 +182,7 @@ ENVIRONMENTS = {
 
 # What the network must give to each learner.
 OUTPUT_TYPES: dict[Any, str] = {
+    "am_learner": "q",
     "coma_learner": "pi_logits",
     "q_learner": "q",
     "q_learner_4am": "q",
@@ -193,6 +194,12 @@ TRAINED_MODELS: dict[Any, tuple[str, ...]] = {
     "q_learner_4am": ("none", "base", "liam"),
     "omg_learner": ("omg",),
     "am_learner": ("base", "liam", "omg"),
+}
+# A key that each agent model needs, and the algorithm that has all of them.
+HOME_OF_MODEL = {
+    "base": ("am_hidden_dim", "iql_am"),
+    "liam": ("liam_embedding_dim", "iql_liam"),
+    "omg": ("omg_subgoal_dim", "iql_omg"),
 }
 
 SCHEMA = {**DEFAULT, **ALGORITHMS, **ENVIRONMENTS}
@@ -218,21 +225,25 @@ def conflict(config: Mapping[str, Any]) -> str:
             f"action_selector={selector} does not go with agent_output_type={output}; "
             "multinomial draws from a policy (pi_logits), epsilon_greedy reads values (q)"
         )
-    if config["mac"] == "multi_module_mac" and "am_model" not in config:
-        return "mac=multi_module_mac needs an agent model; take an algorithm that has one, such as --config=iql_omg"
-    mac, am_model = config["mac"], config.get("am_model")
-    trained = TRAINED_MODELS.get(learner, ("none",))
-    if learner in TRAINED_MODELS and (mac != "multi_module_mac" or am_model not in trained):
-        return f"learner={learner} needs mac=multi_module_mac and am_model={' or '.join(trained)}, not {mac} and {am_model}"
-    if mac == "multi_module_mac" and am_model not in trained:
-        able = " or ".join(name for name, models in TRAINED_MODELS.items() if am_model in models)
-        return f"learner={learner} would leave am_model={am_model} untrained; set learner={able}, or am_model=none"
     mixer = config.get("mixer")
     if (learner == "qtran_learner") != (mixer == "qtran_base"):
         return (
             f"learner={learner} and mixer={mixer} do not go together: "
             "qtran_learner and qtran_base need each other; take both, as --config=qtran does, or neither"
         )
+    mac, am_model = config["mac"], config.get("am_model")
+    if mac == "multi_module_mac" and am_model is None:
+        return "mac=multi_module_mac needs an agent model; take an algorithm that has one, such as --config=iql_omg"
+    key, home = HOME_OF_MODEL.get(am_model, ("am_model", ""))
+    if am_model is not None and key not in config:
+        return f"am_model={am_model} needs {key} and more, which {config['name']} lacks; take --config={home}"
+    trained = TRAINED_MODELS.get(learner, ("none",))
+    if learner in TRAINED_MODELS and (mac != "multi_module_mac" or am_model not in trained):
+        models = " or ".join(trained)
+        return f"learner={learner} needs mac=multi_module_mac and am_model={models}, not {mac} and {am_model}"
+    if mac == "multi_module_mac" and am_model not in trained:
+        able = " or ".join(name for name, models in TRAINED_MODELS.items() if am_model in models)
+        return f"learner={learner} would leave am_model={am_model} untrained; set learner={able}, or am_model=none"
     if config["agent"] == "idv_rnn" and config["mac"] == "multi_module_mac":
         return "agent=idv_rnn does not go with mac=multi_module_mac, which shares one network; set agent=rnn"
     steps_ahead = config.get("subgoal_mode")
