@@ -196,7 +196,7 @@ TRAINED_MODELS: dict[Any, tuple[str, ...]] = {
     "am_learner": ("base", "liam", "omg"),
 }
 # A key that each agent model needs, and the algorithm that has all of them.
-HOME_OF_MODEL = {
+HOME_OF_MODEL: dict[Any, tuple[str, str]] = {
     "base": ("am_hidden_dim", "iql_am"),
     "liam": ("liam_embedding_dim", "iql_liam"),
     "omg": ("omg_subgoal_dim", "iql_omg"),

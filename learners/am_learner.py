@@ -11,7 +11,7 @@ from learners.base_learner import Learner
 
 
 class AMLearner(Learner):
-    """Trains the controller's agent model, on episodes of whatever policy plays; of OMG's model the subgoal prior alone.
+    """Trains the controller's agent model on episodes of whatever policy plays; of OMG's model the prior alone.
 
     A prior that was trained is found so by `omg_learner`, which then trains no other.
     """
@@ -45,7 +45,7 @@ class AMLearner(Learner):
 
 
 def train_prior(learner: Any, batch: EpisodeBatch, t_env: int) -> th.Tensor:
-    """`omg_vae_batches` gradient steps of the subgoal prior of a learner, on different parts of the states of the batch.
+    """`omg_vae_batches` gradient steps of a learner's subgoal prior, each on other states of the batch.
 
     The learner has `am` and `prior_optimiser`. Gives the last loss.
     """

@@ -184,7 +184,7 @@ def test_values_that_contradict_each_other_are_named(changes, fragment):
         ("iql_am", {"am_model": "liam"}, "needs liam_embedding_dim and more, which iql_am lacks; take --config=iql_li"),
         ("iql_am", {"am_model": "omg"}, "am_model=omg needs omg_subgoal_dim and more, which iql_am lacks"),
         ("iql_omg", {"learner": "q_learner_4am"}, "not multi_module_mac and omg"),
-        ("iql_omg", {"learner": "q_learner"}, "would leave am_model=omg untrained; set learner=omg_learner or am_learn"),
+        ("iql_omg", {"learner": "q_learner"}, "would leave am_model=omg untrained; set learner=omg_learner or am_"),
         ("iql_am", {"learner": "am_learner", "am_model": "none"}, "am_model=base or liam or omg, not multi_module_mac"),
         ("iql_liam", {"learner": "am_learner"}, ""),
         ("iql_omg", {"learner": "am_learner"}, ""),

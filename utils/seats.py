@@ -2,7 +2,8 @@
 
 A folded batch (components/fold.py) has one agent per episode, `seat` [b, 1] says which it was, and `team_obs`,
 `team_actions` and `team_avail_actions` [b, T, n, ...] hold what the whole team saw, did and could do. These functions
-read both kinds of batch, so that networks need not tell them apart. The size of the agent dimension is that of the tensors, never `args.n_agents`.
+read both kinds of batch, so that networks need not tell them apart. The size of the agent dimension is that of the
+tensors, never `args.n_agents`.
 """
 
 from typing import Any

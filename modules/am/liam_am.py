@@ -26,9 +26,7 @@ class LIAMAM(TrajectoryAM):
     def _decoder(self, size: int) -> nn.Sequential:
         """From the embedding to `size` numbers for each of the others."""
         hidden = self.args.am_hidden_dim
-        return nn.Sequential(
-            nn.Linear(self.output_size, hidden), nn.ReLU(), nn.Linear(hidden, self.n_others * size)
-        )
+        return nn.Sequential(nn.Linear(self.output_size, hidden), nn.ReLU(), nn.Linear(hidden, self.n_others * size))
 
     def features(self, encoded: th.Tensor) -> th.Tensor:
         return self.embedding(encoded)

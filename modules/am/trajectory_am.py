@@ -113,7 +113,7 @@ def _is_alive(avail_actions: th.Tensor, filled: th.Tensor) -> th.Tensor:
 def last_actions(
     actions: th.Tensor, n_actions: int, device: str | th.device, bs: Any = slice(None), ts: slice = slice(None)
 ) -> th.Tensor:
-    """From actions [b, T, agent, 1] the ones before each of the steps `ts`, one-hot, zeros at step 0: [b, T, agent, u]."""
+    """From actions [b, T, agent, 1] those before each of the steps `ts`, one-hot [b, T, agent, u], zeros at step 0."""
     start, stop, _ = ts.indices(actions.shape[1])
     before = actions[bs, max(start - 1, 0) : stop - 1].squeeze(-1).to(device)
     one_hot = F.one_hot(before, n_actions).float()
