@@ -103,14 +103,15 @@ class OMGLearner(BaseLearner):
         ahead = candidate_steps(n_states, row_of.shape[1], self.args.omg_horizon)
         candidates = steps.pack(row_of.gather(1, ahead.flatten(1)).view_as(ahead))  # [N, k]
         prior = self.am.vae.encode(steps.pack(self.am.observations(batch)))
-        if self.args.subgoal_mode in (True, False, "optimistic", "conservative"):
+        mode = self.args.subgoal_mode
+        if isinstance(mode, bool) or mode in ("optimistic", "conservative"):
             _, hidden = self.mac.unroll_policy(inputs, inferred)
             hidden_before = steps.pack(F.pad(steps.unpack(hidden)[:, :-1], (0, 0, 0, 0, 1, 0)))
             q = self.mac.step_policy_over(inputs.rows, prior.mu, candidates, hidden_before)
             values = self._value(q, avail.unsqueeze(-2))
         else:
             values = prior.mu.new_empty(*prior.mu.shape[:2], self.args.omg_horizon)
-        choice = choose_candidate(values, self.args.subgoal_mode)
+        choice = choose_candidate(values, mode)
         agents = th.arange(choice.shape[1], device=choice.device)
         chosen = candidates.gather(1, choice)
         return Hindsight(Gaussian(prior.mu[chosen, agents], prior.log_var[chosen, agents]), choice)
