@@ -30,7 +30,7 @@ class AMLearner(Learner):
             self.am.vae.is_trained.fill_(True)
         else:
             played = make_transitions(batch, self.args.gamma).mask.squeeze(-1) > 0
-            steps = PackedSteps(batch["filled"])
+            steps = PackedSteps(batch["filled"].to(self.args.device))
             t = steps.row_of()[:, :-1][played]
             loss, stats = self.am.loss(batch, self.am.encode(batch, steps)[t], played)
             stats["am_grad_norm"] = self.descend(loss, self.am_optimiser, self.am_params, t_env)
