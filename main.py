@@ -2,7 +2,6 @@
 Values are read and checked by utils/config.py, and declared in config/schema.py; the training loop is in run.py.
 """
 
-import importlib
 import importlib.metadata
 import os
 import platform
@@ -11,24 +10,30 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
+from config.layers import (
+    COMMAND_LINE,
+    CONFIG,
+    ROOT,
+    SUBFOLDERS,
+    known_names,
+    merge,
+    merge_population,
+    read_population,
+    shown,
+)
 from config.schema import SCHEMA, conflict
 from envs import REGISTRY as ENVS
-from utils.config import Declarations, flatten, load_yaml, recursive_dict_update
 from utils.curves import check_backend
 from utils.errors import UserError, unknown
 from utils.logging import get_logger
 from utils.MY_EXP_PATH import check_results_path
 
-ROOT = Path(__file__).resolve().parent
-CONFIG = ROOT / "config"
-SUBFOLDERS = {"--config": "algs", "--env-config": "envs"}
 RECORDED_PACKAGES = ("torch", "numpy", "numba", "sacred", "smac", "pysc2", "lbforaging", "mpe2")
-COMMAND_LINE = "command line"
 USAGE = """usage: python main.py --config=ALGORITHM --env-config=ENVIRONMENT [--KEY=VALUE ...] [with KEY=VALUE ...]
 
 Precedence, lowest first: config/default.yaml, the environment's YAML, the algorithm's YAML, --KEY=VALUE, `with`.
@@ -94,22 +99,14 @@ def _configure(ex: Any, params: list[str]) -> tuple[dict[str, Any], str, dict[st
     Raises:
         UserError: the first mistake that is found.
     """
-    names, files = zip(*(_get_config(params, arg_name) for arg_name in SUBFOLDERS), strict=True)
+    (name, counts), (env, _) = (_get_config(params, arg_name) for arg_name in SUBFOLDERS)
     settings = _get_other_config(params, _sacred_flags(ex))
     command, updates, options = _parse_sacred(ex, params)
-
-    alg_file, env_file = files
-    from_files = Declarations(SCHEMA, SCHEMA, _names_of, lambda key: ())
-    config: dict[str, Any] = {}
-    for path in (CONFIG / "default.yaml", env_file, alg_file):
-        layer = from_files.read_layer(load_yaml(path), _shown(path))
-        if path == alg_file:  # what it sets for an environment holds in those that have it
-            layer["env_args"] = {k: v for k, v in layer.get("env_args", {}).items() if k in config["env_args"]}
-        config = recursive_dict_update(config, layer)
-    declared = {key for key, _ in flatten(config)} & SCHEMA.keys()
-    from_command_line = Declarations(SCHEMA, declared, _names_of, lambda key: _owners_of(key, names))
-    for key, text in [*settings, *updates]:
-        config = recursive_dict_update(config, from_command_line.read_text(key, text, COMMAND_LINE))
+    given = [*settings, *updates]
+    if name in counts:
+        config = {**merge(name, env, given), "population": {}}
+    else:
+        config = merge_population(name, counts, env, given)
     if sentence := conflict(config):
         raise UserError(sentence)
     check_results_path(config["local_results_path"])
@@ -120,19 +117,24 @@ def _configure(ex: Any, params: list[str]) -> tuple[dict[str, Any], str, dict[st
     return config, command, options
 
 
-def _get_config(params: list[str], arg_name: str) -> tuple[str, Path]:
-    """Takes `--config=NAME` or `--env-config=NAME` out of params; gives NAME and its YAML file."""
-    folder = CONFIG / SUBFOLDERS[arg_name]
-    known = sorted(path.stem for path in folder.glob("*.yaml"))
+def _get_config(params: list[str], arg_name: str) -> tuple[str, dict[str, int]]:
+    """Takes `--config=NAME` or `--env-config=NAME` out of params; gives NAME and the YAML files that it means.
+
+    They are counted: a population such as 7iql1iql_omg means several.
+    """
+    known = known_names(arg_name)
     given = [param for param in params if param.partition("=")[0] == arg_name]
     if len(given) != 1 or "=" not in given[0]:
         problem = "is given twice" if len(given) > 1 else "is missing"
         raise UserError(f"{arg_name} {problem}; write {arg_name}=NAME once, with one of: {', '.join(known)}")
     params.remove(given[0])
     name = given[0].partition("=")[2]
+    if arg_name == "--config" and name[:1].isdigit() and name not in known:
+        return name, read_population(name, known)
     if name not in known:
-        raise UserError(f"{COMMAND_LINE}: {unknown(f'{arg_name} name', name, known)}; see {_shown(folder)}/")
-    return name, folder / f"{name}.yaml"
+        folder = f"config/{SUBFOLDERS[arg_name]}/"
+        raise UserError(f"{COMMAND_LINE}: {unknown(f'{arg_name} name', name, known)}; see {folder}")
+    return name, {name: 1}
 
 
 def _get_other_config(params: list[str], sacred_flags: set[str]) -> list[tuple[str, str]]:
@@ -264,22 +266,6 @@ def _commit() -> str | None:
         return None
 
 
-def _names_of(reference: str) -> Iterable[str]:
-    """Gives the names in a collection such as "runners:REGISTRY"; importing a registry imports nothing else."""
-    module, _, attribute = reference.partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
-def _owners_of(key: str, chosen: Sequence[str]) -> list[str]:
-    """Gives the algorithms and environments, other than the chosen ones, whose YAML declares the key."""
-    files = (path for folder in SUBFOLDERS.values() for path in sorted((CONFIG / folder).glob("*.yaml")))
-    return [f.stem for f in files if f.stem not in chosen and key in dict(flatten(load_yaml(f)))]
-
-
-def _shown(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
 def _help() -> str:
     """Gives usage, algorithms, environments and every key: the YAML files are their own documentation."""
     sections = [USAGE]
@@ -289,7 +275,7 @@ def _help() -> str:
         sections.append("\n".join([f"{title}=", *lines, ""]))
     for path in [CONFIG / "default.yaml", *files["--env-config"], *files["--config"]]:
         body = path.read_text(encoding="utf-8").strip().splitlines()
-        sections.append("\n".join([f"{_shown(path)}", *(f"  {line}".rstrip() for line in body), ""]))
+        sections.append("\n".join([f"{shown(path)}", *(f"  {line}".rstrip() for line in body), ""]))
     return "\n".join(sections)
 
 

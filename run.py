@@ -16,6 +16,7 @@ import numpy as np
 import torch as th
 
 from components.episode_buffer import ReplayBuffer
+from components.fold import fold_learners
 from components.transforms import OneHot
 from controllers import REGISTRY as CONTROLLERS
 from learners import REGISTRY as LEARNERS
@@ -99,7 +100,7 @@ def run_sequential(args: Any, logger: Any) -> None:
     try:
         if args.save_replay and not runner.env.keeps_replays:
             raise UserError(f"save_replay=True, but the environment '{args.env}' keeps no replays; leave it False")
-        args = convert({**args._asdict(), **_sizes(runner.get_env_info())})
+        args = complete(args, runner.get_env_info(), logger)
         parts = build(args, logger, runner)
         if args.checkpoint_path or args.evaluate_path:
             load_checkpoint(args, logger, parts)
@@ -122,9 +123,35 @@ def _only_tests(args: Any) -> bool:
     return bool(args.evaluate or args.evaluate_path or (args.save_replay and args.checkpoint_path))
 
 
-def _sizes(env_info: Mapping[str, Any]) -> dict[str, Any]:
-    """What the environment decides, to join the configuration."""
-    return {key: env_info[key] for key in ("n_agents", "n_actions", "state_shape", "obs_shape", "episode_limit")}
+def complete(args: Any, env_info: Mapping[str, Any], logger: Any) -> Any:
+    """The configuration with what the environment decides: its sizes and, in a population, how much is played.
+
+    A seat that learns alone among n gets one n-th of what a team that shares its parameters gets from an episode. So n
+    times as many episodes are played, for each update and in all, and are sampled.
+
+    Raises:
+        UserError: the seats do not add up to the environment's agents, or so many episodes do not fit into the buffer.
+    """
+    sizes = {key: env_info[key] for key in ("n_agents", "n_actions", "state_shape", "obs_shape", "episode_limit")}
+    args = convert({**args._asdict(), **sizes, "runs_per_update": 1})
+    if not args.population:
+        return args
+    seats = " + ".join(f"{count} {alg}" for alg, count in args.population.items())
+    if sum(args.population.values()) != args.n_agents:
+        raise UserError(
+            f"--config={args.name} has {seats} = {sum(args.population.values())} seats, but the environment has "
+            f"{args.n_agents} agents; make the counts add up to {args.n_agents}"
+        )
+    factor = args.n_agents // args.population[args.train_alg]
+    changed = {"t_max": factor * args.t_max, "batch_size": factor * args.batch_size}
+    if changed["batch_size"] > args.buffer_size:
+        raise UserError(
+            f"batch_size={args.batch_size}, {factor} times as many in this population, is more than "
+            f"buffer_size={args.buffer_size} episodes, so training would never start; raise buffer_size"
+        )
+    told = ", ".join(f"{key}={value}" for key, value in changed.items())
+    logger.console_logger.info(f"{seats}, of which {args.train_alg} learns: {factor} times the episodes, {told}")
+    return convert({**args._asdict(), **changed, "runs_per_update": -(-factor // args.batch_size_run)})
 
 
 def build(args: Any, logger: Any, runner: Any) -> SimpleNamespace:
@@ -138,14 +165,19 @@ def build(args: Any, logger: Any, runner: Any) -> SimpleNamespace:
         "terminated": {"vshape": (1,), "dtype": th.uint8},
     }
     groups = {"agents": args.n_agents}
+    if args.population:
+        learners = args.population[args.train_alg]
+        scheme["agent_idx"] = {"vshape": (learners,), "dtype": th.long, "episode_const": True}
     preprocess = {"actions": ("actions_onehot", [OneHot(out_dim=args.n_actions)])}
     buffer_device = "cpu" if args.buffer_cpu_only else args.device
     buffer = ReplayBuffer(scheme, groups, args.buffer_size, args.episode_limit + 1, preprocess, buffer_device)
-    mac = CONTROLLERS[args.mac](scheme, groups, args)
+    mac = CONTROLLERS["population_mac" if args.population else args.mac](scheme, groups, args)
     if args.init_param_path:
         mac.load_models(_find_weights(args))
+    elif args.population and not (args.checkpoint_path or args.evaluate_path):
+        logger.console_logger.warning("the frozen teammates play with untrained weights; give init_param_path")
     runner.setup(scheme=scheme, groups=groups, preprocess=preprocess, mac=mac)
-    learner = LEARNERS[args.learner](mac, scheme, logger, args)
+    learner = LEARNERS[args.learner](mac.learner if args.population else mac, scheme, logger, args)
     return SimpleNamespace(
         mac=mac,
         buffer=buffer,
@@ -172,13 +204,16 @@ def train_sequential(args: Any, logger: Any, parts: SimpleNamespace) -> None:
             if clock.episode > 0:  # resumed: perhaps where a test was broken off
                 _after_episode(args, logger, parts, stop)
             while runner.t_env <= args.t_max and not stop.asked:
-                buffer.insert_episode_batch(runner.run(test_mode=False))
+                for _ in range(args.runs_per_update):
+                    buffer.insert_episode_batch(runner.run(test_mode=False))
                 if buffer.can_sample(args.batch_size):
                     sample = buffer.sample(args.batch_size, rng=parts.rng)
                     if str(sample.device) != args.device:
                         sample.to(args.device)
+                    if args.population:
+                        sample = fold_learners(sample)
                     learner.train(sample, runner.t_env, clock.episode)
-                clock.episode += args.batch_size_run
+                clock.episode += args.runs_per_update * args.batch_size_run
                 _after_episode(args, logger, parts, stop)
                 progress.update(runner.t_env, clock.episode, runner.test_win_rate)
             if args.save_model or stop.asked:
@@ -258,7 +293,9 @@ def save_checkpoint(args: Any, logger: Any, parts: SimpleNamespace) -> None:
     scores = [logger.stats[key][-1][1] for key in ("test_battle_won_mean", "test_return_mean") if key in logger.stats]
     try:
         with parts.checkpoints.new(step, scores[0] if scores else None) as path:
-            parts.learner.save_models(path)
+            if args.population:
+                parts.mac.save_models(path)
+            parts.learner.save_models(learner_folder(args, path))
             th.save({**training_state(parts), "stats": logger.state_dict()}, path / "state.th")
             if args.save_buffer:
                 th.save(parts.buffer.state_dict(), path / "buffer.th")
@@ -285,7 +322,9 @@ def load_checkpoint(args: Any, logger: Any, parts: SimpleNamespace) -> None:
         parts.mac.load_models(folder)
         parts.runner.t_env = int(folder.name)
         return
-    parts.learner.load_models(folder)
+    if args.population:
+        parts.mac.load_models(folder)
+    parts.learner.load_models(learner_folder(args, folder))
     missing = []
     if (folder / "buffer.th").is_file():
         parts.buffer.load_state_dict(load_weights(folder / "buffer.th", "cpu"))
@@ -302,6 +341,11 @@ def load_checkpoint(args: Any, logger: Any, parts: SimpleNamespace) -> None:
         missing.append("counters, statistics and random states")
     if missing:
         logger.console_logger.warning(f"{folder} has no {', no '.join(missing)}: the run goes on, but not bit for bit")
+
+
+def learner_folder(args: Any, folder: Path) -> Path:
+    """Where in a checkpoint the learner's files are: in a population each algorithm has a folder of its own."""
+    return folder / args.train_alg if args.population else folder
 
 
 def _find_weights(args: Any) -> Path:

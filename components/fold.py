@@ -10,6 +10,13 @@ import torch as th
 from components.episode_buffer import EpisodeBatch
 
 
+def fold_learners(batch: EpisodeBatch) -> EpisodeBatch:
+    """The rows of the seats that learn, `agent_idx` [b, m] of a batch of teams: b * m episodes of one agent."""
+    seats = batch["agent_idx"]
+    episodes = th.arange(batch.batch_size, device=seats.device).repeat_interleave(seats.shape[1])
+    return fold_seats(batch, episodes, seats.flatten())
+
+
 def fold_seats(batch: EpisodeBatch, episodes: th.Tensor, seats: th.Tensor) -> EpisodeBatch:
     """The rows of `seats` [k] in `episodes` [k] of a batch of teams, as k episodes of one agent.
 

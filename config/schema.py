@@ -17,6 +17,12 @@ DEFAULT = {
     "mac": Key(str, names="controllers:REGISTRY"),
     "env": Key(str, names="envs:REGISTRY"),
     "agent": Key(str, names="modules.agents:REGISTRY"),
+    # a population
+    "multi_algs": Key(bool),
+    "train_alg": Key(str, nullable=True),
+    "is_agent_shift": Key(bool),
+    "agent_shift": Key(int, "seats", low=0),
+    "opponent_epsilon": Key(float, low=0, high=1),
     # the run
     "batch_size_run": Key(int, "environments", low=1),
     "max_worker_restarts": Key(int, "processes", low=0),
@@ -205,6 +211,10 @@ HOME_OF_MODEL: dict[Any, tuple[str, str]] = {
 SCHEMA = {**DEFAULT, **ALGORITHMS, **ENVIRONMENTS}
 
 
+# Learners that can learn from the rows of single seats.
+SEAT_LEARNERS = ("q_learner", "q_learner_4am", "omg_learner", "am_learner")
+
+
 def conflict(config: Mapping[str, Any]) -> str:
     """Gives a sentence about two values that are allowed but not together, or nothing."""
     if config["batch_size"] > config["buffer_size"]:
@@ -217,6 +227,10 @@ def conflict(config: Mapping[str, Any]) -> str:
             f"batch_size_run={config['batch_size_run']} but the episode runner plays one environment; "
             "set it to 1, or runner=parallel"
         )
+    if (config["multi_algs"] or config["train_alg"]) and not config["population"]:
+        return "multi_algs and train_alg are for a population, such as --config=7iql1iql_omg; leave them out"
+    if config["population"] and (sentence := _conflict_of_population(config)):
+        return sentence
     learner, output, selector = (config.get(key) for key in ("learner", "agent_output_type", "action_selector"))
     if output != OUTPUT_TYPES.get(learner, output):
         return f"learner={learner} needs agent_output_type={OUTPUT_TYPES[learner]}, not {output}"
@@ -236,7 +250,7 @@ def conflict(config: Mapping[str, Any]) -> str:
         return "mac=multi_module_mac needs an agent model; take an algorithm that has one, such as --config=iql_omg"
     key, home = HOME_OF_MODEL.get(am_model, ("am_model", ""))
     if am_model is not None and key not in config:
-        return f"am_model={am_model} needs {key} and more, which {config['name']} lacks; take --config={home}"
+        return f"am_model={am_model} needs {key} and more, which {config['train_alg'] or config['name']} lacks; take --config={home}"
     trained = TRAINED_MODELS.get(learner, ("none",))
     if learner in TRAINED_MODELS and (mac != "multi_module_mac" or am_model not in trained):
         models = " or ".join(trained)
@@ -251,4 +265,17 @@ def conflict(config: Mapping[str, Any]) -> str:
         return (
             f"subgoal_mode={steps_ahead} lies beyond omg_horizon={config['omg_horizon']}; raise one or lower the other"
         )
+    return ""
+
+
+def _conflict_of_population(config: Mapping[str, Any]) -> str:
+    learner, alg = config["learner"], config["train_alg"]
+    if learner not in SEAT_LEARNERS or config.get("mixer") is not None:
+        return (
+            f"train_alg={alg} learns the values of whole teams (learner={learner}, mixer={config.get('mixer')}); in a "
+            f"population one learns for single seats: a learner of {', '.join(SEAT_LEARNERS)}, and mixer=null"
+        )
+    for name in config["population"]:
+        if config[name]["agent"] == "idv_rnn":
+            return f"{name} has a network for each agent, which a population can't deal out; take {name}.agent=rnn"
     return ""

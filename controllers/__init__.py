@@ -7,5 +7,6 @@ REGISTRY = Registry(
     {
         "basic_mac": "controllers.basic_controller:BasicMAC",
         "multi_module_mac": "controllers.om_controller:MultiModuleMAC",
+        "population_mac": "controllers.population_controller:PopulationMAC",
     },
 )

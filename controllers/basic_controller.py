@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch as th
 import torch.nn.functional as F
 
@@ -132,6 +133,14 @@ class BasicMAC:
         # Padded steps have no available action: any finite count will do there.
         n_available = (~unavailable).sum(-1, keepdim=True).clamp(min=1)
         return ((1 - epsilon) * policy + epsilon / n_available).masked_fill(unavailable, 0.0)
+
+    def start_episodes(self, ep_batch: EpisodeBatch, worlds: np.ndarray) -> None:
+        """Gets ready for the first step of the episodes in the mask [batch] bool; the others are over."""
+        self.init_hidden(ep_batch.batch_size)
+
+    def seats_of(self, world: int) -> tuple[list[int], list[str]]:
+        """The seats of those who learn in a world, and the names of their teammates: here all learn together."""
+        return list(range(self.args.n_agents)), []
 
     def init_hidden(self, batch_size: int) -> None:
         """Forgets everything, before the first step of `batch_size` episodes."""

@@ -114,7 +114,7 @@ class EpisodeRunner:
 
         self.env.reset(_observations(fields, 0), worlds)
         fields["filled"][worlds, 0] = 1
-        self.mac.init_hidden(batch_size=self.batch_size)
+        self.mac.start_episodes(batch, worlds)
         for t in range(self.episode_limit):
             played = slice(None) if running.all() else np.flatnonzero(running)
             actions = self.mac.select_actions(batch, t, self.t_env, bs=played, test_mode=test_mode)
@@ -153,6 +153,7 @@ class EpisodeRunner:
     def _record_tests(self, returns: np.ndarray, lengths: np.ndarray) -> None:
         """Records the test episode of each world: one line of `test_episodes.jsonl`."""
         for world, seed in enumerate(self.seeds):
+            seats, teammates = self.mac.seats_of(world)
             info = {key: float(values[world]) for key, values in self.outcomes.info.items()}
             episode: dict[str, Any] = {
                 "t_env": self.t_env,
@@ -162,8 +163,8 @@ class EpisodeRunner:
                 "return": float(returns[world]),
                 "length": int(lengths[world]),
                 "won": bool(info["battle_won"]) if "battle_won" in info else None,
-                "seat": None,  # the whole team learns together, and has no teammates
-                "teammates": [],
+                "seat": None if not teammates else seats[0] if len(seats) == 1 else seats,  # the learner's
+                "teammates": teammates,
                 "info": info,
             }
             self.logger.log_test_episode(episode)

@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 import main
+from config import layers
+from utils.config import load_yaml
 
 MAIN = Path(main.__file__)
 ALGORITHMS = sorted(path.stem for path in (MAIN.parent / "config" / "algs").glob("*.yaml"))
@@ -130,8 +132,9 @@ def test_a_mistake_is_one_sentence_exit_status_2_and_nothing_on_disk(tmp_path, p
 def own_config(tmp_path, monkeypatch):
     """A copy of config/ that a test may spoil; gives its algorithms' folder."""
     shutil.copytree(main.CONFIG, tmp_path / "config")
-    monkeypatch.setattr(main, "ROOT", tmp_path)
-    monkeypatch.setattr(main, "CONFIG", tmp_path / "config")
+    for module in (main, layers):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+        monkeypatch.setattr(module, "CONFIG", tmp_path / "config")
     return tmp_path / "config" / "algs"
 
 
@@ -365,4 +368,4 @@ def test_unobserved_runs_leave_no_record(tmp_path):
 
 def test_every_shipped_yaml_is_plain_yaml_for_other_readers():
     for path in main.CONFIG.rglob("*.yaml"):
-        assert main.load_yaml(path) == yaml.safe_load(path.read_text())
+        assert load_yaml(path) == yaml.safe_load(path.read_text())

@@ -68,7 +68,7 @@ def merged(alg):
     config = load_yaml(DEFAULT_YAML)
     for path in (CONFIG / "envs" / "sc2.yaml", CONFIG / "algs" / f"{alg}.yaml"):
         config = recursive_dict_update(config, load_yaml(path))
-    return config
+    return {**config, "population": {}}
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)

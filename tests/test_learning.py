@@ -16,7 +16,6 @@ from tests.games import (
     frozen,
     registered,
 )
-from utils.dict2namedtuple import convert
 
 QUICK = {
     "lr": 0.005,
@@ -46,7 +45,7 @@ def train(game, alg, seed, t_max, **settings):
     with registered(game):
         args = frozen(config)
         runner = RUNNERS[args.runner](args=args, logger=logger)
-        args = convert({**args._asdict(), **run._sizes(runner.get_env_info())})
+        args = run.complete(args, runner.get_env_info(), logger)
         parts = run.build(args, logger, runner)
         run.train_sequential(args, logger, parts)
         run.evaluate_sequential(args, logger, runner)

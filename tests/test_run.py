@@ -9,7 +9,6 @@ import torch as th
 import run
 from runners import REGISTRY as RUNNERS
 from tests.games import CrashingGame, MatrixGame, RandomGame, configure, frozen, registered
-from utils.dict2namedtuple import convert
 from utils.errors import UserError
 from utils.logging import Logger
 from utils.seeding import world_seeds
@@ -66,7 +65,7 @@ def built(game=RandomGame, alg="iql", env_args=None, **settings):
     with registered(game):
         args = frozen(configure(alg, env_args, **(SHORT | settings)))
         runner = RUNNERS[args.runner](args=args, logger=logger)
-    args = convert({**args._asdict(), **run._sizes(runner.get_env_info())})
+    args = run.complete(args, runner.get_env_info(), logger)
     return run.build(args, logger, runner), args, logger
 
 

@@ -11,7 +11,6 @@ from envs import REGISTRY as ENVS
 from runners.episode_runner import EpisodeRunner
 from tests.builders import RecordingLogger
 from tests.games import EndlessGame, Game, RandomGame, UnendingGame, configure, frozen, registered
-from utils.dict2namedtuple import convert
 from utils.seeding import world_seeds
 
 FIELDS = ("obs", "state", "avail_actions", "actions", "reward", "terminated", "filled")
@@ -50,7 +49,7 @@ def set_up(game=WatchedGame, n_worlds=1, env=None, **settings):
     with registered(game):
         args = frozen(config)
         runner = EpisodeRunner(args=args, logger=logger)
-    args = convert({**args._asdict(), **run._sizes(runner.get_env_info())})
+    args = run.complete(args, runner.get_env_info(), logger)
     mac = run.build(args, logger, runner).mac
     return runner, mac, logger
 

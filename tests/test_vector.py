@@ -21,7 +21,6 @@ from envs.vector import ProcessVectorEnv, SerialVectorEnv
 from runners import REGISTRY as RUNNERS
 from tests.builders import RecordingLogger
 from tests.games import RandomGame, TroubledGame, configure, frozen, registered
-from utils.dict2namedtuple import convert
 from utils.errors import UserError
 from utils.logging import LOGGER_NAME
 from utils.seeding import replacement_seed, world_seeds
@@ -115,7 +114,7 @@ class Runs:
         config = configure("iql", env_args, batch_size_run=2, runner=runner, **settings)
         with registered(game):
             self.runner = RUNNERS[runner](args=frozen(config), logger=self.logger)
-        args = convert({**frozen(config)._asdict(), **run._sizes(self.runner.get_env_info())})
+        args = run.complete(frozen(config), self.runner.get_env_info(), self.logger)
         th.manual_seed(3)
         self.mac = run.build(args, self.logger, self.runner).mac
 

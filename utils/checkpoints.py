@@ -36,7 +36,7 @@ class Checkpoints:
         try:
             partial.mkdir(parents=True)
             yield partial
-            for path in [*partial.iterdir(), partial]:
+            for path in [*partial.rglob("*"), partial]:
                 _sync(path)
             partial.rename(self.folder / str(step))
         except BaseException:

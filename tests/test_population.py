@@ -1,0 +1,307 @@
+"""Populations: several algorithms in one team, of which one learns for its seats."""
+
+import numpy as np
+import pytest
+import torch as th
+
+import main
+import run
+from components.fold import fold_learners, fold_seats
+from config.layers import known_names, read_population
+from config.schema import conflict
+from controllers.basic_controller import BasicMAC
+from controllers.population_controller import PopulationMAC
+from learners.q_learner import QLearner
+from tests.builders import RecordingLogger, make_args, make_batch, make_scheme
+from tests.test_run import built, equal, whole_run
+from utils.errors import UserError
+
+POPULATION = {"iql": 2, "vdn": 1}
+
+
+# --- the command line
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("7iql1iql_omg", {"iql": 7, "iql_omg": 1}),
+        ("1iql_omg7iql", {"iql_omg": 1, "iql": 7}),
+        ("4iql3qmix1iql_omg", {"iql": 4, "qmix": 3, "iql_omg": 1}),
+        ("12vdn", {"vdn": 12}),
+    ],
+)
+def test_counts_and_names_are_read(name, counts):
+    assert read_population(name, known_names("--config")) == counts
+    assert list(read_population(name, known_names("--config"))) == list(counts)
+
+
+@pytest.mark.parametrize(
+    ("params", "fragments"),
+    [
+        (["--config=7iq1iql_omg", "--multi_algs"], ("7iq1iql_omg", "a count and an algorithm in turn", "iql, iql_")),
+        (["--config=0iql1vdn", "--multi_algs"], ("0iql1vdn is no population",)),
+        (["--config=2iql1iql", "--multi_algs"], ("has iql twice",)),
+        (["--config=2iql1vdn"], ("add --multi_algs",)),
+        (["--config=2iql1vdn", "--multi_algs"], ("train_alg", "known: iql, vdn", "which of them learns")),
+        (["--config=2iql1vdn", "--multi_algs", "--train_alg=qmix"], ("'qmix'", "known: iql, vdn")),
+        (["--config=2iql1qmix", "--multi_algs", "--train_alg=qmix"], ("train_alg=qmix", "mixer=null")),
+        (["--config=2iql1coma", "--multi_algs", "--train_alg=coma"], ("train_alg=coma", "single seats")),
+        (["--config=2iql_idv1iql", "--multi_algs", "--train_alg=iql"], ("iql_idv.agent=rnn",)),
+        (["--config=2iql1qmix", "--multi_algs", "--train_alg=iql", "--qmix.lrr=1"], ("command line, qmix", "'lrr'")),
+        (["--config=2iql1qmix", "--multi_algs", "--train_alg=iql", "--lrr=1"], ("unknown key 'lrr'",)),
+        (["--config=iql", "--multi_algs"], ("for a population, such as",)),
+        (["--config=iql", "--train_alg=iql"], ("for a population, such as",)),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_bad_population_is_one_sentence(params, fragments):
+    with pytest.raises(UserError) as caught:
+        main._configure(main._experiment(), [*params, "--env-config=sc2"])
+    assert "\n" not in str(caught.value)
+    for fragment in fragments:
+        assert fragment in str(caught.value)
+
+
+def configured(*params):
+    return main._configure(main._experiment(), ["--env-config=sc2", "--multi_algs", *params])[0]
+
+
+def test_each_algorithm_has_its_own_keys_and_the_learners_stand_on_top():
+    config = configured("--config=2qmix1iql_omg", "--train_alg=iql_omg")
+    assert config["name"] == "2qmix1iql_omg" and config["population"] == {"qmix": 2, "iql_omg": 1}
+    assert (config["learner"], config["mac"]) == ("omg_learner", "multi_module_mac")
+    assert (config["qmix"]["learner"], config["qmix"]["mac"]) == ("q_learner", "basic_mac")
+    assert "mixing_embed_dim" in config["qmix"] and "mixing_embed_dim" not in config
+    assert "env_args" not in config["qmix"] and config["env_args"]["map_name"] == "8m"
+    assert conflict(config) == ""
+
+
+def test_a_setting_holds_for_all_that_have_its_key_or_for_one():
+    config = configured(
+        "--config=2qmix1iql_omg", "--train_alg=iql_omg", "--rnn_hidden_dim=32", "--qmix.obs_agent_id=False", "--eta=0.1"
+    )
+    assert config["rnn_hidden_dim"] == config["qmix"]["rnn_hidden_dim"] == config["iql_omg"]["rnn_hidden_dim"] == 32
+    assert config["qmix"]["obs_agent_id"] is False and config["obs_agent_id"] is True
+    assert config["eta"] == config["iql_omg"]["eta"] == 0.1 and "eta" not in config["qmix"]
+
+
+# --- the controller
+
+
+def make_team(**overrides):
+    """Two seats of iql, one of vdn, which learns."""
+    settings = {"population": POPULATION, "train_alg": "vdn", "is_agent_shift": False, "agent_shift": 0}
+    settings |= {"opponent_epsilon": 0.0, "mac": "basic_mac", "iql": {}, "vdn": {}, **overrides}
+    args = make_args(**settings)
+    scheme, groups, _ = make_scheme(args)
+    return PopulationMAC(scheme, groups, run.convert(vars(args)))
+
+
+def team_batch(lengths=(8, 5, 3)):
+    """Episodes as a population plays them, with `agent_idx`."""
+    batch = make_batch(make_args(), list(lengths))
+    batch.data.episode_data["agent_idx"] = th.zeros(len(lengths), 1, dtype=th.long)
+    batch.scheme["agent_idx"] = {"vshape": (1,), "dtype": th.long, "episode_const": True}
+    return batch
+
+
+def greedy_actions(mac, batch, bs=slice(None), before_step=lambda t: None):
+    """[b, T, agent]."""
+    mac.start_episodes(batch, np.ones(batch.batch_size, bool))
+    actions = []
+    for t in range(batch.max_seq_length):
+        before_step(t)
+        actions.append(mac.select_actions(batch, t, t_env=0, bs=bs, test_mode=True))
+    return th.stack(actions, 1)
+
+
+def test_a_population_of_one_policy_acts_as_the_plain_team():
+    team, batch = make_team(), team_batch()
+    args = make_args()
+    scheme, groups, _ = make_scheme(args)
+    plain = BasicMAC(scheme, groups, args)
+    for player in team.players:
+        player.mac.load_state(plain)
+    for shift in (0, 1, 2):
+        team.args = team.args._replace(agent_shift=shift)
+        assert th.equal(greedy_actions(team, batch), greedy_actions(plain, batch))
+
+
+def test_each_seat_is_played_by_its_owner_and_the_learners_is_noted():
+    team, batch = make_team(), team_batch()
+    iql, vdn = (greedy_actions(single(player.mac), batch) for player in team.players)
+    for shift, seats in ((0, [2]), (1, [0]), (2, [1]), (4, [0])):
+        team.args = team.args._replace(agent_shift=shift)
+        actions = greedy_actions(team, batch)
+        assert batch["agent_idx"].tolist() == [seats] * 3
+        assert team.seats_of(0) == (seats, ["iql", "iql"])
+        for seat in range(3):
+            assert th.equal(actions[:, :, seat], (vdn if seat in seats else iql)[:, :, seat])
+    assert not th.equal(iql, vdn)
+
+
+def single(mac):
+    """The plain team that plays one player's policy in all seats."""
+    args = make_args()
+    scheme, groups, _ = make_scheme(args)
+    plain = BasicMAC(scheme, groups, args)
+    plain.load_state(mac)
+    return plain
+
+
+def test_no_policy_computes_what_it_does_not_play():
+    team, batch = make_team(), team_batch()
+    rows = {player.name: [] for player in team.players}
+    for player in team.players:
+        player.mac.agent.register_forward_hook(
+            lambda module, inputs, outputs, name=player.name: rows[name].append(inputs[0].shape[:-1].numel())
+        )
+    greedy_actions(team, batch)
+    assert set(rows["iql"]) == {2 * 3} and set(rows["vdn"]) == {1 * 3}
+    rows["iql"].clear()
+    greedy_actions(team, batch, bs=np.array([0, 2]))  # the battle of episode 1 is over
+    assert set(rows["iql"]) == {2 * 2}
+
+
+def test_finished_episodes_leave_the_others_actions_alone():
+    team, batch = make_team(), team_batch()
+    everything = greedy_actions(team, batch)
+    assert th.equal(greedy_actions(team, batch, bs=np.array([0, 2])), everything[[0, 2]])
+
+
+def test_with_is_agent_shift_the_learners_seat_is_drawn_for_each_episode():
+    team, batch = make_team(is_agent_shift=True), team_batch([3] * 300)
+    team.start_episodes(batch, np.ones(300, bool))
+    drawn = batch["agent_idx"].flatten()
+    assert th.bincount(drawn, minlength=3).min() > 70
+    before = drawn.clone()
+    team.start_episodes(batch, np.arange(300) < 150)  # lost worlds alone start anew
+    assert th.equal(batch["agent_idx"].flatten()[150:], before[150:])
+    assert not th.equal(batch["agent_idx"].flatten()[:150], before[:150])
+
+
+def test_acting_sees_no_state_and_nothing_that_other_seats_saw():
+    team, batch = make_team(), team_batch()
+    actions = greedy_actions(team, batch)
+    for seat in range(3):
+        spoilt = team_batch()
+        kept = [j for j in range(3) if j != seat]
+        spoilt["state"][:] = 1e3
+        spoilt["obs"][:, :, kept] = 1e3
+        spoilt["actions"][:, :, kept] = 0
+        assert th.equal(greedy_actions(team, spoilt)[:, :, seat], actions[:, :, seat])
+
+
+def test_frozen_teammates_act_by_chance_as_often_as_told():
+    batch = team_batch([8] * 200)
+    greedy = greedy_actions(make_team(), batch)
+    team = make_team(opponent_epsilon=0.3, iql={"epsilon_start": 0.3, "epsilon_finish": 0.3})
+    twin = make_team()
+    for player, other in zip(team.players, twin.players, strict=True):
+        player.mac.load_state(other.mac)
+    greedy = greedy_actions(twin, batch)
+    team.start_episodes(batch, np.ones(200, bool))
+    chosen = th.stack([team.select_actions(batch, t, t_env=0, test_mode=False) for t in range(3)], 1)
+    differs = (chosen != greedy[:, :3])[:, :, :2].float().mean()
+    assert 0.1 < differs < 0.3  # a random action may be the greedy one
+
+
+# --- learning
+
+
+def test_the_loss_of_all_seats_folded_is_the_teams():
+    args, batch = make_args(mixer=None), make_batch(make_args(), [8, 5, 3])
+    scheme, groups, _ = make_scheme(args)
+    losses, weights = [], []
+    for folds in (False, True):
+        th.manual_seed(0)
+        logger = RecordingLogger()
+        mac = BasicMAC(scheme, {"agents": 1} if folds else groups, args)
+        learner = QLearner(mac, scheme, logger, args)
+        episodes, seats = th.arange(3).repeat_interleave(3), th.arange(3).repeat(3)
+        learner.train(fold_seats(batch, episodes, seats) if folds else batch, t_env=0, episode_num=0)
+        losses.append(logger.values("loss")[0])
+        weights.append(mac.agent.fc2.weight.clone())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert th.allclose(*weights, atol=1e-6)
+
+
+def test_a_learner_is_given_the_rows_of_its_seat():
+    batch = team_batch()
+    batch["agent_idx"][:] = th.tensor([[2], [0], [1]])
+    folded = fold_learners(batch)
+    assert folded["seat"].tolist() == [[2], [0], [1]]
+    for b, seat in enumerate((2, 0, 1)):
+        assert th.equal(folded["obs"][b, :, 0], batch["obs"][b, :, seat])
+
+
+def population_run(name, train_alg, folder, **settings):
+    prior = {"omg_vae_pretrain_steps": 60} if train_alg == "iql_omg" else {}
+    given = {"multi_algs": True, "train_alg": train_alg, "buffer_size": 40, "local_results_path": folder}
+    return whole_run(alg=name, **(prior | given | settings))
+
+
+@pytest.mark.parametrize("name", ["2iql1iql_omg", "1iql1qmix1iql_omg", "1qmix2iql_omg"])
+def test_only_the_learner_learns_and_a_resumed_run_is_the_same(tmp_path, name):
+    settings = {"is_agent_shift": True, "save_model": True}
+    train_alg = "iql_omg"
+    population_run(name, train_alg, tmp_path / "start", t_max=1, **settings)
+    folders, info = population_run(name, train_alg, tmp_path / "whole", **settings)
+    ((start,), (end,)) = (sorted((tmp_path / part).glob("models/*/*")) for part in ("start", "whole"))
+    algs = set(read_population(name, known_names("--config")))
+    for alg in algs:
+        before, after = (th.load(folder / alg / "agent.th") for folder in (start, end))
+        assert equal(before, after) == (alg != train_alg), alg
+    assert len(info["loss"]) > 1
+
+    half, _ = population_run(name, train_alg, tmp_path / "half", t_max=60, **settings)
+    resumed = {"checkpoint_path": half["models"], "seed": 8}
+    _, resumed_info = population_run(name, train_alg, tmp_path / "rest", **settings, **resumed)
+    assert resumed_info == info
+
+
+def test_a_seat_gets_as_much_experience_as_a_team(tmp_path, caplog):
+    caplog.set_level("INFO")
+    _, info = population_run("2iql1iql_omg", "iql_omg", tmp_path, t_max=50, batch_size=2)
+    assert info["episode_T"][-1] + 40 > 150 and info["return_mean_T"][-1] > 100
+    assert "3 times the episodes, t_max=150, batch_size=6" in caplog.text
+    assert all(episode % 3 == 0 for episode in info["episode"])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "says"),
+    [
+        ("2iql1iql_omg", {"buffer_size": 5, "batch_size": 4}, "batch_size=4, 3 times as many in this population"),
+        ("7iql1iql_omg", {}, "7 iql + 1 iql_omg = 8 seats, but the environment has 3 agents"),
+    ],
+)
+def test_what_does_not_fit_the_environment_is_one_sentence(tmp_path, name, settings, says):
+    with pytest.raises(UserError, match=says.replace("+", r"\+")) as caught:
+        population_run(name, "iql_omg", tmp_path, **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_teammates_come_from_init_param_path(tmp_path, caplog):
+    parts, _, _ = built(alg="iql", seed=5)
+    for alg in ("iql", "vdn"):
+        (tmp_path / "pool" / alg).mkdir(parents=True)
+        parts.mac.save_models(tmp_path / "pool" / alg)
+    given = {"multi_algs": True, "train_alg": "vdn", "vdn.mixer": "null", "buffer_size": 40}
+    team, _, _ = built(alg="2iql1vdn", init_param_path=tmp_path / "pool", **given)
+    for player in team.mac.players:
+        assert equal(player.mac.state_dict(), parts.mac.state_dict())
+    assert "untrained" not in caplog.text
+    built(alg="2iql1vdn", **given)
+    assert "untrained weights" in caplog.text
+
+
+def test_a_test_episode_is_recorded_with_seat_and_teammates():
+    settings = {"multi_algs": True, "train_alg": "vdn", "vdn.mixer": "null", "buffer_size": 40}
+    parts, _, logger = built(alg="2iql1vdn", is_agent_shift=True, **settings)
+    episodes = []
+    logger.log_test_episode = episodes.append
+    for _ in range(8):
+        parts.runner.run(test_mode=True)
+    assert {episode["seat"] for episode in episodes} == {0, 1, 2}
+    assert all(episode["teammates"] == ["iql", "iql"] for episode in episodes)
