@@ -250,7 +250,8 @@ def conflict(config: Mapping[str, Any]) -> str:
         return "mac=multi_module_mac needs an agent model; take an algorithm that has one, such as --config=iql_omg"
     key, home = HOME_OF_MODEL.get(am_model, ("am_model", ""))
     if am_model is not None and key not in config:
-        return f"am_model={am_model} needs {key} and more, which {config['train_alg'] or config['name']} lacks; take --config={home}"
+        alg = config["train_alg"] or config["name"]
+        return f"am_model={am_model} needs {key} and more, which {alg} lacks; take --config={home}"
     trained = TRAINED_MODELS.get(learner, ("none",))
     if learner in TRAINED_MODELS and (mac != "multi_module_mac" or am_model not in trained):
         models = " or ".join(trained)
