@@ -11,7 +11,7 @@ ALGORITHMS = sorted(path.stem for path in (main.CONFIG / "algs").glob("*.yaml"))
 SHORT = ("t_max=30", "batch_size=2", "buffer_size=8", "test_interval=20", "test_nepisode=2", "save_model=True")
 LOGS = ("log_interval=5", "runner_log_interval=5", "learner_log_interval=5", "use_tensorboard=False")
 WORLDS = {
-    "sc2": ("env_args.map_name=3m", "env_args.engine=sim"),
+    "sc2": ("env_args.map_name=3m", "env_args.engine=sim", "t_max=100"),
     "lbforaging": ("env_args.max_episode_steps=6",),
     "simple_tag": ("env_args.max_cycles=5",),
     "sc2_beta": ("env_args.map_name=3m", "env_args.engine=sim"),
