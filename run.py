@@ -173,7 +173,7 @@ def build(args: Any, logger: Any, runner: Any) -> SimpleNamespace:
     buffer = ReplayBuffer(scheme, groups, args.buffer_size, args.episode_limit + 1, preprocess, buffer_device)
     mac = CONTROLLERS["population_mac" if args.population else args.mac](scheme, groups, args)
     if args.init_param_path:
-        mac.load_models(_find_weights(args))
+        (mac.init_models if args.population else mac.load_models)(_find_weights(args))
     elif args.population and not (args.opponent_pool or args.checkpoint_path or args.evaluate_path):
         logger.console_logger.warning("the frozen seats have untrained weights; give init_param_path or opponent_pool")
     runner.setup(scheme=scheme, groups=groups, preprocess=preprocess, mac=mac)

@@ -164,6 +164,20 @@ class PopulationMAC:
         for player in self._own_players():
             player.mac.load_models(Path(path) / player.name)
 
+    def init_models(self, path: str | Path) -> None:
+        """Reads the folders of the frozen algorithms and, where there is one, the learner's.
+
+        Raises:
+            UserError: a frozen one's is missing, or there is none at all, or one does not fit.
+        """
+        players = [p for p in self._own_players() if p.is_frozen or (Path(path) / p.name).is_dir()]
+        if not players:
+            raise UserError(
+                f"init_param_path {path} has no folder {self.args.train_alg}; give the weights' parent folder"
+            )
+        for player in players:
+            player.mac.load_models(Path(path) / player.name)
+
     def _own_players(self) -> list[Player]:
         own = self.players[: len(self.args.population)]
         return [player for player in own if not (player.is_frozen and self.args.opponent_pool)]

@@ -1,5 +1,7 @@
 """Populations: several algorithms in one team, of which one learns for its seats."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch as th
@@ -382,6 +384,14 @@ def test_teammates_come_from_init_param_path(tmp_path, caplog):
     for player in team.mac.players:
         assert equal(player.mac.state_dict(), parts.mac.state_dict())
     assert "untrained" not in caplog.text
+    shutil.rmtree(tmp_path / "pool" / "vdn")  # the learner may start anew
+    team, _, _ = built(alg="2iql1vdn", init_param_path=tmp_path / "pool", **given)
+    learner, frozen = (next(p for p in team.mac.players if p.is_frozen == is_frozen) for is_frozen in (False, True))
+    assert equal(frozen.mac.state_dict(), parts.mac.state_dict())
+    assert not equal(learner.mac.state_dict(), parts.mac.state_dict())
+    shutil.rmtree(tmp_path / "pool" / "iql")
+    with pytest.raises(UserError, match="no weights at .*pool/iql/agent.th"):
+        built(alg="2iql1vdn", init_param_path=tmp_path / "pool", **given)
     built(alg="2iql1vdn", **given)
     assert "untrained weights" in caplog.text
 
