@@ -43,13 +43,13 @@ def test_more_episodes_of_the_same_seeds_or_teams_do_not_make_it_surer(level):
 def test_95_percent_of_intervals_hold_the_truth():
     """Two crossed levels of effects; with few groups a bootstrap is a little too sure."""
     covered = 0
-    for trial in range(200):
+    for trial in range(60):
         draw = rng(trial)
         effects = draw.normal(size=(10, 1)) + draw.normal(size=(1, 20))
         seeds, teams = (index.flatten() for index in np.indices(effects.shape))
         estimate = bootstrap(effects.flatten(), seeds, teams, draw)
         covered += estimate.low <= 0 <= estimate.high
-    assert 175 <= covered <= 198
+    assert 52 <= covered <= 60
 
 
 def test_lists_of_different_lengths_are_refused():

@@ -41,7 +41,13 @@ class Server:
     def start(self):
         storage = ["--storage-path", str(self.folder), "--sync-on-commit", "--log-level", "ERROR"]
         self.process = subprocess.Popen([SERVER, "--standalone", "--port", str(self.port), *storage])
-        self.client.admin.command("ping")
+        until(self.answers, seconds=60)
+
+    def answers(self):
+        try:
+            return self.client.admin.command("ping")
+        except pymongo.errors.AutoReconnect:  # over a connection to the server that was killed
+            return None
 
     def kill(self):
         self.process.kill()

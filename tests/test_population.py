@@ -329,9 +329,7 @@ def population_run(name, train_alg, folder, **settings):
 @pytest.mark.parametrize(
     ("name", "train_alg"),
     [
-        ("2iql1iql_omg", "iql_omg"),
         ("1iql1qmix1iql_omg", "iql_omg"),
-        ("1qmix2iql_omg", "iql_omg"),
         ("2iql_am1iql_liam", "iql_liam"),
     ],
 )
