@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,17 +17,18 @@ from experiments import crossplay
 from tests.games import RandomGame, registered
 from tests.test_population import make_pool
 from tests.test_run import built
+from utils.errors import UserError
 from utils.intervals import mean_interval
-from utils.pools import MEMBER_FILE, weights_id
+from utils.pools import MEMBER_FILE, load_pool, weights_id
 from utils.weights import load_weights
 
 POOL = [("d", "iql", 14), ("b", "vdn", 12), ("c", "vdn", 3)]  # in order: d, c, b
 
 
 class SeatsGame(RandomGame):
-    """One step; its return spells the actions, seat by seat, and it is won where all are the same."""
+    """Its return spells the last actions, seat by seat, and it is won where they are all the same."""
 
-    episode_limit = 1
+    episode_limit = 3
     info_keys = ("battle_won",)
 
     def _draw(self):
@@ -35,7 +37,8 @@ class SeatsGame(RandomGame):
 
     def play(self, actions):
         self.actions = actions
-        return float(sum(action * 10**seat for seat, action in enumerate(actions))), True
+        is_over = self.t + 1 >= self.length
+        return float(is_over * sum(action * 10**seat for seat, action in enumerate(actions))), is_over
 
     def info(self):
         return {"battle_won": len(set(self.actions)) == 1}
@@ -60,19 +63,20 @@ def make_stubborn(folder, alg, action):
     edit(folder, weights={alg: weights_id(file)})
 
 
-@pytest.fixture
-def stubborn_pool(tmp_path):
+@pytest.fixture(scope="module")
+def stubborn_pool(tmp_path_factory):
     """d always takes action 1, c 2 and b 3."""
-    make_pool(tmp_path / "pool", *POOL)
+    pool = tmp_path_factory.mktemp("pools") / "stubborn"
+    make_pool(pool, *POOL)
     for (name, alg, _), action in zip(POOL, (1, 3, 2)):
-        make_stubborn(tmp_path / "pool" / name, alg, action)
-    return tmp_path / "pool"
+        make_stubborn(pool / name, alg, action)
+    return pool
 
 
-def play(pool, *params, game=SeatsGame, out="out"):
-    """Exit status and the folder of results."""
+def play(pool, out, *params, game=SeatsGame):
+    """Exit status of the command."""
     with registered(game):
-        return crossplay.main([str(pool), f"--out={pool.parent / out}", *params]), pool.parent / out
+        return crossplay.main([str(pool), f"--out={out}", *params])
 
 
 def read(path):
@@ -99,10 +103,10 @@ def test_each_plays_every_seat_as_often_and_neither_the_larger_half(n_agents):
 
 
 @pytest.mark.parametrize("worlds", [5, 64])
-def test_each_seat_is_played_by_whom_the_records_name(stubborn_pool, worlds):
-    status, out = play(stubborn_pool, "--episodes=8", f"--worlds={worlds}")
-    rows = read(out / "episodes.csv")
-    assert status == 0 and len(rows) == 6 * 8
+def test_each_seat_is_played_by_whom_the_records_name(stubborn_pool, tmp_path, worlds):
+    assert play(stubborn_pool, tmp_path / "out", "--episodes=8", f"--worlds={worlds}") == 0
+    rows = read(tmp_path / "out" / "episodes.csv")
+    assert len(rows) == 6 * 8
     action_of = {"d": 1, "b": 3, "c": 2}
     for row in rows:
         seats = {int(seat) for seat in row["seats_i"].split()}
@@ -115,7 +119,8 @@ def test_each_seat_is_played_by_whom_the_records_name(stubborn_pool, worlds):
 @pytest.mark.parametrize("alg", ["iql", "iql_omg", "iql_idv", "coma"])
 def test_a_member_with_itself_plays_as_the_plain_team(tmp_path, alg):
     make_pool(tmp_path / "pool", ("a", alg, 4), ("b", "vdn", 5))
-    status, out = play(tmp_path / "pool", "--episodes=6", "--worlds=3", "--seed=9", game=RandomGame)
+    out, settings = tmp_path / "out", ("--episodes=6", "--worlds=3", "--seed=9")
+    assert play(tmp_path / "pool", out, *settings, game=RandomGame) == 0
     parts, _, logger = built(alg=alg, seed=9, batch_size_run=3, runner="parallel" if alg == "coma" else "episode")
     parts.mac.load_models(tmp_path / "pool" / "a" / alg)
     records = []
@@ -123,34 +128,37 @@ def test_a_member_with_itself_plays_as_the_plain_team(tmp_path, alg):
     parts.runner.run(test_mode=True)
     parts.runner.run(test_mode=True)
     parts.runner.close_env()
-    assert status == 0 and returns(out, "a", "a") == [record["return"] for record in records]
+    assert returns(out, "a", "a") == [record["return"] for record in records]
 
 
 def test_the_same_policy_twice_plays_as_the_plain_team(tmp_path):
     make_pool(tmp_path / "pool", ("a", "vdn", 4), ("c", "vdn", 5))
     shutil.copytree(tmp_path / "pool" / "a", tmp_path / "pool" / "b")
-    _, out = play(tmp_path / "pool", "--episodes=6", game=RandomGame)
+    out = tmp_path / "out"
+    assert play(tmp_path / "pool", out, "--episodes=6", game=RandomGame) == 0
     assert returns(out, "a", "b") == returns(out, "a", "a") == returns(out, "b", "b")
     assert returns(out, "a", "c") == returns(out, "b", "c") != returns(out, "a", "a")
 
 
 def test_a_pair_plays_the_same_whoever_else_is_in_the_pool_and_other_seeds_differ(tmp_path):
-    make_pool(tmp_path / "more", *POOL)
+    make_pool(tmp_path / "more", ("d", "coma", 14), *POOL[1:])
+    edit(tmp_path / "more" / "d", config={**load_pool(tmp_path / "more")[2].config, "test_greedy": False})
     shutil.copytree(tmp_path / "more", tmp_path / "few", ignore=shutil.ignore_patterns("c"))
-    _, few = play(tmp_path / "few", "--episodes=5", game=RandomGame, out="1")
-    _, more = play(tmp_path / "more", "--episodes=5", game=RandomGame, out="2")
-    _, other = play(tmp_path / "few", "--episodes=5", "--seed=1", game=RandomGame, out="3")
-    assert returns(few, "d", "b") == returns(more, "d", "b") != returns(other, "d", "b")
-    seeds = [row["seed"] for row in read(more / "episodes.csv")]
+    for pool, seed, out in (("few", 0, "1"), ("more", 0, "2"), ("few", 1, "3")):
+        assert play(tmp_path / pool, tmp_path / out, "--episodes=5", f"--seed={seed}", game=RandomGame) == 0
+    few, more, other = (returns(tmp_path / out, "d", "b") for out in "123")
+    assert few == more != other
+    seeds = [row["seed"] for row in read(tmp_path / "2" / "episodes.csv")]
     assert len(set(seeds)) == 5 and seeds == seeds[:5] * 6
 
 
 # --- numbers and files
 
 
-def test_the_matrix_is_in_order_and_complete(stubborn_pool, capsys):
-    status, out = play(stubborn_pool, "--episodes=4")
-    assert status == 0 and {path.name for path in out.iterdir()} == {
+def test_the_matrix_is_in_order_and_complete(stubborn_pool, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert play(stubborn_pool, out, "--episodes=4") == 0
+    assert {path.name for path in out.iterdir()} == {
         *("matrix.csv", "matrix.png", "pairs.csv", "episodes.csv", "settings.json")
     }
     matrix = read(out / "matrix.csv")
@@ -177,17 +185,18 @@ def test_self_play_is_the_diagonal_and_cross_play_the_rest():
     assert [line.split()[-2] for line in lines] == ["3", "3", "1", "2"]
 
 
-def test_where_nothing_can_be_won_the_mean_return_counts(stubborn_pool, capsys):
-    status, out = play(stubborn_pool, "--episodes=4", game=UnwinnableGame)
-    assert status == 0 and float(read(out / "matrix.csv")[2]["b"]) == 333
+def test_where_nothing_can_be_won_the_mean_return_counts(stubborn_pool, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert play(stubborn_pool, out, "--episodes=4", game=UnwinnableGame) == 0
+    assert float(read(out / "matrix.csv")[2]["b"]) == 333
     assert read(out / "pairs.csv")[0]["won"] == read(out / "episodes.csv")[0]["won"] == ""
-    assert play(stubborn_pool, "--metric=won", game=UnwinnableGame, out="other")[0] == 2
+    assert play(stubborn_pool, tmp_path / "other", "--metric=won", game=UnwinnableGame) == 2
     assert "nothing can be won in game_of_a_test" in capsys.readouterr().err
 
 
-def test_the_metric_can_be_chosen(stubborn_pool):
-    _, out = play(stubborn_pool, "--episodes=2", "--metric=return")
-    assert float(read(out / "matrix.csv")[0]["d"]) == 111
+def test_the_metric_can_be_chosen(stubborn_pool, tmp_path):
+    assert play(stubborn_pool, tmp_path / "out", "--episodes=2", "--metric=return") == 0
+    assert float(read(tmp_path / "out" / "matrix.csv")[0]["d"]) == 111
 
 
 def test_the_interval_of_a_mean():
@@ -210,47 +219,45 @@ def test_the_interval_of_a_mean():
         (["--out=/dev/null/x"], "is not a folder"),
     ],
 )
-def test_mistakes_are_one_sentence(stubborn_pool, capsys, params, said):
-    status, out = play(stubborn_pool, *(param.format(pool=stubborn_pool) for param in params))
+def test_mistakes_are_one_sentence(stubborn_pool, tmp_path, capsys, params, said):
+    out = tmp_path / "out"
+    assert play(stubborn_pool, out, *(param.format(pool=stubborn_pool) for param in params)) == 2
     error = capsys.readouterr().err
-    assert status == 2 and error.startswith("error: ") and said in error and error.count("\n") == 1
+    assert error.startswith("error: ") and said in error and error.count("\n") == 1
     assert not out.exists()
 
 
 @pytest.mark.parametrize(
     ("of_game", "config", "said"),
     [
-        ({"map": "8m"}, {"env_args": {"map_name": "8m"}}, "env_args.map_name=3m, but .*pool/b with 8m"),
-        ({"env": "other"}, {}, "env=game_of_a_test, but .* with other"),
-        ({"engine": "game"}, {}, "engine=None, but .* with game"),
+        ({}, {"env_args": {"map_name": "8m"}}, "env_args.map_name=3m, but .*pool/b with 8m"),
+        ({"env": "other"}, {}, "env=sc2, but .* with other"),
+        ({"engine": "game"}, {}, "engine=sim, but .* with game"),
         ({}, {"env_args": {"map_name": "3m", "reward": 2}}, ""),  # a key that the other does not know
         ({}, {"env_args": {"map_name": "3m", "seed": 2, "state_last_action": False}}, ""),
         ({}, {"env_args": {"map_name": "3m", "state_last_action": False}, "obs_is_state": True}, ""),
     ],
 )
-def test_members_of_two_worlds_are_refused(tmp_path, of_game, config, said):
-    make_pool(tmp_path / "pool", ("a", "iql", 1), ("b", "iql", 2))
+def test_members_of_two_worlds_are_refused(of_game, config, said):
     env_args = {"map_name": "3m", "seed": 1, "state_last_action": True}
-    first, second = crossplay.load_pool(tmp_path / "pool")
-    edit(first.folder, config={**first.config, "env_args": env_args})
-    edit(second.folder, **of_game, config={**second.config, "env_args": env_args, **config})
-    members = crossplay.load_pool(tmp_path / "pool")
+    first = {"env": "sc2", "engine": "sim", "folder": "pool/a", "config": {"env_args": env_args}}
+    second = {**first, **of_game, "folder": "pool/b", "config": {"env_args": env_args, **config}}
+    members = [SimpleNamespace(**first), SimpleNamespace(**second)]
     if said:
-        with pytest.raises(crossplay.UserError, match=said):
+        with pytest.raises(UserError, match=said):
             crossplay.common_world(members)
     else:
-        assert crossplay.common_world(members) == members["obs_is_state" in config]
+        assert crossplay.common_world(members) is members["obs_is_state" in config]
 
 
 def test_a_pool_of_one_and_no_pool_are_refused(tmp_path, capsys):
     make_pool(tmp_path / "pool", POOL[0])
-    assert play(tmp_path / "pool")[0] == 2 and "has one member" in capsys.readouterr().err
-    assert play(tmp_path / "nowhere")[0] == 2 and "holds no members" in capsys.readouterr().err
+    assert play(tmp_path / "pool", tmp_path / "out") == 2 and "has one member" in capsys.readouterr().err
+    assert play(tmp_path / "nowhere", tmp_path / "out") == 2 and "holds no members" in capsys.readouterr().err
 
 
-def test_an_interruption_leaves_nothing(stubborn_pool, monkeypatch, capsys):
+def test_an_interruption_leaves_nothing(stubborn_pool, tmp_path, monkeypatch, capsys):
     drawn = []
     monkeypatch.setattr(crossplay, "draw", lambda *args: drawn.append(os.kill(os.getpid(), signal.SIGINT)))
-    status, out = play(stubborn_pool, "--episodes=1")
-    assert status == 130 and "nothing has been written" in capsys.readouterr().err
-    assert {path.name for path in out.parent.iterdir()} == {"pool"}
+    assert play(stubborn_pool, tmp_path / "out", "--episodes=1") == 130
+    assert "nothing has been written" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
