@@ -286,7 +286,7 @@ def draw(matrix: np.ndarray, names: Sequence[str], algorithms: Sequence[str], me
             axes.axvline(k - 0.5, color="white", linewidth=3)
     axes.set_xticks(range(n), names, rotation=90)
     axes.set_yticks(range(n), names)
-    axes.set_title(title, fontsize="medium")
+    figure.suptitle(title, fontsize="medium")
     figure.colorbar(image, label="won, %" if metric == "won" else "mean return", shrink=0.8)
     return figure
 
@@ -324,7 +324,7 @@ def write_results(args: Namespace, members: Sequence[Member], stage: Stage, pair
         write_csv(folder / "pairs.csv", PAIR_COLUMNS, [pair_row(pair, stage) for pair in pairs])
         write_csv(folder / "episodes.csv", EPISODE_COLUMNS, [row for pair in pairs for row in pair.episodes])
         (folder / "settings.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-        title = f"{place_of(first)}, {args.episodes} episodes per pair"
+        title = f"{place_of(first)}\n{args.episodes} episodes per pair"
         draw(matrix, labels(members), algorithms, args.metric, title).savefig(folder / "matrix.png", dpi=150)
 
 
