@@ -154,8 +154,8 @@ def complete(args: Any, env_info: Mapping[str, Any], logger: Any) -> Any:
     return convert({**args._asdict(), **changed, "runs_per_update": -(-factor // args.batch_size_run)})
 
 
-def build(args: Any, logger: Any, runner: Any) -> SimpleNamespace:
-    """A run's parts: `mac`, `buffer`, `learner`, `runner`, `clock`, `checkpoints`, and `rng`, by which it samples."""
+def episode_layout(args: Any) -> tuple[dict[str, Any], dict[str, int], dict[str, Any]]:
+    """The fields of an episode, as an `EpisodeBatch` takes them: (scheme, groups, preprocess)."""
     scheme = {
         "state": {"vshape": args.state_shape},
         "obs": {"vshape": args.obs_shape, "group": "agents"},
@@ -169,6 +169,12 @@ def build(args: Any, logger: Any, runner: Any) -> SimpleNamespace:
         learners = args.population[args.train_alg]
         scheme["agent_idx"] = {"vshape": (learners,), "dtype": th.long, "episode_const": True}
     preprocess = {"actions": ("actions_onehot", [OneHot(out_dim=args.n_actions)])}
+    return scheme, groups, preprocess
+
+
+def build(args: Any, logger: Any, runner: Any) -> SimpleNamespace:
+    """A run's parts: `mac`, `buffer`, `learner`, `runner`, `clock`, `checkpoints`, and `rng`, by which it samples."""
+    scheme, groups, preprocess = episode_layout(args)
     buffer_device = "cpu" if args.buffer_cpu_only else args.device
     buffer = ReplayBuffer(scheme, groups, args.buffer_size, args.episode_limit + 1, preprocess, buffer_device)
     mac = CONTROLLERS["population_mac" if args.population else args.mac](scheme, groups, args)

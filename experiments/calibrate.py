@@ -8,7 +8,6 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from math import sqrt
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -22,6 +21,7 @@ from envs.sc2.sim.rules import Rules
 from utils.command import Parser, check_json, check_threads, chosen_maps, in_words, surroundings
 from utils.config import Key
 from utils.errors import UserError, unknown
+from utils.intervals import wilson_interval
 
 PUBLISHED = {
     "2s3z": 90, "1c3s5z": 81, "bane_vs_bane": 43, "3s5z": 42, "10m_vs_11m": 12,
@@ -47,17 +47,6 @@ SENSITIVITY_HELP = """play also with every other value of every rule, one rule a
 only: a line for each value, a column for each map. A rule that may be any number is tried at half and twice its own"""
 JSON_HELP = """also write the results there: "machine", "seed", "heuristic_rest", "rules" and "results", a list with the
 columns of the table for each map, and in "changed" the rule that differed"""
-
-
-def wilson_interval(n_won: int, n_battles: int, z: float = 1.96) -> tuple[float, float]:
-    """The score interval of a share, 95 % for z = 1.96 (Wilson 1927, J. Am. Stat. Assoc. 22, 209-212); in 0..1.
-
-    Unlike the usual one it stays within 0..1 and keeps its width where nothing or everything was won.
-    """
-    share, square = n_won / n_battles, z * z / n_battles
-    centre = share + square / 2
-    half = z * sqrt(share * (1 - share) / n_battles + square / (4 * n_battles))
-    return max(0.0, (centre - half) / (1 + square)), min(1.0, (centre + half) / (1 + square))
 
 
 def within_aim(map_name: str, n_won: int, n_battles: int) -> bool | None:
