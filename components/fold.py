@@ -20,8 +20,8 @@ def fold_learners(batch: EpisodeBatch) -> EpisodeBatch:
 def fold_seats(batch: EpisodeBatch, episodes: th.Tensor, seats: th.Tensor) -> EpisodeBatch:
     """The rows of `seats` [k] in `episodes` [k] of a batch of teams, as k episodes of one agent.
 
-    Fields of the group "agents" are cut to the seat, [k, T, 1, ...]; `seat` [k, 1] and the team's observations and
-    actions come in addition; all others are repeated.
+    Fields of the group "agents" are cut to the seat, [k, T, 1, ...]; `seat` [k, 1] and the team's observations,
+    actions and available actions come in addition; all others are repeated.
     """
     episodes, seats = episodes.to(batch.device), seats.to(batch.device)
     data = SimpleNamespace(transition_data={}, episode_data={})
@@ -31,7 +31,7 @@ def fold_seats(batch: EpisodeBatch, episodes: th.Tensor, seats: th.Tensor) -> Ep
     for key, value in batch.data.episode_data.items():
         data.episode_data[key] = value[episodes]
     scheme = dict(batch.scheme)
-    for key in ("obs", "actions"):
+    for key in ("obs", "actions", "avail_actions"):
         data.transition_data[f"team_{key}"] = batch.data.transition_data[key][episodes]
         entry = batch.scheme[key]
         scheme[f"team_{key}"] = {"vshape": (batch.groups["agents"], *entry["vshape"]), "dtype": entry["dtype"]}

@@ -107,14 +107,17 @@ ALGORITHMS = {
     "nopt_min_loss": Key(float, low=0),
     # opponent modelling
     "am_model": Key(str, names="modules.am:REGISTRY"),
+    "am_lr": Key(float, above=0),
+    "am_hidden_dim": Key(int, "units", low=1),
+    "liam_embedding_dim": Key(int, "units", low=1),
     "obs_is_state": Key(bool),
     "omg_horizon": Key(int, STEPS, low=1),
     "omg_subgoal_dim": Key(int, "units", low=1),
     "omg_vae_alpha": Key(float, low=0),
     "omg_cvae_alpha": Key(float, low=0),
-    "omg_lr": Key(float, above=0),
     "omg_value": Key(str, choices=("mean", "max")),
     "omg_opponent_actions": Key(bool),
+    "omg_supervised": Key(bool),
     "subgoal_mode": Key((bool, int, str), STEPS, low=1, choices=("optimistic", "conservative", "random")),
     "eta": Key(float, low=0, high=1),
     "eta_anneal_time": Key(int, STEPS, low=1),
@@ -186,7 +189,26 @@ ENVIRONMENTS = {
 }
 
 # What the network must give to each learner.
-OUTPUT_TYPES: dict[Any, str] = {"coma_learner": "pi_logits", "q_learner": "q", "omg_learner": "q", "qtran_learner": "q"}
+OUTPUT_TYPES: dict[Any, str] = {
+    "am_learner": "q",
+    "coma_learner": "pi_logits",
+    "q_learner": "q",
+    "q_learner_4am": "q",
+    "omg_learner": "q",
+    "qtran_learner": "q",
+}
+# The agent models that each learner trains; any other learner trains none.
+TRAINED_MODELS: dict[Any, tuple[str, ...]] = {
+    "q_learner_4am": ("none", "base", "liam"),
+    "omg_learner": ("omg",),
+    "am_learner": ("base", "liam", "omg"),
+}
+# A key that each agent model needs, and the algorithm that has all of them.
+HOME_OF_MODEL: dict[Any, tuple[str, str]] = {
+    "base": ("am_hidden_dim", "iql_am"),
+    "liam": ("liam_embedding_dim", "iql_liam"),
+    "omg": ("omg_subgoal_dim", "iql_omg"),
+}
 
 SCHEMA = {**DEFAULT, **ALGORITHMS, **ENVIRONMENTS}
 
@@ -219,17 +241,26 @@ def conflict(config: Mapping[str, Any]) -> str:
             f"action_selector={selector} does not go with agent_output_type={output}; "
             "multinomial draws from a policy (pi_logits), epsilon_greedy reads values (q)"
         )
-    if config["mac"] == "multi_module_mac" and "am_model" not in config:
-        return "mac=multi_module_mac needs an agent model; take an algorithm that has one, such as --config=iql_omg"
-    team = config["mac"], config.get("am_model")
-    if learner == "omg_learner" and team != ("multi_module_mac", "omg"):
-        return f"learner=omg_learner needs mac=multi_module_mac and am_model=omg, not {team[0]} and {team[1]}"
     mixer = config.get("mixer")
     if (learner == "qtran_learner") != (mixer == "qtran_base"):
         return (
             f"learner={learner} and mixer={mixer} do not go together: "
             "qtran_learner and qtran_base need each other; take both, as --config=qtran does, or neither"
         )
+    mac, am_model = config["mac"], config.get("am_model")
+    if mac == "multi_module_mac" and am_model is None:
+        return "mac=multi_module_mac needs an agent model; take an algorithm that has one, such as --config=iql_omg"
+    key, home = HOME_OF_MODEL.get(am_model, ("am_model", ""))
+    if am_model is not None and key not in config:
+        alg = config["train_alg"] or config["name"]
+        return f"am_model={am_model} needs {key} and more, which {alg} lacks; take --config={home}"
+    trained = TRAINED_MODELS.get(learner, ("none",))
+    if learner in TRAINED_MODELS and (mac != "multi_module_mac" or am_model not in trained):
+        models = " or ".join(trained)
+        return f"learner={learner} needs mac=multi_module_mac and am_model={models}, not {mac} and {am_model}"
+    if mac == "multi_module_mac" and am_model not in trained:
+        able = " or ".join(name for name, models in TRAINED_MODELS.items() if am_model in models)
+        return f"learner={learner} would leave am_model={am_model} untrained; set learner={able}, or am_model=none"
     if config["agent"] == "idv_rnn" and config["mac"] == "multi_module_mac":
         return "agent=idv_rnn does not go with mac=multi_module_mac, which shares one network; set agent=rnn"
     steps_ahead = config.get("subgoal_mode")

@@ -5,11 +5,12 @@ The maths is in `utils/rl_utils.py`; each learner's `train` reads from top to bo
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch as th
 
 from components.episode_buffer import EpisodeBatch
+from components.transitions import Transitions
 from modules.mixers import REGISTRY as MIXERS
 from utils.errors import UserError
 from utils.weights import load_into
@@ -120,6 +121,16 @@ class Learner:
             setattr(self, name, counts[name])
 
 
+class TDUpdate(NamedTuple):
+    """One step of Q-learning, over N played steps: [N, agent], or [N, 1] where a mixer gives the team's value."""
+
+    loss: th.Tensor
+    grad_norm: th.Tensor
+    td_error_t: th.Tensor
+    q_t: th.Tensor
+    target_t: th.Tensor
+
+
 class BaseLearner(Learner):
     """A Q-learner: a controller, an optional mixer, their target copies and one RMSprop over both."""
 
@@ -133,6 +144,36 @@ class BaseLearner(Learner):
         self.params = list(mac.parameters()) + ([] if self.mixer is None else list(self.mixer.parameters()))
         self.optimiser = th.optim.RMSprop(self.params, lr=args.lr, alpha=args.optim_alpha, eps=args.optim_eps)
         self.last_target_update_episode = 0
+
+    def td_update(
+        self, transitions: Transitions, played: th.Tensor, q_t: th.Tensor, value_tp1: th.Tensor, t_env: int
+    ) -> TDUpdate:
+        """One step by the loss mean((r_t + discount_t * V_tp1 - Q_t)^2) over played steps, [b, T] as a mask.
+
+        q_t and value_tp1 [N, agent] are those of the played steps; a mixer joins them first.
+        """
+        if self.mixer is not None:
+            q_t = self.mixer(q_t, transitions.state[:, :-1][played])
+            with th.no_grad():
+                value_tp1 = self.target_mixer(value_tp1, transitions.state[:, 1:][played])
+        target_t = transitions.reward[played] + transitions.discount[played] * value_tp1
+        td_error_t = q_t - target_t
+        loss = (td_error_t**2).mean()
+        return TDUpdate(loss, self.optimise(loss, t_env), td_error_t, q_t, target_t)
+
+    def log_update(self, t_env: int, update: TDUpdate, **stats: th.Tensor) -> None:
+        """Logs PyMARL's statistics of an update, and more."""
+        # Per agent also where a mixer gives the team's value, as PyMARL logs it.
+        agents_per_value = 1 if self.mixer is None else self.args.n_agents
+        self.log(
+            t_env,
+            loss=update.loss,
+            grad_norm=update.grad_norm,
+            td_error_abs=update.td_error_t.abs().mean(),
+            q_taken_mean=update.q_t.mean() / agents_per_value,
+            target_mean=update.target_t.mean() / agents_per_value,
+            **stats,
+        )
 
     def optimise(self, loss: th.Tensor, t_env: int) -> th.Tensor:
         """One step of all networks; gives the norm of the gradient. See `descend`."""

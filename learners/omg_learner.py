@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from components.episode_buffer import EpisodeBatch
 from components.epsilon_schedules import DecayThenFlatSchedule
 from components.transitions import make_transitions
+from learners.am_learner import train_prior
 from learners.base_learner import BaseLearner
-from modules.am.omg_am import Gaussian, Posterior
+from modules.am.omg_am import Gaussian
+from utils.rl_utils import best_value
 from utils.subgoals import candidate_steps, choose_candidate, subgoal_hit_ratio
 
 
@@ -32,14 +34,17 @@ class OMGLearner(BaseLearner):
         super().__init__(mac, scheme, logger, args)
         self.am = mac.am
         self.eta_schedule = DecayThenFlatSchedule(args.eta, 0.0, args.eta_anneal_time, decay="linear")
-        self.prior_optimiser = th.optim.Adam(self.am.vae.parameters(), lr=args.omg_lr)
-        self.am_optimiser = th.optim.Adam(self.am.posterior_parameters(), lr=args.omg_lr)
+        self.am_params = self.am.posterior_parameters()
+        self.prior_optimiser = th.optim.Adam(self.am.vae.parameters(), lr=args.am_lr)
+        self.am_optimiser = th.optim.Adam(self.am_params, lr=args.am_lr)
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
         """One update: of the prior at the start of a run that has none, else of the policy and the posterior."""
         if not self.am.vae.is_trained:
             if t_env < self.args.omg_vae_pretrain_steps:
-                self._train_prior(batch, t_env)
+                prior_loss = train_prior(self, batch, t_env)
+                if self.is_log_due(t_env):
+                    self.log(t_env, omg_prior_loss=prior_loss)
                 return
             self.am.vae.is_trained.fill_(True)
             self.logger.console_logger.info(f"The subgoal prior is trained and frozen from step {t_env} on")
@@ -51,14 +56,13 @@ class OMGLearner(BaseLearner):
         t, tp1 = row_of[:, :-1][played], row_of[:, 1:][played]  # the rows of both ends of every transition
         avail = inputs.steps.pack(transitions.avail)
 
-        observations = inputs.steps.pack(self.am.observations(batch))
-        posterior = self.am.posterior(batch, inputs.steps)
+        posterior = self.am.encode(batch, inputs.steps)
         inferred = posterior.subgoal.sample()
         with th.no_grad():
-            hindsight = self._look_back(batch, inputs, observations, inferred, avail)
+            hindsight = self._look_back(batch, inputs, inferred, avail)
             # equation 8, drawn per episode and step
             eta = self.eta_schedule.eval(t_env)
-            from_hindsight = th.rand(len(observations), 1, 1, device=observations.device) < eta
+            from_hindsight = th.rand(len(inferred), 1, 1, device=inferred.device) < eta
             subgoals = th.where(from_hindsight, hindsight.prior.mu, inferred)
 
         # equation 4: the next observation is paired with the same subgoal, g_t
@@ -67,67 +71,29 @@ class OMGLearner(BaseLearner):
         with th.no_grad():
             _, target_hidden = self.target_mac.unroll_policy(inputs, subgoals)
             target_q_tp1 = self.target_mac.step_policy(inputs.rows[tp1], subgoals[t], target_hidden[t])
-            chooser_tp1 = target_q_tp1
+            chooser_q_tp1 = target_q_tp1
             if self.args.double_q:
-                chooser_tp1 = self.mac.step_policy(inputs.rows[tp1], subgoals[t], hidden[t])
-            best_actions_tp1 = chooser_tp1.masked_fill(~avail[tp1], -th.inf).argmax(-1, keepdim=True)
-            value_tp1 = target_q_tp1.gather(-1, best_actions_tp1).squeeze(-1)
+                chooser_q_tp1 = self.mac.step_policy(inputs.rows[tp1], subgoals[t], hidden[t])
+            value_tp1 = best_value(target_q_tp1, chooser_q_tp1, avail[tp1])
 
-        if self.mixer is not None:
-            q_t = self.mixer(q_t, transitions.state[:, :-1][played])
-            with th.no_grad():
-                value_tp1 = self.target_mixer(value_tp1, transitions.state[:, 1:][played])
-
-        target_t = transitions.reward[played] + transitions.discount[played] * value_tp1
-        td_error_t = q_t - target_t
-        loss = (td_error_t**2).mean()
-        grad_norm = self.optimise(loss, t_env)
+        update = self.td_update(transitions, played, q_t, value_tp1, t_env)
         self.update_targets_if_due(episode_num)
 
-        # equation 5
-        posterior_t = Posterior(posterior.subgoal.rows(t), posterior.trajectory[t])
-        reconstruction, kl = self.am.loss(observations[t], posterior_t, inferred[t], hindsight.prior.rows(t))
-        self._optimise_am(reconstruction + self.args.omg_cvae_alpha * kl)
+        am_loss, am_stats = self.am.loss(batch, posterior.rows(t), played, inferred[t], hindsight.prior.rows(t))
+        self.descend(am_loss, self.am_optimiser, self.am_params, t_env)
 
         if self.is_log_due(t_env):
-            agents_per_value = 1 if self.mixer is None else self.args.n_agents
-            self.log(
+            shares = [(hindsight.choice[t] == k).float().mean() for k in range(self.args.omg_horizon)]
+            self.log_update(
                 t_env,
-                loss=loss,
-                grad_norm=grad_norm,
-                td_error_abs=td_error_t.abs().mean(),
-                q_taken_mean=q_t.mean() / agents_per_value,
-                target_mean=target_t.mean() / agents_per_value,
-                omg_recon_loss=reconstruction,
-                omg_kl=kl,
+                update,
+                **am_stats,
                 eta=th.tensor(eta),
                 subgoal_hit_ratio=self._hit_ratio(batch, inputs.steps, posterior.subgoal.mu, played),
-                **{
-                    f"subgoal_k{k + 1}": (hindsight.choice[t] == k).float().mean() for k in range(self.args.omg_horizon)
-                },
+                **{f"subgoal_k{k + 1}": share for k, share in enumerate(shares)},
             )
 
-    def _train_prior(self, batch: EpisodeBatch, t_env: int) -> None:
-        """Some gradient steps of the prior on the states of the batch, a different part of them each."""
-        observations = self.am.observations(batch)
-        states = observations[batch["filled"].squeeze(-1).bool()].flatten(0, -2)
-        states = states[th.randperm(len(states), device=states.device)]
-        for part in states.chunk(self.args.omg_vae_batches):
-            loss = self.am.prior_loss(part)
-            self.prior_optimiser.zero_grad()
-            loss.backward()
-            self.prior_optimiser.step()
-        if self.is_log_due(t_env):
-            self.log(t_env, omg_prior_loss=loss)
-
-    def _look_back(
-        self,
-        batch: EpisodeBatch,
-        inputs: Any,
-        observations: th.Tensor,
-        inferred: th.Tensor,
-        avail: th.Tensor,
-    ) -> Hindsight:
+    def _look_back(self, batch: EpisodeBatch, inputs: Any, inferred: th.Tensor, avail: th.Tensor) -> Hindsight:
         """Picks the subgoal of every filled step among the next states by their value V(o_t, g) (equations 6 and 7).
 
         Q has the hidden state that it had before t along the played trajectory.
@@ -136,15 +102,16 @@ class OMGLearner(BaseLearner):
         n_states = batch["filled"].sum((1, 2)).to(row_of.device)
         ahead = candidate_steps(n_states, row_of.shape[1], self.args.omg_horizon)
         candidates = steps.pack(row_of.gather(1, ahead.flatten(1)).view_as(ahead))  # [N, k]
-        prior = self.am.vae.encode(observations)
-        if self.args.subgoal_mode in (True, False, "optimistic", "conservative"):
+        prior = self.am.vae.encode(steps.pack(self.am.observations(batch)))
+        mode = self.args.subgoal_mode
+        if isinstance(mode, bool) or mode in ("optimistic", "conservative"):
             _, hidden = self.mac.unroll_policy(inputs, inferred)
             hidden_before = steps.pack(F.pad(steps.unpack(hidden)[:, :-1], (0, 0, 0, 0, 1, 0)))
             q = self.mac.step_policy_over(inputs.rows, prior.mu, candidates, hidden_before)
             values = self._value(q, avail.unsqueeze(-2))
         else:
-            values = observations.new_empty(*observations.shape[:2], self.args.omg_horizon)
-        choice = choose_candidate(values, self.args.subgoal_mode)
+            values = prior.mu.new_empty(*prior.mu.shape[:2], self.args.omg_horizon)
+        choice = choose_candidate(values, mode)
         agents = th.arange(choice.shape[1], device=choice.device)
         chosen = candidates.gather(1, choice)
         return Hindsight(Gaussian(prior.mu[chosen, agents], prior.log_var[chosen, agents]), choice)
@@ -154,11 +121,6 @@ class OMGLearner(BaseLearner):
         if self.args.omg_value == "max":
             return q.masked_fill(~avail, -th.inf).max(-1).values
         return (q * avail).sum(-1) / avail.sum(-1).clamp(min=1)
-
-    def _optimise_am(self, loss: th.Tensor) -> None:
-        self.am_optimiser.zero_grad()
-        loss.backward()
-        self.am_optimiser.step()
 
     @th.no_grad()
     def _hit_ratio(self, batch: EpisodeBatch, steps: Any, subgoals: th.Tensor, played: th.Tensor) -> th.Tensor:

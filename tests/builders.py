@@ -195,17 +195,20 @@ def same(first: dict[str, th.Tensor], second: dict[str, th.Tensor]) -> bool:
 
 
 def make_omg_args(**overrides: Any) -> SimpleNamespace:
-    """Arguments of a small world whose agents infer subgoals; the prior is taken as trained at once."""
+    """Arguments of a small world whose agents model each other; a subgoal prior is taken as trained at once."""
     omg = dict(
         am_model="omg",
+        am_lr=0.001,
+        am_hidden_dim=12,
+        liam_embedding_dim=6,
         obs_is_state=False,
         omg_horizon=3,
         omg_subgoal_dim=4,
         omg_vae_alpha=0.001,
         omg_cvae_alpha=0.001,
-        omg_lr=0.001,
         omg_value="mean",
         omg_opponent_actions=False,
+        omg_supervised=False,
         subgoal_mode="optimistic",
         eta=0.5,
         eta_anneal_time=1000,

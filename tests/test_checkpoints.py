@@ -21,7 +21,7 @@ from utils.errors import UserError
 from utils.weights import load_into
 
 ROOT = Path(__file__).resolve().parent.parent
-PRIOR = {"iql_omg": {"omg_vae_pretrain_steps": 70}}
+SETTINGS = {"iql_omg": {"omg_vae_pretrain_steps": 70}, "iql_omg alone": {"learner": "am_learner"}}
 
 
 def steps_in(folder):
@@ -36,16 +36,17 @@ def contents(folder):
 # --- resuming
 
 
-@pytest.mark.parametrize("alg", ["iql", "qmix", "qtran", "coma", "iql_omg", "qmix_beta"])
+@pytest.mark.parametrize("alg", ["iql", "qmix", "qtran", "coma", "iql_am", "iql_omg", "iql_omg alone", "qmix_beta"])
 def test_a_resumed_run_is_bit_for_bit_the_run_that_was_never_interrupted(tmp_path, alg):
     interval = "critic_target_update_interval" if alg == "coma" else "target_update_interval"
-    settings = PRIOR.get(alg, {}) | {interval: 11, "save_model": True}
+    settings = SETTINGS.get(alg, {}) | {interval: 11, "save_model": True}
     if alg in ("coma", "qmix_beta"):
         settings |= {"batch_size_run": 2, "test_nepisode": 4}
-    whole, info = whole_run(alg=alg, local_results_path=tmp_path / "whole", t_max=240, **settings)
-    half, _ = whole_run(alg=alg, local_results_path=tmp_path / "half", t_max=120, **settings)
+    settings["alg"] = alg.split()[0]
+    whole, info = whole_run(local_results_path=tmp_path / "whole", t_max=240, **settings)
+    half, _ = whole_run(local_results_path=tmp_path / "half", t_max=120, **settings)
     settings |= {"checkpoint_path": half["models"], "seed": 9}  # the seed of the first part counts
-    rest, resumed_info = whole_run(alg=alg, local_results_path=tmp_path / "rest", t_max=240, **settings)
+    rest, resumed_info = whole_run(local_results_path=tmp_path / "rest", t_max=240, **settings)
     assert resumed_info == info
     (last,) = steps_in(whole["models"])
     assert steps_in(rest["models"]) == [last]

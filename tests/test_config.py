@@ -178,6 +178,26 @@ def test_values_that_contradict_each_other_are_named(changes, fragment):
 
 
 @pytest.mark.parametrize(
+    ("alg", "changes", "fragment"),
+    [
+        ("iql_am", {"mac": "basic_mac"}, "needs mac=multi_module_mac and am_model=none or base or liam, not basic_mac"),
+        ("iql_am", {"am_model": "liam"}, "needs liam_embedding_dim and more, which iql_am lacks; take --config=iql_li"),
+        ("iql_am", {"am_model": "omg"}, "am_model=omg needs omg_subgoal_dim and more, which iql_am lacks"),
+        ("iql_omg", {"learner": "q_learner_4am"}, "not multi_module_mac and omg"),
+        ("iql_omg", {"learner": "q_learner"}, "would leave am_model=omg untrained; set learner=omg_learner or am_"),
+        ("iql_am", {"learner": "am_learner", "am_model": "none"}, "am_model=base or liam or omg, not multi_module_mac"),
+        ("iql_liam", {"learner": "am_learner"}, ""),
+        ("iql_omg", {"learner": "am_learner"}, ""),
+        ("iql_liam", {"am_model": "base"}, ""),
+        ("iql_liam", {"am_model": "none", "learner": "q_learner"}, ""),
+    ],
+)
+def test_agent_models_and_their_learners_need_each_other(alg, changes, fragment):
+    sentence = conflict({**merged(alg), **changes})
+    assert fragment in sentence and bool(fragment) == bool(sentence)
+
+
+@pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("a: 1\nb: [1, 2\nc: 3\n", "line 3, column 2"),

@@ -25,12 +25,18 @@ QUICK = {
     "test_nepisode": 24,
     "log_interval": 10**6,
 }
-SMALL_MIXER = {"qmix": {"mixing_embed_dim": 8, "hypernet_embed": 16}, "qtran": {"mixing_embed_dim": 16}}
+SMALL = {
+    "qmix": {"mixing_embed_dim": 8, "hypernet_embed": 16},
+    "qtran": {"mixing_embed_dim": 16},
+    "iql_am": {"am_hidden_dim": 16},
+    "iql_liam": {"am_hidden_dim": 16, "liam_embedding_dim": 8},
+    "iql_omg": {"omg_subgoal_dim": 8, "omg_vae_pretrain_steps": 50},
+}
 
 
 def train(game, alg, seed, t_max, **settings):
     """Trains and then tests; gives the run's parts and its statistics."""
-    settings = QUICK | SMALL_MIXER.get(alg, {}) | settings
+    settings = QUICK | SMALL.get(alg, {}) | settings
     if alg == "coma":
         del settings["target_update_interval"]
     config = configure(alg, seed=seed, t_max=t_max, test_interval=2 * t_max, **settings)
@@ -46,7 +52,7 @@ def train(game, alg, seed, t_max, **settings):
     return parts, logger
 
 
-@pytest.mark.parametrize("alg", ["iql", "vdn", "qmix", "qtran"])
+@pytest.mark.parametrize("alg", ["iql", "vdn", "qmix", "qtran", "iql_am", "iql_liam", "iql_omg"])
 def test_every_q_learner_solves_a_matrix_game(alg):
     _, logger = train(MatrixGame, alg, seed=0, t_max=700, epsilon_anneal_time=400)
     assert logger.values("test_return_mean")[-1] == 3

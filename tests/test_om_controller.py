@@ -1,9 +1,8 @@
-"""The controller that acts on inferred subgoals, and the agent models behind it."""
+"""The controller that acts on inferred subgoals; the agent models behind it are in `test_agent_models.py`."""
 
 import pytest
 import torch as th
 
-from components.packed_steps import PackedSteps
 from controllers.om_controller import MultiModuleMAC
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.omg_am import OMGAM
@@ -31,20 +30,6 @@ def test_unroll_equals_acting_step_by_step(am_model, overrides):
     mac = make_mac(args)
     filled = batch["filled"].bool().squeeze(-1)
     assert th.allclose(mac.unroll(batch)[filled], play(mac, batch)[filled], atol=1e-6)
-
-
-def test_unroll_of_the_posterior_equals_inferring_step_by_step():
-    args = make_omg_args()
-    batch = make_batch(args, lengths=[8, 6])
-    scheme, _, _ = make_scheme(args)
-    am = OMGAM(scheme, args)
-    hidden = am.init_hidden(2, args.n_agents)
-    steps = PackedSteps(batch["filled"])
-    posterior = am.posterior(batch, steps)
-    for t in range(7):
-        subgoals, hidden = am.infer(batch, t, hidden, test_mode=True)
-        assert th.allclose(subgoals, steps.unpack(posterior.subgoal.mu)[:, t], atol=1e-6)
-        assert th.allclose(hidden, steps.unpack(posterior.trajectory)[:, t], atol=1e-6)
 
 
 def test_subgoals_are_drawn_in_training_and_are_the_means_in_tests():
@@ -80,22 +65,6 @@ def test_one_step_over_many_subgoals_equals_one_step_for_each():
     for k in range(5):
         alone = mac.step_policy(inputs, subgoals[candidates[:, k]], hidden)
         assert th.allclose(together[:, :, k], alone, atol=1e-5)
-
-
-def test_acting_reads_neither_the_state_nor_what_others_see():
-    args = make_omg_args()
-    batch = make_batch(args, lengths=[8, 6])
-    mac = make_mac(args)
-    clean = play(mac, batch)
-    garbled = batch[:]
-    garbled.data.transition_data["state"] = th.full_like(batch["state"], 1e6)
-    obs = batch["obs"].clone()
-    obs[:, :, 1:] = 1e6
-    garbled.data.transition_data["obs"] = obs
-    actions = batch["actions"].clone()
-    actions[:, :, 1:] = 0
-    garbled.data.transition_data["actions"] = actions
-    assert th.equal(play(mac, garbled)[:, :, 0], clean[:, :, 0])
 
 
 def test_rollouts_record_no_graph():

@@ -60,19 +60,19 @@ def test_the_prior_is_frozen_while_the_rest_learns(logger):
 
 
 def test_the_q_loss_does_not_train_the_model_nor_the_models_loss_the_policy(logger):
-    args = make_omg_args(lr=1e-12, omg_lr=0.01)
+    args = make_omg_args(lr=1e-12, am_lr=0.01)
     learner = make_learner(args, logger)
     batch = make_batch(args, lengths=[8, 8])
     policy = copies(parts(learner)[0])
     learner.train(batch, 200, 1)
     assert all(th.allclose(a, b, atol=1e-9) for a, b in zip(policy, copies(parts(learner)[0])))
-    learner = make_learner(make_omg_args(omg_lr=1e-12), logger)
+    learner = make_learner(make_omg_args(am_lr=1e-12), logger)
     posterior = copies(parts(learner)[2])
     learner.train(batch, 200, 1)
     assert all(th.allclose(a, b, atol=1e-9) for a, b in zip(posterior, copies(parts(learner)[2])))
 
 
-@pytest.mark.parametrize("mode", ["optimistic", "conservative", 2])
+@pytest.mark.parametrize("mode", ["optimistic", "conservative", "random", 2])
 @pytest.mark.parametrize("size", [1e3, 1e8])
 def test_noise_in_the_padding_changes_nothing(logger, mode, size):
     args = make_omg_args(subgoal_mode=mode)
@@ -169,7 +169,7 @@ def test_hindsight_picks_by_the_value_of_the_live_network(logger, mode, pick, va
     with th.no_grad():
         observations = learner.am.observations(batch)
         means = learner.am.unroll(batch, packed.steps)
-        hindsight = learner._look_back(batch, packed, packed.steps.pack(observations), means, packed.steps.pack(avail))
+        hindsight = learner._look_back(batch, packed, means, packed.steps.pack(avail))
         choice, goal_mu = packed.steps.unpack(hindsight.choice), packed.steps.unpack(hindsight.prior.mu)
         prior = learner.am.vae.encode(observations).mu
         inputs, inferred = packed.steps.unpack(packed.rows), packed.steps.unpack(means)
@@ -191,20 +191,20 @@ def test_hindsight_picks_by_the_value_of_the_live_network(logger, mode, pick, va
 
 def test_the_models_loss_by_hand(logger):
     """Equation 5 on given numbers: the squared error per feature, and the divergence between two Gaussians."""
-    args = make_omg_args()
+    args = make_omg_args(omg_cvae_alpha=0.2)
     am = make_learner(args, logger).am
     batch = make_batch(args, lengths=[8])
-    steps = PackedSteps(batch["filled"])
-    posterior = am.posterior(batch, steps)
+    played = batch["filled"][:, :-1, 0] > 0
+    posterior = am.encode(batch, PackedSteps(batch["filled"])).rows(th.arange(8))  # of one episode, the rows are steps
     subgoals = posterior.subgoal.mu
     chosen = Gaussian(subgoals + 1.0, posterior.subgoal.log_var)
-    observations = steps.pack(batch["obs"])
-    reconstruction, kl = am.loss(observations, posterior, subgoals, chosen)
+    loss, stats = am.loss(batch, posterior, played, subgoals, chosen)
     rebuilt = am.cvae.decode(subgoals, posterior.trajectory)
-    assert reconstruction.item() == pytest.approx(((rebuilt - observations) ** 2).mean().item(), rel=1e-5)
+    assert stats["omg_recon_loss"].item() == pytest.approx(((rebuilt - batch["obs"][0, :8]) ** 2).mean().item())
     # equal variances and means one apart: sum over Z of 1 / (2 var)
     by_hand = (0.5 / posterior.subgoal.log_var.exp()).sum(-1).mean()
-    assert kl.item() == pytest.approx(by_hand.item(), rel=1e-4)
+    assert stats["omg_kl"].item() == pytest.approx(by_hand.item(), rel=1e-4)
+    assert loss.item() == pytest.approx((stats["omg_recon_loss"] + 0.2 * stats["omg_kl"]).item())
     assert gaussian_kl(*chosen, *chosen).abs().max().item() < 1e-6
 
 

@@ -324,17 +324,25 @@ def population_run(name, train_alg, folder, **settings):
     return whole_run(alg=name, **(prior | given | settings))
 
 
-@pytest.mark.parametrize("name", ["2iql1iql_omg", "1iql1qmix1iql_omg", "1qmix2iql_omg"])
-def test_only_the_learner_learns_and_a_resumed_run_is_the_same(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "train_alg"),
+    [
+        ("2iql1iql_omg", "iql_omg"),
+        ("1iql1qmix1iql_omg", "iql_omg"),
+        ("1qmix2iql_omg", "iql_omg"),
+        ("2iql_am1iql_liam", "iql_liam"),
+    ],
+)
+def test_only_the_learner_learns_and_a_resumed_run_is_the_same(tmp_path, name, train_alg):
     settings = {"is_agent_shift": True, "save_model": True}
-    train_alg = "iql_omg"
     population_run(name, train_alg, tmp_path / "start", t_max=1, **settings)
     folders, info = population_run(name, train_alg, tmp_path / "whole", **settings)
     ((start,), (end,)) = (sorted((tmp_path / part).glob("models/*/*")) for part in ("start", "whole"))
     algs = set(read_population(name, known_names("--config")))
     for alg in algs:
-        before, after = (th.load(folder / alg / "agent.th") for folder in (start, end))
-        assert equal(before, after) == (alg != train_alg), alg
+        for file in ("agent.th", *(path.name for path in (start / alg).glob("*_am.th"))):
+            before, after = (th.load(folder / alg / file) for folder in (start, end))
+            assert equal(before, after) == (alg != train_alg), (alg, file)
     assert len(info["loss"]) > 1
 
     half, _ = population_run(name, train_alg, tmp_path / "half", t_max=60, **settings)

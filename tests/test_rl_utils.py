@@ -8,7 +8,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from components.transitions import make_transitions
 from tests.builders import make_args, make_batch
-from utils.rl_utils import build_td_lambda_targets, gaussian_kl, masked_mean
+from utils.rl_utils import best_value, build_td_lambda_targets, gaussian_kl, masked_mean
 
 ARGS = make_args()
 
@@ -86,6 +86,13 @@ def test_lambda_returns_never_read_padding(td_lambda, length, ended, noise):
 def test_lambda_returns_refuse_values_of_the_wrong_length(transitions):
     with pytest.raises(ValueError, match="8 transitions need one value more, not 8"):
         returns(transitions, th.zeros(3, 8, 1), 0.5)
+
+
+def test_best_value_is_the_targets_at_the_choosers_best_available_action():
+    target_q, chooser_q = th.tensor([[1.0, 2.0, 3.0]] * 2), th.tensor([[9.0, 5.0, 6.0]] * 2)
+    avail = th.tensor([[1, 1, 1], [0, 1, 1]], dtype=th.uint8)
+    assert best_value(target_q, chooser_q, avail).tolist() == [1, 3]
+    assert best_value(target_q, target_q, avail == 1).tolist() == [3, 3]
 
 
 def test_gaussian_kl_is_torchs():

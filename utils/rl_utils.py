@@ -45,6 +45,15 @@ def build_td_lambda_targets(
     return returns[:, :-1]
 
 
+def best_value(target_q: th.Tensor, chooser_q: th.Tensor, avail: th.Tensor) -> th.Tensor:
+    """The target's value of the available action that the chooser holds best, [...] from Q-values [..., u].
+
+    With the live network as chooser this is double Q-learning (van Hasselt et al. 2016). 0 of `avail`: not available.
+    """
+    best_actions = chooser_q.masked_fill(avail == 0, -th.inf).argmax(-1, keepdim=True)
+    return target_q.gather(-1, best_actions).squeeze(-1)
+
+
 def gaussian_kl(mu_q: th.Tensor, log_var_q: th.Tensor, mu_p: th.Tensor, log_var_p: th.Tensor) -> th.Tensor:
     """KL(q || p) of diagonal Gaussians [..., Z] as [...]: the sum over the last axis (Kingma and Welling 2014, app. B).
 

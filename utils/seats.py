@@ -1,8 +1,9 @@
 """Whose rows a batch holds: those of whole teams, or "folded", those of single seats, each as an episode of its own.
 
-A folded batch (components/fold.py) has one agent per episode, `seat` [b, 1] says which it was, and `team_obs` and
-`team_actions` [b, T, n, ...] hold what the whole team saw and did. These functions read both kinds of batch, so that
-networks need not tell them apart. The size of the agent dimension is that of the tensors, never `args.n_agents`.
+A folded batch (components/fold.py) has one agent per episode, `seat` [b, 1] says which it was, and `team_obs`,
+`team_actions` and `team_avail_actions` [b, T, n, ...] hold what the whole team saw, did and could do. These functions
+read both kinds of batch, so that networks need not tell them apart. The size of the agent dimension is that of the
+tensors, never `args.n_agents`.
 """
 
 from typing import Any
@@ -17,7 +18,7 @@ def seat_ids(ep_batch: Any, n_agents: int, device: str | th.device, bs: Any = sl
 
 
 def team(ep_batch: Any, key: str) -> th.Tensor:
-    """What the whole team saw ("obs") or did ("actions"): [b, T, n, ...]."""
+    """What the whole team saw ("obs"), did ("actions") or could do ("avail_actions"): [b, T, n, ...]."""
     return ep_batch[f"team_{key}"] if "seat" in ep_batch.scheme else ep_batch[key]
 
 

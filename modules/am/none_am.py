@@ -25,7 +25,16 @@ class NoneAM(nn.Module):
         return hidden_state, hidden_state
 
     def unroll(self, ep_batch: Any, steps: Any) -> th.Tensor:
+        return self.encode(ep_batch, steps)
+
+    def encode(self, ep_batch: Any, steps: Any) -> th.Tensor:
         return self.init_hidden(len(steps.index), ep_batch["obs"].shape[2])
+
+    def features(self, encoded: th.Tensor) -> th.Tensor:
+        return encoded
+
+    def loss(self, ep_batch: Any, encoded_t: th.Tensor, played: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        return encoded_t.sum(), {}
 
     def save_models(self, path: str | Path) -> None:
         """There is nothing to save."""

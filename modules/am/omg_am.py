@@ -11,7 +11,7 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from modules.agents.packed_gru import packed_gru
+from modules.am.trajectory_am import last_actions, unroll_packed
 from utils.rl_utils import gaussian_kl
 from utils.seats import seat_ids, team
 from utils.weights import load_into
@@ -36,10 +36,13 @@ class Gaussian(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """What `OMGAM.posterior` gives for every filled step and agent, [N, agent, ...]."""
+    """What `OMGAM.encode` gives for every filled step and agent, [N, agent, ...]."""
 
     subgoal: Gaussian  # q_phi(g | tau_t, o_t)
     trajectory: th.Tensor  # h_t, the encoding of tau_t
+
+    def rows(self, index: th.Tensor) -> "Posterior":
+        return Posterior(self.subgoal.rows(index), self.trajectory[index])
 
 
 def _mlp(*sizes: int) -> nn.Sequential:
@@ -91,8 +94,22 @@ class SubgoalPosterior(nn.Module):
         return self.decoder(th.cat([subgoals, trajectory], -1))
 
 
+class SubgoalRegressor(nn.Module):
+    """The paper's ablation (`omg_supervised`): in place of the CVAE, an MLP that names one subgoal."""
+
+    def __init__(self, subgoal_dim: int):
+        super().__init__()
+        self.layers = nn.Sequential(_mlp(HIDDEN, HIDDEN), nn.Linear(HIDDEN, subgoal_dim))
+
+    def encode(self, features: th.Tensor, trajectory: th.Tensor) -> Gaussian:
+        """A Gaussian without spread, whose every draw is the subgoal inferred from o_t [..., 32] and h_t [..., 96]."""
+        mu = self.layers(th.cat([features, trajectory], -1))
+        return Gaussian(mu, th.full_like(mu, -th.inf))
+
+
 class OMGAM(nn.Module):
-    """The subgoal prior (`vae`), and the posterior: `fc` reads o_t, `cond_rnn` the trajectory before it, `cvae` infers.
+    """The subgoal prior (`vae`), and the posterior: `fc` reads o_t, `cond_rnn` the trajectory before it, `cvae` (or
+    `regressor`, if `omg_supervised`) infers.
 
     o_t is an agent's observation, or with `obs_is_state` the state, which then has to be seen while acting, too.
     """
@@ -106,7 +123,10 @@ class OMGAM(nn.Module):
         self.vae = SubgoalPrior(self.input_size, args.omg_subgoal_dim)
         self.fc = nn.Linear(self.input_size, FEATURES)
         self.cond_rnn = nn.GRUCell(self.input_size + seen_actions * args.n_actions + args.n_agents, TRAJECTORY)
-        self.cvae = SubgoalPosterior(self.input_size, args.omg_subgoal_dim)
+        if args.omg_supervised:
+            self.regressor = SubgoalRegressor(args.omg_subgoal_dim)
+        else:
+            self.cvae = SubgoalPosterior(self.input_size, args.omg_subgoal_dim)
 
     def observations(self, ep_batch: Any, bs: Any = slice(None), ts: slice = slice(None)) -> th.Tensor:
         """What subgoals stand for, o_t [b, T, agent, D], of episodes `bs` and steps `ts`."""
@@ -126,22 +146,19 @@ class OMGAM(nn.Module):
         inputs = self._trajectory_inputs(ep_batch, bs, slice(t, t + 1))
         trajectory = self.cond_rnn(inputs.flatten(0, 2), hidden_state.flatten(0, 1)).view_as(hidden_state)
         observations = self.observations(ep_batch, bs, slice(t, t + 1)).squeeze(1)
-        subgoal = self.cvae.encode(self.fc(observations), trajectory)
+        subgoal = self._infer(observations, trajectory)
         return subgoal.mu if test_mode else subgoal.sample(), trajectory
 
     def unroll(self, ep_batch: Any, steps: Any) -> th.Tensor:
         """What a tested policy reads in the filled `PackedSteps` of whole episodes: the means [N, agent, Z]."""
-        return self.posterior(ep_batch, steps).subgoal.mu
+        return self.encode(ep_batch, steps).subgoal.mu
 
-    def posterior(self, ep_batch: Any, steps: Any) -> Posterior:
+    def encode(self, ep_batch: Any, steps: Any) -> Posterior:
         """The posterior in the filled `PackedSteps` of whole episodes."""
         inputs = steps.pack(self._trajectory_inputs(ep_batch))
-        observations = steps.pack(self.observations(ep_batch))
-        n_agents = inputs.shape[1]
-        batch_sizes = [count * n_agents for count in steps.batch_sizes]
-        start = self.init_hidden(steps.batch_sizes[0], n_agents).flatten(0, 1)
-        h = packed_gru(inputs.flatten(0, 1), start, self.cond_rnn, batch_sizes).unflatten(0, (-1, n_agents))
-        return Posterior(self.cvae.encode(self.fc(observations), h), h)
+        start = self.init_hidden(steps.batch_sizes[0], inputs.shape[1])
+        trajectory = unroll_packed(inputs, start, self.cond_rnn, steps)
+        return Posterior(self._infer(steps.pack(self.observations(ep_batch)), trajectory), trajectory)
 
     def prior_loss(self, states: th.Tensor) -> th.Tensor:
         """MSE(s, decode(z)) + omg_vae_alpha KL(p_psi(z | s) || N(0, I)), averaged over states [rows, D]."""
@@ -151,22 +168,28 @@ class OMGAM(nn.Module):
         return reconstruction + self.args.omg_vae_alpha * gaussian_kl(*posterior, zeros, zeros).mean()
 
     def loss(
-        self, observations: th.Tensor, posterior: Posterior, subgoals: th.Tensor, chosen: Gaussian
-    ) -> tuple[th.Tensor, th.Tensor]:
-        """The two parts of equation 5, to be joined by omg_cvae_alpha: means over rows [N, agent, ...].
+        self, ep_batch: Any, encoded_t: Posterior, played: th.Tensor, subgoals_t: th.Tensor, chosen_t: Gaussian
+    ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        """The loss, and what to log, over the played steps [b, T], from their posterior (equation 5).
 
-        observations: o_t; subgoals: draws of the posterior; chosen: the prior at the subgoals picked in hindsight,
-        which the posterior is pulled towards. Gives (MSE(o_t, decode(g, h_t)), KL(q_phi || p_psi)).
+        MSE(o_t, decode(g, h_t)) + omg_cvae_alpha KL(q_phi || p_psi), means over rows [N, agent, ...]. subgoals_t: draws
+        of the posterior; chosen_t: the prior at the subgoals picked in hindsight, which the posterior is pulled
+        towards. With `omg_supervised` the MSE between the inferred and the picked subgoals.
         """
-        rebuilt = self.cvae.decode(subgoals, posterior.trajectory)
-        return F.mse_loss(rebuilt, observations), gaussian_kl(*posterior.subgoal, *chosen).mean()
+        if self.args.omg_supervised:
+            loss = F.mse_loss(encoded_t.subgoal.mu, chosen_t.mu)
+            return loss, {"omg_regression_loss": loss}
+        observations_t = self.observations(ep_batch)[:, :-1][played]
+        reconstruction = F.mse_loss(self.cvae.decode(subgoals_t, encoded_t.trajectory), observations_t)
+        kl = gaussian_kl(*encoded_t.subgoal, *chosen_t).mean()
+        return reconstruction + self.args.omg_cvae_alpha * kl, {"omg_recon_loss": reconstruction, "omg_kl": kl}
 
     def posterior_parameters(self) -> list[nn.Parameter]:
         """All but the prior's."""
-        return [*self.fc.parameters(), *self.cond_rnn.parameters(), *self.cvae.parameters()]
+        return [*self.fc.parameters(), *self.cond_rnn.parameters(), *self._inference.parameters()]
 
     def save_models(self, path: str | Path) -> None:
-        """Writes vae.th, cvae.th, cond_rnn.th and fc.th into the folder `path`."""
+        """Writes vae.th, cvae.th (or regressor.th), cond_rnn.th and fc.th into the folder `path`."""
         for name, module in self.named_children():
             th.save(module.state_dict(), Path(path) / f"{name}.th")
 
@@ -175,21 +198,22 @@ class OMGAM(nn.Module):
         for name, module in self.named_children():
             load_into(module, Path(path) / f"{name}.th", self.args.device)
 
+    @property
+    def _inference(self) -> SubgoalPosterior | SubgoalRegressor:
+        return self.regressor if self.args.omg_supervised else self.cvae
+
+    def _infer(self, observations: th.Tensor, trajectory: th.Tensor) -> Gaussian:
+        """q_phi(g | tau_t, o_t) from o_t [..., D] and h_t [..., 96]."""
+        return self._inference.encode(self.fc(observations), trajectory)
+
     def _trajectory_inputs(self, ep_batch: Any, bs: Any = slice(None), ts: slice = slice(None)) -> th.Tensor:
         """(o_{t-1}, last action, agent id), zeros but for the id at step 0: [b, T, agent, in]."""
         start, stop, _ = ts.indices(ep_batch.max_seq_length)
-        before = slice(max(start - 1, 0), stop - 1)
-        observations = self.observations(ep_batch, bs, before)
-        parts = [observations, self._one_hot(ep_batch["actions"][bs, before])]
+        before = self.observations(ep_batch, bs, slice(max(start - 1, 0), stop - 1))
+        observations = before if start else F.pad(before, (0, 0, 0, 0, 1, 0))
+        parts = [observations, last_actions(ep_batch["actions"], self.args.n_actions, self.args.device, bs, ts)]
         if self.args.omg_opponent_actions:
-            of_team = self._one_hot(team(ep_batch, "actions")[bs, before])
+            of_team = last_actions(team(ep_batch, "actions"), self.args.n_actions, self.args.device, bs, ts)
             parts.append(of_team.flatten(2).unsqueeze(2).expand(-1, -1, observations.shape[2], -1))
-        seen = th.cat(parts, -1)
-        if start == 0:
-            seen = F.pad(seen, (0, 0, 0, 0, 1, 0))
-        ids = seat_ids(ep_batch, self.args.n_agents, seen.device, bs).expand(*seen.shape[:2], -1, -1)
-        return th.cat([seen, ids], -1)
-
-    def _one_hot(self, actions: th.Tensor) -> th.Tensor:
-        """Actions [..., 1] as [..., u]."""
-        return F.one_hot(actions.squeeze(-1).to(self.args.device), self.args.n_actions).float()
+        ids = seat_ids(ep_batch, self.args.n_agents, observations.device, bs)
+        return th.cat([*parts, ids.expand(*observations.shape[:2], -1, -1)], -1)

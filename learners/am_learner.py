@@ -1,0 +1,59 @@
+"""Trains nothing but an agent model. Together with Q-learning that is `q_learner_4am.py`, or `omg_learner.py`."""
+
+from typing import Any
+
+import torch as th
+
+from components.episode_buffer import EpisodeBatch
+from components.packed_steps import PackedSteps
+from components.transitions import make_transitions
+from learners.base_learner import Learner
+
+
+class AMLearner(Learner):
+    """Trains the controller's agent model on episodes of whatever policy plays; of OMG's model the prior alone.
+
+    A prior that was trained is found so by `omg_learner`, which then trains no other.
+    """
+
+    def __init__(self, mac: Any, scheme: dict, logger: Any, args: Any):
+        super().__init__(mac, logger, args)
+        self.am = mac.am
+        learned = self.am.vae if args.am_model == "omg" else self.am
+        self.am_params = list(learned.parameters())
+        self.am_optimiser = self.prior_optimiser = th.optim.Adam(self.am_params, lr=args.am_lr)
+
+    def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
+        """One update of the model; of a subgoal prior `omg_vae_batches`."""
+        if self.args.am_model == "omg":
+            stats = {"omg_prior_loss": train_prior(self, batch, t_env)}
+            self.am.vae.is_trained.fill_(True)
+        else:
+            played = make_transitions(batch, self.args.gamma).mask.squeeze(-1) > 0
+            steps = PackedSteps(batch["filled"].to(self.args.device))
+            t = steps.row_of()[:, :-1][played]
+            loss, stats = self.am.loss(batch, self.am.encode(batch, steps)[t], played)
+            stats["am_grad_norm"] = self.descend(loss, self.am_optimiser, self.am_params, t_env)
+        if self.is_log_due(t_env):
+            self.log(t_env, **stats)
+
+    def _parts(self) -> dict[str, Any]:
+        return {"agent": self.mac, "am_opt": self.am_optimiser}
+
+    def _update_targets(self) -> None:
+        """There are none."""
+
+
+def train_prior(learner: Any, batch: EpisodeBatch, t_env: int) -> th.Tensor:
+    """`omg_vae_batches` gradient steps of a learner's subgoal prior, each on other states of the batch.
+
+    The learner has `am` and `prior_optimiser`. Gives the last loss.
+    """
+    observations = learner.am.observations(batch)
+    states = observations[batch["filled"].squeeze(-1).bool()].flatten(0, -2)
+    states = states[th.randperm(len(states), device=states.device)]
+    params = list(learner.am.vae.parameters())
+    for part in states.chunk(learner.args.omg_vae_batches):
+        loss = learner.am.prior_loss(part)
+        learner.descend(loss, learner.prior_optimiser, params, t_env)
+    return loss

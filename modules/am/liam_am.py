@@ -1,0 +1,50 @@
+"""Local information agent modelling (LIAM; Papoudakis, Christianos and Albrecht, NeurIPS 2021): an embedding of the
+agent's own trajectory from which the others' observations and actions can be rebuilt.
+"""
+
+from typing import Any
+
+import torch as th
+from torch import nn
+
+from modules.am.trajectory_am import TrajectoryAM, both_alive
+from utils.seats import others
+
+
+class LIAMAM(TrajectoryAM):
+    """The policy reads the embedding; the decoders are needed for learning only."""
+
+    file = "liam_am.th"
+
+    def __init__(self, scheme: dict, args: Any):
+        super().__init__(args)
+        self.output_size = args.liam_embedding_dim
+        self.embedding = nn.Linear(args.am_hidden_dim, args.liam_embedding_dim)
+        self.obs_decoder = self._decoder(args.obs_shape)
+        self.action_decoder = self._decoder(args.n_actions)
+
+    def _decoder(self, size: int) -> nn.Sequential:
+        """From the embedding to `size` numbers for each of the others."""
+        hidden = self.args.am_hidden_dim
+        return nn.Sequential(nn.Linear(self.output_size, hidden), nn.ReLU(), nn.Linear(hidden, self.n_others * size))
+
+    def features(self, encoded: th.Tensor) -> th.Tensor:
+        return self.embedding(encoded)
+
+    def loss(self, ep_batch: Any, encoded_t: th.Tensor, played: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        """MSE of the others' observations, a mean over features, plus cross-entropy of their actions, both weighing 1
+        as in the paper: see `TrajectoryAM.loss`.
+        """
+        counts = both_alive(ep_batch)[:, :-1][played].to(encoded_t.device)
+        embedding_t = self.embedding(encoded_t)
+        rebuilt = self.obs_decoder(embedding_t).unflatten(-1, (self.n_others, -1))[counts]
+        obs = others(ep_batch, "obs")[:, :-1][played].to(rebuilt.device)[counts]
+        reconstruction = ((rebuilt - obs) ** 2).sum() / max(obs.numel(), 1)
+        action_loss, accuracy = self._action_loss(self.action_decoder(embedding_t), ep_batch, played, counts)
+        loss = reconstruction + action_loss
+        return loss, {
+            "am_loss": loss,
+            "liam_recon_loss": reconstruction,
+            "liam_action_loss": action_loss,
+            "am_action_accuracy": accuracy,
+        }

@@ -1,0 +1,299 @@
+"""Agent models: every registered one keeps the family's rules, and the losses of each on small numbers."""
+
+import pytest
+import torch as th
+import torch.nn.functional as F
+
+from components.fold import fold_seats
+from components.packed_steps import PackedSteps
+from components.transitions import make_transitions
+from controllers.om_controller import MultiModuleMAC
+from modules.am import REGISTRY
+from modules.am.trajectory_am import both_alive
+from tests.builders import make_batch, make_omg_args, make_scheme, same
+from utils.errors import UserError
+from utils.seats import others
+
+FILES = {
+    "none": set(),
+    "base": {"base_am.th"},
+    "liam": {"liam_am.th"},
+    "omg": {"vae.th", "cvae.th", "cond_rnn.th", "fc.th"},
+    "supervised": {"vae.th", "regressor.th", "cond_rnn.th", "fc.th"},
+}
+MODELS = [*REGISTRY, "supervised"]  # omg_am's ablation counts as one more
+
+
+def make_model_args(name, **overrides):
+    variant = {"am_model": "omg", "omg_supervised": True} if name == "supervised" else {"am_model": name}
+    return make_omg_args(**variant, **overrides)
+
+
+def make_am(args):
+    return REGISTRY[args.am_model](make_scheme(args)[0], args)
+
+
+def fold_all(batch):
+    """Every seat of every episode: the row b * n + a is seat a of episode b."""
+    n = batch["obs"].shape[2]
+    return fold_seats(batch, th.arange(batch.batch_size).repeat_interleave(n), th.arange(n).repeat(batch.batch_size))
+
+
+def act(am, batch, test_mode=True):
+    """Features of all steps, one step at a time: [b, T, agent, output_size]."""
+    hidden, features = am.init_hidden(*batch["obs"].shape[::2][:2]), []
+    for t in range(batch.max_seq_length):
+        feature, hidden = am.infer(batch, t, hidden, test_mode=test_mode)
+        features.append(feature)
+    return th.stack(features, 1)
+
+
+def played_steps(batch):
+    return make_transitions(batch, 0.99).mask.squeeze(-1) > 0
+
+
+def loss_of(am, batch):
+    """The loss of a model that learns from episodes alone, and its statistics."""
+    steps, played = PackedSteps(batch["filled"]), played_steps(batch)
+    return am.loss(batch, am.encode(batch, steps)[steps.row_of()[:, :-1][played]], played)
+
+
+# --- the family's rules
+
+
+@pytest.mark.parametrize("name", MODELS)
+@th.no_grad()
+def test_unroll_equals_inferring_step_by_step_from_teams_and_from_single_seats(name):
+    args = make_model_args(name)
+    am, batch = make_am(args), make_batch(args, [8, 3, 5])
+    assert am.init_hidden(2, 3).shape[:2] == (2, 3)
+    is_filled = batch["filled"].bool().squeeze(-1)
+    of_team = act(am, batch)
+    assert of_team.shape == (3, 9, args.n_agents, am.output_size)
+    steps = PackedSteps(batch["filled"])
+    assert th.allclose(steps.unpack(am.unroll(batch, steps))[is_filled], of_team[is_filled], atol=1e-6)
+
+    folded = fold_all(batch)
+    steps = PackedSteps(folded["filled"])
+    rows = of_team.transpose(1, 2).flatten(0, 1)
+    is_filled = folded["filled"].bool().squeeze(-1)
+    assert th.allclose(act(am, folded).squeeze(2), rows, atol=1e-6)
+    assert th.allclose(steps.unpack(am.unroll(folded, steps)).squeeze(2)[is_filled], rows[is_filled], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@th.no_grad()
+def test_only_the_named_episodes_are_read(name):
+    args = make_model_args(name)
+    am, batch = make_am(args), make_batch(args, [8, 8, 8])
+    whole, _ = am.infer(batch, 4, am.init_hidden(3, 3), test_mode=True)
+    for given in (batch, fold_all(batch)):
+        episodes, n = [2, 0], given["obs"].shape[2]
+        some, _ = am.infer(given, 4, am.init_hidden(2, n), bs=episodes, test_mode=True)
+        rows = whole if n == 3 else whole.flatten(0, 1).unsqueeze(1)
+        assert th.allclose(some, rows[episodes], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_policys_loss_never_trains_the_model(name):
+    args = make_model_args(name)
+    scheme, groups, _ = make_scheme(args)
+    mac = MultiModuleMAC(scheme, groups, args)
+    mac.unroll(make_batch(args, [8, 3])).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in mac.agent.parameters())
+    assert all(parameter.grad is None for parameter in mac.am.parameters())
+    assert not {id(parameter) for parameter in mac.parameters()} & {id(parameter) for parameter in mac.am.parameters()}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_agent_acts_on_its_own_trajectory_alone(name):
+    """Garbage in the state, and in what all others see and did, changes no action. (obs_is_state and
+    omg_opponent_actions ask for more to be seen.)
+    """
+    args = make_model_args(name)
+    scheme, groups, _ = make_scheme(args)
+    mac = MultiModuleMAC(scheme, groups, args)
+    th.nn.init.normal_(mac.agent.fc1.weight)
+    th.nn.init.normal_(mac.agent.fc2.weight)
+    batch = make_batch(args, [8] * 20)
+    batch["avail_actions"][:] = 1
+    for seat in range(args.n_agents):
+        garbled = batch[:]
+        the_others = [other for other in range(args.n_agents) if other != seat]
+        for key, value in (("obs", 1e3), ("actions", 3)):
+            values = batch[key].clone()
+            values[:, :, the_others] = value
+            garbled.data.transition_data[key] = values
+        garbled.data.transition_data["state"] = th.full_like(batch["state"], 1e3)
+        chosen = []
+        for given in (batch, garbled):
+            mac.init_hidden(20)
+            chosen.append(th.stack([mac.select_actions(given, t, 0, test_mode=True) for t in range(9)]))
+        assert th.equal(chosen[0][:, :, seat], chosen[1][:, :, seat])
+        assert not th.equal(chosen[0][:, :, the_others], chosen[1][:, :, the_others])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_saved_models_come_back_and_what_is_missing_or_of_other_sizes_is_named(name, tmp_path):
+    args = make_model_args(name)
+    am, other = make_am(args), make_am(args)
+    am.save_models(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == FILES[name]
+    other.load_models(tmp_path)
+    assert same(am.state_dict(), other.state_dict())
+    if not FILES[name]:
+        return
+    wider = make_am(make_model_args(name, obs_shape=11))
+    with pytest.raises(UserError, match=r"(vae|base_am|liam_am)\.th does not fit this run .*\b6\b.*\b11\b|14.*19"):
+        wider.load_models(tmp_path)
+    for file in FILES[name]:
+        kept = (tmp_path / file).rename(tmp_path / "kept")
+        with pytest.raises(UserError, match=f"no weights at .*{file}"):
+            other.load_models(tmp_path)
+        kept.rename(tmp_path / file)
+
+
+@pytest.mark.parametrize("name", ["base", "liam"])
+def test_who_models_others_needs_others(name):
+    with pytest.raises(UserError, match=f"am_model={name} models the other agents, but there is one agent"):
+        make_am(make_model_args(name, n_agents=1))
+
+
+# --- who counts
+
+
+def test_the_dead_have_no_choice_left_and_who_waits_is_alive():
+    args = make_omg_args()
+    batch = make_batch(args, [5, 8])
+    avail = th.ones_like(batch["avail_actions"])
+    avail[0, 3:, 1, 1:] = 0  # agent 1 dies before step 3
+    avail[0, 1, 0, 1:] = 0  # agent 0 has no choice at step 1, but later
+    batch.data.transition_data["avail_actions"] = avail
+    alive = both_alive(batch)
+    expected = th.ones(6, 3, 2, dtype=th.bool)
+    expected[3:, 1] = False  # agent 1 sees nothing any more
+    expected[3:, 0, 0] = expected[3:, 2, 1] = False  # for agents 0 and 2 it is no longer there
+    assert th.equal(alive[0, :6], expected)
+    assert not alive[0, 6:].any() and alive[1].all()
+    assert th.equal(both_alive(fold_all(batch)), alive.transpose(1, 2).flatten(0, 1).unsqueeze(2))
+
+
+def killed(batch):
+    """A copy in which agent 1 of the first episode dies before step 2, and all agents of the last one at once."""
+    batch = batch[:]
+    avail = batch["avail_actions"].clone()
+    avail[0, 2:, 1, 1:] = avail[-1, :, :, 1:] = 0
+    batch.data.transition_data["avail_actions"] = avail
+    return batch
+
+
+@pytest.mark.parametrize("name", ["base", "liam"])
+def test_what_the_dead_see_and_do_is_not_learned(name):
+    args = make_model_args(name)
+    am, batch = make_am(args), killed(make_batch(args, [8, 5, 4]))
+    other = batch[:]
+    for key in ("obs", "actions"):
+        values = batch[key].clone()
+        values[0, 2:, 1] = values[-1] = 2
+        other.data.transition_data[key] = values
+    losses = [loss_of(am, given)[0] for given in (batch, other)]
+    assert losses[0].item() == losses[1].item()
+    everyone = loss_of(am, make_batch(args, [8, 5, 4]))[0]
+    assert losses[0].item() != everyone.item()
+
+
+@pytest.mark.parametrize("name", ["base", "liam"])
+def test_where_nobody_is_left_the_loss_is_zero_and_finite_in_its_gradient(name):
+    args = make_model_args(name)
+    am, batch = make_am(args), make_batch(args, [3])
+    batch["avail_actions"][..., 1:] = 0
+    loss, stats = loss_of(am, batch)
+    loss.backward()
+    assert loss.item() == 0 and stats["am_action_accuracy"].item() == 0
+    assert all(p.grad is None or th.isfinite(p.grad).all() for p in am.parameters())
+
+
+# --- losses by hand
+
+
+def by_hand(args, batch, step):
+    """Means of `step(b, t, agent, index of the other, seat of the other)` over the pairs that are alive."""
+    alive, values = both_alive(batch), []
+    for b, t in played_steps(batch).nonzero().tolist():
+        for i in range(args.n_agents):
+            for k, j in enumerate(seat for seat in range(args.n_agents) if seat != i):
+                if alive[b, t, i, k]:
+                    values.append(step(b, t, i, k, j))
+    return th.tensor(values).mean(0)
+
+
+@th.no_grad()
+def test_the_naive_models_loss_by_hand():
+    args = make_model_args("base")
+    am, batch = make_am(args), killed(make_batch(args, [8, 5, 4], ended=[False, True, True]))
+    predicted = act(am, batch).unflatten(-1, (args.n_agents - 1, args.n_actions))
+    assert th.allclose(predicted.sum(-1), th.ones(()))
+
+    def pair(b, t, i, k, j):
+        u = batch["actions"][b, t, j].item()
+        return -predicted[b, t, i, k, u].log().item(), float(predicted[b, t, i, k].argmax().item() == u)
+
+    loss, stats = loss_of(am, batch)
+    expected_loss, accuracy = by_hand(args, batch, pair).tolist()
+    assert stats.keys() == {"am_loss", "am_action_accuracy"} and stats["am_loss"] is loss
+    assert loss.item() == pytest.approx(expected_loss, rel=1e-5)
+    assert stats["am_action_accuracy"].item() == pytest.approx(accuracy)
+
+
+@th.no_grad()
+def test_liams_loss_by_hand():
+    args = make_model_args("liam")
+    am, batch = make_am(args), killed(make_batch(args, [8, 5, 4], ended=[False, True, True]))
+    embedding = act(am, batch)
+    obs = am.obs_decoder(embedding).unflatten(-1, (args.n_agents - 1, args.obs_shape))
+    actions = am.action_decoder(embedding).unflatten(-1, (args.n_agents - 1, args.n_actions)).log_softmax(-1)
+
+    def pair(b, t, i, k, j):
+        error = ((obs[b, t, i, k] - batch["obs"][b, t, j]) ** 2).mean()
+        return error.item(), -actions[b, t, i, k, batch["actions"][b, t, j].item()].item()
+
+    loss, stats = loss_of(am, batch)
+    reconstruction, action_loss = by_hand(args, batch, pair).tolist()
+    assert stats["liam_recon_loss"].item() == pytest.approx(reconstruction, rel=1e-5)
+    assert stats["liam_action_loss"].item() == pytest.approx(action_loss, rel=1e-5)
+    assert loss.item() == pytest.approx(reconstruction + action_loss, rel=1e-5)
+
+
+def test_the_others_are_in_the_order_of_their_seats():
+    """With agent 1's action known, its slot in the predictions of agents 0 (first) and 2 (second) is found."""
+    args = make_model_args("base")
+    batch = make_batch(args, [8])
+    batch["actions"][:, :, 1] = 4
+    assert (others(batch, "actions")[:, :, 0, 0] == 4).all() and (others(batch, "actions")[:, :, 2, 1] == 4).all()
+
+
+@th.no_grad()
+def test_the_priors_loss_by_hand(monkeypatch):
+    """With means for draws: the squared error, plus alpha times 1/2 sum(mu^2 + var - log var - 1)."""
+    args = make_model_args("omg", omg_vae_alpha=0.3)
+    am, states = make_am(args), th.randn(7, 6)
+    monkeypatch.setattr("modules.am.omg_am.Gaussian.sample", lambda gaussian: gaussian.mu)
+    mu, log_var = am.vae.encode(states)
+    kl = 0.5 * (mu**2 + log_var.exp() - log_var - 1).sum(-1).mean()
+    expected = F.mse_loss(am.vae.decode(mu), states) + 0.3 * kl
+    assert am.prior_loss(states).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_ablation_names_one_subgoal_and_is_pulled_to_the_picked_one():
+    args = make_model_args("supervised")
+    am, batch = make_am(args), make_batch(args, [8, 5])
+    assert th.equal(act(am, batch, test_mode=False), act(am, batch, test_mode=True))
+    steps, played = PackedSteps(batch["filled"]), played_steps(batch)
+    encoded = am.encode(batch, steps).rows(steps.row_of()[:, :-1][played])
+    picked = encoded.subgoal._replace(mu=encoded.subgoal.mu.detach() + 2)
+    loss, stats = am.loss(batch, encoded, played, encoded.subgoal.sample(), picked)
+    assert loss.item() == pytest.approx(4, rel=1e-5) and stats == {"omg_regression_loss": loss}
+    loss.backward()
+    learned = [*am.fc.parameters(), *am.cond_rnn.parameters(), *am.regressor.parameters()]
+    assert all(th.isfinite(p.grad).all() and p.grad.abs().sum() > 0 for p in learned)
+    assert {id(p) for p in am.posterior_parameters()} == {id(p) for p in learned}
