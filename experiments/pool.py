@@ -102,8 +102,8 @@ def make_plans(args: Namespace) -> list[Plan]:
                 config, _, _ = command_line._configure(command_line._experiment(), list(arguments))
                 engine = ENVS[config["env"]].resolve(**config["env_args"])
             identity = Identity(algorithm, config["env"], config["env_args"].get("map_name"), seed)
-            place = [str(identity.map or identity.env), *([engine] if engine else [])]
-            name = "_".join([algorithm, *place, f"seed{seed}"])
+            words = [algorithm, str(identity.map or identity.env), *([engine] if engine else []), f"seed{seed}"]
+            name = "_".join(words)
             output, work = args.folder / name, args.folder.absolute() / WORK / name
             plans.append(Plan(name, tuple(arguments), args.t_max, output, work, identity, config))
     for other in args.disjoint_from:
