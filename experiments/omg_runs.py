@@ -51,7 +51,7 @@ class Scale:
 SCALES = {
     "tiny": Scale(
         *(1, 1, 100, 2, 40, 20, 2, 4, 6, 1),
-        settings=("rnn_hidden_dim=8", "batch_size=1", "buffer_size=20", "test_interval=1000000", "test_nepisode=2"),
+        settings=("rnn_hidden_dim=8", "batch_size=1", "buffer_size=40", "test_interval=1000000", "test_nepisode=2"),
     ),
     "small": Scale(4, 2, 100_000, 3, 50_000, 10_000, 10, 96, 100, 2),
     "paper": Scale(10, 10, 2_050_000, 5, 2_050_000, 50_000, 10, 320, 100, 2),
