@@ -175,7 +175,7 @@ class JobQueue:
             except OSError as error:
                 problem = f"has ended, but {error}"
             else:
-                shutil.rmtree(job.work)
+                shutil.rmtree(job.work, ignore_errors=True)
                 self._count(f"{job.name}: {said}", (job.n_steps - first_step) / seconds)
                 return
         if is_stopping:

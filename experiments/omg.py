@@ -39,7 +39,7 @@ from utils.command import Parser
 from utils.config import flatten, load_yaml
 from utils.errors import UserError, unknown
 from utils.MY_EXP_PATH import check_results_path, experiment_root
-from utils.pools import find_members
+from utils.pools import check_disjoint, find_members
 from utils.timehelper import time_str
 
 DESCRIPTION = """Trains a pool of teammates, a pool of others, OMG's prior, and IQL, LIAM, naive OM and OMG in two modes
@@ -170,6 +170,7 @@ def evaluate(args: Namespace) -> int:
                 print(f"--- {wanted.title}", flush=True)
                 if status := fill(setup, wanted, args.jobs):
                     return status
+        check_disjoint(find_members(setup.train_pool), find_members(setup.test_pool))
         for stage in STAGES:
             for job in stage.jobs(setup):
                 if job.output.exists():  # killed between its last two steps, it may have left what it worked on
