@@ -45,7 +45,7 @@ from utils.timehelper import time_str
 DESCRIPTION = """Trains a pool of teammates, a pool of others, OMG's prior, and IQL, LIAM, naive OM and OMG in two modes
 among the first; tests all with the second, before and after fine-tuning; writes a table, a figure and all episodes.
 The same command goes on where it was stopped. Ctrl-C or SIGTERM ends it after the current episodes."""
-SCALE_HELP = "tiny: a few minutes, to see it work; small: some hours on two cores; paper: the paper's sizes"
+SCALE_HELP = "tiny: ten minutes, to see it work; small: some hours on two cores; paper: the paper's sizes"
 SETTINGS_FILE = "settings.yaml"
 START_SECONDS = 10  # of a run
 POOL_SPEED = 150.0  # environment steps per second of a run: a guess until finished runs tell

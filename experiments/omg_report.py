@@ -88,7 +88,8 @@ def as_markdown(setup: Setup, lines: Sequence[Line], engine: str) -> str:
         f"{setup.n_agents * scale.agent_t_max:,} steps each, omg_horizon={scale.omg_horizon}. The subgoal prior is "
         "trained once and is the same for all agents of OMG. Homologue teammates are one member in all seats, "
         "non-homologue ones another member in each; teams of the same members count as one, teams that share some as "
-        "independent. The QMIX row is the training pool's own members in the agent's seat; its seeds are the members.",
+        "independent. Few seeds, or episodes that all ended alike, make the intervals too narrow. The QMIX row "
+        "is the training pool's own members in the agent's seat; its seeds are the members.",
     ]
     if setup.n_agents > 3:
         text.append(f"With {setup.n_agents - 2} teammates the agent's policy takes two seats.")
