@@ -284,7 +284,9 @@ def tune_jobs(setup: Setup) -> list[Training]:
             for seed in setup.seeds:
                 test = setup.test(name, seed, group, "zero-shot")
                 lengths = [int(row["length"]) for row in read_rows(test)] if test.is_file() else [EPISODE_GUESS]
-                t_max = max(round(scale.tune_episodes * sum(lengths) / len(lengths) / factor), 1)
+                # main.py plays `factor` episodes at a time, the last of them beyond t_max: half of those on average
+                n_episodes = scale.tune_episodes - factor / 2
+                t_max = max(round(n_episodes * sum(lengths) / len(lengths) / factor), 1)
                 settings = (f"seed={seed}", f"t_max={t_max}", f"init_param_path={setup.agent(name, seed)}")
                 rest = ("epsilon_start=0.05", "epsilon_finish=0.05", "test_interval=1000000000", "test_nepisode=1")
                 arguments = (*first, *setup.common(*own, *settings, *rest), f"batch_size={scale.tune_batch}")
