@@ -105,6 +105,7 @@ def run_sequential(args: Any, logger: Any) -> None:
         if args.checkpoint_path or args.evaluate_path:
             load_checkpoint(args, logger, parts)
         if _only_tests(args):
+            th.manual_seed(args.seed)  # networks drew as many numbers as they have weights: now all meet the same team
             evaluate_sequential(args, logger, runner)
         else:
             train_sequential(args, logger, parts)

@@ -122,6 +122,7 @@ ALGORITHMS = {
     "eta": Key(float, low=0, high=1),
     "eta_anneal_time": Key(int, STEPS, low=1),
     "omg_vae_pretrain_steps": Key(int, STEPS, low=0),
+    "omg_prior_path": Key(str),
     "omg_vae_batches": Key(int, "gradient steps", low=1),
 }
 

@@ -213,6 +213,7 @@ def make_omg_args(**overrides: Any) -> SimpleNamespace:
         eta=0.5,
         eta_anneal_time=1000,
         omg_vae_pretrain_steps=0,
+        omg_prior_path="",
         omg_vae_batches=4,
     )
     return make_args(**(omg | overrides))

@@ -89,6 +89,19 @@ def test_saved_models_are_pymarls_files_and_come_back(tmp_path):
     assert other.am.vae.is_trained
 
 
+def test_a_prior_is_taken_over_alone(tmp_path):
+    trained = make_mac(make_omg_args())
+    trained.am.vae.is_trained.fill_(True)
+    trained.save_models(tmp_path)
+    mac = make_mac(make_omg_args(omg_prior_path=str(tmp_path)))
+    for name, value in trained.am.vae.state_dict().items():
+        assert th.equal(mac.am.vae.state_dict()[name], value)  # is_trained among them
+    assert not th.equal(mac.am.fc.weight, trained.am.fc.weight)
+    assert not th.equal(mac.agent.fc1.weight, trained.agent.fc1.weight)
+    with pytest.raises(UserError, match="vae.th"):
+        make_mac(make_omg_args(omg_prior_path=str(tmp_path / "nowhere")))
+
+
 def test_a_missing_file_is_named(tmp_path):
     args = make_omg_args()
     mac = make_mac(args)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments import pool
+from experiments import jobs, pool
 from utils.errors import UserError
 from utils.pools import MEMBER_FILE, check_disjoint, find_members, load_pool, weights_id
 
@@ -67,7 +67,7 @@ sys.exit(130 if asked else 0)
 def stand_in(monkeypatch, tmp_path):
     script = tmp_path / "stand_in.py"
     script.write_text(STAND_IN)
-    monkeypatch.setattr(pool, "MAIN", script)
+    monkeypatch.setattr(jobs, "MAIN", script)
 
 
 def fill(folder, *more, algs=("iql",), seeds=(1, 2), t_max=200, settings=("env_args.map_name=3m",)):
@@ -253,8 +253,8 @@ def test_other_settings_under_the_same_name_are_refused(tmp_path, stand_in, caps
 
 
 def test_a_run_that_has_not_saved_its_final_weights_is_no_member(tmp_path, stand_in, capsys):
-    script = pool.MAIN.read_text()
-    pool.MAIN.write_text(script.replace("while step <= t_max", "while step <= t_max / 2"))
+    script = jobs.MAIN.read_text()
+    jobs.MAIN.write_text(script.replace("while step <= t_max", "while step <= t_max / 2"))
     assert fill(tmp_path, seeds=(1,)) == 1
     assert "final weights or its records have not been saved" in capsys.readouterr().out
     assert find_members(tmp_path) == []

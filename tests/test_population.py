@@ -279,6 +279,17 @@ def test_a_run_with_a_pool_is_resumed_bit_for_bit_and_saves_the_learner_only(tmp
     assert resumed_info == info
 
 
+def test_whoever_is_tested_meets_the_same_teammates(tmp_path, monkeypatch):
+    make_pool(tmp_path / "pool", *POOL)
+    met = {"iql": [], "iql_omg": []}
+    for alg, episodes in met.items():
+        monkeypatch.setattr(run.Logger, "log_test_episode", lambda _, episode, kept=episodes: kept.append(episode))
+        settings = {"evaluate": True, "test_nepisode": 12, "is_agent_shift": True, "opponent_pool": tmp_path / "pool"}
+        population_run(f"2vdn1{alg}", alg, tmp_path / alg, **settings)
+    first, second = ([(episode["seat"], episode["teammates"]) for episode in episodes] for episodes in met.values())
+    assert first == second and len({tuple(teammates) for _, teammates in first}) == 3
+
+
 def test_a_pool_that_does_not_fit_is_one_sentence(tmp_path):
     make_pool(tmp_path / "one", POOL[0])
     with pytest.raises(UserError, match="needs a member for each of 2 seats, but .*one has 1"):

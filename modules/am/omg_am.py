@@ -112,6 +112,10 @@ class OMGAM(nn.Module):
     `regressor`, if `omg_supervised`) infers.
 
     o_t is an agent's observation, or with `obs_is_state` the state, which then has to be seen while acting, too.
+    `omg_prior_path` gives the prior alone; it counts as trained where it was.
+
+    Raises:
+        UserError: there is no prior, or it does not fit.
     """
 
     def __init__(self, scheme: dict, args: Any):
@@ -127,6 +131,8 @@ class OMGAM(nn.Module):
             self.regressor = SubgoalRegressor(args.omg_subgoal_dim)
         else:
             self.cvae = SubgoalPosterior(self.input_size, args.omg_subgoal_dim)
+        if args.omg_prior_path:
+            load_into(self.vae, Path(args.omg_prior_path) / "vae.th", args.device)
 
     def observations(self, ep_batch: Any, bs: Any = slice(None), ts: slice = slice(None)) -> th.Tensor:
         """What subgoals stand for, o_t [b, T, agent, D], of episodes `bs` and steps `ts`."""

@@ -1,0 +1,155 @@
+"""The report of the evaluation of OMG: episodes.csv, table.csv, table.md and figure.png, from the tests' episodes."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.intervals import Estimate, bootstrap
+from experiments.omg_runs import CONTROL, CONTROL_METHOD, FIELDS, METHODS, PHASES, Setup
+from run import ENGINE_NAMES
+
+TITLES = {CONTROL: CONTROL_METHOD.title, **{name: method.title for name, method in METHODS.items()}}
+_COLUMNS = ("qmix", "omg_optimistic", "iql", "liam", "naive_om", "omg_conservative")
+PAPER = {
+    ("8m", "7 non-homologue"): dict(zip(_COLUMNS, (21.6, 70.5, 64.8, 67.1, 65.9, 68.6))),
+    ("8m", "6 homologue"): dict(zip(_COLUMNS, (65.6, 86.8, 80.3, 79.6, 82.6, 84.0))),
+    ("8m", "7 homologue"): dict(zip(_COLUMNS, (61.0, 90.2, 88.6, 87.5, 87.7, 87.0))),
+    ("3s_vs_5z", "2 non-homologue"): dict(zip(_COLUMNS[1:], (35.0, 20.7, 24.8, 24.1, 23.5))),
+    ("3s_vs_5z", "2 homologue"): dict(zip(_COLUMNS[1:], (56.7, 46.3, 49.3, 49.8, 46.5))),
+    ("2c_vs_64zg", "1 homologue"): dict(zip(_COLUMNS[1:], (64.2, 43.1, 48.3, 41.1, 55.8))),
+}
+"""Win rates of Yu, Jiang and Lu 2024, %, after fine-tuning: of 8m printed, of the others read off a bar chart."""
+PAPER_CAVEAT = (
+    "The paper's values are win rates in StarCraft II after 100 episodes of fine-tuning (8m printed, the others read "
+    "off a bar chart within about 0.2 points), with intervals of some 4 to 12 points to each side."
+)
+TABLE_FIELDS = ("phase", "group", "method", "won", "low", "high", "episodes", "seeds", "teams", "members", "paper")
+
+
+class Line(NamedTuple):
+    """One method with one group in one phase."""
+
+    phase: str
+    group: str
+    method: str
+    won: Estimate
+    n_episodes: int
+    n_seeds: int
+    n_teams: int
+    n_members: int
+    paper: float | None  # %, after fine-tuning
+
+
+def summarise(rows: Sequence[Mapping[str, str]], map_name: str) -> list[Line]:
+    """A line for each phase, group and method, in this order."""
+    cells: dict[tuple[str, str, str], list[Mapping[str, str]]] = {}
+    for row in rows:
+        cells.setdefault((row["phase"], row["group"], row["method"]), []).append(row)
+    groups, methods = list(dict.fromkeys(row["group"] for row in rows)), list(TITLES)
+    lines = []
+    for key in sorted(cells, key=lambda c: (PHASES.index(c[0]), groups.index(c[1]), methods.index(c[2]))):
+        phase, group, method = key
+        won = [float(row["won"]) for row in cells[key]]
+        seeds = [row["seed"] for row in cells[key]]
+        teams = [tuple(sorted(row["teammates"].split("+"))) for row in cells[key]]
+        members = {member for team in teams for member in team}
+        estimate = bootstrap(won, seeds, teams, np.random.default_rng(0))
+        paper = PAPER.get((map_name, group), {}).get(method)
+        lines.append(Line(*key, estimate, len(won), len(set(seeds)), len(set(teams)), len(members), paper))
+    return lines
+
+
+def in_order(lines: Sequence[Line]) -> str:
+    """Whether the order of the methods can be told: which intervals lie apart and that the others overlap."""
+    ranked = sorted(lines, key=lambda line: -line.won.mean)
+    pairs = list(combinations(ranked, 2))
+    apart = [(a, b) for a, b in pairs if b.won.high < a.won.low]
+    if not apart:
+        return "All intervals overlap: the order of the methods can't be told."
+    named = ", ".join(f"{TITLES[a.method]} over {TITLES[b.method]}" for a, b in apart)
+    if len(apart) == len(pairs):
+        return f"No two intervals overlap: the order can be told ({named})."
+    return f"Intervals lie apart for {named}; all other pairs overlap, and their order can't be told."
+
+
+def as_markdown(setup: Setup, lines: Sequence[Line], engine: str) -> str:
+    """The table in words, with what has to be known to read it."""
+    scale = setup.scale
+    text = [
+        f"# OMG among teammates that it has not met: {setup.map_name} on {engine}",
+        "",
+        f"Win rates in %, with intervals of 95 % (bootstrap over seeds and, independently, over teams of teammates). "
+        f"Training pool: {scale.train_members} members by QMIX, {scale.pool_t_max:,} steps each; test pool: "
+        f"{setup.test_members} members each by IQL, VDN and QMIX. Agents: {scale.seeds} seeds, "
+        f"{setup.n_agents * scale.agent_t_max:,} steps each, omg_horizon={scale.omg_horizon}. The subgoal prior is "
+        "trained once and is the same for all agents of OMG. Homologue teammates are one member in all seats, "
+        "non-homologue ones another member in each; teams of the same members count as one, teams that share some as "
+        "independent. Few seeds, or episodes that all ended alike, make the intervals too narrow. The QMIX row "
+        "is the training pool's own members in the agent's seat; its seeds are the members.",
+    ]
+    if setup.n_agents > 3:
+        text.append(f"With {setup.n_agents - 2} teammates the agent's policy takes two seats.")
+    has_paper = any(line.paper is not None for line in lines)
+    for phase in PHASES:
+        told = f"after about {scale.tune_episodes} episodes with these teammates" if phase != PHASES[0] else PHASES[0]
+        for group in dict.fromkeys(line.group for line in lines if line.phase == phase):
+            of_group = [line for line in lines if (line.phase, line.group) == (phase, group)]
+            text += ["", f"## {group}, {told}", ""]
+            text.append("| method | won | interval | episodes | seeds | teams | members |" + " paper |" * has_paper)
+            text.append("|---|---|---|---|---|---|---|" + "---|" * has_paper)
+            for line in of_group:
+                mean, low, high = (f"{100 * value:.1f}" for value in line.won)
+                cells = [TITLES[line.method], mean, f"{low} to {high}", line.n_episodes, line.n_seeds, line.n_teams]
+                cells += [line.n_members, *(["" if line.paper is None else line.paper] if has_paper else [])]
+                text.append(f"| {' | '.join(map(str, cells))} |")
+            text += ["", in_order(of_group)]
+    if has_paper:
+        text += ["", f"{PAPER_CAVEAT} They are not comparable with values of {engine}."]
+    return "\n".join(text) + "\n"
+
+
+def draw(lines: Sequence[Line], title: str, file: Path) -> None:
+    """One panel per group: each method's win rate with its interval, zero-shot beside tuned."""
+    from matplotlib.figure import Figure
+
+    groups = list(dict.fromkeys(line.group for line in lines))
+    methods = [name for name in TITLES if any(line.method == name for line in lines)]
+    figure = Figure(figsize=(1 + 4 * len(groups), 4.5), layout="constrained")
+    for axes, group in zip(figure.subplots(1, len(groups), sharey=True, squeeze=False)[0], groups):
+        for shift, phase in zip((-0.12, 0.12), PHASES):
+            of_phase = [line for line in lines if (line.phase, line.group) == (phase, group)]
+            x = [methods.index(line.method) + shift for line in of_phase]
+            won = np.array([line.won for line in of_phase]).reshape(-1, 3) * 100
+            # The mean may lie outside of percentiles of few seeds: it is a point, the interval a line of its own.
+            axes.vlines(x, won[:, 1], won[:, 2], colors="tab:blue" if shift < 0 else "tab:orange")
+            axes.plot(x, won[:, 0], "o", color="tab:blue" if shift < 0 else "tab:orange", label=phase)
+        axes.set_title(group)
+        axes.set_xticks(range(len(methods)), [TITLES[name] for name in methods], rotation=45, ha="right")
+        axes.grid(axis="y", alpha=0.3)
+    figure.axes[0].set_ylabel("won, % (95 % intervals)")
+    figure.axes[0].set_ylim(-2, 102)
+    figure.axes[0].legend()
+    figure.suptitle(title)
+    figure.savefig(file, dpi=120)
+
+
+def write(setup: Setup, rows: Sequence[Mapping[str, str]]) -> str:
+    """Writes the report into the folder of the evaluation; gives its table and where it lies."""
+    engine = " and ".join(dict.fromkeys(ENGINE_NAMES[row["engine"]] for row in rows))
+    lines = summarise(rows, setup.map_name)
+    table = as_markdown(setup, lines, engine)
+    with (setup.out / "episodes.csv").open("w", encoding="utf-8", newline="") as file:
+        episodes = csv.DictWriter(file, FIELDS)
+        episodes.writeheader()
+        episodes.writerows(rows)
+    with (setup.out / "table.csv").open("w", encoding="utf-8", newline="") as file:
+        cells = csv.writer(file)
+        cells.writerow(TABLE_FIELDS)
+        cells.writerows([*line[:3], *line.won, *line[4:]] for line in lines)
+    (setup.out / "table.md").write_text(table, encoding="utf-8")
+    draw(lines, f"{setup.map_name}, {engine}", setup.out / "figure.png")
+    return f"{table}\n{setup.out}: table.md, table.csv, figure.png, episodes.csv"

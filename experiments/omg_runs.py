@@ -1,0 +1,300 @@
+"""What the evaluation of OMG consists of: its scales, methods, groups of teammates, and the runs of main.py.
+
+`omg.py` runs them stage by stage, `omg_report.py` reads what the tests leave.
+"""
+
+import csv
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from experiments.jobs import NOT_PUBLISHED, WORK, Job
+from utils.checkpoints import whole_folder
+from utils.pools import find_members
+from utils.records import read_json_lines
+
+RUN_FILE = "run.yaml"
+TRAIN_ALGS, TEST_ALGS = ("qmix",), ("iql", "vdn", "qmix")
+TRAIN_SEED, TEST_POOL_SEED = 1, 1001  # the first seeds of the pools' members
+TEST_SEED = 2001  # of every test, so that all agents meet the same teammates in battles that start alike
+CHECKPOINTS = 10  # of a training, for the case that it is interrupted
+WORLDS = 32  # that a test plays at once
+EPISODE_GUESS = 40  # environment steps, before a test has measured it
+PHASES = ("zero-shot", "tuned")
+FIELDS = ("method", "seed", "phase", "group", "episode", "won", "return", "length", "seat", "teammates", "engine")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is trained and tested."""
+
+    train_members: int  # trained by QMIX
+    test_members: int  # by each of IQL, VDN and QMIX
+    pool_t_max: int  # environment steps
+    seeds: int  # of each method
+    agent_t_max: int  # environment steps per seat of the team: main.py plays n times as many
+    prior_t_max: int  # the same
+    omg_horizon: int
+    test_episodes: int  # for each agent, group and phase
+    tune_episodes: int
+    tune_batch: int  # batch_size while tuning, small so that a few episodes allow some updates
+    settings: tuple[str, ...] = ()  # of every run
+
+
+SCALES = {
+    "tiny": Scale(
+        *(1, 1, 100, 2, 40, 20, 2, 4, 6, 1),
+        settings=("rnn_hidden_dim=8", "batch_size=1", "buffer_size=40", "test_interval=1000000", "test_nepisode=2"),
+    ),
+    "small": Scale(4, 2, 100_000, 3, 50_000, 10_000, 10, 96, 100, 2),
+    "paper": Scale(10, 10, 2_050_000, 5, 2_050_000, 50_000, 10, 320, 100, 2),
+}
+
+
+class Method(NamedTuple):
+    title: str  # as the paper's table has it
+    alg: str  # as --config has it
+    settings: tuple[str, ...] = ()
+
+
+METHODS = {
+    "iql": Method("IQL", "iql", ("dueling=True",)),
+    "liam": Method("LIAM", "iql_liam", ("dueling=True",)),
+    "naive_om": Method("naive OM", "iql_am", ("dueling=True",)),
+    "omg_conservative": Method("OMG-conservative", "iql_omg", ("dueling=True", "subgoal_mode=conservative")),
+    "omg_optimistic": Method("OMG-optimistic", "iql_omg", ("dueling=True", "subgoal_mode=optimistic")),
+}
+CONTROL = "qmix"
+CONTROL_METHOD = Method("QMIX", "qmix", ("qmix.mixer=null",))
+"""The members of the training pool themselves, in the learner's seat. They learn as teams, so they are not tuned."""
+
+
+class Group(NamedTuple):
+    """Teammates that an agent is tested with. Where they leave two seats open, the agent's policy takes both."""
+
+    n_teammates: int
+    kind: str  # of opponent_group
+
+    @property
+    def title(self) -> str:
+        return f"{self.n_teammates} {self.kind.replace('_', '-')}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.n_teammates}_{self.kind}"
+
+
+def groups_of(n_agents: int) -> list[Group]:
+    """The groups that a team of this size allows."""
+    groups = [Group(n_agents - 1, "homologue")]
+    if n_agents >= 3:
+        groups.insert(0, Group(n_agents - 1, "non_homologue"))
+    if n_agents > 3:
+        groups.insert(1, Group(n_agents - 2, "homologue"))
+    return groups
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One evaluation; all paths below are absolute."""
+
+    out: Path
+    map_name: str
+    n_agents: int
+    scale: Scale
+    engine: str
+
+    @property
+    def train_pool(self) -> Path:
+        return self.out / "pools" / "train"
+
+    @property
+    def test_pool(self) -> Path:
+        return self.out / "pools" / "test"
+
+    @property
+    def prior(self) -> Path:
+        return self.out / "prior"
+
+    def agent(self, method: str, seed: int) -> Path:
+        return self.out / "agents" / f"{method}_seed{seed}"
+
+    def tuned(self, method: str, seed: int, group: Group) -> Path:
+        return self.out / "tuned" / f"{method}_seed{seed}_{group.name}"
+
+    def test(self, method: str, seed: int, group: Group, phase: str) -> Path:
+        return self.out / "tests" / f"{method}_seed{seed}_{group.name}_{phase}.csv"
+
+    @property
+    def seeds(self) -> range:
+        return range(1, self.scale.seeds + 1)
+
+    @property
+    def groups(self) -> list[Group]:
+        return groups_of(self.n_agents)
+
+    @property
+    def test_members(self) -> int:
+        """Of each algorithm: what the scale says, or as many as non-homologue teammates need."""
+        return max(self.scale.test_members, math.ceil((self.n_agents - 1) / len(TEST_ALGS)))
+
+    def common(self, *settings: str) -> tuple[str, ...]:
+        """The settings of a run, over which the scale's go."""
+        place = (f"env_args.map_name={self.map_name}", f"env_args.engine={self.engine}")
+        return (*place, *settings, *self.scale.settings)
+
+    def settings_of(self, method: Method) -> tuple[str, ...]:
+        """What its trainings and its tests have in common."""
+        horizon = (f"omg_horizon={self.scale.omg_horizon}",) if method.alg == "iql_omg" else ()
+        return method.settings + horizon
+
+    def population(self, alg: str, n_teammates: int, pool: Path, kind: str) -> tuple[str, ...]:
+        """The first arguments of a run in which `alg` plays with teammates from a pool."""
+        frozen = "vdn" if alg == "qmix" else "qmix"  # a name for seats that members of the pool play
+        names = (f"--config={n_teammates}{frozen}{self.n_agents - n_teammates}{alg}", "--env-config=sc2")
+        seats = ("--multi_algs", f"--train_alg={alg}", "--is_agent_shift")
+        return (*names, *seats, "with", f"opponent_pool={pool}", f"opponent_group={kind}")
+
+    def job(self, kind: Any, output: Path, arguments: tuple[str, ...], n_steps: int, **more: Any) -> Any:
+        name = f"{output.parent.name}_{output.stem}" if output.parent != self.out else output.name
+        return kind(name, arguments, n_steps, output, self.out / WORK / name, **more)
+
+
+@dataclass(frozen=True, eq=False)
+class Training(Job):
+    """Leaves the final weights and run.yaml."""
+
+    def publish(self) -> str:
+        checkpoint, records = self.final_weights()
+        config = json.loads((records / "config.json").read_text(encoding="utf-8"))
+        last = {entry["key"]: entry["value"] for entry in read_json_lines(records / "metrics.jsonl")}
+        told = {"steps": self.steps(), "steps_per_second": last.get("steps_per_second")}
+        told |= {"test_win_rate": last.get("test_battle_won_mean"), "config": config}
+        with whole_folder(self.output) as partial:
+            shutil.copytree(checkpoint, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*NOT_PUBLISHED))
+            (partial / RUN_FILE).write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
+        return f"{self.steps():,} steps"
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation(Job):
+    """Leaves a CSV of its episodes."""
+
+    about: Mapping[str, Any]  # the fields that are the same for all of them
+    n_episodes: int
+
+    def publish(self) -> str:
+        records = self.records()
+        file = records / "test_episodes.jsonl" if records else None
+        episodes = list(read_json_lines(file)) if file and file.is_file() else []
+        if records is None or len(episodes) != self.n_episodes:
+            raise OSError(f"it has recorded {len(episodes)} of {self.n_episodes} test episodes")
+        engine = json.loads((records / "config.json").read_text(encoding="utf-8"))["resolved"]["engine"]
+        partial = self.work / "partial.csv"
+        with partial.open("w", encoding="utf-8", newline="") as lines:
+            writer = csv.DictWriter(lines, FIELDS)
+            writer.writeheader()
+            for number, episode in enumerate(episodes):
+                row = {**self.about, "episode": number, "won": int(episode["won"]), "engine": engine}
+                row |= {key: episode[key] for key in ("return", "length")}
+                seats = episode["seat"] if isinstance(episode["seat"], list) else [episode["seat"]]
+                writer.writerow(row | {"seat": "+".join(map(str, seats)), "teammates": "+".join(episode["teammates"])})
+        self.output.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(partial, self.output)
+        return f"won {sum(episode['won'] for episode in episodes) / len(episodes):.0%}"
+
+
+def read_rows(file: Path) -> list[dict[str, str]]:
+    """The episodes that a test has left."""
+    with file.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def prior_job(setup: Setup) -> Training:
+    """Trains OMG's prior once, among teammates of the training pool, on what a seat sees that acts at random."""
+    steps = setup.n_agents * setup.scale.prior_t_max
+    settings = ("iql_omg.learner=am_learner", f"t_max={setup.scale.prior_t_max}", "seed=1", "epsilon_finish=1.0")
+    rest = (f"save_model_interval={steps}", f"test_interval={steps}", "test_nepisode=1")
+    first = setup.population("iql_omg", setup.n_agents - 1, setup.train_pool, "homologue")
+    return setup.job(Training, setup.prior, first + setup.common(*settings, *rest), steps)
+
+
+def agent_jobs(setup: Setup) -> list[Training]:
+    """Trains each method with each seed among teammates of the training pool; OMG's prior is the same for all."""
+    scale, steps, jobs = setup.scale, setup.n_agents * setup.scale.agent_t_max, []
+    interval = max(steps // CHECKPOINTS, 1)
+    rest = (f"t_max={scale.agent_t_max}", f"save_model_interval={interval}", f"test_interval={interval}")
+    for seed in setup.seeds:
+        for name, method in METHODS.items():
+            first = setup.population(method.alg, setup.n_agents - 1, setup.train_pool, "homologue")
+            own = setup.settings_of(method)
+            own += (f"omg_prior_path={setup.prior / 'iql_omg'}",) if method.alg == "iql_omg" else ()
+            arguments = first + setup.common(*own, f"seed={seed}", *rest)
+            jobs.append(setup.job(Training, setup.agent(name, seed), arguments, steps))
+    return jobs
+
+
+def evaluation_jobs(setup: Setup, phase: str) -> list[Evaluation]:
+    """Tests each agent with each group; zero-shot also the control."""
+    jobs = []
+    for group in setup.groups:
+        for name, method in METHODS.items():
+            for seed in setup.seeds:
+                weights = setup.agent(name, seed) if phase == "zero-shot" else setup.tuned(name, seed, group)
+                jobs.append(_evaluation_job(setup, name, method, seed, group, phase, weights))
+        if phase == "zero-shot":
+            for seed in range(TRAIN_SEED, TRAIN_SEED + setup.scale.train_members):
+                folder = setup.train_pool / f"qmix_{setup.map_name}_{setup.engine}_seed{seed}"
+                jobs.append(_evaluation_job(setup, CONTROL, CONTROL_METHOD, seed, group, phase, folder))
+    return jobs
+
+
+def _evaluation_job(
+    setup: Setup, name: str, method: Method, seed: int, group: Group, phase: str, weights: Path
+) -> Evaluation:
+    n_episodes = setup.scale.test_episodes
+    worlds = math.gcd(n_episodes, WORLDS)
+    settings = (*setup.settings_of(method), f"seed={TEST_SEED}", f"evaluate_path={weights}", "runner=parallel")
+    first = setup.population(method.alg, group.n_teammates, setup.test_pool, group.kind)
+    # Behind the scale's settings, which are those of trainings' tests.
+    arguments = (*first, *setup.common(*settings), f"batch_size_run={worlds}", f"test_nepisode={n_episodes}")
+    about = {"method": name, "seed": seed, "phase": phase, "group": group.title}
+    output = setup.test(name, seed, group, phase)
+    return setup.job(Evaluation, output, arguments, n_episodes * EPISODE_GUESS, about=about, n_episodes=n_episodes)
+
+
+def tune_jobs(setup: Setup) -> list[Training]:
+    """Trains each agent on with the teammates of each group, for about `tune_episodes` episodes.
+
+    How many steps that is follows from the zero-shot test, once that is there.
+    """
+    scale, jobs = setup.scale, []
+    for group in setup.groups:
+        factor = setup.n_agents // (setup.n_agents - group.n_teammates)  # by which main.py multiplies t_max
+        for name, method in METHODS.items():
+            first = setup.population(method.alg, group.n_teammates, setup.test_pool, group.kind)
+            own = setup.settings_of(method) + (("eta=0.0",) if method.alg == "iql_omg" else ())
+            for seed in setup.seeds:
+                test = setup.test(name, seed, group, "zero-shot")
+                lengths = [int(row["length"]) for row in read_rows(test)] if test.is_file() else [EPISODE_GUESS]
+                # main.py plays `factor` episodes at a time, the last of them beyond t_max: half of those on average
+                n_episodes = scale.tune_episodes - factor / 2
+                t_max = max(round(n_episodes * sum(lengths) / len(lengths) / factor), 1)
+                settings = (f"seed={seed}", f"t_max={t_max}", f"init_param_path={setup.agent(name, seed)}")
+                rest = ("epsilon_start=0.05", "epsilon_finish=0.05", "test_interval=1000000000", "test_nepisode=1")
+                arguments = (*first, *setup.common(*own, *settings, *rest), f"batch_size={scale.tune_batch}")
+                jobs.append(setup.job(Training, setup.tuned(name, seed, group), arguments, factor * t_max))
+    return jobs
+
+
+def missing_members(setup: Setup, pool: Path, algs: tuple[str, ...], first_seed: int, n_seeds: int) -> int:
+    """How many of a pool's members are still to be trained."""
+    there = {(member.algorithm, member.seed) for member in find_members(pool)}
+    return len({(alg, first_seed + i) for alg in algs for i in range(n_seeds)} - there)
