@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.intervals import Estimate, bootstrap
 from experiments.omg_runs import CONTROL, CONTROL_METHOD, FIELDS, METHODS, PHASES, Setup
 from run import ENGINE_NAMES
+from utils.intervals import Estimate, bootstrap
 
 TITLES = {CONTROL: CONTROL_METHOD.title, **{name: method.title for name, method in METHODS.items()}}
 _COLUMNS = ("qmix", "omg_optimistic", "iql", "liam", "naive_om", "omg_conservative")

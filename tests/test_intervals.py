@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.intervals import bootstrap
+from utils.intervals import bootstrap
 
 
 def rng(seed=0):

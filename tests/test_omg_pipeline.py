@@ -13,7 +13,7 @@ import pytest
 
 import main as command_line
 from experiments import jobs, omg, omg_report, omg_runs
-from experiments.intervals import Estimate
+from utils.intervals import Estimate
 from utils.pools import load_pool
 
 # Stands in for main.py: "trains" in one step beyond what is asked for, or "tests"; notes its command line.
