@@ -28,6 +28,7 @@ from config.layers import (
 )
 from config.schema import SCHEMA, conflict
 from envs import REGISTRY as ENVS
+from utils.command import exit_status
 from utils.curves import check_backend
 from utils.errors import UserError, unknown
 from utils.logging import get_logger
@@ -54,18 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     params = list(sys.argv[1:] if argv is None else argv)
     # Sacred marks a run INTERRUPTED for a KeyboardInterrupt only; SIGTERM's default would leave it RUNNING for ever.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        if {"-h", "--help", "help"} & set(params):
-            print(_help())
-        else:
-            _run_command_line(params)
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
+    if {"-h", "--help", "help"} & set(params):
+        return exit_status(lambda: print(_help()), "interrupted")
+    return exit_status(lambda: _run_command_line(params), "interrupted")
 
 
 def _run_command_line(params: list[str]) -> None:

@@ -18,7 +18,7 @@ from envs.multiagentenv import Observations, Outcomes
 from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.maps import MAP_NAMES
 from envs.sc2.sim.rules import Rules
-from utils.command import Parser, check_json, check_threads, chosen_maps, in_words, surroundings
+from utils.command import Parser, check_at_least, check_json, check_threads, chosen_maps, in_words, surroundings
 from utils.config import Key
 from utils.errors import UserError, unknown
 from utils.intervals import wilson_interval
@@ -226,8 +226,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     args.rules = read_rules(args.rules)
     if args.battles < 1 or args.threads < 1:
         raise UserError("--battles and --threads must be above 0")
-    if args.seed < 0:
-        raise UserError(f"--seed={args.seed} must be at least 0")
+    check_at_least(0, seed=args.seed)
     check_threads(args.threads, numba.get_num_threads())
     check_json(args.json)
     return args

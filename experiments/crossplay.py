@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 import run
 from utils.checkpoints import whole_folder
-from utils.command import Parser, surroundings
+from utils.command import Parser, check_at_least, exit_status, surroundings
 from utils.config import flatten
 from utils.dict2namedtuple import convert
 from utils.errors import UserError
@@ -306,15 +306,21 @@ def pair_row(pair: Pair, stage: Stage) -> dict[str, Any]:
     return row
 
 
-def write_results(args: Namespace, members: Sequence[Member], stage: Stage, pairs: Sequence[Pair]) -> None:
+def write_results(
+    args: Namespace, members: Sequence[Member], stage: Stage, pairs: Sequence[Pair], matrix: np.ndarray
+) -> None:
     """Writes the folder, whole or not at all. Raises: OSError."""
-    matrix = matrix_of(pairs, len(members), args.metric)
     algorithms, folders = [member.algorithm for member in members], [member.folder.name for member in members]
     first = members[0]
     settings = {
         "pool": str(args.pool),
-        **{key: getattr(first, key) for key in ("env", "map", "engine")},
-        **{key: getattr(args, key) for key in ("episodes", "worlds", "seed", "metric")},
+        "env": first.env,
+        "map": first.map,
+        "engine": first.engine,
+        "episodes": args.episodes,
+        "worlds": args.worlds,
+        "seed": args.seed,
+        "metric": args.metric,
         "members": {member.folder.name: dict(member.weights) for member in members},
         "machine": surroundings("numpy", "torch"),
     }
@@ -360,7 +366,7 @@ def cross_play(args: Namespace) -> None:
     print(table(matrix, labels(members), args.metric))
     print(summary(matrix, [member.algorithm for member in members], args.metric))
     try:
-        write_results(args, members, stage, pairs)
+        write_results(args, members, stage, pairs, matrix)
     except OSError as error:
         raise UserError(f"--out={args.out} can't be written: {error}; give another folder") from error
     print(args.out)
@@ -376,11 +382,8 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--metric", choices=("won", "return"), help=METRIC_HELP)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help=OUT_HELP)
     args = parser.parse_args(argv)
-    for key in ("episodes", "worlds"):
-        if getattr(args, key) < 1:
-            raise UserError(f"--{key}={getattr(args, key)} must be at least 1")
-    if args.seed < 0:
-        raise UserError(f"--seed={args.seed} must be at least 0")
+    check_at_least(1, episodes=args.episodes, worlds=args.worlds)
+    check_at_least(0, seed=args.seed)
     args.out = args.out or experiment_root() / "crossplay" / args.pool.resolve().name
     if args.out.exists():
         raise UserError(f"--out={args.out} is there already; give a new folder, or delete this one")
@@ -392,15 +395,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Plays a pool's pairs; gives the exit status: 2 after a user's mistake, 130 after Ctrl-C."""
-    try:
-        cross_play(_parse(argv))
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; nothing has been written", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(lambda: cross_play(_parse(argv)), "\ninterrupted; nothing has been written")
 
 
 if __name__ == "__main__":

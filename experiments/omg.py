@@ -35,7 +35,7 @@ from experiments.omg_runs import (
     read_rows,
     tune_jobs,
 )
-from utils.command import Parser
+from utils.command import Parser, check_at_least, exit_status
 from utils.config import flatten, load_yaml
 from utils.errors import UserError, unknown
 from utils.MY_EXP_PATH import check_results_path, experiment_root
@@ -203,22 +203,14 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
         raise UserError(f"--map: {unknown('map', args.map, MAP_NAMES)}")
     if args.scale not in SCALES:
         raise UserError(f"--scale: {unknown('scale', args.scale, SCALES)}")
-    if args.jobs < 1:
-        raise UserError(f"--jobs={args.jobs} must be at least 1")
+    check_at_least(1, jobs=args.jobs)
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluates; gives the exit status: 1 where runs failed, 2 after a user's mistake, 130 after a signal."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # also between the stages
-    try:
-        return evaluate(_parse(argv))
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    return exit_status(lambda: evaluate(_parse(argv)), "interrupted; the same command goes on from here")
 
 
 if __name__ == "__main__":

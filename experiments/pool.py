@@ -19,7 +19,7 @@ import main as command_line
 from envs import REGISTRY as ENVS
 from experiments.jobs import NOT_PUBLISHED, WORK, Job, JobQueue, only_one
 from utils.checkpoints import whole_folder
-from utils.command import Parser
+from utils.command import Parser, check_at_least, exit_status
 from utils.config import flatten
 from utils.errors import UserError
 from utils.MY_EXP_PATH import check_results_path
@@ -195,8 +195,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help=SET_HELP)
     parser.add_argument("--disjoint-from", nargs="+", default=[], type=Path, metavar="POOL", help=DISJOINT_HELP)
     args = parser.parse_args(argv)
-    if args.jobs < 1:
-        raise UserError(f"--jobs={args.jobs} must be at least 1")
+    check_at_least(1, jobs=args.jobs)
     if min(args.seeds) < 0:
         raise UserError(f"--seeds: {min(args.seeds)} must be at least 0")
     if args.save_model_interval is None:
@@ -207,14 +206,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Fills a pool; gives the exit status: 1 where members failed, 2 after a user's mistake, 130 after a signal."""
-    try:
-        return fill(_parse(argv))
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    return exit_status(lambda: fill(_parse(argv)), "interrupted; the same command goes on from here")
 
 
 if __name__ == "__main__":

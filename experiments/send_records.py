@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pymongo.errors import PyMongoError
 
-from utils.command import Parser
+from utils.command import Parser, exit_status
 from utils.errors import UserError
 from utils.mongo import UNSENT, is_there, open_database, send, without_password
 
@@ -77,17 +77,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--mongo_db", metavar="HOST:PORT:DATABASE", dest="address", help="as of main.py")
     where.add_argument("--mongo_url", metavar="URL", dest="address", help="mongodb://USER:PASSWORD@HOST:PORT/DATABASE")
-    try:
+
+    def work() -> None:
         args = parser.parse_args(argv)
         runs = find_runs(args.folders)
         if runs:
             send_runs(runs, args.address)
         else:
             print("there is nothing to send")
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
-    return 0
+
+    return exit_status(work)
 
 
 if __name__ == "__main__":

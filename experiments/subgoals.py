@@ -23,7 +23,7 @@ from envs.sc2.sim.maps import MAP_NAMES, SC2Map
 from envs.sc2.sim.render import TEAM_COLOURS, TEXT, Painter, view_around
 from envs.sc2.sim.replay import Replay
 from utils.checkpoints import find_checkpoint
-from utils.command import Parser
+from utils.command import Parser, exit_status
 from utils.config import flatten
 from utils.dict2namedtuple import convert
 from utils.errors import UserError, unknown
@@ -336,14 +336,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Looks at a checkpoint; gives the exit status: 2 after a user's mistake."""
-    try:
-        files = look(_parse(argv))
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
-    for path in files:
-        print(path)
-    return 0
+    return exit_status(lambda: print(*look(_parse(argv)), sep="\n"))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""What the small programs (`benchmarks/`, `experiments/`, replays) share: arguments, checks, the machine in words.
-
-The training program has its own command line in `main.py`.
+"""What the programs share: their exit status, and of the small ones (`benchmarks/`, `experiments/`, replays) arguments,
+checks, and the machine in words. The training program reads its own command line in `main.py`.
 """
 
 import argparse
 import importlib.metadata
 import os
 import platform
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +19,30 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see --help")
+
+
+def exit_status(work: Callable[[], int | None], interrupted: str | None = None) -> int:
+    """What `work` gives, 0 for nothing; 2 after a user's mistake, whose sentence is printed.
+
+    With the word `interrupted` to print, 130 after Ctrl-C.
+    """
+    try:
+        return work() or 0
+    except UserError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        if interrupted is None:
+            raise
+        print(interrupted, file=sys.stderr)
+        return 130
+
+
+def check_at_least(low: int, **given: int) -> None:
+    """Raises: UserError for the first of the options that is below `low`."""
+    for name, value in given.items():
+        if value < low:
+            raise UserError(f"--{name}={value} must be at least {low}")
 
 
 def chosen_maps(given: Sequence[str], known: Sequence[str]) -> list[str]:
