@@ -16,7 +16,6 @@ import numpy as np
 import torch as th
 
 from components.episode_buffer import ReplayBuffer
-from components.fold import fold_learners
 from components.transforms import OneHot
 from controllers import REGISTRY as CONTROLLERS
 from learners import REGISTRY as LEARNERS
@@ -180,11 +179,11 @@ def build(args: Any, logger: Any, runner: Any) -> SimpleNamespace:
     buffer = ReplayBuffer(scheme, groups, args.buffer_size, args.episode_limit + 1, preprocess, buffer_device)
     mac = CONTROLLERS["population_mac" if args.population else args.mac](scheme, groups, args)
     if args.init_param_path:
-        (mac.init_models if args.population else mac.load_models)(_find_weights(args))
+        mac.init_models(_find_weights(args))
     elif args.population and not (args.opponent_pool or args.checkpoint_path or args.evaluate_path):
         logger.console_logger.warning("the frozen seats have untrained weights; give init_param_path or opponent_pool")
     runner.setup(scheme=scheme, groups=groups, preprocess=preprocess, mac=mac)
-    learner = LEARNERS[args.learner](mac.learner if args.population else mac, scheme, logger, args)
+    learner = LEARNERS[args.learner](mac.learner, scheme, logger, args)
     return SimpleNamespace(
         mac=mac,
         buffer=buffer,
@@ -217,9 +216,7 @@ def train_sequential(args: Any, logger: Any, parts: SimpleNamespace) -> None:
                     sample = buffer.sample(args.batch_size, rng=parts.rng)
                     if str(sample.device) != args.device:
                         sample.to(args.device)
-                    if args.population:
-                        sample = fold_learners(sample)
-                    learner.train(sample, runner.t_env, clock.episode)
+                    learner.train(parts.mac.learner_batch(sample), runner.t_env, clock.episode)
                 clock.episode += args.runs_per_update * args.batch_size_run
                 _after_episode(args, logger, parts, stop)
                 progress.update(runner.t_env, clock.episode, runner.test_win_rate)
@@ -300,9 +297,10 @@ def save_checkpoint(args: Any, logger: Any, parts: SimpleNamespace) -> None:
     scores = [logger.stats[key][-1][1] for key in ("test_battle_won_mean", "test_return_mean") if key in logger.stats]
     try:
         with parts.checkpoints.new(step, scores[0] if scores else None) as path:
-            if args.population:
-                parts.mac.save_models(path)
-            parts.learner.save_models(learner_folder(args, path))
+            parts.mac.save_frozen(path)
+            folder_of_learner = parts.mac.learner_folder(path)
+            folder_of_learner.mkdir(exist_ok=True)
+            parts.learner.save_models(folder_of_learner)
             th.save({**training_state(parts), "stats": logger.state_dict()}, path / "state.th")
             if args.save_buffer:
                 th.save(parts.buffer.state_dict(), path / "buffer.th")
@@ -329,9 +327,8 @@ def load_checkpoint(args: Any, logger: Any, parts: SimpleNamespace) -> None:
         parts.mac.load_models(folder)
         parts.runner.t_env = int(folder.name)
         return
-    if args.population:
-        parts.mac.load_models(folder)
-    parts.learner.load_models(learner_folder(args, folder))
+    parts.mac.load_frozen(folder)
+    parts.learner.load_models(parts.mac.learner_folder(folder))
     missing = []
     if (folder / "buffer.th").is_file():
         parts.buffer.load_state_dict(load_weights(folder / "buffer.th", "cpu"))
@@ -348,11 +345,6 @@ def load_checkpoint(args: Any, logger: Any, parts: SimpleNamespace) -> None:
         missing.append("counters, statistics and random states")
     if missing:
         logger.console_logger.warning(f"{folder} has no {', no '.join(missing)}: the run goes on, but not bit for bit")
-
-
-def learner_folder(args: Any, folder: Path) -> Path:
-    """Where in a checkpoint the learner's files are: in a population each algorithm has a folder of its own."""
-    return folder / args.train_alg if args.population else folder
 
 
 def _find_weights(args: Any) -> Path:

@@ -146,6 +146,29 @@ class BasicMAC:
         """Forgets everything, before the first step of `batch_size` episodes."""
         self.hidden_states = self.agent.init_hidden().unsqueeze(0).expand(batch_size, self.n_agents, -1)
 
+    @property
+    def learner(self) -> "BasicMAC":
+        """The controller that is handed to the learner: this one, as all seats learn."""
+        return self
+
+    def learner_batch(self, ep_batch: EpisodeBatch) -> EpisodeBatch:
+        """What there is to learn from in a batch of the team's episodes: all of it."""
+        return ep_batch
+
+    def learner_folder(self, path: Path) -> Path:
+        """Where in the folder of a checkpoint the learner's files are."""
+        return path
+
+    def save_frozen(self, path: Path) -> None:
+        """Writes what the learner does not save: nothing, as all seats learn."""
+
+    def load_frozen(self, path: Path) -> None:
+        """Reads the same."""
+
+    def init_models(self, path: str | Path) -> None:
+        """Takes the weights that a run is to start from."""
+        self.load_models(path)
+
     def parameters(self) -> Iterator[th.nn.Parameter]:
         return self.agent.parameters()
 

@@ -4,7 +4,7 @@ Each algorithm has a controller of its own (`basic_controller.py`, `om_controlle
 is a team of one (components/fold.py). This one deals the seats out and joins the actions.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch as th
 
 from components.episode_buffer import EpisodeBatch
-from components.fold import fold_seats
+from components.fold import fold_learners, fold_seats
 from controllers import REGISTRY as CONTROLLERS
 from controllers.basic_controller import BasicMAC
 from utils.dict2namedtuple import convert
@@ -46,7 +46,8 @@ class PopulationMAC:
         self.args = args
         self.n_agents = args.n_agents
         self._plan = (scheme, {**groups, "agents": 1})
-        self.players = [self._player(name, name == args.train_alg, getattr(args, name)) for name in args.population]
+        own = args._asdict()  # each algorithm's keys stand under its name
+        self.players = [self._player(name, name == args.train_alg, own[name]) for name in args.population]
         counts = list(args.population.values())
         # Whose each seat is, without a shift: indices of players. DRAWN: a member of the pool, which follow the others.
         self.deal = th.arange(len(counts)).repeat_interleave(th.tensor(counts))
@@ -152,17 +153,28 @@ class PopulationMAC:
         """The learner's."""
         return self.learner.parameters()
 
-    def save_models(self, path: str | Path) -> None:
-        """Writes a folder for each algorithm; the members of a pool lie there already."""
+    def learner_batch(self, ep_batch: EpisodeBatch) -> EpisodeBatch:
+        """The rows of the seats that learn."""
+        return fold_learners(ep_batch)
+
+    def learner_folder(self, path: Path) -> Path:
+        """Each algorithm has a folder of its own."""
+        return path / self.args.train_alg
+
+    def save_frozen(self, path: Path) -> None:
+        """Writes the folders of the frozen algorithms; the members of a pool lie there already."""
         for player in self._own_players():
-            folder = Path(path) / player.name
-            folder.mkdir(exist_ok=True)
-            player.mac.save_models(folder)
+            if player.is_frozen:
+                (path / player.name).mkdir()
+                player.mac.save_models(path / player.name)
+
+    def load_frozen(self, path: Path) -> None:
+        """Reads the same folders. Raises: UserError where one is missing or does not fit."""
+        self._load(path, [player for player in self._own_players() if player.is_frozen])
 
     def load_models(self, path: str | Path) -> None:
         """Reads the folders of all algorithms. Raises: UserError where one is missing or does not fit."""
-        for player in self._own_players():
-            player.mac.load_models(Path(path) / player.name)
+        self._load(path, self._own_players())
 
     def init_models(self, path: str | Path) -> None:
         """Reads the folders of the frozen algorithms and, where there is one, the learner's.
@@ -175,6 +187,10 @@ class PopulationMAC:
             raise UserError(
                 f"init_param_path {path} has no folder {self.args.train_alg}; give the weights' parent folder"
             )
+        self._load(path, players)
+
+    @staticmethod
+    def _load(path: str | Path, players: Iterable[Player]) -> None:
         for player in players:
             player.mac.load_models(Path(path) / player.name)
 
