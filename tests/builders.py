@@ -189,6 +189,11 @@ def check_twelve_updates(
                 assert error < {1: 1e-5, 12: 1e-4}[update], (key, update, error)
 
 
+def copied_weights(**parts: Any) -> dict[str, th.Tensor]:
+    """Copies of the weights of several parts, each under its name, such as "agent/fc1.weight"."""
+    return {f"{name}/{key}": value.clone() for name, part in parts.items() for key, value in part.state_dict().items()}
+
+
 def same(first: dict[str, th.Tensor], second: dict[str, th.Tensor]) -> bool:
     """Whether two state dicts hold the same tensors, bit for bit."""
     return first.keys() == second.keys() and all(th.equal(first[key], second[key]) for key in first)

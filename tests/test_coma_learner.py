@@ -10,6 +10,7 @@ from modules.critics.coma import COMACritic
 from tests.builders import (
     RecordingLogger,
     check_twelve_updates,
+    copied_weights,
     golden_case,
     golden_weights,
     make_args,
@@ -44,8 +45,7 @@ def make_learner(args, logger=None) -> COMALearner:
 
 
 def weights_of(learner: COMALearner) -> dict[str, th.Tensor]:
-    parts = {"agent": learner.mac, "critic": learner.critic}
-    return {f"{name}/{key}": value.clone() for name, part in parts.items() for key, value in part.state_dict().items()}
+    return copied_weights(agent=learner.mac, critic=learner.critic)
 
 
 @pytest.mark.parametrize("name", ["coma", "coma_masked"])

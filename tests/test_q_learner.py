@@ -9,6 +9,7 @@ from learners.q_learner import QLearner
 from tests.builders import (
     RecordingLogger,
     check_twelve_updates,
+    copied_weights,
     golden_case,
     golden_weights,
     make_args,
@@ -29,10 +30,7 @@ def make_learner(args, logger=None) -> QLearner:
 
 
 def weights_of(learner: QLearner) -> dict[str, th.Tensor]:
-    mixer = {} if learner.mixer is None else learner.mixer.state_dict()
-    return {f"agent/{key}": value.clone() for key, value in learner.mac.state_dict().items()} | {
-        f"mixer/{key}": value.clone() for key, value in mixer.items()
-    }
+    return copied_weights(agent=learner.mac, **({} if learner.mixer is None else {"mixer": learner.mixer}))
 
 
 @pytest.mark.parametrize("name", ["iql", "iql_single_q", "vdn", "qmix", "qmix_1layer", "qmix_clip"])

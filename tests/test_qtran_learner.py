@@ -10,6 +10,7 @@ from modules.mixers.qtran import QTranBase
 from tests.builders import (
     RecordingLogger,
     check_twelve_updates,
+    copied_weights,
     golden_case,
     golden_weights,
     make_args,
@@ -44,9 +45,7 @@ def make_learner(args, logger=None) -> QTranLearner:
 
 
 def weights_of(learner: QTranLearner) -> dict[str, th.Tensor]:
-    return {f"agent/{key}": value.clone() for key, value in learner.mac.state_dict().items()} | {
-        f"mixer/{key}": value.clone() for key, value in learner.mixer.state_dict().items()
-    }
+    return copied_weights(agent=learner.mac, mixer=learner.mixer)
 
 
 def trained_once(args, batch) -> tuple[dict, list[th.Tensor], dict[str, th.Tensor]]:
