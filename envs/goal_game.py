@@ -50,10 +50,9 @@ class GoalGame(MultiAgentEnv):
         return self.get_obs(), self.get_state()
 
     def step(self, actions: Sequence[int]) -> tuple[float, bool, dict[str, Any]]:
-        for agent, (action, avail) in enumerate(zip(actions, self.get_avail_actions(), strict=True)):
-            if not avail[int(action)]:
-                raise ValueError(f"action {action} of agent {agent} is not available")
-            self.cells[agent] += int(action) - STAY
+        if not all(avail[int(action)] for action, avail in zip(actions, self.get_avail_actions(), strict=True)):
+            raise ValueError(f"actions {list(actions)} are not all available")
+        self.cells = [cell + int(action) - STAY for cell, action in zip(self.cells, actions)]
         self.t += 1
         is_over = self.t == self.episode_limit
         return float(is_over and self.cells[LEARNER] == self.cells[TEAMMATE]), is_over, {}
