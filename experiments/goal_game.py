@@ -1,4 +1,4 @@
-"""Curves in the game that needs the teammate's goal: `python -m experiments.goal_game`; `envs/goal_game.py` has its rules.
+"""Curves in the game that needs the teammate's goal: `python -m experiments.goal_game`. Its rules: `envs/goal_game.py`.
 
 Without memory one half is the best that can be had. A policy without memory that acts on inferred subgoals has nothing
 but them to tell it where the teammate is going.
@@ -24,8 +24,8 @@ from utils.errors import UserError
 from utils.logging import Logger
 from utils.MY_EXP_PATH import check_results_path, experiment_root
 
-DESCRIPTION = """Trains IQL and OMG, each with and without a recurrent policy, on a diagnostic game; writes curves.csv and
-curves.png, the returns of greedy test episodes."""
+DESCRIPTION = """Trains IQL and OMG, each with and without a recurrent policy, on a diagnostic game; writes curves.csv
+and curves.png, the returns of greedy test episodes."""
 METHODS = {
     "IQL without memory": ("iql", "agent=ff"),
     "IQL": ("iql", "agent=rnn"),

@@ -125,8 +125,8 @@ def test_omg_reaches_the_optimum_by_subgoals_that_stand_for_the_teammates_goal()
     inferred, am = subgoals(parts, parts.mac.am, batches), parts.mac.am
     half = len(inferred) // 2
     assert share(linear_probe(inferred[:half], right[:half])(inferred[half:]), right[half:]) >= 0.9
-    # A probe finds a trace of the past in any recurrent network. So the prior's decoder, which has only seen states, has
-    # to find the teammate on the side of its goal, too; in the subgoals of an untrained posterior it does not.
+    # A probe finds a trace of the past in any recurrent network. So the prior's decoder, which has only seen states,
+    # has to find the teammate on the side of its goal, too; in the subgoals of an untrained posterior it does not.
     assert share(decoded_sides(am, inferred), right) >= 0.9
     untrained = AGENT_MODELS["omg"](parts.buffer.scheme, parts.mac.args)
     assert share(decoded_sides(am, subgoals(parts, untrained, batches)), right) < 0.75
