@@ -15,8 +15,9 @@ from config.schema import conflict
 from controllers.basic_controller import BasicMAC
 from controllers.population_controller import PopulationMAC
 from learners.q_learner import QLearner
-from tests.builders import RecordingLogger, make_args, make_batch, make_scheme
+from tests.builders import RecordingLogger, make_args, make_batch, make_omg_args, make_scheme
 from tests.games import NAME, configure
+from tests.test_agent_models import MODELS
 from tests.test_run import SHORT, built, equal, whole_run
 from utils.errors import UserError
 from utils.pools import weights_id
@@ -106,7 +107,7 @@ def make_team(**overrides):
         "vdn": {},
         **overrides,
     }
-    args = make_args(**settings)
+    args = make_omg_args(**settings)
     scheme, groups, _ = make_scheme(args)
     return PopulationMAC(scheme, groups, run.convert(vars(args)))
 
@@ -194,8 +195,11 @@ def test_with_is_agent_shift_the_learners_seat_is_drawn_for_each_episode():
     assert not th.equal(batch["agent_idx"].flatten()[:150], before[:150])
 
 
-def test_acting_sees_no_state_and_nothing_that_other_seats_saw():
-    team, batch = make_team(), team_batch()
+@pytest.mark.parametrize("am_model", [None, *MODELS])
+def test_acting_sees_no_state_and_nothing_that_other_seats_saw(am_model):
+    model = {"am_model": "omg", "omg_supervised": True} if am_model == "supervised" else {"am_model": am_model}
+    own = {"mac": "multi_module_mac", **model} if am_model else {}
+    team, batch = make_team(iql=own, vdn=own), team_batch()
     actions = greedy_actions(team, batch)
     for seat in range(3):
         spoilt = team_batch()
@@ -203,7 +207,9 @@ def test_acting_sees_no_state_and_nothing_that_other_seats_saw():
         spoilt["state"][:] = 1e3
         spoilt["obs"][:, :, kept] = 1e3
         spoilt["actions"][:, :, kept] = 0
-        assert th.equal(greedy_actions(team, spoilt)[:, :, seat], actions[:, :, seat])
+        by_spoilt = greedy_actions(team, spoilt)
+        assert th.equal(by_spoilt[:, :, seat], actions[:, :, seat])
+        assert not th.equal(by_spoilt[:, :, kept], actions[:, :, kept])
 
 
 def test_frozen_teammates_act_by_chance_as_often_as_told():
