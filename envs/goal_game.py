@@ -28,7 +28,8 @@ class GoalGame(MultiAgentEnv):
 
     An agent sees, one-hot, its own cell, the other's, and the step; the state is what agent 0 sees. When they set off,
     that is the same for both goals, so that without memory one half of the episodes is the best that can be had. The
-    teammate's next step shows its goal, too late to turn round.
+    teammate's next step shows its goal, too late to turn round. (Agent models that learn from the choices of others,
+    base and liam, have nothing to learn here: the teammate has none.)
     """
 
     n_agents = 2

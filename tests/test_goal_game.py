@@ -116,7 +116,7 @@ def test_without_memory_one_half_of_the_episodes_is_the_optimum():
 @th.no_grad()
 def test_omg_reaches_the_optimum_by_subgoals_that_stand_for_the_teammates_goal():
     """The policy has no memory: of the peek it can only know by the inferred subgoal."""
-    config = goal_game.make_config("OMG, its policy without memory", seed=0, t_max=6000)
+    config = goal_game.make_config("OMG, its policy without memory", seed=0, t_max=8000)
     with th.enable_grad():
         parts, _ = goal_game.train(config)
     batches, right, won = played(parts)

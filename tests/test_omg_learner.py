@@ -235,6 +235,14 @@ def test_shares_of_k_add_up_to_one(logger):
     assert sum(shares) == pytest.approx(1.0)
 
 
+def test_a_policy_network_for_each_agent_learns_in_all_of_them(logger):
+    learner = make_learner(make_omg_args(agent="idv_rnn"), logger)
+    before = copies([learner.mac.agent])
+    learner.train(make_batch(learner.args, lengths=[8, 5]), 0, 1)
+    for old, new in zip(before, copies([learner.mac.agent]), strict=True):
+        assert ((old - new).abs().flatten(1).max(1).values > 0).all()
+
+
 def test_a_mixer_joins_the_values(logger):
     learner = make_learner(make_omg_args(mixer="vdn"), logger)
     learner.train(make_batch(learner.args, lengths=[8, 5]), 0, 1)

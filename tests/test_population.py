@@ -296,10 +296,22 @@ def test_whoever_is_tested_meets_the_same_teammates(tmp_path, monkeypatch):
     assert first == second and len({tuple(teammates) for _, teammates in first}) == 3
 
 
+def test_a_member_has_its_prior_itself_also_where_it_came_from_elsewhere(tmp_path):
+    macs = make_pool(tmp_path, ("a", "iql_omg", 11))
+    path = tmp_path / "a" / "member.yaml"
+    path.write_text(path.read_text().replace("omg_prior_path: ''", "omg_prior_path: gone"))
+    assert "gone" in path.read_text()
+    parts, _, _ = built(alg="2iql1iql_omg", opponent_pool=tmp_path, **IN_POOL)
+    assert equal(parts.mac.players[-1].mac.state_dict(), macs["a"].state_dict())
+
+
 def test_a_pool_that_does_not_fit_is_one_sentence(tmp_path):
     make_pool(tmp_path / "one", POOL[0])
     with pytest.raises(UserError, match="needs a member for each of 2 seats, but .*one has 1"):
         built(alg="2iql1iql_omg", opponent_pool=tmp_path / "one", opponent_group="non_homologue", **IN_POOL)
+    make_pool(tmp_path / "each", ("d", "iql_idv", 14))
+    with pytest.raises(UserError, match="each/d has a network for each agent, which a population can't deal out"):
+        built(alg="2iql1iql_omg", opponent_pool=tmp_path / "each", **IN_POOL)
     path = tmp_path / "one" / "a" / "member.yaml"
     path.write_text(path.read_text().replace("map: null", "map: 8m"))
     with pytest.raises(UserError, match="was trained in game_of_a_test, 8m, but this run plays game_of_a_test"):
