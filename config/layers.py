@@ -33,7 +33,7 @@ def merge(alg: str, env: str, settings: Settings) -> dict[str, Any]:
         UserError: the first mistake that is found.
     """
     config = _merge_files(alg, env)
-    return _apply(config, settings, [alg, env])
+    return _with_policy_model(_apply(config, settings, [alg, env]), settings)
 
 
 def merge_population(name: str, counts: dict[str, int], env: str, settings: Settings) -> dict[str, Any]:
@@ -58,7 +58,8 @@ def merge_population(name: str, counts: dict[str, int], env: str, settings: Sett
     for alg, base in bases.items():
         own = [(key.removeprefix(f"{alg}."), text) for key, text in settings if key.startswith(f"{alg}.")]
         shared = [(key, text) for key, text in for_all if key in keys[alg] or key == "env_args"]
-        merged[alg] = _apply(_apply(base, shared, [alg, env]), own, [alg, env], source=f"{COMMAND_LINE}, {alg}")
+        config = _apply(_apply(base, shared, [alg, env]), own, [alg, env], source=f"{COMMAND_LINE}, {alg}")
+        merged[alg] = _with_policy_model(config, [*shared, *own])
     run = {**merged[learner], "name": name, "population": counts}
     return run | {alg: {key: value for key, value in own.items() if key != "env_args"} for alg, own in merged.items()}
 
@@ -112,6 +113,20 @@ def _apply(
     for key, text in settings:
         config = recursive_dict_update(config, declarations.read_text(key, text, source))
     return config
+
+
+def _with_policy_model(config: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """`config`, whose `agent` is what `policy_model` names, the word for it beside an agent model.
+
+    Raises:
+        UserError: the settings give both, and not the same.
+    """
+    policy = config.get("policy_model")
+    if policy is None:
+        return config
+    if "agent" in dict(settings) and config["agent"] != policy:
+        raise UserError(f"agent={config['agent']} and policy_model={policy} both name the policy network; give one")
+    return {**config, "agent": policy}
 
 
 def names_of(reference: str) -> Iterable[str]:

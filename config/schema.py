@@ -106,6 +106,7 @@ ALGORITHMS = {
     "opt_loss": Key(float, low=0),
     "nopt_min_loss": Key(float, low=0),
     # opponent modelling
+    "policy_model": Key(str, names="modules.agents:REGISTRY", nullable=True),
     "am_model": Key(str, names="modules.am:REGISTRY"),
     "am_lr": Key(float, above=0),
     "am_hidden_dim": Key(int, "units", low=1),
@@ -262,8 +263,6 @@ def conflict(config: Mapping[str, Any]) -> str:
     if mac == "multi_module_mac" and am_model not in trained:
         able = " or ".join(name for name, models in TRAINED_MODELS.items() if am_model in models)
         return f"learner={learner} would leave am_model={am_model} untrained; set learner={able}, or am_model=none"
-    if config["agent"] == "idv_rnn" and config["mac"] == "multi_module_mac":
-        return "agent=idv_rnn does not go with mac=multi_module_mac, which shares one network; set agent=rnn"
     steps_ahead = config.get("subgoal_mode")
     if type(steps_ahead) is int and steps_ahead > config["omg_horizon"]:
         return (

@@ -137,7 +137,11 @@ class BasicMAC:
     def begin(self, batch_size: int) -> None:
         """Gets ready to act in `batch_size` episodes."""
         self.init_hidden(batch_size)
-        self._acting = numpy_acting(self)
+        self._acting = self.in_numpy()
+
+    def in_numpy(self) -> NumpyActing | None:
+        """What takes the place of `build_inputs`, `forward` and the selection while acting on a CPU."""
+        return numpy_acting(self)
 
     def seats_of(self, world: int) -> tuple[list[int], list[str]]:
         """The seats of those who learn in a world, and the names of their teammates: here all learn together."""

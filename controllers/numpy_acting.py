@@ -1,11 +1,10 @@
 """How a controller's Q-networks act on a CPU: everything from the batch to the actions in NumPy.
 
 A step of acting is a few rows wide, and torch would spend most of it on finding out what to do. The weights are the
-networks' own (utils/numpy_layers.py). Networks that have no `in_numpy`, policies and GPUs take the controller's
-`forward`.
+networks' own (utils/numpy_layers.py). Networks that have no `in_numpy` of their own, policies and GPUs take the
+controller's `forward`.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,24 +12,25 @@ import torch as th
 
 from components.episode_buffer import EpisodeBatch
 from utils.inputs import StepInputs
+from utils.numpy_layers import acts_by_numpy
 
 
 def numpy_acting(mac: Any) -> "NumpyActing | None":
     """From the controller's hidden states on; nothing where it has to act by torch."""
-    in_numpy = getattr(mac.agent, "in_numpy", None)
+    networks = [mac, mac.agent, *([mac.am] if hasattr(mac, "am") else [])]
     can_select = hasattr(mac.action_selector, "select_rows") and mac.args.agent_output_type == "q"
-    if in_numpy is None or not can_select or th.device(mac.device).type != "cpu":
-        return None
-    return NumpyActing(mac, in_numpy())
+    if can_select and th.device(mac.device).type == "cpu" and all(map(acts_by_numpy, networks)):
+        return NumpyActing(mac)
+    return None
 
 
 class NumpyActing:
     """The steps of the agent and, if there is one, of the agent model; hidden states change in place."""
 
-    def __init__(self, mac: Any, step: Callable):
+    def __init__(self, mac: Any):
         self.args, self.selector = mac.args, mac.action_selector
         mac.hidden_states = mac.hidden_states.contiguous()
-        self.step, self.hidden = step, mac.hidden_states.numpy()
+        self.step, self.hidden = mac.agent.in_numpy(), mac.hidden_states.numpy()
         self.infer = None
         if hasattr(mac, "am"):
             mac.am_hidden_states = mac.am_hidden_states.contiguous()

@@ -12,12 +12,14 @@ import torch.nn.functional as F
 
 from components.episode_buffer import EpisodeBatch
 from controllers.basic_controller import BasicMAC, PackedInputs, replaced
+from controllers.numpy_acting import NumpyActing, numpy_acting
+from modules.agents.idv_rnn_agent import IdvRNNAgent
 from modules.am import REGISTRY as AGENT_MODELS
 from utils.weights import load_into
 
 
 class MultiModuleMAC(BasicMAC):
-    """One policy network and one agent model, shared by all agents; what the model infers is an input of the policy."""
+    """One agent model, shared by all agents, and their policy; what the model infers is an input of the policy."""
 
     def __init__(self, scheme: dict, groups: dict[str, int], args: Any):
         self.am = AGENT_MODELS[args.am_model](scheme, args).to(args.device)
@@ -37,6 +39,9 @@ class MultiModuleMAC(BasicMAC):
         self.hidden_states = replaced(self.hidden_states, bs, hidden_states)
         self.am_hidden_states = replaced(self.am_hidden_states, bs, am_hidden_states)
         return q
+
+    def in_numpy(self) -> NumpyActing | None:
+        return numpy_acting(self)
 
     def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False, inputs: PackedInputs | None = None) -> th.Tensor:
         """Q-values [b, T, agent, action] of whole episodes on what the model infers without chance; zero in padding."""
@@ -60,6 +65,10 @@ class MultiModuleMAC(BasicMAC):
         inputs [N, agent, in], hidden_states [N, agent, H]; candidates [N, K]: rows of subgoals [M, agent, Z]. Products
         that do not depend on the pair are computed once.
         """
+        if isinstance(self.agent, IdvRNNAgent):  # agents have to be the last dimension but one
+            paired, n_k = subgoals[candidates], candidates.shape[1]  # [N, K, agent, Z]
+            inputs, hidden_states = (x.unsqueeze(1).expand(-1, n_k, -1, -1) for x in (inputs, hidden_states))
+            return self.step_policy(inputs, paired, hidden_states).transpose(1, 2)
         agent, rnn = self.agent, self.agent.rnn
         w_inputs, w_subgoals = agent.fc1.weight.split([inputs.shape[-1], subgoals.shape[-1]], 1)
         from_inputs = F.linear(inputs, w_inputs, agent.fc1.bias).unsqueeze(-2)

@@ -79,7 +79,11 @@ class PopulationMAC:
                 f"{member.folder} was trained in {where}, but this run plays {played or self.args.env}; "
                 "give a pool of the same environment and map"
             )
-        own = {key: value for key, value in member.config.items() if key not in ("env_args", "population")}
+        if member.config.get("agent") == "idv_rnn":
+            raise UserError(
+                f"{member.folder} has a network for each agent, which a population can't deal out; take it out"
+            )
+        own = {key: value for key, value in member.own_config.items() if key not in ("env_args", "population")}
         player = self._player(member.folder.name, False, own)
         player.mac.load_models(member.weights_folder())
         return player

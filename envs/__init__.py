@@ -8,5 +8,6 @@ REGISTRY = Registry(
         "sc2": "envs.sc2:StarCraft2Env",
         "lbforaging": "envs.foraging:ForagingEnv",
         "simple_tag": "envs.predator_prey:PredatorPreyEnv",
+        "goal_game": "envs.goal_game:GoalGame",
     },
 )

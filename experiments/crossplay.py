@@ -166,7 +166,7 @@ def make_runner(args: Any, logger: Logger) -> Any:
 
 def load_mac(member: Member, stage: Stage) -> Any:
     """The member's controller. Raises: UserError where its weights do not fit its configuration."""
-    args = convert({**stage.args._asdict(), **member.config, "device": "cpu"})
+    args = convert({**stage.args._asdict(), **member.own_config, "device": "cpu"})
     scheme, groups, _ = run.episode_layout(args)
     mac = run.CONTROLLERS[args.mac](scheme, groups, args)
     mac.load_models(member.weights_folder())

@@ -95,6 +95,8 @@ def make_plans(args: Namespace) -> list[Plan]:
     settings = [f"t_max={args.t_max}", f"save_model_interval={args.save_model_interval}", *args.set]
     plans: list[Plan] = []
     for algorithm in dict.fromkeys(args.algs):
+        if algorithm[:1].isdigit():
+            raise UserError(f"--algs: {algorithm} is no algorithm; a member plays one alone, in all seats: name those")
         names = [f"--config={algorithm}", f"--env-config={args.env_config}"]
         for seed in dict.fromkeys(args.seeds):
             arguments = [*names, "with", f"seed={seed}", *settings]

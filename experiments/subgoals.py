@@ -220,7 +220,7 @@ def configure(args: Namespace) -> dict[str, Any]:
     own = [
         *("env_args.engine=sim", "env_args.seed=null", f"seed={args.seed}", "use_cuda=False", "runner=parallel"),
         *(f"batch_size_run={args.episodes}", f"test_nepisode={args.episodes}", "batch_size=1", "buffer_size=1"),
-        *("init_param_path=", "save_replay=False", "checkpoint_path=", "learner_log_interval=1"),
+        *("init_param_path=", "omg_prior_path=", "save_replay=False", "checkpoint_path=", "learner_log_interval=1"),
     ]
     own += [f"env_args.map_name={args.map}"] if args.map else []
     config = _read([*names, "with", *own])

@@ -5,6 +5,7 @@ import torch as th
 import torch.nn.functional as F
 
 from modules.agents import REGISTRY
+from modules.agents.ff_agent import FFAgent
 from modules.agents.idv_rnn_agent import IdvRNNAgent
 from modules.agents.rnn_agent import RNNAgent
 from tests.builders import golden_case, golden_weights, make_args
@@ -42,6 +43,15 @@ def test_unroll_equals_stacked_forward_in_values_and_gradients(name, args, start
         results.append([q, h, *(parameter.grad.clone() for parameter in agent.parameters())])
     for got, expected in zip(*results, strict=True):
         assert th.allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_without_memory_every_step_is_like_the_first_of_the_recurrent_network(args):
+    agent, recurrent = FFAgent(INPUTS, args), RNNAgent(INPUTS, args)
+    agent.load_state_dict(recurrent.state_dict())
+    inputs = th.randn(4, 6, INPUTS)
+    firsts = th.stack([recurrent.unroll(inputs[:, t : t + 1])[0][:, 0] for t in range(6)], 1)
+    assert th.allclose(agent.unroll(inputs, th.randn(4, args.rnn_hidden_dim))[0], firsts, atol=1e-6)
+    assert not th.allclose(recurrent.unroll(inputs)[0], firsts, atol=1e-3)
 
 
 def test_one_step_of_an_unroll_does_not_see_the_future(args):

@@ -4,6 +4,7 @@ import pytest
 import torch as th
 
 from controllers.basic_controller import BasicMAC
+from modules.agents import REGISTRY as AGENTS
 from tests.builders import make_args, make_batch, make_scheme
 
 LENGTHS = [8, 5, 3, 8]
@@ -93,6 +94,25 @@ def test_rollouts_record_no_graph_and_their_hidden_states_can_be_trained_on(batc
         assert actions.shape == (2, 3) and not mac.hidden_states.requires_grad
     mac.forward(batch, 3).sum().backward()
     assert all(parameter.grad is not None for parameter in mac.parameters())
+
+
+@pytest.mark.parametrize("agent", list(AGENTS))
+def test_acting_sees_no_state_and_nothing_that_others_saw_and_did(batch, agent):
+    mac = make_mac(agent=agent)
+    th.nn.init.normal_(mac.agent.fc2.weight)
+    for seat in range(3):
+        garbled = batch[:]
+        the_others = [other for other in range(3) if other != seat]
+        for key, value in (("obs", 1e3), ("actions", 3)):
+            garbled.data.transition_data[key] = batch[key].clone()
+            garbled[key][:, :, the_others] = value
+        garbled.data.transition_data["state"] = th.full_like(batch["state"], 1e3)
+        chosen = []
+        for given in (batch, garbled):
+            mac.init_hidden(len(LENGTHS))
+            chosen.append(th.stack([mac.select_actions(given, t, 0, test_mode=True) for t in range(4)], 1))
+        assert th.equal(chosen[0][:, :, seat], chosen[1][:, :, seat])
+        assert not th.equal(chosen[0][:, :, the_others], chosen[1][:, :, the_others])
 
 
 def test_greedy_actions_are_the_best_available_ones(batch):

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import main
+from config.layers import merge, merge_population
 from config.schema import ALGORITHMS, DEFAULT, ENVIRONMENTS, SCHEMA, conflict
 from utils.config import Key, flatten, load_yaml, nested, recursive_dict_update
 from utils.dict2namedtuple import convert
@@ -170,11 +171,37 @@ def test_the_environments_yaml_gives_every_argument_its_constructors_default():
         ({"subgoal_mode": 6}, "beyond omg_horizon=5"),
         ({"mixer": "qtran_base"}, "qtran_learner and qtran_base need each other"),
         ({"learner": "qtran_learner"}, "qtran_learner and qtran_base need each other"),
-        ({"agent": "idv_rnn"}, "agent=idv_rnn does not go with mac=multi_module_mac"),
     ],
 )
 def test_values_that_contradict_each_other_are_named(changes, fragment):
     assert fragment in conflict({**merged("iql_omg"), **changes})
+
+
+@pytest.mark.parametrize(
+    ("settings", "agent"),
+    [
+        ({"policy_model": "idv_rnn"}, "idv_rnn"),
+        ({"policy_model": "ff", "agent": "ff"}, "ff"),
+        ({"policy_model": "null", "agent": "ff"}, "ff"),
+        ({}, "rnn"),
+    ],
+)
+def test_policy_model_names_the_agent_where_there_is_an_agent_model(settings, agent):
+    assert merge("iql_omg", "sc2", list(settings.items()))["agent"] == agent
+
+
+def test_two_different_names_of_the_policy_network_are_refused_and_plain_algorithms_have_one():
+    with pytest.raises(UserError, match="agent=rnn and policy_model=ff both name the policy network; give one"):
+        merge("iql_omg", "sc2", [("policy_model", "ff"), ("agent", "rnn")])
+    with pytest.raises(UserError, match="'policy_model'.*iql_omg"):
+        merge("iql", "sc2", [("policy_model", "ff")])
+
+
+def test_in_a_population_policy_model_is_that_of_the_algorithms_that_have_it():
+    counts = {"iql": 1, "iql_am": 1, "iql_omg": 1}
+    for_all = [("multi_algs", "True"), ("train_alg", "iql_omg"), ("policy_model", "ff")]
+    config = merge_population("1iql1iql_am1iql_omg", counts, "sc2", [*for_all, ("iql_am.policy_model", "null")])
+    assert [config[alg]["agent"] for alg in counts] == ["rnn", "rnn", "ff"] and config["agent"] == "ff"
 
 
 @pytest.mark.parametrize(

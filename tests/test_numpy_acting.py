@@ -8,7 +8,10 @@ from components.action_selectors import REGISTRY as SELECTORS
 from components.fold import FoldedBatch
 from controllers.basic_controller import BasicMAC
 from controllers.om_controller import MultiModuleMAC
+from modules.agents import REGISTRY as AGENTS
+from modules.agents.rnn_agent import RNNAgent
 from modules.am import REGISTRY as AGENT_MODELS
+from modules.am.base_am import BaseAM
 from tests.builders import make_args, make_batch, make_omg_args, make_scheme
 
 WHOLE, SOME = slice(None), np.array([0, 2])
@@ -95,6 +98,7 @@ def test_subgoals_are_drawn_while_training():
     "args",
     [
         make_args(agent="idv_rnn"),
+        make_args(agent="ff"),
         make_args(agent_output_type="pi_logits", action_selector="multinomial"),
         make_args(action_selector="multinomial"),
     ],
@@ -104,7 +108,32 @@ def test_what_numpy_does_not_compute_acts_by_forward(args):
     mac.begin(2)
     before = mac.hidden_states
     assert mac.select_actions(batch, 0, t_env=0).shape == (2, 3)
-    assert not th.equal(before, mac.hidden_states)
+    assert mac._acting is None
+    assert mac.args.agent == "ff" or not th.equal(before, mac.hidden_states)
+
+
+def test_a_class_that_changes_what_torch_computes_acts_by_torch(monkeypatch):
+    class Agent(RNNAgent):
+        def forward(self, inputs, hidden_state):
+            return super().forward(inputs, th.zeros_like(hidden_state))
+
+    class Model(BaseAM):
+        def features(self, encoded):
+            return -super().features(encoded)
+
+    class Controller(MultiModuleMAC):
+        def build_inputs(self, ep_batch, bs=WHOLE, ts=WHOLE):
+            return -super().build_inputs(ep_batch, bs, ts)
+
+    monkeypatch.setitem(AGENTS, "changed", Agent)
+    monkeypatch.setitem(AGENT_MODELS, "changed", Model)
+    scheme, groups, _ = make_scheme(make_args())
+    made = [MultiModuleMAC(scheme, groups, make_omg_args(am_model=name)) for name in ("base", "changed")]
+    made += [MultiModuleMAC(scheme, groups, make_omg_args(agent="changed", am_model="base"))]
+    made += [Controller(scheme, groups, make_omg_args(am_model="base"))]
+    for mac in made:
+        mac.begin(2)
+    assert [mac._acting is not None for mac in made] == [True, False, False, False]
 
 
 def test_a_learner_that_steps_through_forward_after_an_episode_gets_gradients():

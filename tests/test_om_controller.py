@@ -4,6 +4,7 @@ import pytest
 import torch as th
 
 from controllers.om_controller import MultiModuleMAC
+from modules.agents import REGISTRY as AGENTS
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.omg_am import OMGAM
 from tests.builders import make_batch, make_omg_args, make_scheme
@@ -23,7 +24,17 @@ def play(mac, batch, test_mode=True):
 
 
 @pytest.mark.parametrize("am_model", list(AGENT_MODELS))
-@pytest.mark.parametrize("overrides", [{}, {"obs_is_state": True}, {"omg_opponent_actions": True}, {"dueling": True}])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"obs_is_state": True},
+        {"omg_opponent_actions": True},
+        {"dueling": True},
+        {"agent": "idv_rnn"},
+        {"agent": "ff"},
+    ],
+)
 def test_unroll_equals_acting_step_by_step(am_model, overrides):
     args = make_omg_args(am_model=am_model, **overrides)
     batch = make_batch(args, lengths=[8, 5, 3])
@@ -54,11 +65,12 @@ def test_only_the_named_episodes_are_computed_and_move_on():
     assert not th.equal(mac.hidden_states[0], before[0][0])
 
 
-def test_one_step_over_many_subgoals_equals_one_step_for_each():
-    args = make_omg_args(dueling=True)
+@pytest.mark.parametrize("agent", list(AGENTS))
+def test_one_step_over_many_subgoals_equals_one_step_for_each(agent):
+    args = make_omg_args(dueling=True, agent=agent)
     mac = make_mac(args)
     width = mac.input_size(make_scheme(args)[0]) - args.omg_subgoal_dim
-    inputs, hidden = th.randn(6, 3, width), th.randn(6, 3, args.rnn_hidden_dim)
+    inputs, hidden = th.randn(6, 3, width), th.randn(6, 3, args.rnn_hidden_dim) * (agent != "ff")
     subgoals = th.randn(7, 3, args.omg_subgoal_dim)
     candidates = th.randint(7, (6, 5))
     together = mac.step_policy_over(inputs, subgoals, candidates, hidden)

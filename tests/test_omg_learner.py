@@ -131,22 +131,42 @@ def test_target_pairs_the_next_observation_with_the_same_subgoal(logger):
     assert logger.values("loss")[0] == pytest.approx(((taken - targets) ** 2).mean().item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_eta_mixes_hindsight_and_inference(logger, monkeypatch, eta):
-    """With eta 1 the policy never learns on an inferred subgoal, with eta 0 never on one of hindsight."""
-    learner = make_learner(make_omg_args(eta=eta, eta_anneal_time=10**9, subgoal_mode=1), logger)
-    batch = make_batch(learner.args, lengths=[8, 6])
+def used_subgoals(learner, monkeypatch):
+    """A list of the subgoals [N, agent, Z] on which the policy is unrolled; the last ones are those it learns on."""
     seen = []
     unroll = learner.mac.unroll_policy
     monkeypatch.setattr(
         learner.mac, "unroll_policy", lambda inputs, goals: (seen.append(goals), unroll(inputs, goals))[1]
     )
+    return seen
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_eta_mixes_hindsight_and_inference(logger, monkeypatch, eta):
+    """With eta 1 the policy never learns on an inferred subgoal, with eta 0 never on one of hindsight."""
+    learner = make_learner(make_omg_args(eta=eta, eta_anneal_time=10**9, subgoal_mode=1), logger)
+    batch = make_batch(learner.args, lengths=[8, 6])
+    seen = used_subgoals(learner, monkeypatch)
     learner.train(batch, 0, 1)
     steps = learner.mac.pack_inputs(batch).steps
     next_states = learner.am.vae.encode(learner.am.observations(batch)).mu[0, 1:]
     used = steps.unpack(seen[-1])[0, :-1]
     assert th.isclose(used, next_states, atol=1e-6).all(-1).float().mean().item() == eta
     assert logger.values("eta") == [eta]
+
+
+def test_eta_is_drawn_per_episode_and_step_for_all_agents_at_once(logger, monkeypatch):
+    learner = make_learner(make_omg_args(eta=0.3, eta_anneal_time=10**9, subgoal_mode=1), logger)
+    batch = make_batch(learner.args, lengths=[8] * 40)
+    seen = used_subgoals(learner, monkeypatch)
+    learner.train(batch, 0, 1)
+    steps = learner.mac.pack_inputs(batch).steps
+    next_states = learner.am.vae.encode(learner.am.observations(batch)).mu[:, 1:]
+    from_hindsight = th.isclose(steps.unpack(seen[-1])[:, :-1], next_states, atol=1e-6).all(-1)  # [b, T, agent]
+    assert th.equal(from_hindsight.all(-1), from_hindsight.any(-1))
+    drawn = from_hindsight[..., 0].float()
+    assert drawn.mean().item() == pytest.approx(0.3, abs=0.08)
+    assert drawn.mean(1).unique().numel() > 3 and drawn.mean(0).unique().numel() > 3
 
 
 def test_eta_falls_to_zero(logger):
@@ -213,6 +233,14 @@ def test_shares_of_k_add_up_to_one(logger):
     learner.train(make_batch(learner.args, lengths=[8, 5]), 0, 1)
     shares = [logger.values(f"subgoal_k{k}")[0] for k in (1, 2, 3, 4)]
     assert sum(shares) == pytest.approx(1.0)
+
+
+def test_a_policy_network_for_each_agent_learns_in_all_of_them(logger):
+    learner = make_learner(make_omg_args(agent="idv_rnn"), logger)
+    before = copies([learner.mac.agent])
+    learner.train(make_batch(learner.args, lengths=[8, 5]), 0, 1)
+    for old, new in zip(before, copies([learner.mac.agent]), strict=True):
+        assert ((old - new).abs().flatten(1).max(1).values > 0).all()
 
 
 def test_a_mixer_joins_the_values(logger):

@@ -271,6 +271,7 @@ def test_two_commands_do_not_fill_one_folder_at_the_same_time(tmp_path, stand_in
     ("params", "said"),
     [
         (("--algs", "iqll", "--seeds", "1", "--t_max=9"), "did you mean 'iql'"),
+        (("--algs", "iql", "2iql1iql_omg", "--seeds", "1", "--t_max=9"), "2iql1iql_omg is no algorithm; a member"),
         (("--algs", "iql", "--seeds", "one", "--t_max=9"), "--seeds"),
         (("--algs", "iql", "--seeds", "-1", "--t_max=9"), "--seeds"),
         (("--algs", "iql", "--seeds", "1", "--t_max=0"), "t_max=0 is not allowed"),

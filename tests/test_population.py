@@ -16,8 +16,9 @@ from controllers.basic_controller import BasicMAC
 from controllers.population_controller import PopulationMAC
 from learners.q_learner import QLearner
 from modules.agents.rnn_agent import RNNAgent
-from tests.builders import RecordingLogger, make_args, make_batch, make_scheme
+from tests.builders import RecordingLogger, make_args, make_batch, make_omg_args, make_scheme
 from tests.games import NAME, configure
+from tests.test_agent_models import MODELS
 from tests.test_run import SHORT, built, equal, whole_run
 from utils.errors import UserError
 from utils.pools import weights_id
@@ -107,7 +108,7 @@ def make_team(**overrides):
         "vdn": {},
         **overrides,
     }
-    args = make_args(**settings)
+    args = make_omg_args(**settings)
     scheme, groups, _ = make_scheme(args)
     return PopulationMAC(scheme, groups, run.convert(vars(args)))
 
@@ -199,8 +200,11 @@ def test_with_is_agent_shift_the_learners_seat_is_drawn_for_each_episode():
     assert not th.equal(batch["agent_idx"].flatten()[:150], before[:150])
 
 
-def test_acting_sees_no_state_and_nothing_that_other_seats_saw():
-    team, batch = make_team(), team_batch()
+@pytest.mark.parametrize("am_model", [None, *MODELS])
+def test_acting_sees_no_state_and_nothing_that_other_seats_saw(am_model):
+    model = {"am_model": "omg", "omg_supervised": True} if am_model == "supervised" else {"am_model": am_model}
+    own = {"mac": "multi_module_mac", **model} if am_model else {}
+    team, batch = make_team(iql=own, vdn=own), team_batch()
     actions = greedy_actions(team, batch)
     for seat in range(3):
         spoilt = team_batch()
@@ -208,7 +212,9 @@ def test_acting_sees_no_state_and_nothing_that_other_seats_saw():
         spoilt["state"][:] = 1e3
         spoilt["obs"][:, :, kept] = 1e3
         spoilt["actions"][:, :, kept] = 0
-        assert th.equal(greedy_actions(team, spoilt)[:, :, seat], actions[:, :, seat])
+        by_spoilt = greedy_actions(team, spoilt)
+        assert th.equal(by_spoilt[:, :, seat], actions[:, :, seat])
+        assert not th.equal(by_spoilt[:, :, kept], actions[:, :, kept])
 
 
 def test_frozen_teammates_act_by_chance_as_often_as_told():
@@ -295,10 +301,22 @@ def test_whoever_is_tested_meets_the_same_teammates(tmp_path, monkeypatch):
     assert first == second and len({tuple(teammates) for _, teammates in first}) == 3
 
 
+def test_a_member_has_its_prior_itself_also_where_it_came_from_elsewhere(tmp_path):
+    macs = make_pool(tmp_path, ("a", "iql_omg", 11))
+    path = tmp_path / "a" / "member.yaml"
+    path.write_text(path.read_text().replace("omg_prior_path: ''", "omg_prior_path: gone"))
+    assert "gone" in path.read_text()
+    parts, _, _ = built(alg="2iql1iql_omg", opponent_pool=tmp_path, **IN_POOL)
+    assert equal(parts.mac.players[-1].mac.state_dict(), macs["a"].state_dict())
+
+
 def test_a_pool_that_does_not_fit_is_one_sentence(tmp_path):
     make_pool(tmp_path / "one", POOL[0])
     with pytest.raises(UserError, match="needs a member for each of 2 seats, but .*one has 1"):
         built(alg="2iql1iql_omg", opponent_pool=tmp_path / "one", opponent_group="non_homologue", **IN_POOL)
+    make_pool(tmp_path / "each", ("d", "iql_idv", 14))
+    with pytest.raises(UserError, match="each/d has a network for each agent, which a population can't deal out"):
+        built(alg="2iql1iql_omg", opponent_pool=tmp_path / "each", **IN_POOL)
     path = tmp_path / "one" / "a" / "member.yaml"
     path.write_text(path.read_text().replace("map: null", "map: 8m"))
     with pytest.raises(UserError, match="was trained in game_of_a_test, 8m, but this run plays game_of_a_test"):

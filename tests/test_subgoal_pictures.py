@@ -173,12 +173,13 @@ def test_a_perfect_subgoal_is_drawn_where_the_units_will_be(monkeypatch, is_stat
 
 
 def test_a_record_is_found_beside_the_models(tmp_path):
-    models = make_checkpoint(tmp_path, settings=(*SMALL, "omg_value=max"))
+    models = make_checkpoint(tmp_path, settings=(*SMALL, "omg_value=max", "omg_prior_path=gone"))
     assert subgoals.record_of(models) == subgoals.record_of(models / "120") == tmp_path / "sacred" / "4"
     assert subgoals.record_of(tmp_path) is None
     config = subgoals.configure(arguments(record=tmp_path / "sacred" / "4", set=["omg_value=mean"]))
     assert config["rnn_hidden_dim"] == 8 and config["omg_value"] == "mean" and config["env_args"]["engine"] == "sim"
     assert config["env_args"]["map_name"] == "3m"
+    assert config["omg_prior_path"] == ""  # the checkpoint has the prior
 
 
 @pytest.mark.parametrize(

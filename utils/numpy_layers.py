@@ -10,6 +10,14 @@ from collections.abc import Callable
 import numpy as np
 from torch import nn
 
+FOLLOWS = (
+    ("in_numpy", "forward"),
+    ("in_numpy", "infer"),
+    ("in_numpy", "build_inputs"),
+    ("features_in_numpy", "features"),
+)
+"""Methods that compute by NumPy what others compute by torch."""
+
 Layer = Callable[[np.ndarray], np.ndarray]
 Cell = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -46,6 +54,16 @@ def numpy_gru_cell(cell: nn.GRUCell) -> Cell:
         return new + gates[:, size:] * (h - new)
 
     return step
+
+
+def acts_by_numpy(owner: object) -> bool:
+    """Whether a network or controller computes by NumPy what it computes by torch.
+
+    A subclass that changes the one and not the other does not.
+    """
+    defines = {name: cls for cls in reversed(type(owner).__mro__) for name in vars(cls)}
+    pairs = [(defines[fast], defines[slow]) for fast, slow in FOLLOWS if fast in defines and slow in defines]
+    return "in_numpy" in defines and all(issubclass(of_fast, of_slow) for of_fast, of_slow in pairs)
 
 
 def relu(x: np.ndarray) -> np.ndarray:

@@ -67,6 +67,11 @@ class Member:
     def identity(self) -> Identity:
         return Identity(self.algorithm, self.env, self.map, self.seed)
 
+    @property
+    def own_config(self) -> dict[str, Any]:
+        """`config` to build networks by: all their weights are here, also those that once came from elsewhere."""
+        return {key: "" if key == "omg_prior_path" else value for key, value in self.config.items()}
+
     def weights_folder(self, algorithm: str | None = None) -> Path:
         """Where the weights of one of its algorithms lie, by default those of the one that it is named for."""
         return self.folder / (algorithm or self.algorithm)
