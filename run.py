@@ -24,6 +24,7 @@ from utils.checkpoints import Checkpoints, find_checkpoint, random_states, set_r
 from utils.dict2namedtuple import convert
 from utils.errors import UserError
 from utils.logging import Logger
+from utils.memory import keep_freed_memory
 from utils.MY_EXP_PATH import experiment_root
 from utils.progress import Progress
 from utils.signals import StopRequest
@@ -78,6 +79,7 @@ def run(_run: Any, _config: Mapping[str, Any], _log: Any) -> dict[str, str]:
     np.random.seed(args.seed)
     th.manual_seed(args.seed)
     th.set_num_threads(args.n_threads)
+    keep_freed_memory()
     th.autograd.set_detect_anomaly(args.debug)
     logger = Logger(_log)
     logger.setup_sacred(_run)

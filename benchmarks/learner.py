@@ -35,6 +35,7 @@ from utils.command import (
     surroundings,
 )
 from utils.errors import UserError, unknown
+from utils.memory import keep_freed_memory
 
 CONFIG = Path(__file__).resolve().parent.parent / "config"
 ALGORITHMS = ("iql", "vdn", "qmix", "qtran", "coma", "iql_am", "iql_liam", "iql_omg")
@@ -280,6 +281,7 @@ def run(argv: Sequence[str] | None) -> None:
     """Measures and prints. Raises: UserError for what cannot be measured here."""
     args = _parse(argv)
     th.set_num_threads(1)
+    keep_freed_memory()
     machine = surroundings("torch")
     print(in_words(machine), args.device, sep="; ")
     print(HEADER)

@@ -15,6 +15,9 @@ from controllers.basic_controller import BasicMAC, PackedInputs, replaced
 from modules.am import REGISTRY as AGENT_MODELS
 from utils.weights import load_into
 
+ROWS_AT_ONCE = 32
+"""Of a team's steps, where each of them is looked at with several subgoals."""
+
 
 class MultiModuleMAC(BasicMAC):
     """One policy network and one agent model, shared by all agents; what the model infers is an input of the policy."""
@@ -62,13 +65,19 @@ class MultiModuleMAC(BasicMAC):
         """
         agent, rnn = self.agent, self.agent.rnn
         w_inputs, w_subgoals = agent.fc1.weight.split([inputs.shape[-1], subgoals.shape[-1]], 1)
-        from_inputs = F.linear(inputs, w_inputs, agent.fc1.bias).unsqueeze(-2)
-        from_subgoals = F.linear(subgoals, w_subgoals)[candidates].transpose(1, 2)
-        x = F.relu(from_inputs + from_subgoals)
-        reset_x, update_x, new_x = F.linear(x, rnn.weight_ih, rnn.bias_ih).chunk(3, -1)
-        reset_h, update_h, new_h = F.linear(hidden_states, rnn.weight_hh, rnn.bias_hh).unsqueeze(-2).chunk(3, -1)
-        new = th.tanh(new_x + th.sigmoid(reset_x + reset_h) * new_h)
-        return agent.head(th.lerp(new, hidden_states.unsqueeze(-2).expand_as(new), th.sigmoid(update_x + update_h)))
+        all_from_inputs = F.linear(inputs, w_inputs, agent.fc1.bias).unsqueeze(-2)
+        all_from_subgoals = F.linear(subgoals, w_subgoals)
+        qs = []
+        # A few rows at a time: what lies between inputs and Q-values is K times as large, and stays in the cache so.
+        for from_inputs, chosen, h in zip(
+            *(rows.split(ROWS_AT_ONCE) for rows in (all_from_inputs, candidates, hidden_states)), strict=True
+        ):
+            x = F.relu(from_inputs + all_from_subgoals[chosen].transpose(1, 2))
+            reset_x, update_x, new_x = F.linear(x, rnn.weight_ih, rnn.bias_ih).chunk(3, -1)
+            reset_h, update_h, new_h = F.linear(h, rnn.weight_hh, rnn.bias_hh).unsqueeze(-2).chunk(3, -1)
+            new = th.tanh(new_x + th.sigmoid(reset_x + reset_h) * new_h)
+            qs.append(agent.head(th.lerp(new, h.unsqueeze(-2).expand_as(new), th.sigmoid(update_x + update_h))))
+        return th.cat(qs)
 
     def init_hidden(self, batch_size: int) -> None:
         super().init_hidden(batch_size)
