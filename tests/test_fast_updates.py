@@ -10,7 +10,7 @@ from learners import REGISTRY
 from modules.agents.rnn_agent import RNNAgent
 from tests.builders import RecordingLogger, make_batch, make_omg_args, make_scheme
 
-POLICY = dict(agent_output_type="pi_logits", action_selector="multinomial", mask_before_softmax=False)
+POLICY = dict(agent_output_type="pi_logits", action_selector="multinomial", epsilon_start=0.5)
 CASES = {
     "iql": ("q_learner", {}),
     "iql_single_q": ("q_learner", dict(double_q=False)),
@@ -81,7 +81,7 @@ def test_an_update_has_the_losses_and_gradients_of_plain_loops(name, monkeypatch
     monkeypatch.setattr(MultiModuleMAC, "step_policy_over", step_one_by_one)
     expected_stats, expected_grads = updated(name)
     assert {key: pytest.approx(values, rel=1e-5, abs=1e-6) for key, values in expected_stats.items()} == stats
-    assert grads.keys() == expected_grads.keys() and len(grads) >= 6
+    assert grads.keys() == expected_grads.keys() and all(grad.any() for grad in grads.values())
     for key, grad in grads.items():
         error = (grad - expected_grads[key]).norm() / expected_grads[key].norm().clamp(min=1e-6)
         assert error < 1e-5, (key, error)
