@@ -119,8 +119,8 @@ class Case:
 def step_by_step(agent: Any) -> Callable[..., tuple[th.Tensor, th.Tensor]]:
     """What stands in for the network's `unroll_packed`."""
 
-    def unroll_packed(rows: th.Tensor, batch_sizes: Sequence[int]) -> tuple[th.Tensor, th.Tensor]:
-        q, h = agent.unroll_reference(rows.unflatten(0, (-1, batch_sizes[0])).transpose(0, 1))
+    def unroll_packed(rows: th.Tensor, batch_sizes: Sequence[int], *start: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        q, h = agent.unroll_reference(rows.unflatten(0, (-1, batch_sizes[0])).transpose(0, 1), *start)
         return q.transpose(0, 1).flatten(0, 1), h.transpose(0, 1).flatten(0, 1)
 
     return unroll_packed
