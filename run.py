@@ -25,9 +25,9 @@ from utils.dict2namedtuple import convert
 from utils.errors import UserError
 from utils.logging import Logger
 from utils.MY_EXP_PATH import experiment_root
+from utils.process import keep_freed_memory, set_threads
 from utils.progress import Progress
 from utils.signals import StopRequest
-from utils.threads import set_threads
 from utils.weights import load_weights
 
 ENGINE_NAMES = {"sim": "the embedded engine (not StarCraft II)", "game": "StarCraft II"}
@@ -79,6 +79,7 @@ def run(_run: Any, _config: Mapping[str, Any], _log: Any) -> dict[str, str]:
     np.random.seed(args.seed)
     th.manual_seed(args.seed)
     set_threads(args.n_threads)
+    keep_freed_memory()
     th.autograd.set_detect_anomaly(args.debug)
     logger = Logger(_log)
     logger.setup_sacred(_run)

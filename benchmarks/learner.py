@@ -1,16 +1,17 @@
-"""How long a Q-learning update and a choice of actions take, and whether the update's targets are met.
+"""How long one update of each learner takes, how that grows, and whether the targets are met.
 
-`python -m benchmarks.learner --map 8m`. The learner is `learners/q_learner.py`, the controller
-`controllers/basic_controller.py`; the engine has its own benchmark in `engine.py`.
+`python -m benchmarks.learner --map 8m`. The learners are in `learners/`; the engine's benchmark is `engine.py`.
 """
 
-import argparse
 import json
+import logging
+import os
 import sys
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from time import process_time
+from time import perf_counter, process_time
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,97 +19,116 @@ import torch as th
 import yaml
 
 from components.episode_buffer import EpisodeBatch
-from components.packed_steps import PackedSteps
-from controllers.basic_controller import BasicMAC, PackedInputs
+from controllers import REGISTRY as CONTROLLERS
 from envs.sc2.sim.env import BattleVectorEnv
-from learners.q_learner import QLearner
-from utils.command import in_words, surroundings
+from envs.sc2.sim.maps import MAP_NAMES
+from learners import REGISTRY as LEARNERS
+from run import episode_layout
+from utils.command import (
+    Parser,
+    check_at_least,
+    check_json,
+    check_threads,
+    chosen_maps,
+    exit_status,
+    in_words,
+    surroundings,
+)
+from utils.errors import UserError, unknown
+from utils.process import keep_freed_memory
 
 CONFIG = Path(__file__).resolve().parent.parent / "config"
-MAPS = ("3m", "8m", "27m_vs_30m")
+ALGORITHMS = ("iql", "vdn", "qmix", "qtran", "coma", "iql_am", "iql_liam", "iql_omg")
+THREADS_MAPS = ("3m", "8m", "27m_vs_30m")
 STEPS = 60
-ENVS = (1, 64)
-REPEATS = 7
-TARGET_MAP = "8m"
+GROWTH = (1, 2, 4)
+"""Shares of the batch: a quarter, a half and all of it."""
+REPEATS = 5
+TARGET = ("8m", "qmix")
 TARGET_TIMES_LOOP = 3.0
-"""The loop's time over the update's, on TARGET_MAP."""
+"""The loop's time over the update's, of TARGET."""
 TARGET_SHARE_OF_PRODUCTS = 0.5
-"""The time of the update's matrix products alone over the update's, on TARGET_MAP."""
-COLUMNS = ("update", "lowest", "highest", "loop", "lowest", "highest", "times", "products", "ragged")
-HEADER = f"{'map':<12}" + "".join(f"{name:>10}" for name in COLUMNS)
-DESCRIPTION = f"""Measures a whole update by the default QMIX on random episodes of {STEPS} steps: as it is, and with
-networks that go step by step through a loop over GRUCell (`unroll_reference`); the two take turns. Prints milliseconds
-of computing on one thread, the median, lowest and highest of {REPEATS} repeats; the loop over the update ("times");
-the matrix products of the update alone ("products"); an update of episodes between {STEPS // 2} and {STEPS} steps
-long ("ragged"); and microseconds of one `select_actions` with {ENVS[0]} and {ENVS[1]} environments."""
-JSON_HELP = """also write the results there: "machine" and "results", a list with all repeats of each map"""
-
-
-class StepByStepMAC(BasicMAC):
-    """The same Q-values from the loop that `unroll` must equal, padding included."""
-
-    def pack_inputs(self, ep_batch: EpisodeBatch) -> PackedInputs:
-        """Inputs in name only: the loop builds its own."""
-        return PackedInputs(th.empty(0), PackedSteps(ep_batch["filled"]))
-
-    def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False, inputs: PackedInputs | None = None) -> th.Tensor:
-        rows = self.build_inputs(ep_batch).transpose(1, 2)  # [b, a, T, in]
-        q, _ = self.agent.unroll_reference(rows.flatten(0, 1))
-        return q.unflatten(0, rows.shape[:2]).transpose(1, 2)
+"""The time of the update's matrix products alone over the update's, of TARGET."""
+COLUMNS = ("batch", "update", "lowest", "highest", "loop", "times", "ragged")
+HEADER = f"{'map':<12}{'algorithm':<10}" + "".join(f"{name:>9}" for name in COLUMNS)
+DESCRIPTION = f"""Measures whole updates of the default algorithms on random episodes of {STEPS} steps: as they are, and
+with policy networks that go through a loop over GRUCell (`unroll_reference`), step by step; the two take turns. Prints
+milliseconds of computing on one thread, or on a GPU the time that passes, the batch's transfer included: the median,
+lowest and highest of {REPEATS} repeats; the loop over the update ("times"); and an update of episodes between
+{STEPS // 2} and {STEPS} steps long ("ragged"). Then how an update of the first algorithm grows with the batch."""
+JSON_HELP = """also write the results there: "machine", and "results", "growth" and "threads", with all repeats"""
+THREADS_HELP = f"""also compare one thread with this many, by qmix on {", ".join(THREADS_MAPS)}: milliseconds that pass
+and those of computing (default: 1, no comparison)"""
 
 
 class SilentLogger:
     """Stands in for `utils.logging.Logger`."""
 
+    console_logger = logging.getLogger("benchmarks")
+
     def log_stat(self, key: str, value: float, t: int) -> None:
         """Keeps nothing."""
 
 
-def qmix_args(map_name: str) -> SimpleNamespace:
-    """The arguments of QMIX with its defaults on a map."""
-    config: dict[str, Any] = {}
-    for file in (CONFIG / "default.yaml", CONFIG / "algs" / "qmix.yaml"):
-        config |= yaml.safe_load(file.read_text(encoding="utf-8"))
-    sizes = BattleVectorEnv(range(1), map_name=map_name).get_env_info()
-    return SimpleNamespace(**{**config, **sizes, "device": "cpu"})
+class Case:
+    """A learner with its default settings on the sizes of a map, and episodes to learn from."""
+
+    def __init__(self, algorithm: str, map_name: str, device: str, batch_share: int = 1):
+        config: dict[str, Any] = {}
+        for file in (CONFIG / "default.yaml", CONFIG / "algs" / f"{algorithm}.yaml"):
+            config |= yaml.safe_load(file.read_text(encoding="utf-8"))
+        sizes = BattleVectorEnv(range(1), map_name=map_name).get_env_info()
+        self.args = SimpleNamespace(**{**config, **sizes, "device": device, "population": None})
+        self.args.batch_size //= batch_share
+        scheme, groups, _ = episode_layout(self.args)
+        th.manual_seed(0)
+        self.learner = LEARNERS[self.args.learner](
+            CONTROLLERS[self.args.mac](scheme, groups, self.args), scheme, SilentLogger(), self.args
+        )
+        if algorithm == "iql_omg":
+            self.learner.am.vae.is_trained.fill_(True)
+        self.full, self.ragged = self._random_batch(STEPS), self._random_batch(STEPS // 2)
+
+    def _random_batch(self, shortest: int) -> EpisodeBatch:
+        """Episodes of `shortest` to STEPS transitions; every action is available."""
+        scheme, groups, preprocess = episode_layout(self.args)
+        batch = EpisodeBatch(scheme, groups, self.args.batch_size, STEPS + 1, preprocess=preprocess)
+        for b, length in enumerate(th.linspace(shortest, STEPS, self.args.batch_size).long().tolist()):
+            fields = {key: value[b : b + 1, : length + 1] for key, value in batch.data.transition_data.items()}
+            terminated = th.zeros_like(fields["terminated"])
+            terminated[:, -2] = 1
+            data = {key: th.randn(fields[key].shape) for key in ("obs", "state", "reward")}
+            data["actions"] = th.randint(self.args.n_actions, fields["actions"].shape)
+            data |= {"avail_actions": th.ones_like(fields["avail_actions"]), "terminated": terminated}
+            batch.update(data, bs=b, ts=slice(0, length + 1))
+        return batch
+
+    def go_step_by_step(self) -> None:
+        """Policy networks take `unroll_reference` from now on; only for episodes of the same length."""
+        for mac in {self.learner.mac, getattr(self.learner, "target_mac", self.learner.mac)}:
+            mac.agent.unroll_packed = step_by_step(mac.agent)
+
+    def update(self, batch: EpisodeBatch) -> None:
+        """A training call that logs nothing and updates no targets."""
+        if self.args.device != "cpu":
+            # A copy, as `to` is in place and what is measured begins with a sample on the host.
+            batch = batch[:, :].to(self.args.device)
+        self.learner.train(batch, 0, 0)
 
 
-def scheme_of(args: SimpleNamespace) -> tuple[dict, dict]:
-    """(scheme, groups) as `run.py` makes them."""
-    scheme = {
-        "state": {"vshape": args.state_shape},
-        "obs": {"vshape": args.obs_shape, "group": "agents"},
-        "actions": {"vshape": (1,), "group": "agents", "dtype": th.long},
-        "avail_actions": {"vshape": (args.n_actions,), "group": "agents", "dtype": th.uint8},
-        "reward": {"vshape": (1,)},
-        "terminated": {"vshape": (1,), "dtype": th.uint8},
-    }
-    return scheme, {"agents": args.n_agents}
+def step_by_step(agent: Any) -> Callable[..., tuple[th.Tensor, th.Tensor]]:
+    """What stands in for the network's `unroll_packed`."""
+
+    def unroll_packed(rows: th.Tensor, batch_sizes: Sequence[int], *start: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        q, h = agent.unroll_reference(rows.unflatten(0, (-1, batch_sizes[0])).transpose(0, 1), *start)
+        return q.transpose(0, 1).flatten(0, 1), h.transpose(0, 1).flatten(0, 1)
+
+    return unroll_packed
 
 
-def random_batch(args: SimpleNamespace, batch_size: int, shortest: int) -> EpisodeBatch:
-    """Episodes of `shortest` to STEPS transitions; every action is available."""
-    batch = EpisodeBatch(*scheme_of(args), batch_size, STEPS + 1)
-    for b, length in enumerate(th.linspace(shortest, STEPS, batch_size).long().tolist()):
-        fields = {key: value[b : b + 1, : length + 1] for key, value in batch.data.transition_data.items()}
-        terminated = th.zeros_like(fields["terminated"])
-        terminated[:, -2] = 1
-        data = {key: th.randn(fields[key].shape) for key in ("obs", "state", "reward")}
-        data["actions"] = th.randint(args.n_actions, fields["actions"].shape)
-        data |= {"avail_actions": th.ones_like(fields["avail_actions"]), "terminated": terminated}
-        batch.update(data, bs=b, ts=slice(0, length + 1))
-    return batch
-
-
-def milliseconds(work: Callable[[], Any]) -> float:
-    """Of computing, so that what others do on the machine counts little."""
-    started = process_time()
-    work()
-    return 1e3 * (process_time() - started)
-
-
-def products(args: SimpleNamespace, learner: QLearner) -> Callable[[], None]:
-    """The matrix products of an update of full episodes, of the same sizes and as few as can be, and nothing else."""
+def products(case: Case) -> Callable[[], None]:
+    """The matrix products of a QMIX update of full episodes, as few as can be, and nothing else."""
+    args, learner = case.args, case.learner
     agent_rows, step_rows = args.batch_size * args.n_agents * (STEPS + 1), args.batch_size * args.n_agents
     mixer_rows = args.batch_size * STEPS
     linear = [module.weight for module in learner.mixer.modules() if isinstance(module, th.nn.Linear)]
@@ -119,8 +139,9 @@ def products(args: SimpleNamespace, learner: QLearner) -> Callable[[], None]:
     inside += [(mixer_rows, w, 4) for w in linear if w.shape[1] != args.state_shape]
     # The recurrence goes through its weights step by step, and back; its gradient is one product.
     recurrent = [(step_rows, agent.rnn.weight_hh, 3 * (STEPS + 1)), (agent_rows, agent.rnn.weight_hh, 1)]
-    pairs = [(th.randn(rows, w.shape[1]), w.detach().t(), times) for rows, w, times in of_inputs + inside + recurrent]
-    outs = [th.empty(len(x), w.shape[1]) for x, w, _ in pairs]
+    shapes = of_inputs + inside + recurrent
+    pairs = [(th.randn(rows, w.shape[1], device=w.device), w.detach().t(), times) for rows, w, times in shapes]
+    outs = [x.new_empty(len(x), w.shape[1]) for x, w, _ in pairs]
 
     def work() -> None:
         for (x, w, times), out in zip(pairs, outs, strict=True):
@@ -130,93 +151,161 @@ def products(args: SimpleNamespace, learner: QLearner) -> Callable[[], None]:
     return work
 
 
-def measure(map_name: str) -> dict[str, Any]:
-    """All figures of one map; update, loop and products take turns, so that they see the same machine."""
-    args = qmix_args(map_name)
-    scheme, groups = scheme_of(args)
-    full, ragged = random_batch(args, args.batch_size, STEPS), random_batch(args, args.batch_size, STEPS // 2)
-    th.manual_seed(0)
-    learner = QLearner(BasicMAC(scheme, groups, args), scheme, SilentLogger(), args)
-    loop = QLearner(StepByStepMAC(scheme, groups, args), scheme, SilentLogger(), args)
-    work = {
-        "update": lambda: learner.train(full, 0, 0),
-        "loop": lambda: loop.train(full, 0, 0),
-        "products": products(args, learner),
-        "ragged": lambda: learner.train(ragged, 0, 0),
-    }
-    for warm_up in work.values():
-        warm_up()
-    times: dict[str, list[float]] = {name: [] for name in work}
-    for _ in range(REPEATS):
-        for name, one in work.items():
-            times[name].append(milliseconds(one))
-    acting = {n_envs: acting_microseconds(learner.mac, args, n_envs) for n_envs in ENVS}
-    return {"map": map_name, "milliseconds": times, "select_actions_microseconds": acting}
+class Times:
+    """Milliseconds of several kinds of work that take turns, so that they see the same machine."""
+
+    def __init__(self, work: Mapping[str, Callable[[], Any]], device: str):
+        for warm_up in work.values():
+            warm_up()
+        self.passed: dict[str, list[float]] = {name: [] for name in work}
+        self.computed: dict[str, list[float]] = {name: [] for name in work}
+        for _ in range(REPEATS):
+            for name, one in work.items():
+                if device != "cpu":
+                    th.cuda.synchronize()
+                started, started_computing = perf_counter(), process_time()
+                one()
+                if device != "cpu":
+                    th.cuda.synchronize()
+                self.computed[name].append(1e3 * (process_time() - started_computing))
+                self.passed[name].append(1e3 * (perf_counter() - started))
+        # What others do on the machine counts little in time of computing; a GPU's is not in it.
+        self.counted = self.computed if device == "cpu" else self.passed
 
 
-def acting_microseconds(mac: BasicMAC, args: SimpleNamespace, n_envs: int) -> list[float]:
-    """Of one `select_actions` in training, averaged over each of REPEATS episodes."""
-    batch = random_batch(args, n_envs, STEPS)
-
-    def episode() -> None:
-        mac.init_hidden(n_envs)
-        for t in range(STEPS):
-            mac.select_actions(batch, t, t_env=0)
-
-    episode()
-    return [1e3 * milliseconds(episode) / STEPS for _ in range(REPEATS)]
-
-
-def ratio(result: dict[str, Any], over: str, under: str) -> float:
+def ratio(over: Sequence[float], under: Sequence[float]) -> float:
     """The median over the repeats of one time over another."""
-    times = result["milliseconds"]
-    return median(a / b for a, b in zip(times[over], times[under], strict=True))
+    return median(a / b for a, b in zip(over, under, strict=True))
 
 
-def row(result: dict[str, Any]) -> str:
+def measure(algorithm: str, map_name: str, device: str) -> dict[str, Any]:
+    """All figures of one algorithm on one map."""
+    case, loop = Case(algorithm, map_name, device), Case(algorithm, map_name, device)
+    loop.go_step_by_step()
+    work: dict[str, Callable[[], Any]] = {
+        "update": lambda: case.update(case.full),
+        "loop": lambda: loop.update(loop.full),
+        "ragged": lambda: case.update(case.ragged),
+    }
+    if (map_name, algorithm) == TARGET:
+        work["products"] = products(case)
+    times = Times(work, device).counted
+    return {"map": map_name, "algorithm": algorithm, "batch": case.args.batch_size, "milliseconds": times}
+
+
+def row(result: Mapping[str, Any]) -> str:
     """A line of the table under HEADER."""
     times = result["milliseconds"]
-    spread = [f(times[name]) for name in ("update", "loop") for f in (median, min, max)]
-    figures = [*spread, ratio(result, "loop", "update"), median(times["products"]), median(times["ragged"])]
-    return f"{result['map']:<12}" + "".join(f"{figure:>10.1f}" for figure in figures)
+    spread = [f(times["update"]) for f in (median, min, max)]
+    figures = [*spread, median(times["loop"]), ratio(times["loop"], times["update"]), median(times["ragged"])]
+    columns = f"{result['map']:<12}{result['algorithm']:<10}{result['batch']:>9}"
+    return columns + "".join(f"{figure:>9.1f}" for figure in figures)
 
 
-def verdicts(result: dict[str, Any]) -> list[str]:
-    """The times of acting, and one line for each target that this result can be held against."""
-    name, lines = result["map"], []
-    for n_envs, repeats in result["select_actions_microseconds"].items():
-        spread = f"{min(repeats):,.0f} to {max(repeats):,.0f}"
-        lines.append(f"{name}, select_actions, {n_envs} environments: {median(repeats):,.0f} microseconds ({spread})")
-    if name == TARGET_MAP:
-        lines.append(_verdict(f"{name}, loop over update", ratio(result, "loop", "update"), TARGET_TIMES_LOOP))
-        share = ratio(result, "products", "update")
-        lines.append(_verdict(f"{name}, matrix products' share of the update", share, TARGET_SHARE_OF_PRODUCTS))
-    return lines
+def measure_growth(algorithm: str, map_name: str, device: str) -> dict[str, Any]:
+    """Milliseconds of an update by the size of the batch."""
+    cases = [Case(algorithm, map_name, device, share) for share in reversed(GROWTH)]
+    work = {str(case.args.batch_size): lambda case=case: case.update(case.full) for case in cases}  # type: ignore[misc]
+    return {"map": map_name, "algorithm": algorithm, "milliseconds": Times(work, device).counted}
+
+
+def measure_threads(map_name: str, n_threads: int) -> dict[str, Any]:
+    """Milliseconds of an update by QMIX, that pass and of computing, by the number of torch's threads."""
+    case = Case("qmix", map_name, "cpu")
+
+    def update(n: int) -> None:
+        th.set_num_threads(n)
+        case.update(case.full)
+
+    times = Times({str(n): lambda n=n: update(n) for n in (1, n_threads)}, "cpu")  # type: ignore[misc]
+    th.set_num_threads(1)
+    return {"map": map_name, "passed": times.passed, "computed": times.computed}
+
+
+def verdicts(result: Mapping[str, Any]) -> list[str]:
+    """One line for each target that this result can be held against."""
+    times, what = result["milliseconds"], f"{result['map']}, {result['algorithm']}"
+    if (result["map"], result["algorithm"]) != TARGET:
+        return []
+    share = ratio(times["products"], times["update"])
+    return [
+        _verdict(f"{what}, loop over update", ratio(times["loop"], times["update"]), TARGET_TIMES_LOOP),
+        _verdict(f"{what}, matrix products' share of the update", share, TARGET_SHARE_OF_PRODUCTS),
+    ]
 
 
 def _verdict(what: str, figure: float, target: float) -> str:
     return f"{what}: {figure:.2f}, target {target:.2f}, {'met' if figure >= target else 'not met'}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.learner", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("--map", nargs="+", default=MAPS, choices=MAPS, help="maps whose sizes are used (default: all)")
+def growth_words(growth: Mapping[str, Any]) -> str:
+    """One line: the time per episode at each size of the batch."""
+    each = [f"{n}: {median(times) / int(n):.2f}" for n, times in growth["milliseconds"].items()]
+    return f"{growth['map']}, {growth['algorithm']}, milliseconds per episode, by batch: {', '.join(each)}"
+
+
+def threads_words(result: Mapping[str, Any]) -> str:
+    """One line: what a second thread (or more) brings, and what it costs."""
+    (one, many), (_, n) = result["passed"].values(), result["passed"]
+    computed = result["computed"]
+    return (
+        f"{result['map']}, qmix: 1 thread {median(one):.1f} ms, {n} threads {median(many):.1f} ms, "
+        f"{ratio(one, many):.2f} times as fast for {ratio(computed[n], computed['1']):.2f} times the computing"
+    )
+
+
+def _parse(argv: Sequence[str] | None) -> Namespace:
+    """Raises: UserError for what cannot be measured here."""
+    parser = Parser(prog="python -m benchmarks.learner", description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("--map", nargs="+", default=["8m"], metavar="NAME", help="maps, or all (default: 8m)")
+    parser.add_argument("--alg", nargs="+", default=ALGORITHMS, metavar="NAME", help="algorithms (default: all)")
+    parser.add_argument("--threads", type=int, default=1, help=THREADS_HELP)
+    parser.add_argument("--device", default="cpu", help="where networks are: cpu, or cuda (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help=JSON_HELP)
-    given = parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.map = chosen_maps(args.map, MAP_NAMES)
+    for name in args.alg:
+        if name not in ALGORITHMS:
+            raise UserError(f"--alg: {unknown('algorithm', name, ALGORITHMS)}")
+    if args.device not in ("cpu", "cuda"):
+        raise UserError(f"--device={args.device} must be cpu or cuda")
+    if args.device == "cuda" and not th.cuda.is_available():
+        raise UserError("--device=cuda, but torch finds no GPU here; take cpu")
+    check_at_least(1, threads=args.threads)
+    check_threads(args.threads, len(os.sched_getaffinity(0)))
+    check_json(args.json)
+    return args
+
+
+def run(argv: Sequence[str] | None) -> None:
+    """Measures and prints. Raises: UserError for what cannot be measured here."""
+    args = _parse(argv)
     th.set_num_threads(1)
+    keep_freed_memory()
     machine = surroundings("torch")
-    print(in_words(machine))
+    print(in_words(machine), args.device, sep="; ")
     print(HEADER)
-    results = []
-    for name in given.map:
-        results.append(measure(name))
-        print(row(results[-1]), flush=True)
-    for result in results:
-        print(*verdicts(result), sep="\n")
-    if given.json:
-        given.json.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
-    return 0
+    results, threads = [], []
+    for map_name in args.map:
+        for algorithm in args.alg:
+            results.append(measure(algorithm, map_name, args.device))
+            print(row(results[-1]), flush=True)
+    growth = [measure_growth(args.alg[0], map_name, args.device) for map_name in args.map]
+    print(*map(growth_words, growth), sep="\n")
+    if args.threads > 1:
+        for map_name in THREADS_MAPS:
+            threads.append(measure_threads(map_name, args.threads))
+            print(threads_words(threads[-1]), flush=True)
+    for line in [verdict for result in results for verdict in verdicts(result)]:
+        print(line)
+    if args.json:
+        written = {"machine": machine, "results": results, "growth": growth, "threads": threads}
+        args.json.write_text(json.dumps(written, indent=1) + "\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Gives the exit status: 2 after a user's mistake."""
+    return exit_status(lambda: run(argv))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import main as command_line
 import run
 from utils.dict2namedtuple import convert
 from utils.logging import Logger, get_logger
-from utils.threads import set_threads
+from utils.process import keep_freed_memory, set_threads
 
 PHASES = ("engine", "policy", "storing", "sampling", "update")
 
@@ -41,6 +41,7 @@ class TimedRun:
         config = command_line._resolve(command_line._configure(command_line._experiment(), given)[0])
         args = convert({**config, "device": "cpu", "models_path": ""})
         set_threads(args.n_threads)
+        keep_freed_memory()
         th.manual_seed(args.seed)
         logger = Logger(get_logger())
         logger.console_logger.setLevel("ERROR")

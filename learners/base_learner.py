@@ -142,7 +142,8 @@ class BaseLearner(Learner):
         self.target_mac = deepcopy(mac)
         self.target_mixer: Any = deepcopy(self.mixer)
         self.params = list(mac.parameters()) + ([] if self.mixer is None else list(self.mixer.parameters()))
-        self.optimiser = th.optim.RMSprop(self.params, lr=args.lr, alpha=args.optim_alpha, eps=args.optim_eps)
+        rates = {"lr": args.lr, "alpha": args.optim_alpha, "eps": args.optim_eps}
+        self.optimiser = th.optim.RMSprop(self.params, **rates, foreach=True)
         self.last_target_update_episode = 0
 
     def td_update(

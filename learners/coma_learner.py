@@ -12,6 +12,7 @@ import torch as th
 import torch.nn.functional as F
 
 from components.episode_buffer import EpisodeBatch
+from components.packed_steps import PackedSteps
 from components.transitions import Transitions, make_transitions
 from learners.base_learner import Learner
 from modules.critics import REGISTRY as CRITICS
@@ -40,17 +41,17 @@ class COMALearner(Learner):
         mean(A_a * log pi(u_a)), A_a = Q(s, u) - sum_u' pi(u') Q(s, (u_-a, u')) (equation 4), over played steps.
         """
         transitions = make_transitions(batch, self.args.gamma)
-        played = transitions.mask.squeeze(-1) > 0
+        steps = PackedSteps(F.pad(transitions.mask, (0, 0, 0, 1)))
         policy = self.mac.unroll(batch).masked_fill(~transitions.avail, 0.0)
         actions = self._with_last_actions(batch, transitions, policy.detach())
-        q, critic_stats = self._train_critic(transitions, actions, t_env)
+        q, critic_stats = self._train_critic(transitions, actions, steps, t_env)
 
-        # From here on only played steps, as rows: [n, a] or [n, a, u].
-        pi = policy[:, :-1][played]
+        # Only played steps, as rows: [n, a] or [n, a, u].
+        pi = steps.pack(policy)
         pi = pi / pi.sum(-1, keepdim=True)
-        taken = transitions.actions[played].unsqueeze(-1)
-        baseline = (pi.detach() * q[played]).sum(-1)
-        advantage = q[played].gather(-1, taken).squeeze(-1) - baseline
+        taken = steps.pack(actions).unsqueeze(-1)
+        baseline = (pi.detach() * q).sum(-1)
+        advantage = q.gather(-1, taken).squeeze(-1) - baseline
         coma_loss = -(advantage * pi.gather(-1, taken).squeeze(-1).log()).mean()
         grad_norm = self.descend(coma_loss, self.agent_optimiser, self.agent_params, t_env)
 
@@ -83,43 +84,41 @@ class COMALearner(Learner):
         return actions
 
     def _train_critic(
-        self, transitions: Transitions, actions: th.Tensor, t_env: int
+        self, transitions: Transitions, actions: th.Tensor, steps: PackedSteps, t_env: int
     ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """Steps the critic once per time step, from the last one backwards.
 
-        Gives Q-values [b, T, a, u] as they were before each step, zeros in the padding, and statistics.
+        Gives the Q-values of the played `steps`, [n, a, u], as they were before each step, and means over time steps to
+        log where that is due.
         """
-        played = transitions.mask.squeeze(-1) > 0
-        one_hot = F.one_hot(actions, self.args.n_actions).float()
+        one_hot = th.eye(self.args.n_actions, device=actions.device)[actions]
         last_one_hot = F.pad(one_hot[:, :-1], (0, 0, 0, 0, 1, 0))
-
-        def values(critic: Any, t: int, rows: Any = slice(None)) -> tuple[th.Tensor, th.Tensor]:
-            """Q-values of all actions [n, a, u] and of the chosen ones [n, a] in step `t` of episodes `rows`."""
-            inputs = (transitions.state, transitions.obs, one_hot, last_one_hot)
-            q_t = critic(critic.build_inputs(*(part[rows, t] for part in inputs)))
-            return q_t, q_t.gather(-1, actions[rows, t].unsqueeze(-1)).squeeze(-1)
-
+        parts = (transitions.state, transitions.obs, one_hot, last_one_hot)
+        inputs = self.critic.build_inputs(*(part.flatten(0, 1) for part in parts)).unflatten(0, steps.leading)
         with th.no_grad():
-            target_values = th.stack([values(self.target_critic, t)[1] for t in range(actions.shape[1])], dim=1)
+            target_values = self.target_critic(inputs).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
         targets = build_td_lambda_targets(
             transitions.reward, transitions.discount, transitions.mask, target_values, self.args.td_lambda
         )
-        q = th.zeros_like(one_hot[:, :-1])
-        stats = defaultdict(list)
-        n_steps = int(played.any(0).sum())
-        for t in reversed(range(n_steps)):
-            rows = played[:, t]
-            q_t, q_taken_t = values(self.critic, t, rows)
-            q[rows, t] = q_t.detach()
-            td_error_t = q_taken_t - targets[rows, t]
+        packed = (steps.pack(part) for part in (inputs, actions, F.pad(targets, (0, 0, 0, 1))))
+        qs, stats = [], defaultdict(list)
+        for inputs_t, actions_t, target_t in reversed(
+            list(zip(*(rows.split(steps.batch_sizes) for rows in packed), strict=True))
+        ):
+            q_t = self.critic(inputs_t)
+            q_taken_t = q_t.gather(-1, actions_t.unsqueeze(-1)).squeeze(-1)
+            td_error_t = q_taken_t - target_t
             loss = (td_error_t**2).mean()
-            stats["critic_grad_norm"].append(self.descend(loss, self.critic_optimiser, self.critic_params, t_env))
+            grad_norm = self.descend(loss, self.critic_optimiser, self.critic_params, t_env)
             self.critic_training_steps += 1
-            stats["critic_loss"].append(loss.detach())
-            stats["td_error_abs"].append(td_error_t.detach().abs().mean())
-            stats["q_taken_mean"].append(q_taken_t.detach().mean())
-            stats["target_mean"].append(targets[rows, t].mean())
-        return q, {key: th.stack(steps).mean() for key, steps in stats.items()}
+            qs.append(q_t.detach())
+            if self.is_log_due(t_env):
+                stats["critic_grad_norm"].append(grad_norm)
+                stats["critic_loss"].append(loss.detach())
+                stats["td_error_abs"].append(td_error_t.detach().abs().mean())
+                stats["q_taken_mean"].append(q_taken_t.detach().mean())
+                stats["target_mean"].append(target_t.mean())
+        return th.cat(qs[::-1]), {key: th.stack(values).mean() for key, values in stats.items()}
 
     def _update_targets(self) -> None:
         self.target_critic.load_state_dict(self.critic.state_dict())

@@ -36,7 +36,8 @@ class QLearner4AM(BaseLearner):
         avail = inputs.steps.pack(transitions.avail)
 
         encoded = self.am.encode(batch, inputs.steps)
-        features = self.am.features(encoded).detach()
+        with th.no_grad():
+            features = self.am.features(encoded)
         q, _ = self.mac.unroll_policy(inputs, features)
         q_t = q[t].gather(-1, transitions.actions[played].unsqueeze(-1)).squeeze(-1)
         with th.no_grad():

@@ -162,6 +162,12 @@ def test_who_models_others_needs_others(name):
 # --- who counts
 
 
+def alive_in(batch):
+    """`both_alive` of all steps, [b, T, agent, n - 1]."""
+    everywhere = th.ones(batch["filled"].shape[:2], dtype=th.bool)
+    return both_alive(batch, everywhere).unflatten(0, everywhere.shape)
+
+
 def test_the_dead_have_no_choice_left_and_who_waits_is_alive():
     args = make_omg_args()
     batch = make_batch(args, [5, 8])
@@ -169,13 +175,13 @@ def test_the_dead_have_no_choice_left_and_who_waits_is_alive():
     avail[0, 3:, 1, 1:] = 0  # agent 1 dies before step 3
     avail[0, 1, 0, 1:] = 0  # agent 0 has no choice at step 1, but later
     batch.data.transition_data["avail_actions"] = avail
-    alive = both_alive(batch)
+    alive = alive_in(batch)
     expected = th.ones(6, 3, 2, dtype=th.bool)
     expected[3:, 1] = False  # agent 1 sees nothing any more
     expected[3:, 0, 0] = expected[3:, 2, 1] = False  # for agents 0 and 2 it is no longer there
     assert th.equal(alive[0, :6], expected)
     assert not alive[0, 6:].any() and alive[1].all()
-    assert th.equal(both_alive(fold_all(batch)), alive.transpose(1, 2).flatten(0, 1).unsqueeze(2))
+    assert th.equal(alive_in(fold_all(batch)), alive.transpose(1, 2).flatten(0, 1).unsqueeze(2))
 
 
 def killed(batch):
@@ -218,7 +224,7 @@ def test_where_nobody_is_left_the_loss_is_zero_and_finite_in_its_gradient(name):
 
 def by_hand(args, batch, step):
     """Means of `step(b, t, agent, index of the other, seat of the other)` over the pairs that are alive."""
-    alive, values = both_alive(batch), []
+    alive, values = alive_in(batch), []
     for b, t in played_steps(batch).nonzero().tolist():
         for i in range(args.n_agents):
             for k, j in enumerate(seat for seat in range(args.n_agents) if seat != i):
@@ -269,7 +275,8 @@ def test_the_others_are_in_the_order_of_their_seats():
     args = make_model_args("base")
     batch = make_batch(args, [8])
     batch["actions"][:, :, 1] = 4
-    assert (others(batch, "actions")[:, :, 0, 0] == 4).all() and (others(batch, "actions")[:, :, 2, 1] == 4).all()
+    of_others = others(batch, batch["actions"], batch["filled"][..., 0] > 0)
+    assert (of_others[:, 0, 0] == 4).all() and (of_others[:, 2, 1] == 4).all()
 
 
 @th.no_grad()

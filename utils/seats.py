@@ -24,13 +24,15 @@ def team(ep_batch: Any, key: str) -> th.Tensor:
     return ep_batch[f"team_{key}"] if "seat" in ep_batch.scheme else ep_batch[key]
 
 
-def others(ep_batch: Any, key: str) -> th.Tensor:
-    """The same of all others of each agent, in the order of their seats: [b, T, agent, n - 1, ...]."""
-    values = team(ep_batch, key)
-    n = values.shape[2]
-    of_seat = th.tensor([[j for j in range(n) if j != i] for i in range(n)], device=values.device).reshape(n, n - 1)
+def others(ep_batch: Any, of_team: th.Tensor, where: th.Tensor) -> th.Tensor:
+    """Of the team's values [b, T, n, ...] those of all others of each agent, in the order of their seats.
+
+    Only in the steps of the mask `where` [b, up to T], as rows [N, agent, n - 1, ...].
+    """
+    rows = of_team[:, : where.shape[1]][where]
+    n, device = rows.shape[1], rows.device
+    of_seat = th.tensor([[j for j in range(n) if j != i] for i in range(n)], device=device).reshape(n, n - 1)
     if "seat" not in ep_batch.scheme:
-        return values[:, :, of_seat]
-    index = of_seat[ep_batch["seat"].to(values.device)]  # [b, 1, n - 1]
-    episodes = th.arange(len(values), device=values.device)[:, None, None]
-    return values[episodes, :, index].movedim(3, 1)
+        return rows.index_select(1, of_seat.flatten()).unflatten(1, of_seat.shape)
+    seats = ep_batch["seat"].to(device).expand_as(where)[where]
+    return rows[th.arange(len(rows), device=device).unsqueeze(1), of_seat[seats]].unsqueeze(1)

@@ -85,4 +85,5 @@ class _PackedGRU(th.autograd.Function):
         d_w_hh, d_b_hh = (h_before.t() @ d_gates).t(), (ones @ d_gates).squeeze(0)
         d_gates.chunk(3, 1)[2].copy_(d_n)  # x enters n where h enters m; the rest is the same
         d_w_ih, d_b_ih = (x.t() @ d_gates).t(), (ones @ d_gates).squeeze(0)
-        return d_gates @ w_ih, carry, d_w_ih, d_w_hh, d_b_ih, d_b_hh, None
+        d_x = d_gates @ w_ih if ctx.needs_input_grad[0] else None
+        return d_x, carry, d_w_ih, d_w_hh, d_b_ih, d_b_hh, None

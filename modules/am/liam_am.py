@@ -9,7 +9,7 @@ from torch import nn
 
 from modules.am.trajectory_am import TrajectoryAM, both_alive
 from utils.numpy_layers import Layer, numpy_layer
-from utils.seats import others
+from utils.seats import others, team
 
 
 class LIAMAM(TrajectoryAM):
@@ -39,11 +39,12 @@ class LIAMAM(TrajectoryAM):
         """MSE of the others' observations, a mean over features, plus cross-entropy of their actions, both weighing 1
         as in the paper: see `TrajectoryAM.loss`.
         """
-        counts = both_alive(ep_batch)[:, :-1][played].to(encoded_t.device)
+        counts = both_alive(ep_batch, played).to(encoded_t.device)
         embedding_t = self.embedding(encoded_t)
-        rebuilt = self.obs_decoder(embedding_t).unflatten(-1, (self.n_others, -1))[counts]
-        obs = others(ep_batch, "obs")[:, :-1][played].to(rebuilt.device)[counts]
-        reconstruction = ((rebuilt - obs) ** 2).sum() / max(obs.numel(), 1)
+        rebuilt = self.obs_decoder(embedding_t).unflatten(-1, (self.n_others, -1))
+        obs = others(ep_batch, team(ep_batch, "obs"), played).to(rebuilt.device)
+        errors = (rebuilt - obs).masked_fill_(~counts.unsqueeze(-1), 0.0).flatten()
+        reconstruction = errors.dot(errors) / (counts.sum().clamp(min=1) * obs.shape[-1])
         action_loss, accuracy = self._action_loss(self.action_decoder(embedding_t), ep_batch, played, counts)
         loss = reconstruction + action_loss
         return loss, {
