@@ -108,7 +108,7 @@ def test_cuda_is_switched_off_with_a_warning_where_there_is_none(monkeypatch):
     monkeypatch.setattr(th.cuda, "is_available", lambda: False)
     warnings = []
     log = SimpleNamespace(warning=warnings.append)
-    config = {"use_cuda": True, "batch_size_run": 1, "test_nepisode": 20}
+    config = {"use_cuda": True, "batch_size_run": 1, "test_nepisode": 20, "buffer_device": None}
     assert run.args_sanity_check(config, log) == {**config, "use_cuda": False}
     assert len(warnings) == 1 and "CUDA" in warnings[0] and config["use_cuda"] is True
     monkeypatch.setattr(th.cuda, "is_available", lambda: True)
@@ -117,7 +117,7 @@ def test_cuda_is_switched_off_with_a_warning_where_there_is_none(monkeypatch):
 
 @pytest.mark.parametrize(("asked", "worlds", "played"), [(20, 1, 20), (20, 8, 16), (3, 8, 8), (8, 8, 8)])
 def test_tests_are_whole_batches_of_worlds(asked, worlds, played):
-    config = {"use_cuda": False, "batch_size_run": worlds, "test_nepisode": asked}
+    config = {"use_cuda": False, "batch_size_run": worlds, "test_nepisode": asked, "buffer_device": None}
     assert run.args_sanity_check(config, None)["test_nepisode"] == played
 
 
