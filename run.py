@@ -344,7 +344,7 @@ def load_checkpoint(args: Any, logger: Any, parts: SimpleNamespace) -> None:
     parts.learner.load_models(parts.mac.learner_folder(folder))
     missing = []
     if (folder / "buffer.th").is_file():
-        parts.buffer.load_state_dict(load_weights(folder / "buffer.th", "cpu"))
+        parts.buffer.load_state_dict(load_weights(folder / "buffer.th", "cpu", mmap=True))
     else:
         missing.append("replay buffer")
     if (folder / "state.th").is_file():

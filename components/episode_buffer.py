@@ -6,6 +6,7 @@ What a learner reads is cut from a batch in `components/transitions.py`.
 """
 
 from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -190,11 +191,19 @@ class EpisodeBatch:
         return f"EpisodeBatch(batch_size={self.batch_size}, max_seq_length={self.max_seq_length}, fields={fields})"
 
 
+def _numpy_dtype(dtype: th.dtype) -> np.dtype:
+    return th.empty(0, dtype=dtype).numpy().dtype
+
+
+def _arrays(fields: dict[str, th.Tensor]) -> Iterator[tuple[str, np.ndarray]]:
+    return ((key, value.cpu().numpy()) for key, value in fields.items())
+
+
 class _Episode(NamedTuple):
     """Where an episode is kept: the rows of its steps, and the fields that it has once."""
 
     rows: np.ndarray
-    const: dict[str, th.Tensor]
+    const: dict[str, np.ndarray]
 
 
 class ReplayBuffer:
@@ -222,11 +231,14 @@ class ReplayBuffer:
         self.max_seq_length = max_seq_length
         self.device = "cpu" if device == "disk" else device
         derived = {name for name, _ in self.preprocess.values()}
-        layout = {
-            key: (_shape_of(key, entry, groups), self._store_dtype(key))
+        stored = {
+            key: (_shape_of(key, entry, groups), _numpy_dtype(entry.get("store_dtype", entry["dtype"])))
             for key, entry in self.scheme.items()
-            if key not in derived and not self._is_const(key)
+            if key not in derived
         }
+        self._store_dtypes = {key: dtype for key, (_, dtype) in stored.items()}
+        self._const_fields = [key for key in stored if self.scheme[key].get("episode_const", False)]
+        layout = {key: entry for key, entry in stored.items() if key not in self._const_fields}
         most_rows = 1 + buffer_size * max_seq_length
         if device == "disk":
             self._rows: MemoryRows = DiskRows(layout, most_rows, folder)
@@ -260,30 +272,26 @@ class ReplayBuffer:
         lengths = ep_batch["filled"].sum(1).flatten().tolist()
         if 0 in lengths:
             raise ValueError(f"episode {lengths.index(0)} of the batch has no filled step")
-        filled = ep_batch[:, : max(lengths)].data
-        steps = {key: self._compact(key, value) for key, value in filled.transition_data.items()}
-        const = {key: self._compact(key, value) for key, value in filled.episode_data.items()}
+        data, longest = ep_batch.data, max(lengths)
+        steps = {key: self._compact(key, value[:, :longest]) for key, value in _arrays(data.transition_data)}
+        const = {key: self._compact(key, value) for key, value in _arrays(data.episode_data)}
         for b, length in enumerate(lengths):
             if len(self._episodes) == self.buffer_size:
                 self._free = np.concatenate([self._free, self._episodes.popleft().rows])
             rows = self._take_rows(length)
             for key, value in steps.items():
                 self._rows.write(key, rows, value[b, :length])
-            own = {key: value[b].to(self.device, copy=True) for key, value in const.items()}
-            self._episodes.append(_Episode(rows, own))
+            self._episodes.append(_Episode(rows, {key: value[b].copy() for key, value in const.items()}))
 
     def _take_rows(self, n: int) -> np.ndarray:
         reused, self._free = self._free[:n], self._free[n:]
         return np.concatenate([reused, self._rows.take(n - len(reused))])
 
-    def _compact(self, key: str, value: th.Tensor) -> th.Tensor:
-        stored = value.to(self._store_dtype(key))
-        if not stored.is_floating_point() and stored.dtype != value.dtype and not th.equal(stored.to(value), value):
+    def _compact(self, key: str, value: np.ndarray) -> np.ndarray:
+        stored = value.astype(self._store_dtypes[key], copy=False)
+        if stored is not value and stored.dtype.kind != "f" and not np.array_equal(stored, value):
             raise ValueError(f"field {key!r} has values that do not fit into its store_dtype {stored.dtype}")
         return stored
-
-    def _store_dtype(self, key: str) -> th.dtype:
-        return self.scheme[key].get("store_dtype", self.scheme[key]["dtype"])
 
     def can_sample(self, batch_size: int) -> bool:
         return self.episodes_in_buffer >= batch_size
@@ -301,12 +309,17 @@ class ReplayBuffer:
             rows[b, : len(episode.rows)] = episode.rows
         data = SimpleNamespace(
             transition_data={key: self._rows.read(key, rows) for key in self._step_fields},
-            episode_data={key: th.stack([episode.const[key] for episode in episodes]) for key in episodes[0].const},
+            episode_data=self._const_of(episodes),
         )
         for fields in (data.transition_data, data.episode_data):
             for key, value in fields.items():
-                fields[key] = value.to(self.scheme[key]["dtype"])
+                fields[key] = value.to(self.device, self.scheme[key]["dtype"])
         return EpisodeBatch(self.scheme, self.groups, *rows.shape, data, self.preprocess, self.device)
+
+    def _const_of(self, episodes: Sequence[_Episode]) -> dict[str, th.Tensor]:
+        if not episodes:
+            return {}
+        return {key: th.from_numpy(np.stack([ep.const[key] for ep in episodes])) for key in self._const_fields}
 
     def state_dict(self) -> dict[str, Any]:
         """The stored episodes, oldest first, without a copy of them, to be saved before the next one is inserted.
@@ -315,9 +328,7 @@ class ReplayBuffer:
         from 0, and for each field all rows, or one entry per episode.
         """
         rows = np.concatenate([*(episode.rows for episode in self._episodes), self._free])
-        fields = {key: self._rows.view(key) for key in self._step_fields}
-        for key in self._episodes[0].const if self._episodes else ():
-            fields[key] = th.stack([episode.const[key].cpu() for episode in self._episodes])
+        fields = {key: self._rows.view(key) for key in self._step_fields} | self._const_of(self._episodes)
         return {
             "lengths": [len(episode.rows) for episode in self._episodes],
             "rows": th.from_numpy(rows - 1),
@@ -339,17 +350,14 @@ class ReplayBuffer:
             rows = np.arange(len(kept))
         self._rows.clear()
         taken = self._rows.take(len(rows))
-        const: dict[str, th.Tensor] = {}
-        for key, value in state["fields"].items():
-            if self._is_const(key):
-                const[key] = value[n_dropped:].to(self.device, copy=True)
+        const: dict[str, np.ndarray] = {}
+        for key, value in _arrays(state["fields"]):
+            if key in self._const_fields:
+                const[key] = value[n_dropped:].copy()
             else:
-                self._rows.write(key, taken, value[th.from_numpy(kept)] if n_dropped else value)
+                self._rows.write(key, taken, value[kept] if n_dropped else value)
         *parts, self._free = np.split(taken[rows], np.cumsum(lengths))
         self._episodes = deque(_Episode(part, {key: const[key][i] for key in const}) for i, part in enumerate(parts))
-
-    def _is_const(self, key: str) -> bool:
-        return self.scheme[key].get("episode_const", False)
 
     def tell_size(self, log: Any) -> None:
         """Says what it takes and what there is; a warning if the one may come to be more than the other.

@@ -19,7 +19,7 @@ import torch as th
 from utils.errors import UserError
 from utils.memory import free_memory, in_words
 
-Layout = Mapping[str, tuple[tuple[int, ...], th.dtype]]
+Layout = Mapping[str, tuple[tuple[int, ...], np.dtype]]
 GROWTH = 1 / 8
 """Room for rows is got in pieces of this share of what there is."""
 
@@ -32,6 +32,9 @@ class MemoryRows:
     """Rows in main memory. Row 0 holds zeros and is never given away.
 
     The `layout` has the shape and the dtype of each field in a row. `most_rows` is how many can ever be needed.
+
+    Raises:
+        NoRoom: the system refuses.
     """
 
     place = "main memory"
@@ -42,16 +45,16 @@ class MemoryRows:
         self.most_rows = most_rows
         self.n_rows = 1  # those that were ever taken, and row 0
         self._room = 0
-        self._allocate(layout)
+        try:
+            self._allocate(layout)
+        except (MemoryError, OSError) as error:
+            raise NoRoom(f"no replay buffer in {self.place}: {error}; lower buffer_size or {self.remedy}") from error
 
     def _allocate(self, layout: Layout) -> None:
         # Arrays for all rows that can come. An operating system takes memory for their pages when they are written to;
         # NumPy leaves zeros to it, torch would write them. It refuses to promise more than it has: that is cut off.
         self.most_rows = min(self.most_rows, 1 + self.free_bytes() // self.bytes_per_row)
-        self._arrays = {
-            key: self._zeros((self.most_rows, *shape), th.empty(0, dtype=dtype).numpy().dtype)
-            for key, (shape, dtype) in layout.items()
-        }
+        self._arrays = {key: self._zeros((self.most_rows, *shape), dtype) for key, (shape, dtype) in layout.items()}
 
     def _zeros(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.zeros(shape, dtype)
@@ -86,9 +89,9 @@ class MemoryRows:
         if (room - self._room) * self.bytes_per_row <= self.free_bytes():
             self._room = room
 
-    def write(self, key: str, rows: np.ndarray, values: th.Tensor) -> None:
-        """Writes values [row, ...]."""
-        self._arrays[key][rows] = values.cpu().numpy()
+    def write(self, key: str, rows: np.ndarray, values: np.ndarray) -> None:
+        """Writes values [row, ...] of a field."""
+        self._arrays[key][rows] = values
 
     def read(self, key: str, rows: np.ndarray) -> th.Tensor:
         """A copy of the rows of a field, in the shape of `rows`, which may be of any shape."""
@@ -138,9 +141,7 @@ class DeviceRows(MemoryRows):
         super().__init__(layout, most_rows)
 
     def _allocate(self, layout: Layout) -> None:
-        self._tensors = {
-            key: th.zeros((1, *shape), dtype=dtype, device=self.device) for key, (shape, dtype) in layout.items()
-        }
+        self._tensors = {key: self._on_device(np.zeros((1, *shape), dtype)) for key, (shape, dtype) in layout.items()}
 
     def free_bytes(self) -> int:
         return th.cuda.mem_get_info(self.device)[0]
@@ -151,14 +152,14 @@ class DeviceRows(MemoryRows):
             self._tensors[key][: self.n_rows] = smaller[: self.n_rows]
         self._room = room
 
-    def write(self, key: str, rows: np.ndarray, values: th.Tensor) -> None:
-        self._tensors[key].index_copy_(0, self._on_device(rows), values.to(self.device))
+    def write(self, key: str, rows: np.ndarray, values: np.ndarray) -> None:
+        self._tensors[key].index_copy_(0, self._on_device(rows), self._on_device(values))
 
     def read(self, key: str, rows: np.ndarray) -> th.Tensor:
         return self._tensors[key].index_select(0, self._on_device(rows).flatten()).unflatten(0, rows.shape)
 
-    def _on_device(self, rows: np.ndarray) -> th.Tensor:
-        return th.from_numpy(rows).to(self.device)
+    def _on_device(self, array: np.ndarray) -> th.Tensor:
+        return th.from_numpy(array).to(self.device)
 
     def view(self, key: str) -> th.Tensor:
         return self._tensors[key][1 : self.n_rows].cpu()

@@ -1,5 +1,6 @@
 """How much main memory is left, and bytes in words."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -23,7 +24,10 @@ def free_memory(root: Path = Path("/")) -> int:
     """Bytes that this process can still take: what the machine has free, or less where a container's or a job's limit
     is nearer. `root` is where `proc` and `sys` are.
     """
-    lines = (root / "proc/meminfo").read_text().splitlines()
+    meminfo = root / "proc/meminfo"
+    if not meminfo.is_file():  # not Linux
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    lines = meminfo.read_text().splitlines()
     free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
     return max(min([free, *_left_by_limits(root)]), 0)
 
