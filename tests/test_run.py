@@ -132,7 +132,7 @@ def test_where_the_replay_buffer_is_changes_nothing(tmp_path, caplog):
 
 
 def test_a_replay_buffer_that_finds_no_room_costs_no_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(step_rows, "free_memory", lambda: 10_000)
+    monkeypatch.setattr(step_rows, "free_memory", lambda: 3_000)
     with pytest.raises(UserError, match="has no room for more"):
         whole_run(buffer_size=20, local_results_path=tmp_path)
     (checkpoint,) = tmp_path.glob("models/*/*")
