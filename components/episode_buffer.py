@@ -49,6 +49,10 @@ def _shape_of(key: str, entry: dict, groups: dict[str, int]) -> tuple[int, ...]:
     return entry["vshape"] if group is None else (groups[group], *entry["vshape"])
 
 
+def _numpy_dtype(dtype: th.dtype) -> np.dtype:
+    return th.empty(0, dtype=dtype).numpy().dtype
+
+
 def _without_ones(shape: tuple[int, ...]) -> list[int]:
     return [size for size in shape if size != 1]
 
@@ -92,7 +96,8 @@ class EpisodeBatch:
                 shape, fields = (self.batch_size, *shape), data.episode_data
             else:
                 shape, fields = (self.batch_size, self.max_seq_length, *shape), data.transition_data
-            fields[key] = th.zeros(shape, dtype=entry["dtype"], device=self.device)
+            # NumPy's zeros: torch would write them, also to the steps that no episode reaches.
+            fields[key] = th.from_numpy(np.zeros(shape, _numpy_dtype(entry["dtype"]))).to(self.device)
         return data
 
     def update(
@@ -189,10 +194,6 @@ class EpisodeBatch:
     def __repr__(self) -> str:
         fields = sorted(self.scheme)
         return f"EpisodeBatch(batch_size={self.batch_size}, max_seq_length={self.max_seq_length}, fields={fields})"
-
-
-def _numpy_dtype(dtype: th.dtype) -> np.dtype:
-    return th.empty(0, dtype=dtype).numpy().dtype
 
 
 def _arrays(fields: dict[str, th.Tensor]) -> Iterator[tuple[str, np.ndarray]]:

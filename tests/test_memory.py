@@ -49,7 +49,14 @@ def test_this_machine_has_some():
 
 
 @pytest.mark.parametrize(
-    ("n_bytes", "words"), [(999, "999 bytes"), (2_036_430_000, "2.04 GB"), (5.5e6, "5.5 MB"), (3366, "3.37 kB")]
+    ("n_bytes", "words"),
+    [
+        (999, "999 bytes"),
+        (3_302_526_000_000, "3,302.5 GB"),
+        (2_036_430_000, "2.0 GB"),
+        (5.5e6, "5.5 MB"),
+        (3366, "3.4 kB"),
+    ],
 )
 def test_bytes_in_words(n_bytes, words):
     assert in_words(n_bytes) == words

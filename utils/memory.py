@@ -13,10 +13,10 @@ _GROUPS = {
 
 
 def in_words(n_bytes: float) -> str:
-    """Such as `2.04 GB`."""
+    """Such as `2.0 GB`."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if n_bytes >= size:
-            return f"{n_bytes / size:.3g} {unit}"
+            return f"{n_bytes / size:,.1f} {unit}"
     return f"{n_bytes:.0f} bytes"
 
 
