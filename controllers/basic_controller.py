@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
-import torch.nn.functional as F
 
 from components.action_selectors import REGISTRY as ACTION_SELECTORS
 from components.episode_buffer import EpisodeBatch
 from components.packed_steps import PackedSteps
 from modules.agents import REGISTRY as AGENTS
+from utils.inputs import last_actions
 from utils.seats import seat_ids
 from utils.weights import load_into
 
@@ -41,7 +41,6 @@ class BasicMAC:
         self.agent = AGENTS[args.agent](self.input_size(scheme), args).to(self.device)
         self.action_selector = ACTION_SELECTORS[args.action_selector](args)
         self.hidden_states: th.Tensor | None = None  # [batch, agent, H]
-        self._action_rows = th.eye(args.n_actions, device=self.device)
 
     def input_size(self, scheme: dict) -> int:
         """The width of what `build_inputs` gives."""
@@ -54,31 +53,24 @@ class BasicMAC:
 
     def build_inputs(self, ep_batch: EpisodeBatch, bs: Any = slice(None), ts: slice = slice(None)) -> th.Tensor:
         """Observation, last action (zeros at step 0) and agent id of episodes `bs`, steps `ts`: [b, T, a, in]."""
-        start, stop, _ = ts.indices(ep_batch.max_seq_length)
-        obs = ep_batch["obs"][bs, start:stop].to(self.device)
-        ids = seat_ids(ep_batch, self.args.n_agents, self.device, bs)
-        return self._join(obs, self._last_actions(ep_batch, bs, start, stop), ids)
+        obs = ep_batch["obs"][bs, ts].to(self.device)
+        actions = last_actions(ep_batch["actions"], self.args.n_actions, self.device, bs, ts)
+        return self._join(obs, actions, seat_ids(ep_batch, self.args.n_agents, self.device, bs))
 
     def pack_inputs(self, ep_batch: EpisodeBatch) -> PackedInputs:
         """The inputs of all filled steps, for `unroll`; controllers of the same kind can share them."""
         steps = PackedSteps(ep_batch["filled"].to(self.device))
-        last_actions = self._last_actions(ep_batch, slice(None), 0, ep_batch.max_seq_length)
+        actions = last_actions(ep_batch["actions"], self.args.n_actions, self.device)
         ids = seat_ids(ep_batch, self.args.n_agents, self.device)
         ids = steps.pack(ids.expand(*steps.leading, -1, -1)) if len(ids) > 1 else ids[0]
-        rows = self._join(steps.pack(ep_batch["obs"].to(self.device)), steps.pack(last_actions), ids)
+        rows = self._join(steps.pack(ep_batch["obs"].to(self.device)), steps.pack(actions), ids)
         return PackedInputs(rows, steps)
 
-    def _last_actions(self, ep_batch: EpisodeBatch, bs: Any, start: int, stop: int) -> th.Tensor:
-        """One-hot [b, T, a, u], zeros at step 0."""
-        actions = ep_batch["actions"][bs, max(start - 1, 0) : stop - 1].to(self.device)
-        last_actions = self._action_rows[actions.squeeze(-1)]
-        return last_actions if start else F.pad(last_actions, (0, 0, 0, 0, 1, 0))
-
-    def _join(self, obs: th.Tensor, last_actions: th.Tensor, ids: th.Tensor) -> th.Tensor:
+    def _join(self, obs: th.Tensor, actions: th.Tensor, ids: th.Tensor) -> th.Tensor:
         """The network's inputs [..., a, in] from what changes over time."""
         parts = [obs]
         if self.args.obs_last_action:
-            parts.append(last_actions)
+            parts.append(actions)
         if self.args.obs_agent_id:
             parts.append(ids.expand(*obs.shape[:-1], -1))
         return th.cat(parts, dim=-1)
@@ -176,7 +168,6 @@ class BasicMAC:
         """Moves the network; hidden states start anew with `init_hidden`."""
         self.device = device
         self.agent.to(device)
-        self._action_rows = self._action_rows.to(device)
         self.hidden_states = None
         return self
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch as th
 
 from components.episode_buffer import EpisodeBatch
-from components.fold import fold_learners, fold_seats
+from components.fold import FoldedBatch, fold_learners
 from controllers import REGISTRY as CONTROLLERS
 from controllers.basic_controller import BasicMAC
 from utils.dict2namedtuple import convert
@@ -57,7 +57,8 @@ class PopulationMAC:
             self.deal[self.deal != learner] = DRAWN
             self.players += [self._member(member) for member in load_pool(args.opponent_pool)]
             self._check_enough_members()
-        self.owners: th.Tensor | None = None  # [batch, agent], indices of players
+        self.owners: np.ndarray | None = None  # [batch, agent], indices of players
+        self._playing: list[tuple[Player, np.ndarray, np.ndarray]] = []  # and where: episodes, seats
 
     def _player(self, name: str, is_learner: bool, own: Mapping[str, Any]) -> Player:
         """A policy built from its own keys over those of the run."""
@@ -110,13 +111,16 @@ class PopulationMAC:
     def start_episodes(self, ep_batch: EpisodeBatch, worlds: np.ndarray) -> None:
         """Deals the seats of the episodes in the mask [batch] and notes the learner's; all memory is new."""
         if self.owners is None or len(self.owners) != ep_batch.batch_size:
-            self.owners = th.zeros(ep_batch.batch_size, self.n_agents, dtype=th.long)
+            self.owners = np.zeros((ep_batch.batch_size, self.n_agents), np.int64)
         for b in np.flatnonzero(worlds).tolist():
-            self.owners[b] = self._deal_seats()
+            self.owners[b] = self._deal_seats().numpy()
             ep_batch["agent_idx"][b] = th.tensor(self.seats_of(b)[0])
+        self._playing = []
         for i, player in enumerate(self.players):
-            if count := int((self.owners == i).sum()):
-                player.mac.init_hidden(count)
+            episodes, seats = np.nonzero(self.owners == i)
+            if len(episodes):
+                player.mac.init_hidden(len(episodes))
+                self._playing.append((player, episodes, seats))
 
     @th.no_grad()
     def select_actions(
@@ -124,21 +128,20 @@ class PopulationMAC:
     ) -> th.Tensor:
         """Actions [b, agent] at step `t_ep` of episodes `bs`; only their hidden states move on."""
         assert self.owners is not None, "call start_episodes before the first step of an episode"
-        chosen = th.arange(ep_batch.batch_size)[bs]
-        row_of = th.full((ep_batch.batch_size,), -1).index_copy(0, chosen, th.arange(len(chosen)))
-        actions = th.zeros(len(chosen), self.n_agents, dtype=th.long)
+        is_played = np.zeros(ep_batch.batch_size, bool)
+        is_played[bs] = True
+        actions = np.zeros(self.owners.shape, np.int64)
         # The last step is all that a controller reads of the past: the rest is in its hidden state.
-        window = ep_batch[:, max(t_ep - 1, 0) : t_ep + 1]
-        for i, player in enumerate(self.players):
-            episodes, seats = (self.owners == i).nonzero(as_tuple=True)
-            plays = row_of[episodes] >= 0
+        window = slice(max(t_ep - 1, 0), t_ep + 1)
+        for player, episodes, seats in self._playing:
+            plays = is_played[episodes]
             if plays.any():
-                seen = fold_seats(window, episodes, seats)
-                rows = slice(None) if plays.all() else plays.nonzero().flatten().numpy()
+                seen = FoldedBatch(ep_batch, th.from_numpy(episodes), th.from_numpy(seats), window)
+                rows = slice(None) if plays.all() else np.flatnonzero(plays)
                 acts_greedily = test_mode or player.acts_greedily
                 own = player.mac.select_actions(seen, min(t_ep, 1), t_env, rows, acts_greedily)
-                actions[row_of[episodes[plays]], seats[plays]] = own[:, 0].cpu()
-        return actions
+                actions[episodes[rows], seats[rows]] = own[:, 0].cpu().numpy()
+        return th.from_numpy(actions[bs])
 
     def seats_of(self, world: int) -> tuple[list[int], list[str]]:
         """The learner's seats in the current episode of a world, and who plays each of the other seats."""

@@ -4,7 +4,7 @@ import pytest
 import torch as th
 import torch.nn.functional as F
 
-from components.fold import fold_seats
+from components.fold import FoldedBatch
 from components.packed_steps import PackedSteps
 from components.transitions import make_transitions
 from controllers.om_controller import MultiModuleMAC
@@ -36,7 +36,7 @@ def make_am(args):
 def fold_all(batch):
     """Every seat of every episode: the row b * n + a is seat a of episode b."""
     n = batch["obs"].shape[2]
-    return fold_seats(batch, th.arange(batch.batch_size).repeat_interleave(n), th.arange(n).repeat(batch.batch_size))
+    return FoldedBatch(batch, th.arange(batch.batch_size).repeat_interleave(n), th.arange(n).repeat(batch.batch_size))
 
 
 def act(am, batch, test_mode=True):

@@ -9,7 +9,7 @@ import yaml
 
 import main
 import run
-from components.fold import fold_learners, fold_seats
+from components.fold import FoldedBatch, fold_learners
 from config.layers import known_names, read_population
 from config.schema import conflict
 from controllers.basic_controller import BasicMAC
@@ -315,7 +315,7 @@ def test_the_loss_of_all_seats_folded_is_the_teams():
         mac = BasicMAC(scheme, {"agents": 1} if folds else groups, args)
         learner = QLearner(mac, scheme, logger, args)
         episodes, seats = th.arange(3).repeat_interleave(3), th.arange(3).repeat(3)
-        learner.train(fold_seats(batch, episodes, seats) if folds else batch, t_env=0, episode_num=0)
+        learner.train(FoldedBatch(batch, episodes, seats) if folds else batch, t_env=0, episode_num=0)
         losses.append(logger.values("loss")[0])
         weights.append(mac.agent.fc2.weight.clone())
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)

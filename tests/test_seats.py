@@ -3,7 +3,7 @@
 import pytest
 import torch as th
 
-from components.fold import fold_seats
+from components.fold import FoldedBatch
 from tests.builders import make_args, make_batch
 from utils.seats import others, seat_ids, team
 
@@ -17,7 +17,7 @@ def batch():
 
 def test_a_fold_holds_the_rows_of_the_seat(batch):
     episodes, seats = th.tensor([0, 0, 2]), th.tensor([1, 0, 2])
-    folded = fold_seats(batch, episodes, seats)
+    folded = FoldedBatch(batch, episodes, seats)
     assert folded.batch_size == 3
     for i, (b, a) in enumerate(zip(episodes, seats, strict=True)):
         for key in ("obs", "avail_actions", "actions", "actions_onehot"):
@@ -30,7 +30,7 @@ def test_a_fold_holds_the_rows_of_the_seat(batch):
 def test_ids_the_team_and_the_others_are_the_same_from_a_fold_as_from_the_team(batch):
     n = ARGS.n_agents
     episodes, seats = th.arange(3).repeat_interleave(n), th.arange(n).repeat(3)
-    folded = fold_seats(batch, episodes, seats)
+    folded = FoldedBatch(batch, episodes, seats)
     ids = seat_ids(batch, n, "cpu").expand(3, 1, n, n)
     assert th.equal(seat_ids(folded, n, "cpu"), ids.transpose(1, 2).reshape(3 * n, 1, 1, n))
     for key in ("obs", "actions"):

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch as th
 
+from utils.inputs import one_hot_rows
+
 
 def seat_ids(ep_batch: Any, n_agents: int, device: str | th.device, bs: Any = slice(None)) -> th.Tensor:
     """The agents' one-hot ids in episodes `bs`, [b, 1, agent, n_agents] to be expanded over time; b is 1 for teams."""
-    ids = th.eye(n_agents, device=device)
+    ids = one_hot_rows(n_agents, device)
     return ids[ep_batch["seat"][bs].to(device)].unsqueeze(1) if "seat" in ep_batch.scheme else ids[None, None]
 
 

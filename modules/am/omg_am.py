@@ -11,7 +11,8 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from modules.am.trajectory_am import last_actions, unroll_packed
+from modules.am.trajectory_am import unroll_packed
+from utils.inputs import last_actions
 from utils.rl_utils import gaussian_kl
 from utils.seats import seat_ids, team
 from utils.weights import load_into

@@ -11,6 +11,7 @@ from torch import nn
 
 from modules.agents.packed_gru import packed_gru
 from utils.errors import UserError
+from utils.inputs import last_actions
 from utils.seats import others, seat_ids
 from utils.weights import load_into
 
@@ -108,16 +109,6 @@ def _is_alive(avail_actions: th.Tensor, filled: th.Tensor) -> th.Tensor:
     """Whether there is still a choice, at this or a later step: the dead have a single action left. [b, T, ...]."""
     has_choice = (avail_actions.sum(-1) > 1) & filled
     return has_choice.flip(1).cumsum(1).flip(1) > 0
-
-
-def last_actions(
-    actions: th.Tensor, n_actions: int, device: str | th.device, bs: Any = slice(None), ts: slice = slice(None)
-) -> th.Tensor:
-    """From actions [b, T, agent, 1] those before each of the steps `ts`, one-hot [b, T, agent, u], zeros at step 0."""
-    start, stop, _ = ts.indices(actions.shape[1])
-    before = actions[bs, max(start - 1, 0) : stop - 1].squeeze(-1).to(device)
-    one_hot = F.one_hot(before, n_actions).float()
-    return one_hot if start else F.pad(one_hot, (0, 0, 0, 0, 1, 0))
 
 
 def unroll_packed(x: th.Tensor, hidden_state: th.Tensor, cell: nn.GRUCell, steps: Any) -> th.Tensor:
