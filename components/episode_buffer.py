@@ -285,8 +285,9 @@ class ReplayBuffer:
             self._episodes.append(_Episode(rows, {key: value[b].copy() for key, value in const.items()}))
 
     def _take_rows(self, n: int) -> np.ndarray:
-        reused, self._free = self._free[:n], self._free[n:]
-        return np.concatenate([reused, self._rows.take(n - len(reused))])
+        rows = np.concatenate([self._free[:n], self._rows.take(max(n - len(self._free), 0))])
+        self._free = self._free[n:]
+        return rows
 
     def _compact(self, key: str, value: np.ndarray) -> np.ndarray:
         stored = value.astype(self._store_dtypes[key], copy=False)

@@ -367,18 +367,25 @@ def full_disk(descriptor, start, length):
 @pytest.mark.parametrize(
     ("device", "module", "name", "fake", "words"),
     [
-        ("cpu", step_rows, "free_memory", lambda: 1000, "kB of main memory, .* lower buffer_size or set buffer_device"),
+        ("cpu", step_rows, "free_memory", lambda: 100, "kB of main memory, .* lower buffer_size or set buffer_device"),
         ("disk", os, "posix_fallocate", full_disk, "of the disk of .* lower buffer_size or give a local_results_path"),
     ],
 )
 def test_no_room_is_an_error_and_what_there_is_stays(tmp_path, monkeypatch, device, module, name, fake, words):
-    buffer = make_buffer(100, device, tmp_path)
-    buffer.insert_episode_batch(make_batch(ARGS, [8] * 4))
+    buffer, restored = make_buffer(4, device, tmp_path), make_buffer(4)
+    buffer.insert_episode_batch(make_batch(ARGS, [2] * 4))
     monkeypatch.setattr(module, name, fake)
     with pytest.raises(NoRoom, match=words):
         for _ in range(4):
             buffer.insert_episode_batch(make_batch(ARGS, [8]))
-    assert buffer.sample(4, rng=np.random.default_rng(0)).max_t_filled() == 9
+    assert buffer.episodes_in_buffer > 0
+    monkeypatch.undo()
+    restored.load_state_dict(buffer.state_dict())
+    n_episodes = restored.episodes_in_buffer
+    for one in (buffer, restored):
+        one.insert_episode_batch(make_batch(ARGS, [8] * (4 - n_episodes)))
+    samples = [one.sample(4, rng=np.random.default_rng(0))["obs"] for one in (buffer, restored)]
+    assert th.equal(*samples) and samples[0].shape[1] == 9
 
 
 @pytest.mark.parametrize(("free_share", "level"), [(0.05, None), (0.5, "WARNING"), (1.5, "INFO")])
