@@ -28,6 +28,7 @@ from utils.logging import Logger
 from utils.MY_EXP_PATH import experiment_root
 from utils.progress import Progress
 from utils.signals import StopRequest
+from utils.threads import set_threads
 from utils.weights import load_weights
 
 ENGINE_NAMES = {"sim": "the embedded engine (not StarCraft II)", "game": "StarCraft II"}
@@ -84,7 +85,7 @@ def run(_run: Any, _config: Mapping[str, Any], _log: Any) -> dict[str, str]:
     random.seed(args.seed)
     np.random.seed(args.seed)
     th.manual_seed(args.seed)
-    th.set_num_threads(args.n_threads)
+    set_threads(args.n_threads)
     th.autograd.set_detect_anomaly(args.debug)
     logger = Logger(_log)
     logger.setup_sacred(_run)

@@ -114,7 +114,7 @@ def measure(map_name: str, n_episodes: int, most_bytes: float) -> dict[str, Any]
         while buffer.episodes_in_buffer < n_filled // part:
             batch = play()[: n_filled // part - buffer.episodes_in_buffer]
             times.append(milliseconds(buffer.insert_episode_batch, batch) / batch.batch_size)
-        grown = resident_bytes() - empty
+        grown = max(resident_bytes() - empty, 1)  # a few episodes find room in what the program has already
         rng = np.random.default_rng(0)
         size = min(BATCH_SIZE, buffer.episodes_in_buffer)
         samples = [milliseconds(buffer.sample, size, rng=rng) for _ in range(10)]

@@ -6,6 +6,7 @@ of them makes the host wait for the device.
 
 from typing import Any
 
+import numpy as np
 import torch as th
 
 from components.epsilon_schedules import DecayThenFlatSchedule
@@ -48,6 +49,14 @@ class EpsilonGreedyActionSelector(ActionSelector):
             # The largest of independent uniform numbers is equally likely to be any available action's.
             values = th.where(explores.unsqueeze(-1), th.rand_like(agent_inputs), agent_inputs)
         return values.masked_fill(avail_actions == 0, -th.inf).argmax(-1)
+
+    def select_rows(self, values: np.ndarray, avail_actions: np.ndarray, t_env: int, test_mode: bool) -> np.ndarray:
+        """The same for NumPy rows [N, action]: actions [N]."""
+        if not test_mode:
+            self.epsilon = self.schedule.eval(t_env)
+            draws = th.rand(len(values), 1 + values.shape[1]).numpy()
+            values = np.where(draws[:, :1] < self.epsilon, draws[:, 1:], values)
+        return np.where(avail_actions != 0, values, -np.inf).argmax(-1)
 
 
 class MultinomialActionSelector(ActionSelector):

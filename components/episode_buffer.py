@@ -79,6 +79,7 @@ class EpisodeBatch:
         self.batch_size = batch_size
         self.max_seq_length = max_seq_length
         self.device = device
+        self._arrays: dict[str, np.ndarray] = {}
         self._derived = {derived: (source, steps) for source, (derived, steps) in self.preprocess.items()}
         if data is not None:
             self.scheme, self.data = scheme, data
@@ -144,6 +145,12 @@ class EpisodeBatch:
         data = SimpleNamespace(transition_data=transition_data, episode_data=episode_data)
         return EpisodeBatch(self.scheme, self.groups, batch_size, steps, data, self.preprocess, self.device)
 
+    def array(self, key: str) -> np.ndarray:
+        """A field by name as a NumPy array on the same memory; only on a CPU."""
+        if key not in self._arrays:
+            self._arrays[key] = self._field(key).numpy()
+        return self._arrays[key]
+
     def _field(self, key: str) -> th.Tensor:
         if key in self.data.transition_data:
             return self.data.transition_data[key]
@@ -189,6 +196,7 @@ class EpisodeBatch:
             for key, value in fields.items():
                 fields[key] = value.to(device, non_blocking=non_blocking)
         self.device = device
+        self._arrays.clear()
         return self
 
     def __repr__(self) -> str:

@@ -3,9 +3,11 @@
 `utils/seats.py` has what reads such batches.
 """
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch as th
 
 from components.episode_buffer import EpisodeBatch
@@ -35,7 +37,7 @@ class FoldedBatch(EpisodeBatch):
         for key in ("obs", "actions", "avail_actions"):
             entry = batch.scheme[key]
             scheme[OF_TEAM + key] = {"vshape": (batch.groups["agents"], *entry["vshape"]), "dtype": entry["dtype"]}
-        data = SimpleNamespace(transition_data={}, episode_data={"seat": self._seats.unsqueeze(1)})
+        data = SimpleNamespace(transition_data={}, episode_data={})
         n_steps = len(range(*ts.indices(batch.max_seq_length)))
         groups = {**batch.groups, "agents": 1}
         super().__init__(scheme, groups, len(episodes), n_steps, data, batch.preprocess, batch.device)
@@ -46,15 +48,23 @@ class FoldedBatch(EpisodeBatch):
             raise TypeError(f"a folded batch gives fields by name, not {item!r}; slice the field")
         return self._field(item)
 
+    def array(self, key: str) -> np.ndarray:
+        if key not in self._arrays:
+            self._arrays[key] = self._cut(key, self._team.array, self._episodes.numpy(), self._seats.numpy())
+        return self._arrays[key]
+
     def _field(self, key: str) -> th.Tensor:
-        stored, of_episodes = self._team.data.transition_data, self._team.data.episode_data
-        if key in of_episodes:
-            return of_episodes[key][self._episodes]
-        cut = self.data.transition_data
-        if key in stored and key not in cut:
-            is_of_agents = self.scheme[key].get("group") == "agents"
-            rows = stored[key][:, self._ts]
-            cut[key] = rows[self._episodes, :, self._seats].unsqueeze(2) if is_of_agents else rows[self._episodes]
-        elif key.startswith(OF_TEAM) and key not in cut:
-            cut[key] = stored[key.removeprefix(OF_TEAM)][:, self._ts][self._episodes]
+        data = self.data.transition_data
+        if key not in data and key not in self._derived:
+            data[key] = self._cut(key, self._team.__getitem__, self._episodes, self._seats)
         return super()._field(key)
+
+    def _cut(self, key: str, read: Callable[[str], Any], episodes: Any, seats: Any) -> Any:
+        """A field out of what `read` gives of the team, tensor or array, by indices of the same kind."""
+        if key == "seat":
+            return seats[:, None]
+        values = read(key.removeprefix(OF_TEAM))
+        if self.scheme[key].get("episode_const", False):
+            return values[episodes]
+        values = values[:, self._ts]
+        return values[episodes, :, seats][:, :, None] if self.scheme[key].get("group") == "agents" else values[episodes]

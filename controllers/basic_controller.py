@@ -13,6 +13,7 @@ import torch as th
 from components.action_selectors import REGISTRY as ACTION_SELECTORS
 from components.episode_buffer import EpisodeBatch
 from components.packed_steps import PackedSteps
+from controllers.numpy_acting import NumpyActing, numpy_acting
 from modules.agents import REGISTRY as AGENTS
 from utils.inputs import last_actions
 from utils.seats import seat_ids
@@ -41,6 +42,7 @@ class BasicMAC:
         self.agent = AGENTS[args.agent](self.input_size(scheme), args).to(self.device)
         self.action_selector = ACTION_SELECTORS[args.action_selector](args)
         self.hidden_states: th.Tensor | None = None  # [batch, agent, H]
+        self._acting: NumpyActing | None = None
 
     def input_size(self, scheme: dict) -> int:
         """The width of what `build_inputs` gives."""
@@ -80,6 +82,8 @@ class BasicMAC:
         self, ep_batch: EpisodeBatch, t_ep: int, t_env: int, bs: Any = slice(None), test_mode: bool = False
     ) -> th.Tensor:
         """Actions [b, agent] at step `t_ep` of episodes `bs`; only their hidden states move on."""
+        if self._acting is not None:
+            return self._acting.select_actions(ep_batch, t_ep, t_env, bs, test_mode)
         agent_outputs = self.forward(ep_batch, t_ep, bs, test_mode)
         avail_actions = ep_batch["avail_actions"][bs, t_ep].to(self.device)
         return self.action_selector.select_action(agent_outputs, avail_actions, t_env, test_mode)
@@ -128,7 +132,12 @@ class BasicMAC:
 
     def start_episodes(self, ep_batch: EpisodeBatch, worlds: np.ndarray) -> None:
         """Gets ready for the first step of the episodes in the mask [batch] bool; the others are over."""
-        self.init_hidden(ep_batch.batch_size)
+        self.begin(ep_batch.batch_size)
+
+    def begin(self, batch_size: int) -> None:
+        """Gets ready to act in `batch_size` episodes."""
+        self.init_hidden(batch_size)
+        self._acting = numpy_acting(self)
 
     def seats_of(self, world: int) -> tuple[list[int], list[str]]:
         """The seats of those who learn in a world, and the names of their teammates: here all learn together."""
@@ -136,6 +145,7 @@ class BasicMAC:
 
     def init_hidden(self, batch_size: int) -> None:
         """Forgets everything, before the first step of `batch_size` episodes."""
+        self._acting = None
         self.hidden_states = self.agent.init_hidden().unsqueeze(0).expand(batch_size, self.n_agents, -1)
 
     @property
@@ -168,7 +178,7 @@ class BasicMAC:
         """Moves the network; hidden states start anew with `init_hidden`."""
         self.device = device
         self.agent.to(device)
-        self.hidden_states = None
+        self.hidden_states = self._acting = None
         return self
 
     def load_state(self, other_mac: "BasicMAC") -> None:

@@ -119,7 +119,7 @@ class PopulationMAC:
         for i, player in enumerate(self.players):
             episodes, seats = np.nonzero(self.owners == i)
             if len(episodes):
-                player.mac.init_hidden(len(episodes))
+                player.mac.begin(len(episodes))
                 self._playing.append((player, episodes, seats))
 
     @th.no_grad()

@@ -27,6 +27,7 @@ from utils.intervals import mean_interval, wilson_interval
 from utils.logging import Logger, get_logger
 from utils.MY_EXP_PATH import check_results_path, experiment_root
 from utils.pools import Member, load_pool
+from utils.threads import set_threads
 from utils.timehelper import time_left
 
 DESCRIPTION = """Plays test episodes of every pair of a pool's members, a member with itself included. The seats are
@@ -352,7 +353,7 @@ def cross_play(args: Namespace) -> None:
     if len(members) < 2:
         raise UserError(f"{args.pool} has one member, and cross-play needs two; train more with experiments.pool")
     host = common_world(members)
-    th.set_num_threads(host.config["n_threads"])
+    set_threads(host.config["n_threads"])
     stage = set_stage(host, args.episodes, args.worlds, args.seed)
     args.metric = args.metric or metrics(stage)[0]
     if args.metric not in metrics(stage):

@@ -162,6 +162,11 @@ class Setup:
         seats = ("--multi_algs", f"--train_alg={alg}", "--is_agent_shift")
         return (*names, *seats, "with", f"opponent_pool={pool}", f"opponent_group={kind}")
 
+    def at_once(self, n_own_seats: int) -> tuple[str, ...]:
+        """Plays the episodes between two updates together, where a world is no process of its own."""
+        factor = self.n_agents // n_own_seats  # by which main.py multiplies the episodes
+        return ("runner=parallel", f"batch_size_run={factor}") if self.engine == "sim" else ()
+
     def job(self, kind: Any, output: Path, arguments: tuple[str, ...], n_steps: int, **more: Any) -> Any:
         name = f"{output.parent.name}_{output.stem}" if output.parent != self.out else output.name
         return kind(name, arguments, n_steps, output, self.out / WORK / name, **more)
@@ -223,7 +228,7 @@ def prior_job(setup: Setup) -> Training:
     settings = ("iql_omg.learner=am_learner", f"t_max={setup.scale.prior_t_max}", "seed=1", "epsilon_finish=1.0")
     rest = (f"save_model_interval={steps}", f"test_interval={steps}", "test_nepisode=1")
     first = setup.population("iql_omg", setup.n_agents - 1, setup.train_pool, "homologue")
-    return setup.job(Training, setup.prior, first + setup.common(*settings, *rest), steps)
+    return setup.job(Training, setup.prior, first + setup.common(*setup.at_once(1), *settings, *rest), steps)
 
 
 def agent_jobs(setup: Setup) -> list[Training]:
@@ -236,7 +241,7 @@ def agent_jobs(setup: Setup) -> list[Training]:
             first = setup.population(method.alg, setup.n_agents - 1, setup.train_pool, "homologue")
             own = setup.settings_of(method)
             own += (f"omg_prior_path={setup.prior / 'iql_omg'}",) if method.alg == "iql_omg" else ()
-            arguments = first + setup.common(*own, f"seed={seed}", *rest)
+            arguments = first + setup.common(*setup.at_once(1), *own, f"seed={seed}", *rest)
             jobs.append(setup.job(Training, setup.agent(name, seed), arguments, steps))
     return jobs
 
@@ -277,10 +282,12 @@ def tune_jobs(setup: Setup) -> list[Training]:
     """
     scale, jobs = setup.scale, []
     for group in setup.groups:
-        factor = setup.n_agents // (setup.n_agents - group.n_teammates)  # by which main.py multiplies t_max
+        n_own_seats = setup.n_agents - group.n_teammates
+        factor = setup.n_agents // n_own_seats  # by which main.py multiplies t_max
         for name, method in METHODS.items():
             first = setup.population(method.alg, group.n_teammates, setup.test_pool, group.kind)
-            own = setup.settings_of(method) + (("eta=0.0",) if method.alg == "iql_omg" else ())
+            own = (*setup.at_once(n_own_seats), *setup.settings_of(method))
+            own += ("eta=0.0",) if method.alg == "iql_omg" else ()
             for seed in setup.seeds:
                 test = setup.test(name, seed, group, "zero-shot")
                 lengths = [int(row["length"]) for row in read_rows(test)] if test.is_file() else [EPISODE_GUESS]

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from benchmarks import engine, memory
+from benchmarks import all as benchmarks_all
+from benchmarks import collect, engine, memory, training
 
 RESULT = {"map", "envs", "threads", "steps_per_second", "repeats", "cores_had"}
 
@@ -49,6 +50,69 @@ def test_a_mistake_is_one_sentence_and_exit_status_2(capsys, params, fragment):
     assert engine.main(params) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1 and fragment in captured.err
+
+
+def test_collecting_says_where_the_time_went(tmp_path, capsys):
+    path = tmp_path / "collect.json"
+    assert collect.main(["--map", "3m", "--envs", "1", "2", "--seconds", "0.5", "--json", str(path)]) == 0
+    results = json.loads(path.read_text())["results"]
+    assert [result["envs"] for result in results] == [1, 2]
+    for result in results:
+        assert 0 < result["steps_per_second"] <= max(result["repeats"]) and 0 < result["share_of_products"] < 1
+        assert sum(result["shares"].values()) == pytest.approx(1, abs=0.3)  # medians
+        assert all(share > 0 for share in result["shares"].values())
+    header, *rows = capsys.readouterr().out.splitlines()[1:]
+    assert len(header) == len(rows[0]) == len(rows[1])
+
+
+def test_training_says_where_the_time_went(tmp_path, capsys):
+    path = tmp_path / "training.json"
+    assert training.main(["--map", "3m", "--alg", "iql", "--seconds", "0.5", "--json", str(path)]) == 0
+    (result,) = json.loads(path.read_text())["results"]
+    assert result["shares"].keys() == {"engine", "policy", "storing", "sampling", "update", "other"}
+    assert result["shares"]["update"] > 0 and result["steps_per_second"] > 0
+    _, header, row = capsys.readouterr().out.splitlines()
+    assert len(header) == len(row)
+
+
+def test_targets_of_collecting_and_training_have_figure_target_and_verdict():
+    shares = {"engine": 0.4, "policy": 0.5, "storing": 0.0, "other": 0.1}
+    result = {"map": "8m", "envs": 64, "steps_per_second": 21_000.0, "shares": shares, "share_of_products": 0.1}
+    assert collect.verdicts(result) == [
+        "8m, collecting, 64 worlds, steps/s: 21,000, target 20,000, met",
+        "8m, 64 worlds, time in engine or matrix products: 50%, target 60%, not met",
+    ]
+    lines = training.verdicts({"map": "8m", "algorithm": "qmix", "steps_per_second": 1260.0})
+    assert [line.rpartition("): ")[2] for line in lines] == ["3.7, target 4, not met", "21.0, target 20, met"]
+    assert training.verdicts({"map": "3m", "algorithm": "qmix", "steps_per_second": 1260.0}) == []
+
+
+@pytest.mark.parametrize("program", [collect, training])
+@pytest.mark.parametrize(
+    ("params", "fragment"),
+    [(["--map", "8n"], "unknown map '8n'"), (["--seconds", "0"], "--seconds=0.0 must be above 0"), (["--x"], "--x")],
+)
+def test_a_mistake_in_collecting_and_training_is_one_sentence(capsys, program, params, fragment):
+    assert program.main(params) == 2
+    captured = capsys.readouterr()
+    assert fragment in captured.err and captured.err.startswith("error: ") and not captured.out
+
+
+def test_all_repeats_every_line_with_a_target_and_keeps_what_each_has_written(tmp_path, capfd, monkeypatch):
+    monkeypatch.setitem(benchmarks_all.BENCHMARKS, "engine", ("--map", "3m", "--seconds", "0.1"))
+    path = tmp_path / "all.json"
+    assert benchmarks_all.main(["--only", "engine", "--json", str(path)]) == 0
+    first, *lines = capfd.readouterr().out.splitlines()
+    verdicts = lines[lines.index("--- targets") + 1 :]
+    assert first == "--- engine" and len(verdicts) == 1 and ", target 250,000, " in verdicts[0]
+    assert lines.count(verdicts[0]) == 2
+    assert json.loads(path.read_text())["engine"]["map"] == "3m"
+
+
+def test_all_stops_where_one_fails(capfd, monkeypatch):
+    monkeypatch.setitem(benchmarks_all.BENCHMARKS, "engine", ("--map", "8n"))
+    assert benchmarks_all.main(["--only", "engine"]) == 2
+    assert capfd.readouterr().err.splitlines()[-1] == "error: benchmarks.engine failed; run it alone"
 
 
 def test_memory_is_measured_at_three_fillings_and_written(tmp_path, capsys):

@@ -28,6 +28,8 @@ class IdvRNNAgent(RNNAgent):
         q, h = self._by_row(self.head(h)), self._by_row(h)
         return q.view(*inputs.shape[:-1], -1), h.view(*inputs.shape[:-1], -1)
 
+    in_numpy = None  # type: ignore[assignment]  # acts by torch
+
     def unroll_packed(
         self, rows: th.Tensor, batch_sizes: Sequence[int], hidden_state: th.Tensor | None = None
     ) -> tuple[th.Tensor, th.Tensor]:

@@ -3,14 +3,18 @@
 A controller (`controllers/basic_controller.py`) builds its inputs and keeps the hidden states.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch as th
 import torch.nn.functional as F
 from torch import nn
 
 from modules.agents.packed_gru import packed_gru
+from utils.numpy_layers import numpy_gru_cell, numpy_layer, relu
+
+NumpyStep = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class RNNAgent(nn.Module):
@@ -35,6 +39,18 @@ class RNNAgent(nn.Module):
         x = F.relu(self.fc1(inputs), inplace=True).flatten(0, -2)
         h = self.rnn(x, hidden_state.reshape(x.shape[0], -1)).view(*inputs.shape[:-1], -1)
         return self.head(h), h
+
+    def in_numpy(self) -> NumpyStep | None:
+        """`forward` over rows, inputs [N, in] and hidden states [N, H], on the memory of these weights on the CPU."""
+        fc1, rnn, fc2 = numpy_layer(self.fc1), numpy_gru_cell(self.rnn), numpy_layer(self.fc2)
+        fc_v = None if self.fc_v is None else numpy_layer(self.fc_v)
+
+        def step(inputs: np.ndarray, hidden_state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            h = rnn(relu(fc1(inputs)), hidden_state)
+            advantage = fc2(h)
+            return advantage if fc_v is None else fc_v(h) + advantage - advantage.mean(-1, keepdims=True), h
+
+        return step
 
     def unroll(self, inputs: th.Tensor, hidden_state: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
         """All steps at once: inputs [rows, T, in], hidden state [rows, H] (or None) to [rows, T, A], [rows, T, H]."""

@@ -6,6 +6,7 @@ import torch as th
 from torch import nn
 
 from modules.am.trajectory_am import TrajectoryAM, both_alive
+from utils.numpy_layers import Layer, numpy_layer, softmax
 
 
 class BaseAM(TrajectoryAM):
@@ -21,6 +22,10 @@ class BaseAM(TrajectoryAM):
     def features(self, encoded: th.Tensor) -> th.Tensor:
         logits = self.head(encoded)
         return logits.unflatten(-1, (self.n_others, self.args.n_actions)).softmax(-1).flatten(-2)
+
+    def features_in_numpy(self) -> Layer:
+        head, shape = numpy_layer(self.head), (-1, self.n_others, self.args.n_actions)
+        return lambda encoded: softmax(head(encoded).reshape(shape)).reshape(len(encoded), -1)
 
     def loss(self, ep_batch: Any, encoded_t: th.Tensor, played: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """The cross-entropy of the others' actions: see `TrajectoryAM.loss`."""

@@ -8,6 +8,7 @@ import torch as th
 from torch import nn
 
 from modules.am.trajectory_am import TrajectoryAM, both_alive
+from utils.numpy_layers import Layer, numpy_layer
 from utils.seats import others
 
 
@@ -30,6 +31,9 @@ class LIAMAM(TrajectoryAM):
 
     def features(self, encoded: th.Tensor) -> th.Tensor:
         return self.embedding(encoded)
+
+    def features_in_numpy(self) -> Layer:
+        return numpy_layer(self.embedding)
 
     def loss(self, ep_batch: Any, encoded_t: th.Tensor, played: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """MSE of the others' observations, a mean over features, plus cross-entropy of their actions, both weighing 1

@@ -6,6 +6,8 @@ from typing import Any
 import torch as th
 from torch import nn
 
+from modules.am.trajectory_am import NumpyInference
+
 
 class NoneAM(nn.Module):
     """Gives features of width zero, and learns and saves nothing."""
@@ -23,6 +25,9 @@ class NoneAM(nn.Module):
         self, ep_batch: Any, t: int, hidden_state: th.Tensor, bs: Any = slice(None), test_mode: bool = False
     ) -> tuple[th.Tensor, th.Tensor]:
         return hidden_state, hidden_state
+
+    def in_numpy(self) -> NumpyInference:
+        return lambda seen, hidden_state, test_mode: (hidden_state, hidden_state)
 
     def unroll(self, ep_batch: Any, steps: Any) -> th.Tensor:
         return self.encode(ep_batch, steps)

@@ -4,15 +4,18 @@ subgoals, and a posterior that infers from an agent's trajectory which state the
 `learners/omg_learner.py` picks the subgoals to learn from; `controllers/om_controller.py` acts on the inferred ones.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from modules.am.trajectory_am import unroll_packed
-from utils.inputs import last_actions
+from modules.am.trajectory_am import NumpyInference, unroll_packed
+from utils.inputs import StepInputs, last_actions
+from utils.numpy_layers import numpy_gru_cell, numpy_layer
 from utils.rl_utils import gaussian_kl
 from utils.seats import seat_ids, team
 from utils.weights import load_into
@@ -90,6 +93,16 @@ class SubgoalPosterior(nn.Module):
         encoded = self.encoder(th.cat([features, trajectory], -1))
         return Gaussian(self.mu(encoded), self.log_var(encoded))
 
+    def in_numpy(self) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """`encode` of the joined rows [N, 128], by NumPy."""
+        encoder, mu, log_var = numpy_layer(self.encoder), numpy_layer(self.mu), numpy_layer(self.log_var)
+
+        def encode(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            encoded = encoder(rows)
+            return mu(encoded), log_var(encoded)
+
+        return encode
+
     def decode(self, subgoals: th.Tensor, trajectory: th.Tensor) -> th.Tensor:
         """The observation o_t [..., D] itself: to rebuild its features instead would let them collapse."""
         return self.decoder(th.cat([subgoals, trajectory], -1))
@@ -106,6 +119,11 @@ class SubgoalRegressor(nn.Module):
         """A Gaussian without spread, whose every draw is the subgoal inferred from o_t [..., 32] and h_t [..., 96]."""
         mu = self.layers(th.cat([features, trajectory], -1))
         return Gaussian(mu, th.full_like(mu, -th.inf))
+
+    def in_numpy(self) -> Callable[[np.ndarray], tuple[np.ndarray, None]]:
+        """The same of the joined rows [N, 128], by NumPy."""
+        layers = numpy_layer(self.layers)
+        return lambda rows: (layers(rows), None)
 
 
 class OMGAM(nn.Module):
@@ -155,6 +173,22 @@ class OMGAM(nn.Module):
         observations = self.observations(ep_batch, bs, slice(t, t + 1)).squeeze(1)
         subgoal = self._infer(observations, trajectory)
         return subgoal.mu if test_mode else subgoal.sample(), trajectory
+
+    def in_numpy(self) -> NumpyInference:
+        """`infer` on what is seen at one step, rows [N, ...], on the memory of these weights on the CPU."""
+        fc, cond_rnn, inference = numpy_layer(self.fc), numpy_gru_cell(self.cond_rnn), self._inference.in_numpy()
+
+        def infer(seen: StepInputs, hidden_state: np.ndarray, test_mode: bool) -> tuple[np.ndarray, np.ndarray]:
+            last, now = (seen.last_state, seen.state) if self.args.obs_is_state else (seen.last_obs, seen.obs)
+            of_team = [seen.team_last_actions] if self.args.omg_opponent_actions else []
+            inputs = np.concatenate([last, seen.last_actions, *of_team, seen.ids], -1)
+            trajectory = cond_rnn(inputs, hidden_state)
+            mu, log_var = inference(np.concatenate([fc(now), trajectory], -1))
+            if test_mode or log_var is None:
+                return mu, trajectory
+            return mu + np.exp(0.5 * log_var) * th.randn(mu.shape).numpy(), trajectory
+
+        return infer
 
     def unroll(self, ep_batch: Any, steps: Any) -> th.Tensor:
         """What a tested policy reads in the filled `PackedSteps` of whole episodes: the means [N, agent, Z]."""

@@ -2,18 +2,24 @@
 and who is there to be modelled. Its helpers for trajectories serve `omg_am.py`, too.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch as th
 import torch.nn.functional as F
 from torch import nn
 
 from modules.agents.packed_gru import packed_gru
 from utils.errors import UserError
-from utils.inputs import last_actions
+from utils.inputs import StepInputs, last_actions
+from utils.numpy_layers import Layer, numpy_gru_cell, numpy_layer, relu
 from utils.seats import others, seat_ids
 from utils.weights import load_into
+
+NumpyInference = Callable[[StepInputs, np.ndarray, bool], tuple[np.ndarray, np.ndarray]]
+"""`infer` in NumPy: what is seen at one step, hidden states [N, ...] and `test_mode` to features and hidden states."""
 
 
 class TrajectoryAM(nn.Module):
@@ -41,6 +47,10 @@ class TrajectoryAM(nn.Module):
         """What the policy reads, [..., output_size], from the encoded trajectory [..., H]."""
         raise NotImplementedError
 
+    def features_in_numpy(self) -> Layer:
+        """The same of NumPy rows."""
+        raise NotImplementedError
+
     def loss(self, ep_batch: Any, encoded_t: th.Tensor, played: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """The loss, and what to log, over the played steps [b, T], from their encoded trajectories [N, agent, H].
 
@@ -59,6 +69,17 @@ class TrajectoryAM(nn.Module):
         x = F.relu(self.fc(self._inputs(ep_batch, bs, slice(t, t + 1))))
         encoded = self.rnn(x.flatten(0, 2), hidden_state.flatten(0, 1)).view_as(hidden_state)
         return self.features(encoded), encoded
+
+    def in_numpy(self) -> NumpyInference:
+        """`infer` on what is seen at one step, rows [N, ...], on the memory of these weights on the CPU."""
+        fc, rnn, features = numpy_layer(self.fc), numpy_gru_cell(self.rnn), self.features_in_numpy()
+
+        def infer(seen: StepInputs, hidden_state: np.ndarray, test_mode: bool) -> tuple[np.ndarray, np.ndarray]:
+            inputs = np.concatenate([seen.obs, seen.last_actions, seen.ids], -1)
+            encoded = rnn(relu(fc(inputs)), hidden_state)
+            return features(encoded), encoded
+
+        return infer
 
     def unroll(self, ep_batch: Any, steps: Any) -> th.Tensor:
         """Features [N, agent, output_size] in the filled `PackedSteps` of whole episodes."""

@@ -259,11 +259,8 @@ class BattleVectorEnv(VectorEnv):
         self._copy(observations.avail_actions, self._avail_actions, worlds)
 
     def _copy(self, source: np.ndarray, target: np.ndarray, worlds: np.ndarray) -> None:
-        """Copies the rows of the battles in the mask; all at once where it is known that these are all."""
-        if worlds is self._all_worlds:
-            target[:] = source
-        else:
-            target[worlds] = source[worlds]
+        """Copies the rows of the battles in the mask."""
+        np.copyto(target, source, where=worlds.reshape(-1, *[1] * (target.ndim - 1)))
 
 
 def fresh_units(sc2_map: SC2Map, rules: Rules, type_names: list[str]) -> np.ndarray:

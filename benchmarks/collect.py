@@ -1,0 +1,150 @@
+"""How fast episodes are collected, with one world and with many, and whether the targets are met.
+
+`python -m benchmarks.collect --map 8m`. Episodes are played by `runners/` and acted in by `controllers/`.
+"""
+
+import json
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from time import process_time
+from typing import Any
+
+import numpy as np
+
+from benchmarks.timed_run import TimedRun
+from envs.sc2.sim.maps import MAP_NAMES
+from utils.command import Parser, check_at_least, check_json, chosen_maps, exit_status, in_words, surroundings
+from utils.errors import UserError
+
+REPEATS = 5
+ENVS = (1, 8, 64)
+TARGETS = {("8m", 1): 5_000, ("8m", 64): 20_000}
+"""Environment steps per second, by map and worlds."""
+TARGET_SHARE = 0.6
+"""Of the time, in the engine or in the policy's matrix products, with 64 worlds of 8m."""
+PHASES = ("engine", "policy", "storing", "other")
+HEADER = f"{'map':<12}{'worlds':>7}{'steps/s':>10}{'lowest':>10}{'highest':>10}{'cores had':>11}"
+HEADER += "".join(f"{phase:>9}" for phase in PHASES) + f"{'products':>10}"
+DESCRIPTION = f"""Collects episodes with QMIX's agents at their default settings, everything stored: observations,
+states, actions and rewards, in the replay buffer. One world is played by the episode runner, more by the parallel one.
+Prints environment steps per second of computing on one thread, the median, lowest and highest of {REPEATS} repeats, how
+many cores the program had meanwhile (fewer than one: others had the rest), where the computing went, and what share of
+it the policy's matrix products alone would take."""
+
+
+def products(run: TimedRun, n_rows: int) -> float:
+    """Seconds of one step's matrix products for so many rows: the policy's least."""
+    agent = run.parts.mac.agent
+    weights = [agent.fc1.weight, agent.rnn.weight_ih, agent.rnn.weight_hh, agent.fc2.weight]
+    pairs = [(np.ones((n_rows, w.shape[1]), np.float32), w.detach().numpy().T) for w in weights]
+    times = []
+    for _ in range(20):
+        started = process_time()
+        for x, w in pairs:
+            x @ w
+        times.append(process_time() - started)
+    return median(times)
+
+
+def measure(map_name: str, n_envs: int, seconds: float, results: Path) -> dict[str, Any]:
+    """The speed with so many worlds."""
+    settings = ("runner=parallel", f"batch_size_run={n_envs}") if n_envs > 1 else ()
+    run = TimedRun("qmix", map_name, results, settings)
+    calls = [0]
+    select_actions = run.parts.mac.select_actions
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        return select_actions(*args, **kwargs)
+
+    run.parts.mac.select_actions = counted
+    run.collect()
+    repeats, shares_of_products = [], []
+    for _ in range(REPEATS):
+        calls[0] = 0
+        speed = run.speed(run.collect, seconds / REPEATS)
+        rows = speed.n_steps * run.args.n_agents / calls[0]
+        shares_of_products.append(calls[0] * products(run, round(rows)) / speed.seconds)
+        repeats.append(speed)
+    run.close()
+    return {
+        "map": map_name,
+        "envs": n_envs,
+        "steps_per_second": median(repeat.steps_per_second for repeat in repeats),
+        "repeats": [repeat.steps_per_second for repeat in repeats],
+        "cores_had": median(repeat.cores_had for repeat in repeats),
+        "shares": {phase: median(repeat.shares[phase] for repeat in repeats) for phase in PHASES},
+        "share_of_products": median(shares_of_products),
+    }
+
+
+def row(result: dict[str, Any]) -> str:
+    """A line of the table under HEADER."""
+    speeds = (result["steps_per_second"], min(result["repeats"]), max(result["repeats"]))
+    line = f"{result['map']:<12}{result['envs']:>7}" + "".join(f"{speed:>10,.0f}" for speed in speeds)
+    line += f"{result['cores_had']:>11.2f}" + "".join(f"{share:>9.0%}" for share in result["shares"].values())
+    return line + f"{result['share_of_products']:>10.0%}"
+
+
+def verdicts(result: dict[str, Any]) -> list[str]:
+    """One line for each target that this result can be held against."""
+    map_name, n_envs, lines = result["map"], result["envs"], []
+    if (map_name, n_envs) in TARGETS:
+        figure, target = result["steps_per_second"], TARGETS[map_name, n_envs]
+        verdict = "met" if figure >= target else "not met"
+        worlds = "one world" if n_envs == 1 else f"{n_envs} worlds"
+        lines.append(f"{map_name}, collecting, {worlds}, steps/s: {figure:,.0f}, target {target:,}, {verdict}")
+    if (map_name, n_envs) == ("8m", 64):
+        share = result["shares"]["engine"] + result["share_of_products"]
+        verdict = "met" if share >= TARGET_SHARE else "not met"
+        what = f"{map_name}, {n_envs} worlds, time in engine or matrix products"
+        lines.append(f"{what}: {share:.0%}, target {TARGET_SHARE:.0%}, {verdict}")
+    return lines
+
+
+def _parse(argv: Sequence[str] | None) -> Namespace:
+    """Raises: UserError for what cannot be measured here."""
+    parser = Parser(prog="python -m benchmarks.collect", description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("--map", nargs="+", default=["8m"], metavar="NAME", help="maps, or all (default: 8m)")
+    parser.add_argument("--envs", type=int, nargs="+", default=ENVS, help="worlds at once (default: 1 8 64)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="for each figure (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help='also write "machine" and "results" there')
+    args = parser.parse_args(argv)
+    args.map = chosen_maps(args.map, MAP_NAMES)
+    check_at_least(1, envs=min(args.envs))
+    if not 0 < args.seconds < float("inf"):
+        raise UserError(f"--seconds={args.seconds} must be above 0")
+    check_json(args.json)
+    return args
+
+
+def run_all(argv: Sequence[str] | None) -> None:
+    """Measures and prints. Raises: UserError for what cannot be measured here."""
+    args = _parse(argv)
+    machine = surroundings("torch", "numpy", "numba")
+    print(in_words(machine))
+    print(HEADER)
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for map_name in args.map:
+            for n_envs in args.envs:
+                results.append(measure(map_name, n_envs, args.seconds, Path(folder)))
+                print(row(results[-1]), flush=True)
+    for result in results:
+        for line in verdicts(result):
+            print(line)
+    if args.json:
+        args.json.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Gives the exit status: 2 after a user's mistake."""
+    return exit_status(lambda: run_all(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
