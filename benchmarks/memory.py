@@ -106,8 +106,8 @@ def measure(map_name: str, n_episodes: int, most_bytes: float) -> dict[str, Any]
     """All figures of one map; where so many episodes take more than `most_bytes`, with as many as fit into them."""
     play = Play(map_name)
     buffer = ReplayBuffer(play.layout[0], play.layout[1], n_episodes, play.info["episode_limit"] + 1, play.layout[2])
-    n_steps = int(play()["filled"].sum())
-    fitting = int(most_bytes / (n_steps / ENVS * buffer.bytes_per_step))
+    n_steps = mean(int(play()["filled"].sum()) / ENVS for _ in range(4))  # of an episode
+    fitting = int(most_bytes / (n_steps * buffer.bytes_per_step))
     n_filled = min(n_episodes, fitting)
     empty, times, fillings = resident_bytes(), [], []
     for part in FILLINGS:
