@@ -16,6 +16,7 @@ import numpy as np
 import torch as th
 
 from components.episode_buffer import ReplayBuffer
+from components.step_rows import NoRoom
 from components.transforms import OneHot
 from controllers import REGISTRY as CONTROLLERS
 from learners import REGISTRY as LEARNERS
@@ -44,11 +45,17 @@ class Clock:
 
 
 def args_sanity_check(config: Mapping[str, Any], _log: Any) -> dict[str, Any]:
-    """The configuration as this machine can run it: no CUDA where there is none, tests in whole batches."""
+    """The configuration as this machine can run it: no CUDA where there is none, tests in whole batches.
+
+    Raises:
+        UserError: the replay buffer is to be on a GPU that does not compute.
+    """
     config = dict(config)
     if config["use_cuda"] and not th.cuda.is_available():
         config["use_cuda"] = False
         _log.warning("CUDA is switched off because no CUDA device is available")
+    if config["buffer_device"] == "cuda" and not config["use_cuda"]:
+        raise UserError("buffer_device=cuda, but the run does not compute with CUDA; set buffer_device=cpu or disk")
     per_run = config["batch_size_run"]
     config["test_nepisode"] = max(config["test_nepisode"] // per_run, 1) * per_run
     return config
@@ -177,8 +184,9 @@ def episode_layout(args: Any) -> tuple[dict[str, Any], dict[str, int], dict[str,
 def build(args: Any, logger: Any, runner: Any) -> SimpleNamespace:
     """A run's parts: `mac`, `buffer`, `learner`, `runner`, `clock`, `checkpoints`, and `rng`, by which it samples."""
     scheme, groups, preprocess = episode_layout(args)
-    buffer_device = "cpu" if args.buffer_cpu_only else args.device
-    buffer = ReplayBuffer(scheme, groups, args.buffer_size, args.episode_limit + 1, preprocess, buffer_device)
+    buffer_device = args.buffer_device or ("cpu" if args.buffer_cpu_only else args.device)
+    buffer_sizes = args.buffer_size, args.episode_limit + 1
+    buffer = ReplayBuffer(scheme, groups, *buffer_sizes, preprocess, buffer_device, args.local_results_path)
     mac = CONTROLLERS["population_mac" if args.population else args.mac](scheme, groups, args)
     if args.init_param_path:
         mac.init_models(_find_weights(args))
@@ -202,8 +210,10 @@ def train_sequential(args: Any, logger: Any, parts: SimpleNamespace) -> None:
 
     Raises:
         KeyboardInterrupt: a signal asked, and a checkpoint has been saved.
+        UserError: there is no room for the replay buffer. Where that turns out underway, a checkpoint has been saved.
     """
     runner, buffer, learner, clock = parts.runner, parts.buffer, parts.learner, parts.clock
+    buffer.tell_size(logger.console_logger)
     parts.started = time.time(), runner.t_env
     progress = Progress(args.t_max, args.log_interval)
     logger.console_logger.info(f"Beginning training for {args.t_max} timesteps")
@@ -226,6 +236,9 @@ def train_sequential(args: Any, logger: Any, parts: SimpleNamespace) -> None:
                 save_checkpoint(args, logger, parts)
             if stop.asked:
                 raise KeyboardInterrupt
+    except NoRoom:
+        save_checkpoint(args, logger, parts)
+        raise
     finally:
         progress.close()
     logger.console_logger.info("Finished Training")
@@ -333,7 +346,7 @@ def load_checkpoint(args: Any, logger: Any, parts: SimpleNamespace) -> None:
     parts.learner.load_models(parts.mac.learner_folder(folder))
     missing = []
     if (folder / "buffer.th").is_file():
-        parts.buffer.load_state_dict(load_weights(folder / "buffer.th", "cpu"))
+        parts.buffer.load_state_dict(load_weights(folder / "buffer.th", "cpu", mmap=True))
     else:
         missing.append("replay buffer")
     if (folder / "state.th").is_file():

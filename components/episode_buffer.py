@@ -6,13 +6,20 @@ What a learner reads is cut from a batch in `components/transitions.py`.
 """
 
 from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
-from torch.nn.utils.rnn import pad_sequence
 
+from components.step_rows import DeviceRows, DiskRows, MemoryRows
+from utils.errors import UserError
+from utils.memory import in_words
+
+HARDLY_SHORTER = 0.1
+"""A buffer of which not even this share fits is refused: episodes are rarely shorter, as a share of their limit."""
 FILLED = {"vshape": (1,), "dtype": th.uint8}
 
 
@@ -32,6 +39,18 @@ def _complete_scheme(scheme: dict, preprocess: dict) -> dict:
         shared = {name: complete[source][name] for name in ("group", "episode_const") if name in complete[source]}
         complete[derived] = {"vshape": vshape, "dtype": dtype, **shared}
     return complete
+
+
+def _shape_of(key: str, entry: dict, groups: dict[str, int]) -> tuple[int, ...]:
+    """Of one step of a field, or of the whole episode where it has one entry for it."""
+    group = entry.get("group")
+    if group is not None and group not in groups:
+        raise ValueError(f"field {key!r} belongs to group {group!r}; the groups are {sorted(groups)}")
+    return entry["vshape"] if group is None else (groups[group], *entry["vshape"])
+
+
+def _numpy_dtype(dtype: th.dtype) -> np.dtype:
+    return th.empty(0, dtype=dtype).numpy().dtype
 
 
 def _without_ones(shape: tuple[int, ...]) -> list[int]:
@@ -73,15 +92,13 @@ class EpisodeBatch:
         for key, entry in self.scheme.items():
             if key in self._derived:
                 continue
-            group = entry.get("group")
-            if group is not None and group not in self.groups:
-                raise ValueError(f"field {key!r} belongs to group {group!r}; the groups are {sorted(self.groups)}")
-            shape = entry["vshape"] if group is None else (self.groups[group], *entry["vshape"])
+            shape = _shape_of(key, entry, self.groups)
             if entry.get("episode_const", False):
                 shape, fields = (self.batch_size, *shape), data.episode_data
             else:
                 shape, fields = (self.batch_size, self.max_seq_length, *shape), data.transition_data
-            fields[key] = th.zeros(shape, dtype=entry["dtype"], device=self.device)
+            # NumPy's zeros: torch would write them, also to the steps that no episode reaches.
+            fields[key] = th.from_numpy(np.zeros(shape, _numpy_dtype(entry["dtype"]))).to(self.device)
         return data
 
     def update(
@@ -187,10 +204,23 @@ class EpisodeBatch:
         return f"EpisodeBatch(batch_size={self.batch_size}, max_seq_length={self.max_seq_length}, fields={fields})"
 
 
-class ReplayBuffer:
-    """The last `buffer_size` episodes, each kept at its own length, so that memory follows what was played.
+def _arrays(fields: dict[str, th.Tensor]) -> Iterator[tuple[str, np.ndarray]]:
+    return ((key, value.cpu().numpy()) for key, value in fields.items())
 
-    Sampling pads with zeros and gives an `EpisodeBatch` as long as the longest episode drawn.
+
+class _Episode(NamedTuple):
+    """Where an episode is kept: the rows of its steps, and the fields that it has once."""
+
+    rows: np.ndarray
+    const: dict[str, np.ndarray]
+
+
+class ReplayBuffer:
+    """The last `buffer_size` episodes, each at its own length, so that memory follows what was played.
+
+    `device` is "cpu", "disk" (files in `folder`, as long as the process lives) or a GPU. Rows that an episode leaves
+    are the first to be used again. Sampling pads with zeros, that is with row 0, and gives an `EpisodeBatch` as long as
+    the longest episode drawn, in main memory or on the GPU.
     """
 
     def __init__(
@@ -201,14 +231,33 @@ class ReplayBuffer:
         max_seq_length: int,
         preprocess: dict | None = None,
         device: str | th.device = "cpu",
+        folder: str | Path = ".",
     ):
         self.preprocess = preprocess or {}
         self.scheme = _complete_scheme(scheme, self.preprocess)
         self.groups = groups
         self.buffer_size = buffer_size
         self.max_seq_length = max_seq_length
-        self.device = device
-        self._episodes: deque[dict[str, th.Tensor]] = deque(maxlen=buffer_size)
+        self.device = "cpu" if device == "disk" else device
+        derived = {name for name, _ in self.preprocess.values()}
+        stored = {
+            key: (_shape_of(key, entry, groups), _numpy_dtype(entry.get("store_dtype", entry["dtype"])))
+            for key, entry in self.scheme.items()
+            if key not in derived
+        }
+        self._store_dtypes = {key: dtype for key, (_, dtype) in stored.items()}
+        self._const_fields = [key for key in stored if self.scheme[key].get("episode_const", False)]
+        layout = {key: entry for key, entry in stored.items() if key not in self._const_fields}
+        most_rows = 1 + buffer_size * max_seq_length
+        if device == "disk":
+            self._rows: MemoryRows = DiskRows(layout, most_rows, folder)
+        elif th.device(device).type == "cpu":
+            self._rows = MemoryRows(layout, most_rows)
+        else:
+            self._rows = DeviceRows(layout, most_rows, device)
+        self._step_fields = list(layout)
+        self._free = np.empty(0, np.int64)  # rows, in the order in which they were left
+        self._episodes: deque[_Episode] = deque()
 
     @property
     def episodes_in_buffer(self) -> int:
@@ -216,27 +265,43 @@ class ReplayBuffer:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all stored tensors."""
-        return sum(value.nbytes for episode in self._episodes for value in episode.values())
+        """Bytes of all steps that are stored."""
+        return self.bytes_per_step * sum(len(episode.rows) for episode in self._episodes)
+
+    @property
+    def bytes_per_step(self) -> int:
+        return self._rows.bytes_per_row
 
     def insert_episode_batch(self, ep_batch: EpisodeBatch) -> None:
-        """Copies every episode of the batch, cut to its filled steps; the oldest episodes make room."""
+        """Copies every episode of the batch, cut to its filled steps; the oldest episodes make room.
+
+        Raises:
+            NoRoom: there is no memory for as many steps.
+        """
         lengths = ep_batch["filled"].sum(1).flatten().tolist()
         if 0 in lengths:
             raise ValueError(f"episode {lengths.index(0)} of the batch has no filled step")
+        data, longest = ep_batch.data, max(lengths)
+        steps = {key: self._compact(key, value[:, :longest]) for key, value in _arrays(data.transition_data)}
+        const = {key: self._compact(key, value) for key, value in _arrays(data.episode_data)}
         for b, length in enumerate(lengths):
-            episode = {key: value[b, :length] for key, value in ep_batch.data.transition_data.items()}
-            episode |= {key: value[b] for key, value in ep_batch.data.episode_data.items()}
-            self._episodes.append({key: self._compact(key, value) for key, value in episode.items()})
+            if len(self._episodes) == self.buffer_size:
+                self._free = np.concatenate([self._free, self._episodes.popleft().rows])
+            rows = self._take_rows(length)
+            for key, value in steps.items():
+                self._rows.write(key, rows, value[b, :length])
+            self._episodes.append(_Episode(rows, {key: value[b].copy() for key, value in const.items()}))
 
-    def _compact(self, key: str, value: th.Tensor) -> th.Tensor:
-        stored = value.to(self.device, self._store_dtype(key), copy=True)
-        if not stored.is_floating_point() and stored.dtype != value.dtype and not th.equal(stored.to(value), value):
+    def _take_rows(self, n: int) -> np.ndarray:
+        rows = np.concatenate([self._free[:n], self._rows.take(max(n - len(self._free), 0))])
+        self._free = self._free[n:]
+        return rows
+
+    def _compact(self, key: str, value: np.ndarray) -> np.ndarray:
+        stored = value.astype(self._store_dtypes[key], copy=False)
+        if stored is not value and stored.dtype.kind != "f" and not np.array_equal(stored, value):
             raise ValueError(f"field {key!r} has values that do not fit into its store_dtype {stored.dtype}")
         return stored
-
-    def _store_dtype(self, key: str) -> th.dtype:
-        return self.scheme[key].get("store_dtype", self.scheme[key]["dtype"])
 
     def can_sample(self, batch_size: int) -> bool:
         return self.episodes_in_buffer >= batch_size
@@ -249,35 +314,86 @@ class ReplayBuffer:
 
     def _batch(self, indices: np.ndarray) -> EpisodeBatch:
         episodes = [self._episodes[i] for i in indices]
-        data = SimpleNamespace(transition_data={}, episode_data={})
-        for key in episodes[0]:
-            values = [episode[key] for episode in episodes]
-            if self._is_const(key):
-                data.episode_data[key] = th.stack(values).to(self.scheme[key]["dtype"])
-            else:
-                data.transition_data[key] = pad_sequence(values, batch_first=True).to(self.scheme[key]["dtype"])
-        steps = data.transition_data["filled"].shape[1]
-        return EpisodeBatch(self.scheme, self.groups, len(episodes), steps, data, self.preprocess, self.device)
+        rows = np.zeros((len(episodes), max(len(episode.rows) for episode in episodes)), np.int64)
+        for b, episode in enumerate(episodes):
+            rows[b, : len(episode.rows)] = episode.rows
+        data = SimpleNamespace(
+            transition_data={key: self._rows.read(key, rows) for key in self._step_fields},
+            episode_data=self._const_of(episodes),
+        )
+        for fields in (data.transition_data, data.episode_data):
+            for key, value in fields.items():
+                fields[key] = value.to(self.device, self.scheme[key]["dtype"])
+        return EpisodeBatch(self.scheme, self.groups, *rows.shape, data, self.preprocess, self.device)
+
+    def _const_of(self, episodes: Sequence[_Episode]) -> dict[str, th.Tensor]:
+        if not episodes:
+            return {}
+        return {key: th.from_numpy(np.stack([ep.const[key] for ep in episodes])) for key in self._const_fields}
 
     def state_dict(self) -> dict[str, Any]:
-        """The stored episodes, oldest first: their lengths, and for each field all steps of all in one tensor."""
-        fields: dict[str, th.Tensor] = {}
-        for key in self._episodes[0] if self._episodes else ():
-            join = th.stack if self._is_const(key) else th.cat
-            fields[key] = join([episode[key] for episode in self._episodes])
-        return {"lengths": [len(episode["filled"]) for episode in self._episodes], "fields": fields}
+        """The stored episodes, oldest first, without a copy of them, to be saved before the next one is inserted.
+
+        `lengths` of the episodes, `rows` of the steps one episode after the other and then those that are free, counted
+        from 0, and for each field all rows, or one entry per episode.
+        """
+        rows = np.concatenate([*(episode.rows for episode in self._episodes), self._free])
+        fields = {key: self._rows.view(key) for key in self._step_fields} | self._const_of(self._episodes)
+        return {
+            "lengths": [len(episode.rows) for episode in self._episodes],
+            "rows": th.from_numpy(rows - 1),
+            "fields": fields,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        columns = {}
-        for key, value in state["fields"].items():
-            parts = value.to(self.device).split(1 if self._is_const(key) else state["lengths"])
-            # Copies, since a view would keep the steps of all episodes in memory.
-            columns[key] = [part[0].clone() if self._is_const(key) else part.clone() for part in parts]
-        episodes = [{key: column[i] for key, column in columns.items()} for i in range(len(state["lengths"]))]
-        self._episodes = deque(episodes, maxlen=self.buffer_size)
+        """Takes the last `buffer_size` episodes of a `state_dict`, of which `rows` may be missing if they are in order.
 
-    def _is_const(self, key: str) -> bool:
-        return self.scheme[key].get("episode_const", False)
+        Raises:
+            NoRoom: there is no memory for as many steps.
+        """
+        lengths = state["lengths"]
+        rows = state["rows"].numpy() if "rows" in state else np.arange(sum(lengths))
+        n_dropped = max(len(lengths) - self.buffer_size, 0)
+        kept = rows[sum(lengths[:n_dropped]) : sum(lengths)]
+        lengths = lengths[n_dropped:]
+        if n_dropped:
+            rows = np.arange(len(kept))
+        self._rows.clear()
+        taken = self._rows.take(len(rows))
+        const: dict[str, np.ndarray] = {}
+        for key, value in _arrays(state["fields"]):
+            if key in self._const_fields:
+                const[key] = value[n_dropped:].copy()
+            else:
+                self._rows.write(key, taken, value[kept] if n_dropped else value)
+        *parts, self._free = np.split(taken[rows], np.cumsum(lengths))
+        self._episodes = deque(_Episode(part, {key: const[key][i] for key in const}) for i, part in enumerate(parts))
+
+    def tell_size(self, log: Any) -> None:
+        """Says what it takes and what there is; a warning if the one may come to be more than the other.
+
+        Raises:
+            UserError: it can hardly fit.
+        """
+        free, place, remedy = self._rows.free_bytes() + self.nbytes, self._rows.place, self._rows.remedy
+        per_episode = self.bytes_per_step * self.max_seq_length
+        most = per_episode * self.buffer_size
+        size = (
+            f"{self.bytes_per_step:,} bytes per step, at most {in_words(most)} for buffer_size={self.buffer_size} "
+            f"episodes of {self.max_seq_length} steps; {in_words(free)} of {place} are free for it"
+        )
+        if most * HARDLY_SHORTER > free:
+            raise UserError(
+                f"the replay buffer does not fit: it takes {size}; lower buffer_size (up to {free // per_episode} fits "
+                f"at any length of episodes), or {remedy}"
+            )
+        if most > free:
+            log.warning(
+                f"The replay buffer may not fit: it takes {size}. It grows with what is played; without room for more, "
+                f"the run saves its models and stops. To be safe, lower buffer_size or {remedy}"
+            )
+        else:
+            log.info(f"The replay buffer takes {size}")
 
     def __repr__(self) -> str:
-        return f"ReplayBuffer({self.episodes_in_buffer} of {self.buffer_size} episodes, {self.nbytes / 1e6:.0f} MB)"
+        return f"ReplayBuffer({self.episodes_in_buffer} of {self.buffer_size} episodes, {in_words(self.nbytes)})"

@@ -32,6 +32,7 @@ DEFAULT = {
     "t_max": Key(int, STEPS, low=1),
     "seed": Key(int, low=0, high=2**32 - 1, nullable=True),
     "use_cuda": Key(bool),
+    "buffer_device": Key(str, choices=("cpu", "cuda", "disk"), nullable=True),
     "buffer_cpu_only": Key(bool),
     "n_threads": Key(int, "threads", low=1),
     "debug": Key(bool),

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import all as benchmarks_all
-from benchmarks import collect, engine, learner, training
+from benchmarks import collect, engine, learner, memory, training
 
 RESULT = {"map", "envs", "threads", "steps_per_second", "repeats", "cores_had"}
 
@@ -168,3 +168,51 @@ def test_all_stops_where_one_fails(capfd, monkeypatch):
     monkeypatch.setitem(benchmarks_all.BENCHMARKS, "engine", ("--map", "8n"))
     assert benchmarks_all.main(["--only", "engine"]) == 2
     assert capfd.readouterr().err.splitlines()[-1] == "error: benchmarks.engine failed; run it alone"
+
+
+def test_memory_is_measured_at_three_fillings_and_written(tmp_path, capsys):
+    path = tmp_path / "memory.json"
+    assert memory.main(["--map", "3m", "--episodes", "20", "--json", str(path)]) == 0
+    written = json.loads(path.read_text())
+    (result,) = written["results"]
+    assert result["map"] == "3m" and written["machine"]["cores"] > 0
+    assert [filling["episodes"] for filling in result["fillings"]] == [5, 10, 20]
+    for filling in result["fillings"]:
+        assert filling["stored_bytes"] == filling["steps"] * result["bytes_per_step"]
+        assert filling["steps"] > 15 * filling["episodes"]
+        assert filling["insert_milliseconds"] > 0 and filling["sample_milliseconds"] > 0
+    # 3 agents with 30 observed numbers and 9 actions, 48 of the state: in 4 bytes each but for the flags
+    assert result["bytes_per_step"] == 4 * (48 + 3 * 30 + 1) + 3 * (9 + 2) + 1 + 1
+    assert result["pymarls_bytes_per_step"] == 4 * (48 + 3 * 30 + 1) + 3 * (4 * 9 + 8 + 4 * 9) + 1 + 8
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == memory.HEADER and [line.split()[:2] for line in lines[2:5]] == [
+        ["3m", n] for n in ("5", "10", "20")
+    ]
+
+
+def test_memory_is_held_against_its_targets():
+    fillings = [{"episodes": n, "steps": 10 * n, "resident_bytes": 400 * n} for n in (2, 4, 8)]
+    result = {"map": "8m", "asked_episodes": 8, "steps_per_episode": 20, "fillings": fillings}
+    result |= {"bytes_per_step": 40, "pymarls_bytes_per_step": 50}
+    sizes, share, evenness = memory.verdicts(result)
+    assert "episodes of 10.0 steps, up to 20; if all had 20: 0.80 of PyMARL's layout, and 0.40 of it at 10" in sizes
+    assert share == "8m, resident memory over PyMARL's layout: 0.40, target 0.40, met"
+    assert evenness == "8m, memory per step, most over least: 1.00, target 1.10, met"
+    fillings[0]["resident_bytes"] = fillings[2]["resident_bytes"] = 8 * 500
+    too_few, _, share, evenness = memory.verdicts(result | {"asked_episodes": 9})
+    assert too_few == "8m: 8 of 9 episodes, no more fit into --gib"
+    assert share.endswith("0.50, target 0.40, not met") and evenness.endswith("target 1.10, not met")
+
+
+def test_a_buffer_that_is_to_stay_small_is_measured_with_fewer_episodes():
+    result = memory.measure("3m", 40, most_bytes=8 * 40 * 603)
+    assert 4 <= result["fillings"][-1]["episodes"] < 20 and "of 40 episodes" in memory.verdicts(result)[0]
+
+
+@pytest.mark.parametrize(
+    ("params", "fragment"), [(["--episodes", "3"], "--episodes=3 must be at least 4"), (["--map", "8n"], "unknown map")]
+)
+def test_a_mistake_about_memory_is_one_sentence(capsys, params, fragment):
+    assert memory.main(params) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1 and fragment in captured.err

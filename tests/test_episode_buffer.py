@@ -1,20 +1,34 @@
 """Episode batches and the replay buffer."""
 
+import errno
+import logging
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch as th
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components import episode_buffer, step_rows
 from components.episode_buffer import EpisodeBatch, ReplayBuffer
+from components.step_rows import DeviceRows, NoRoom
 from tests.builders import empty_batch, make_args, make_batch, make_scheme
+from utils.errors import UserError
 
 ARGS = make_args()
 
 
-def make_buffer(buffer_size: int) -> ReplayBuffer:
-    scheme, groups, preprocess = make_scheme(ARGS)
-    return ReplayBuffer(scheme, groups, buffer_size, ARGS.episode_limit + 1, preprocess=preprocess)
+def make_buffer(buffer_size: int, device: str = "cpu", folder: Path = Path("."), args=ARGS) -> ReplayBuffer:
+    """On the device "moved" steps are kept as on a GPU, but in main memory."""
+    sizes = buffer_size, args.episode_limit + 1
+    scheme, groups, preprocess = make_scheme(args)
+    with pytest.MonkeyPatch.context() as patch:
+        if device == "moved":
+            patch.setattr(episode_buffer, "MemoryRows", lambda layout, most_rows: DeviceRows(layout, most_rows, "cpu"))
+            device = "cpu"
+        return ReplayBuffer(scheme, groups, *sizes, preprocess=preprocess, device=device, folder=folder)
 
 
 def numbered_episode(number: int, length: int = 3) -> EpisodeBatch:
@@ -201,9 +215,25 @@ def test_memory_is_what_was_filled():
     assert buffer.nbytes == 3 * per_step
     buffer.insert_episode_batch(make_batch(ARGS, [8]))
     assert buffer.nbytes == (3 + 9) * per_step
-    buffer.load_state_dict(buffer.state_dict())
-    for episode in buffer._episodes:  # no episode holds on to the memory of a larger batch
-        assert all(value.untyped_storage().nbytes() == value.nbytes for value in episode.values())
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_nothing_is_taken_before_it_is_filled():
+    args = make_args(obs_shape=20_000, episode_limit=100)
+    before = resident_bytes()
+    buffer = make_buffer(160, args=args)
+    assert buffer.bytes_per_step * 160 * 101 > 3e9 and resident_bytes() - before < 10e6
+    batch = make_batch(args, [100])
+    for n_episodes in (1, 2, 4):
+        before, had = resident_bytes(), buffer.nbytes
+        for _ in range(n_episodes):
+            buffer.insert_episode_batch(batch)
+        grown = buffer.nbytes - had
+        assert grown == n_episodes * 101 * buffer.bytes_per_step
+        assert grown - 8e6 < resident_bytes() - before < 1.1 * grown + 8e6
 
 
 def test_integers_that_do_not_fit_are_refused():
@@ -238,15 +268,137 @@ def test_episode_constants_are_kept():
     assert sorted(buffer.sample(2, rng=np.random.default_rng(0))["seat"].flatten().tolist()) == [4, 5]
 
 
-@settings(max_examples=30, deadline=None)
+def as_in_order(batch: EpisodeBatch) -> EpisodeBatch:
+    """By the number of the episode, which stands in its rewards."""
+    return batch[batch["reward"][:, 0, 0].argsort()]
+
+
+@pytest.mark.parametrize("device", ["cpu", "disk", "moved"])
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
-def test_a_long_random_history_keeps_the_newest_episodes(data):
+def test_a_long_random_history_keeps_the_newest_episodes(tmp_path_factory, device, data):
     buffer_size = data.draw(st.integers(1, 6))
-    buffer, lengths = make_buffer(buffer_size), []
+    buffer = make_buffer(buffer_size, device, tmp_path_factory.getbasetemp())
+    lengths, number, most_steps = [], 0, 0
     for inserted in data.draw(st.lists(st.lists(st.integers(1, 8), min_size=1, max_size=4), min_size=1, max_size=8)):
-        buffer.insert_episode_batch(make_batch(ARGS, inserted))
-        lengths = (lengths + inserted)[-buffer_size:]
+        batch = make_batch(ARGS, inserted, seed=number)
+        batch["reward"][:] = batch["filled"] * th.arange(number, number + len(inserted)).view(-1, 1, 1)
+        number += len(inserted)
+        buffer.insert_episode_batch(batch)
+        for length in inserted:
+            lengths = (lengths + [length])[-buffer_size:]
+            most_steps = max(most_steps, sum(lengths) + len(lengths))
         assert buffer.episodes_in_buffer == len(lengths)
-        sample = buffer.sample(len(lengths), rng=np.random.default_rng(len(lengths)))
-        assert sorted(sample["filled"].sum(1).flatten().tolist()) == sorted(length + 1 for length in lengths)
+        assert buffer._rows.n_rows - 1 == most_steps  # what was left is used again
+        sample = as_in_order(buffer.sample(len(lengths), rng=np.random.default_rng(0)))
+        assert sample["reward"][:, 0, 0].tolist() == list(range(number - len(lengths), number))
+        assert sample["filled"].sum(1).flatten().tolist() == [length + 1 for length in lengths]
         assert (sample["obs"].abs().sum((2, 3)) > 0).long().equal(sample["filled"].squeeze(-1).long())
+        newest = min(len(inserted), buffer_size)
+        for key, value in batch[-newest:, : sample.max_seq_length].data.transition_data.items():
+            assert th.equal(sample[key][-newest:, : value.shape[1]], value), key
+
+
+# --- where it is
+
+
+def filled_buffer(buffer_size=4, device="cpu", folder=Path("."), lengths=(2, 8, 4, 1, 6, 3)) -> ReplayBuffer:
+    """Of more episodes than it keeps, so that its steps do not lie in order."""
+    buffer = make_buffer(buffer_size, device, folder)
+    for number, length in enumerate(lengths):
+        buffer.insert_episode_batch(numbered_episode(number, length))
+    return buffer
+
+
+@pytest.mark.parametrize(("saved_on", "restored_on"), [("cpu", "disk"), ("disk", "moved"), ("moved", "cpu")])
+def test_a_saved_buffer_goes_on_anywhere(tmp_path, saved_on, restored_on):
+    buffer, restored = filled_buffer(4, saved_on, tmp_path), make_buffer(4, restored_on, tmp_path)
+    th.save(buffer.state_dict(), tmp_path / "buffer.th")
+    restored.load_state_dict(th.load(tmp_path / "buffer.th", mmap=True))
+    for number in range(6, 9):
+        for one in (buffer, restored):
+            one.insert_episode_batch(numbered_episode(number, number))
+        samples = [one.sample(4, rng=np.random.default_rng(number)) for one in (buffer, restored)]
+        for key in samples[0].data.transition_data:
+            assert th.equal(*(sample[key] for sample in samples)), key
+    first, second = buffer.state_dict(), restored.state_dict()
+    assert first["lengths"] == second["lengths"] and th.equal(first["rows"], second["rows"])
+    assert all(th.equal(value, second["fields"][key]) for key, value in first["fields"].items())
+
+
+def test_saving_copies_nothing_and_saves_what_was_taken_only():
+    buffer = filled_buffer()
+    state = buffer.state_dict()
+    assert state["fields"]["obs"].untyped_storage().nbytes() == state["fields"]["obs"].nbytes
+    first_row = state["rows"][0]
+    buffer._rows.write("obs", np.array([first_row + 1]), np.full((1, ARGS.n_agents, ARGS.obs_shape), 9, np.float32))
+    assert (state["fields"]["obs"][first_row] == 9).all()
+
+
+def test_what_was_saved_in_order_and_without_rows_can_be_read():
+    buffer, restored = filled_buffer(6), make_buffer(6)
+    state = buffer.state_dict()
+    del state["rows"]
+    restored.load_state_dict(state)
+    samples = [one.sample(6, rng=np.random.default_rng(0))["obs"] for one in (buffer, restored)]
+    assert th.equal(*samples)
+    restored.load_state_dict({"lengths": [], "fields": {}})
+    assert restored.episodes_in_buffer == restored.nbytes == 0
+
+
+def test_a_smaller_buffer_takes_the_newest_episodes_and_no_more_room():
+    smaller = make_buffer(2)
+    smaller.load_state_dict(filled_buffer(4).state_dict())
+    assert numbers_in(smaller) == {4, 5} and smaller._rows.n_rows - 1 == 7 + 4
+    smaller.insert_episode_batch(numbered_episode(6))
+    assert numbers_in(smaller) == {5, 6}
+
+
+def test_files_have_no_names_that_could_collide_or_stay(tmp_path):
+    first, second = (filled_buffer(4, "disk", tmp_path / "new", lengths) for lengths in ((2, 3), (4, 5, 6)))
+    assert list((tmp_path / "new").iterdir()) == []
+    assert numbers_in(first) == {0, 1} and numbers_in(second) == {0, 1, 2}
+
+
+def full_disk(descriptor, start, length):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("device", "module", "name", "fake", "words"),
+    [
+        ("cpu", step_rows, "free_memory", lambda: 100, "kB of main memory, .* lower buffer_size or set buffer_device"),
+        ("disk", os, "posix_fallocate", full_disk, "of the disk of .* lower buffer_size or give a local_results_path"),
+    ],
+)
+def test_no_room_is_an_error_and_what_there_is_stays(tmp_path, monkeypatch, device, module, name, fake, words):
+    buffer, restored = make_buffer(4, device, tmp_path), make_buffer(4)
+    buffer.insert_episode_batch(make_batch(ARGS, [2] * 4))
+    monkeypatch.setattr(module, name, fake)
+    with pytest.raises(NoRoom, match=words):
+        for _ in range(4):
+            buffer.insert_episode_batch(make_batch(ARGS, [8]))
+    assert buffer.episodes_in_buffer > 0
+    monkeypatch.undo()
+    restored.load_state_dict(buffer.state_dict())
+    n_episodes = restored.episodes_in_buffer
+    for one in (buffer, restored):
+        one.insert_episode_batch(make_batch(ARGS, [8] * (4 - n_episodes)))
+    samples = [one.sample(4, rng=np.random.default_rng(0))["obs"] for one in (buffer, restored)]
+    assert th.equal(*samples) and samples[0].shape[1] == 9
+
+
+@pytest.mark.parametrize(("free_share", "level"), [(0.05, None), (0.5, "WARNING"), (1.5, "INFO")])
+def test_the_size_is_told_before_it_is_needed(monkeypatch, caplog, free_share, level):
+    caplog.set_level(logging.INFO)
+    buffer = make_buffer(1000)
+    most = 1000 * 9 * buffer.bytes_per_step
+    monkeypatch.setattr(step_rows, "free_memory", lambda: int(free_share * most))
+    if level is None:
+        with pytest.raises(UserError, match=r"does not fit.* buffer_size \(up to 50 fits.* or set buffer_device=disk"):
+            buffer.tell_size(logging.getLogger())
+        return
+    buffer.tell_size(logging.getLogger())
+    (record,) = caplog.records
+    assert record.levelname == level and f"{buffer.bytes_per_step} bytes per step" in record.message
+    assert "buffer_size=1000 episodes of 9 steps" in record.message

@@ -7,6 +7,7 @@ import pytest
 import torch as th
 
 import run
+from components import step_rows
 from runners import REGISTRY as RUNNERS
 from tests.games import CrashingGame, MatrixGame, RandomGame, configure, frozen, registered
 from utils.errors import UserError
@@ -108,16 +109,39 @@ def test_cuda_is_switched_off_with_a_warning_where_there_is_none(monkeypatch):
     monkeypatch.setattr(th.cuda, "is_available", lambda: False)
     warnings = []
     log = SimpleNamespace(warning=warnings.append)
-    config = {"use_cuda": True, "batch_size_run": 1, "test_nepisode": 20}
+    config = {"use_cuda": True, "batch_size_run": 1, "test_nepisode": 20, "buffer_device": None}
     assert run.args_sanity_check(config, log) == {**config, "use_cuda": False}
     assert len(warnings) == 1 and "CUDA" in warnings[0] and config["use_cuda"] is True
     monkeypatch.setattr(th.cuda, "is_available", lambda: True)
     assert run.args_sanity_check(config, log) == config and len(warnings) == 1
 
 
+def test_a_replay_buffer_on_a_gpu_that_does_not_compute_is_refused():
+    config = {"use_cuda": False, "buffer_device": "cuda", "batch_size_run": 1, "test_nepisode": 20}
+    with pytest.raises(UserError, match="buffer_device=cuda, but .* set buffer_device=cpu or disk"):
+        run.args_sanity_check(config, None)
+
+
+def test_where_the_replay_buffer_is_changes_nothing(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    _, in_memory = whole_run(local_results_path=tmp_path, buffer_cpu_only=False)
+    assert "The replay buffer takes" in caplog.text and "of main memory are free" in caplog.text
+    _, on_disk = whole_run(local_results_path=tmp_path, buffer_device="disk")
+    assert f"of the disk of {tmp_path} are free" in caplog.text
+    assert len(in_memory["loss"]) > 1 and on_disk == in_memory
+
+
+def test_a_replay_buffer_that_finds_no_room_costs_no_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(step_rows, "free_memory", lambda: 3_000)
+    with pytest.raises(UserError, match="has no room for more"):
+        whole_run(buffer_size=20, local_results_path=tmp_path)
+    (checkpoint,) = tmp_path.glob("models/*/*")
+    assert {"agent.th", "state.th", "buffer.th"} <= {path.name for path in checkpoint.iterdir()}
+
+
 @pytest.mark.parametrize(("asked", "worlds", "played"), [(20, 1, 20), (20, 8, 16), (3, 8, 8), (8, 8, 8)])
 def test_tests_are_whole_batches_of_worlds(asked, worlds, played):
-    config = {"use_cuda": False, "batch_size_run": worlds, "test_nepisode": asked}
+    config = {"use_cuda": False, "batch_size_run": worlds, "test_nepisode": asked, "buffer_device": None}
     assert run.args_sanity_check(config, None)["test_nepisode"] == played
 
 

@@ -13,8 +13,10 @@ class MissingWeights(UserError, FileNotFoundError):
     """A weight file that is not there."""
 
 
-def load_weights(path: str | Path, device: str | th.device) -> Any:
+def load_weights(path: str | Path, device: str | th.device, mmap: bool = False) -> Any:
     """What is in the file `path`, its tensors on `device`. No code is run, whatever is in it.
+
+    With `mmap` the tensors are read from the file as they are used, so that a large one is not in memory as a whole.
 
     Raises:
         MissingWeights: there is no such file.
@@ -23,7 +25,7 @@ def load_weights(path: str | Path, device: str | th.device) -> Any:
     if not Path(path).is_file():
         raise MissingWeights(f"no weights at {path}: a run with save_model=True writes this file; check the path")
     try:
-        return th.load(path, map_location=device, weights_only=True)
+        return th.load(path, map_location=device, weights_only=True, mmap=mmap)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
         raise UserError(f"{path} can't be read as weights: {_first_line(error)}; use another checkpoint") from error
 
