@@ -16,13 +16,13 @@ from utils.command import Parser, check_json, exit_status
 from utils.errors import UserError
 
 BENCHMARKS = {
-    "engine": ("--map", *ENGINE_TARGETS, "--threads", "2"),
+    "engine": ("--map", *ENGINE_TARGETS, "--envs", "16", "64", "256", "--threads", "2"),
     "collect": (),
     "learner": ("--threads", "2"),
     "training": (),
     "memory": (),
 }
-"""The programs, with the arguments that measure all there is a target for."""
+"""The programs, with the arguments that measure all there is a target for, and how the costs grow."""
 DESCRIPTION = """Runs all benchmarks, each in a process of its own, and repeats at the end every line that holds a
 figure against a target. It takes about ten minutes; the machine should be idle."""
 

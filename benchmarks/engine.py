@@ -34,7 +34,8 @@ actions and rewards that these write. Not counted: drawing the actions, and a wa
 Prints the median of {REPEATS} repeats, the lowest and highest of them, and how many cores the program had meanwhile:
 where that is less than its threads, others had the rest and the figures are too low."""
 JSON_HELP = """also write the results there: "machine" and "results", a list with map, envs, threads, steps_per_second
-(the median), repeats and cores_had of each map; of a single map its entries stand at the top as well"""
+(the median), repeats and cores_had of each map and number
+of battles; of a single one its entries stand at the top as well"""
 
 
 class Speed(NamedTuple):
@@ -140,13 +141,13 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     """Raises: UserError for what cannot be measured here."""
     parser = Parser(prog="python -m benchmarks.engine", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--map", nargs="+", default=["8m"], metavar="NAME", help="maps, or all (default: 8m)")
-    parser.add_argument("--envs", type=int, default=TARGET_ENVS, help="battles at once (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="counted seconds per map (default: %(default)s)")
+    parser.add_argument("--envs", type=int, nargs="+", default=[TARGET_ENVS], help="battles at once (default: 64)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="counted seconds per line (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="threads; one is measured as well (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help=JSON_HELP)
     args = parser.parse_args(argv)
     args.map = chosen_maps(args.map, MAP_NAMES)
-    if args.envs < 1 or args.threads < 1 or not 0 < args.seconds < float("inf"):
+    if min(args.envs) < 1 or args.threads < 1 or not 0 < args.seconds < float("inf"):
         raise UserError("--envs, --threads and --seconds must be above 0")
     check_threads(args.threads, numba.get_num_threads())
     check_json(args.json)
@@ -165,8 +166,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(HEADER)
     results = []
     for name in args.map:
-        results.append(measure(name, args.envs, args.threads, args.seconds))
-        print(row(results[-1]), flush=True)
+        for n_envs in args.envs:
+            results.append(measure(name, n_envs, args.threads, args.seconds))
+            print(row(results[-1]), flush=True)
     for result in results:
         print(*verdicts(result), sep="\n")
     if args.json:
