@@ -1,8 +1,8 @@
 """How a controller's Q-networks act on a CPU: everything from the batch to the actions in NumPy.
 
-A step of acting is a few rows wide, and torch would spend most of it on finding out what to do. The weights are the
-networks' own (utils/numpy_layers.py). Networks that have no `in_numpy` of their own, policies and GPUs take the
-controller's `forward`.
+A step of acting is a few rows wide, and torch would spend most of it on finding out what to do. The weights are those
+that the networks have when episodes begin (utils/numpy_layers.py). Networks that have no `in_numpy` of their own,
+policies and GPUs take the controller's `forward`.
 """
 
 from typing import Any

@@ -13,6 +13,7 @@ from modules.agents.rnn_agent import RNNAgent
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.base_am import BaseAM
 from tests.builders import make_args, make_batch, make_omg_args, make_scheme
+from utils import numpy_layers
 
 WHOLE, SOME = slice(None), np.array([0, 2])
 FLAGS = [{}, {"dueling": True}, {"obs_last_action": False}, {"obs_agent_id": False}]
@@ -58,6 +59,19 @@ def test_q_values_are_those_of_forward_also_where_some_episodes_are_over(args, f
         with th.no_grad():
             q = mac.forward(batch, t, bs=SOME if t > 3 else WHOLE, test_mode=True)
         assert th.allclose(recorder.q[t], q.flatten(0, 1), atol=1e-5), t
+
+
+def test_many_rows_are_computed_like_few(monkeypatch):
+    args = make_omg_args(dueling=True)
+    batch, mac, q = make_batch(args, lengths=[8, 8]), make_mac(args, False), []
+    for many_rows in (10**6, 1):
+        monkeypatch.setattr(numpy_layers, "MANY_ROWS", many_rows)
+        mac.begin(2)
+        recorder = mac._acting.selector = Recorder()
+        for t in range(4):
+            mac.select_actions(batch, t, t_env=0, test_mode=True)
+        q.append(th.stack(recorder.q))
+    assert th.allclose(*q, atol=1e-5) and not th.equal(*q)
 
 
 def test_it_follows_the_weights_of_a_learner_and_of_a_checkpoint():

@@ -1,14 +1,17 @@
-"""Layers of torch networks computed by NumPy, on the same memory.
+"""Layers of torch networks computed by NumPy, with the weights that they have when they are made.
 
 When acting, networks see a few rows at a time. Then most of a torch layer's time goes into finding out what to do;
-NumPy's products are several times as fast. A layer follows its weights as long as they are changed in place, as
-optimisers and `load_state_dict` do.
+NumPy is several times as fast. From MANY_ROWS on torch computes them here, too.
 """
 
 from collections.abc import Callable
 
 import numpy as np
+import torch as th
+import torch.nn.functional as F
 from torch import nn
+
+MANY_ROWS = 128
 
 FOLLOWS = (
     ("in_numpy", "forward"),
@@ -36,18 +39,27 @@ def numpy_layer(layer: nn.Module) -> Layer:
 
 def numpy_gru_cell(cell: nn.GRUCell) -> Cell:
     """Inputs [N, in] and hidden states [N, H] to the next hidden states."""
-    weight_x, weight_h = cell.weight_ih.detach().numpy().T, cell.weight_hh.detach().numpy().T
-    bias_x, bias_h = cell.bias_ih.detach().numpy(), cell.bias_hh.detach().numpy()
+    tensors = [p.detach() for p in (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)]
     size = cell.hidden_size
+    # Both gates are sigmoids, (1 + tanh(x / 2)) / 2: their weights are halved here.
+    halved = np.repeat([[0.5], [0.5], [1.0]], size, axis=0).astype(np.float32)
+    weight_x, weight_h, bias_x, bias_h = (p.numpy().reshape(3 * size, -1) * halved for p in tensors)
+    weight_x, weight_h = np.ascontiguousarray(weight_x.T), np.ascontiguousarray(weight_h.T)
+    bias_m = bias_h[2 * size :, 0].copy()
+    bias_h[2 * size :] = 0
+    bias = (bias_x + bias_h)[:, 0]
 
     def step(x: np.ndarray, h: np.ndarray) -> np.ndarray:
+        if len(x) >= MANY_ROWS:
+            return th.gru_cell(th.from_numpy(x), th.from_numpy(h), *tensors).numpy()
         from_x, from_h = x @ weight_x, h @ weight_h
-        from_x += bias_x
-        from_h += bias_h
-        gates = from_x[:, : 2 * size]
+        from_x += bias
+        gates, new = from_x[:, : 2 * size], from_h[:, 2 * size :]
         gates += from_h[:, : 2 * size]
-        _sigmoid(gates)
-        new = from_h[:, 2 * size :]
+        np.tanh(gates, out=gates)
+        gates *= 0.5
+        gates += 0.5
+        new += bias_m
         new *= gates[:, :size]
         new += from_x[:, 2 * size :]
         np.tanh(new, out=new)
@@ -77,18 +89,13 @@ def softmax(x: np.ndarray) -> np.ndarray:
     return exp / exp.sum(-1, keepdims=True)
 
 
-def _sigmoid(x: np.ndarray) -> None:
-    """In place, by way of tanh, which neither overflows nor is slow."""
-    x *= 0.5
-    np.tanh(x, out=x)
-    x *= 0.5
-    x += 0.5
-
-
 def _linear(layer: nn.Linear) -> Layer:
-    weight, bias = layer.weight.detach().numpy().T, layer.bias.detach().numpy()
+    tensors = layer.weight.detach(), layer.bias.detach()
+    weight, bias = tensors[0].numpy().T, tensors[1].numpy()
 
     def apply(x: np.ndarray) -> np.ndarray:
+        if len(x) >= MANY_ROWS:
+            return F.linear(th.from_numpy(x), *tensors).numpy()
         y = x @ weight
         y += bias
         return y

@@ -41,7 +41,7 @@ class RNNAgent(nn.Module):
         return self.head(h), h
 
     def in_numpy(self) -> NumpyStep:
-        """`forward` over rows, inputs [N, in] and hidden states [N, H], on the memory of these weights on the CPU."""
+        """`forward` over rows, inputs [N, in] and hidden states [N, H], with the present weights, on the CPU."""
         fc1, rnn, fc2 = numpy_layer(self.fc1), numpy_gru_cell(self.rnn), numpy_layer(self.fc2)
         fc_v = None if self.fc_v is None else numpy_layer(self.fc_v)
 

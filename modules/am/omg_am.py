@@ -175,7 +175,7 @@ class OMGAM(nn.Module):
         return subgoal.mu if test_mode else subgoal.sample(), trajectory
 
     def in_numpy(self) -> NumpyInference:
-        """`infer` on what is seen at one step, rows [N, ...], on the memory of these weights on the CPU."""
+        """`infer` on what is seen at one step, rows [N, ...], with the present weights, on the CPU."""
         fc, cond_rnn, inference = numpy_layer(self.fc), numpy_gru_cell(self.cond_rnn), self._inference.in_numpy()
 
         def infer(seen: StepInputs, hidden_state: np.ndarray, test_mode: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -71,7 +71,7 @@ class TrajectoryAM(nn.Module):
         return self.features(encoded), encoded
 
     def in_numpy(self) -> NumpyInference:
-        """`infer` on what is seen at one step, rows [N, ...], on the memory of these weights on the CPU."""
+        """`infer` on what is seen at one step, rows [N, ...], with the present weights, on the CPU."""
         fc, rnn, features = numpy_layer(self.fc), numpy_gru_cell(self.rnn), self.features_in_numpy()
 
         def infer(seen: StepInputs, hidden_state: np.ndarray, test_mode: bool) -> tuple[np.ndarray, np.ndarray]:
