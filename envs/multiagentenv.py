@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -36,8 +36,8 @@ class Outcomes(NamedTuple):
 
     `terminated` says that the episode is over in earnest, `truncated` that the time limit cut it off: a learner
     bootstraps from the second and not from the first (Pardo et al. 2018, *Time Limits in Reinforcement Learning*).
-    `lost` says that the world's process died or fell silent: the rest of its row means nothing, the episode can't go
-    on, and a new world stands in its place and waits for its `reset`.
+    `lost` says that the world's process died or fell silent, or that the world raised `WorldLost`: the rest of its row
+    means nothing, the episode can't go on, and a new world stands in its place and waits for its `reset`.
     """
 
     reward: np.ndarray  # [batch] float32, one reward for the team
@@ -57,6 +57,10 @@ class Outcomes(NamedTuple):
         )
 
 
+class WorldLost(Exception):
+    """A world can't go on, and a new one may: raised by a world whose game, a program of its own, crashed or hung."""
+
+
 class WorkerLimits(NamedTuple):
     """How much worker processes are put up with."""
 
@@ -71,6 +75,8 @@ class MultiAgentEnv(ABC):
     n_agents: int
     info_keys: tuple[str, ...] = ()
     """The entries of `step`'s info that become statistics, read at the last step of an episode."""
+    may_be_lost: ClassVar[bool] = False
+    """A program of its own plays it, which may crash or hang (`WorldLost`) and must not get the terminal's Ctrl-C."""
 
     @abstractmethod
     def reset(self) -> tuple[Sequence[np.ndarray], np.ndarray]:
@@ -162,14 +168,17 @@ class MultiAgentEnv(ABC):
         return None
 
     @classmethod
-    def vector(cls, seeds: Sequence[int], *, workers: WorkerLimits | None = None, **env_args: Any) -> VectorEnv:
+    def vector(
+        cls, seeds: Sequence[int], *, workers: WorkerLimits | None = None, parallel: bool = True, **env_args: Any
+    ) -> VectorEnv:
         """One world per seed, played together. `env_args` are the constructor's, less `seed`.
 
-        With `workers`, several worlds live in a process each; who overrides this to play them all in one ignores it.
+        With `workers`, worlds may live in a process each: several that are to be played in `parallel`, and any world
+        `may_be_lost`. Who overrides this to play all worlds in one process ignores both.
         """
         from envs.vector import ProcessVectorEnv, SerialVectorEnv
 
-        if workers is not None and len(seeds) > 1:
+        if workers is not None and (cls.may_be_lost or (parallel and len(seeds) > 1)):
             return ProcessVectorEnv(cls, seeds, workers, env_args)
         return SerialVectorEnv([cls(seed=seed, **env_args) for seed in seeds])  # type: ignore[call-arg]
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.multiagentenv import MultiAgentEnv, Observations, Outcomes, VectorEnv, WorkerLimits
-from envs.worker import Failure, SharedStep, Worker, WorkerLost, row_type
+from envs.multiagentenv import MultiAgentEnv, Observations, Outcomes, VectorEnv, WorkerLimits, WorldLost
+from envs.worker import Failure, SharedStep, Worker, row_type
 from utils.errors import UserError
 from utils.logging import LOGGER_NAME
 from utils.seeding import replacement_seed
@@ -85,9 +85,9 @@ class SerialVectorEnv(VectorEnv):
 class ProcessVectorEnv(VectorEnv):
     """Plays one world per seed, each in a worker process of its own.
 
-    A world's exception is raised here, with its traceback and the world's index. A worker that dies, or is silent for
-    `limits.timeout_seconds`, is replaced: the world is lost (`Outcomes.lost`), and a new one with the seed
-    `replacement_seed(seed, n)`, the n-th after the first, waits for its `reset`.
+    A world's exception is raised here, with its traceback and the world's index. A worker that dies, is silent for
+    `limits.timeout_seconds`, or whose world raises `WorldLost`, is replaced: the world is lost (`Outcomes.lost`), and a
+    new one with the seed `replacement_seed(seed, n)`, the n-th after the first, waits for its `reset`.
 
     Raises, wherever a world is called:
         UserError, ValueError: the world raised one.
@@ -193,7 +193,7 @@ class ProcessVectorEnv(VectorEnv):
         for i in worlds:
             try:
                 answers[i] = self._workers[i].answer()
-            except WorkerLost as loss:
+            except WorldLost as loss:
                 losses[i] = str(loss)
         for i, answer in answers.items():
             if isinstance(answer, Failure):

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.multiagentenv import Observations, Outcomes
+from envs.multiagentenv import Observations, Outcomes, WorldLost
 from utils.errors import UserError
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of torch or numba hold
@@ -29,20 +29,17 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_SECONDS = 5.0  # for closing the world when the process at the other end is no more
 
 
-class WorkerLost(Exception):
-    """Why a worker gave no answer."""
-
-
 class Failure(NamedTuple):
     """An exception of a world, as it travels."""
 
-    kind: type[Exception]  # UserError, ValueError or else RuntimeError
-    text: str  # the user's sentence, or the traceback
+    kind: type[Exception]  # UserError, WorldLost, ValueError or else RuntimeError
+    text: str  # what the first two say, or the traceback
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
-        if isinstance(error, UserError):
-            return cls(UserError, str(error))
+        for kind in (UserError, WorldLost):
+            if isinstance(error, kind):
+                return cls(kind, str(error))
         return cls(ValueError if isinstance(error, ValueError) else RuntimeError, traceback.format_exc())
 
 
@@ -97,19 +94,21 @@ class Worker:
     def answer(self) -> Any:
         """The answer to the last call; one to an earlier call, whose wait was interrupted, is thrown away.
 
-        Raises: WorkerLost where none comes.
+        Raises: WorldLost where none comes, or where that is the answer.
         """
         number, answer = -1, None
         while number != self.n_calls:
             if not self.connection.poll(max(self.deadline - time.monotonic(), 0)):
-                raise WorkerLost(f"was silent for {self.timeout_seconds:g} s")
+                raise WorldLost(f"was silent for {self.timeout_seconds:g} s")
             try:
                 number, answer = self.connection.recv()
             except (EOFError, ConnectionError):
                 self.process.join(1)
                 code = self.process.exitcode
                 how = f"signal {signal.Signals(-code).name}" if code and code < 0 else f"exit status {code}"
-                raise WorkerLost(f"died ({how})") from None
+                raise WorldLost(f"died ({how})") from None
+        if isinstance(answer, Failure) and answer.kind is WorldLost:
+            raise WorldLost(f"was lost ({answer.text})")
         return answer
 
     def kill(self) -> None:
@@ -165,6 +164,7 @@ def work(connection: Connection, index: int, seed: int, recipe: bytes) -> None:
         signal.signal(number, lambda *_: None)  # no SIG_IGN: a program that the world starts would inherit it
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     os.setpgrp()  # so that what the world starts, such as a game, can be killed along with it
+    _guard_group()
     threading.Thread(target=_follow_parent, daemon=True).start()
     world, n_calls = None, 0
     try:
@@ -181,6 +181,13 @@ def work(connection: Connection, index: int, seed: int, recipe: bytes) -> None:
     finally:
         if world is not None:
             world.close()
+
+
+def _guard_group() -> None:
+    """Has a shell wait for the end of this process, however it comes, to kill all that it started."""
+    ours, theirs = os.pipe()  # only this process holds the end `theirs`, and leaves it to the system to close it
+    os.posix_spawnp("sh", ["sh", "-c", "read _; kill -9 0"], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, ours, 0)])
+    os.close(ours)
 
 
 def _follow_parent() -> None:

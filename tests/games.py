@@ -5,6 +5,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 
 import main
 from envs import REGISTRY, worker
-from envs.multiagentenv import MultiAgentEnv
+from envs.multiagentenv import MultiAgentEnv, WorldLost
 from utils.dict2namedtuple import convert
 
 NAME = "game_of_a_test"
@@ -255,6 +256,39 @@ class TroubledGame(RandomGame):
 
     def get_stats(self) -> dict[str, float]:
         return {"seed": self._seed, "has_torch": "torch" in sys.modules}
+
+
+class ProgramGame(RandomGame):
+    """Played by a program of its own, as StarCraft II's battles are. Troubles are as `TroubledGame`'s, of other kinds:
+
+    "crash" ends the program, "hang" has it answer no more, and "vanish" kills the process that started it.
+    """
+
+    may_be_lost = True
+
+    def __init__(self, seed: int, troubles: Mapping[int, tuple[str, int]] | None = None):
+        super().__init__(seed)
+        self.trouble, self.steps_left = (troubles or {}).get(seed, ("", -1))
+        # `echo` keeps the shell from becoming `sleep`: the program has a child of its own
+        self.program = subprocess.Popen(["sh", "-c", "sleep 1000; echo"])
+
+    def play(self, actions: Sequence[int]) -> tuple[float, bool]:
+        self.steps_left -= 1
+        if self.steps_left == 0 and self.trouble == "vanish":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.steps_left == 0:
+            if self.trouble == "crash":
+                self.program.kill()
+            self.program.wait()
+            raise WorldLost("the program crashed")
+        return super().play(actions)
+
+    def get_stats(self) -> dict[str, float]:
+        return {"seed": self._seed, "program": self.program.pid}
+
+    def close(self) -> None:
+        self.program.kill()
+        self.program.wait()
 
 
 class UnendingGame(EndlessGame):

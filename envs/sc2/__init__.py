@@ -41,7 +41,12 @@ class StarCraft2Env:
 
     @staticmethod
     def vector(
-        seeds: Sequence[int], engine: str = "auto", *, workers: WorkerLimits | None = None, **env_args: Any
+        seeds: Sequence[int],
+        engine: str = "auto",
+        *,
+        workers: WorkerLimits | None = None,
+        parallel: bool = True,
+        **env_args: Any,
     ) -> VectorEnv:
         """As `MultiAgentEnv.vector`; the embedded engine plays all worlds in this process."""
         return _environment_class(engine).vector(seeds, **env_args)
