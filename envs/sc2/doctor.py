@@ -19,14 +19,15 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from envs.sc2.ports import HOST, PortPicker
 from envs.sc2.sim.maps import MAP_NAMES
-from utils.command import Parser, chosen_maps, exit_status
+from utils.command import Parser, exit_status
+from utils.errors import UserError, unknown
 
 STATES = OK, MISSING, WRONG, UNTRIED = "ok", "missing", "wrong", "untried"
 INSTALL = "pip install -r requirements.txt -r requirements-sc2.txt"
@@ -63,7 +64,7 @@ def check_smac() -> Check:
         return Check("smac", MISSING, "not installed", INSTALL)
     if any(Path(folder, "env", "starcraft2").is_dir() for folder in spec.submodule_search_locations or ()):
         return Check("smac", OK, f"SMAC {_version('smac') or 'without a version'}")
-    summary = importlib.metadata.metadata("smac").get("Summary", "") if _version("smac") else ""
+    summary = importlib.metadata.metadata("smac").json.get("summary") if _version("smac") else ""
     found = f"smac {_version('smac') or spec.origin} is not StarCraft's" + (f", but: {summary}" if summary else "")
     return Check("smac", WRONG, found, f"pip uninstall -y smac && {INSTALL}")
 
@@ -81,9 +82,10 @@ def check_pysc2() -> Check:
 def check_protocol() -> Check:
     """Two packages bring the module s2clientprotocol; each goes with other versions of protobuf."""
     old, new, protobuf = map(_version, ("s2clientprotocol", "pys2clientprotocol", "protobuf"))
-    if not (old or new) or protobuf is None:
-        lacking = "protobuf" if old or new else "neither s2clientprotocol nor pys2clientprotocol"
-        return Check("protocol", MISSING, f"{lacking} is installed" if old is new else "no protobuf", INSTALL)
+    if not (old or new):
+        return Check("protocol", MISSING, "neither s2clientprotocol nor pys2clientprotocol is installed", INSTALL)
+    if protobuf is None:
+        return Check("protocol", MISSING, "protobuf is not installed", INSTALL)
     found = f"{f'pys2clientprotocol {new}' if new else f's2clientprotocol {old}'} with protobuf {protobuf}"
     if old and new:
         found = f"s2clientprotocol {old} and pys2clientprotocol {new} are installed over each other"
@@ -175,7 +177,9 @@ def check_libraries() -> Check:
     )
     lines = (finished.stdout + finished.stderr).splitlines()
     if lacking := [" ".join(line.split()) for line in lines if "not found" in line]:
-        remedy = "a system with a newer C library" if "GLIBC" in lacking[0] else "install them by your system's packages"
+        remedy = (
+            "a system with a newer C library" if "GLIBC" in lacking[0] else "install them by your system's packages"
+        )
         return Check("libraries", MISSING, "; ".join(lacking), remedy)
     return Check("libraries", OK, "all that the binary needs")
 
@@ -185,7 +189,7 @@ def check_maps() -> Check:
     lacking = [name for name in MAP_NAMES if not (folder / f"{name}.SC2Map").is_file()]
     if not lacking:
         return Check("maps", OK, f"all {len(MAP_NAMES)} in {folder}")
-    found = "none" if len(lacking) == len(MAP_NAMES) else f"all but {', '.join(lacking)}"
+    found = f"none of the {len(MAP_NAMES)} is" if len(lacking) == len(MAP_NAMES) else f"{', '.join(lacking)} are not"
     maps = shlex.quote(str(folder.parent))
     remedy = (
         f"git clone https://github.com/oxwhirl/smac && mkdir -p {maps} && "
@@ -266,20 +270,34 @@ NEEDS: dict[Callable[[], Check], tuple[Callable[[], Check], ...]] = {
     check_port: (),
 }
 """All checks but that of the battle, which needs them all, and what must be well before each makes sense."""
+SLOW = (check_imports, check_libraries)  # they start processes
 
 
-def examine() -> Iterator[Check]:
-    """The checks of `NEEDS`, one after the other."""
-    done: dict[Callable[[], Check], Check] = {}
+def first_problem() -> Check | None:
+    """What is missing or wrong first, as far as a look at packages and files shows; None where that is all well."""
+    quick = (check() for check in NEEDS if check not in SLOW)  # a check needs those before it
+    return next((found for found in quick if found.state != OK), None)
+
+
+def examine(map_name: str) -> Iterator[Check]:
+    """All checks, one after the other."""
+    causes: dict[Callable[[], Check], list[str]] = {}
     for check, needed in NEEDS.items():
-        ill = [done[other].name for other in needed if done[other].state != OK]
         name = check.__name__.removeprefix("check_")
-        done[check] = Check(name, UNTRIED, f"first mend: {', '.join(ill)}") if ill else check()
-        yield done[check]
+        causes[check] = _unique(cause for other in needed for cause in causes[other])
+        found = _untried(name, causes[check]) or check()
+        if found.state in (MISSING, WRONG):
+            causes[check] = [name]
+        yield found
+    yield _untried("battle", _unique(cause for some in causes.values() for cause in some)) or check_battle(map_name)
 
 
-def first_problem(checks: Sequence[Callable[[], Check]] = tuple(NEEDS)) -> Check | None:
-    return next((check for check in examine() if check.state != OK), None)
+def _unique(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _untried(name: str, causes: Sequence[str]) -> Check | None:
+    return Check(name, UNTRIED, f"first mend: {', '.join(causes)}") if causes else None
 
 
 def in_words(check: Check) -> str:
@@ -289,13 +307,19 @@ def in_words(check: Check) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """One command line; the exit status is 1 where the game can't be played."""
+    return exit_status(lambda: _run(argv), "interrupted")
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = Parser(prog="python -m envs.sc2.doctor", description="what StarCraft II itself lacks on this machine")
     parser.add_argument("--map", default="3m", metavar="NAME", help="the map of the battle that is tried (3m)")
     parser.add_argument("--json", action="store_true", help="print one JSON object in place of the lines")
     args = parser.parse_args(argv)
-    map_name = chosen_maps([args.map], MAP_NAMES)[0]
+    if args.map not in MAP_NAMES:
+        raise UserError(f"--map: {unknown('map', args.map, MAP_NAMES)}")
     checks = []
-    for check in _examine_and_play(map_name):
+    for check in examine(args.map):
         checks.append(check)
         if not args.json:
             print(in_words(check), flush=True)
@@ -305,14 +329,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         print("StarCraft II can be played" if is_ready else "StarCraft II can't be played yet; env_args.engine=sim can")
     return 0 if is_ready else 1
-
-
-def _examine_and_play(map_name: str) -> Iterator[Check]:
-    ill = []
-    for check in examine():
-        ill += [check.name] if check.state != OK else []
-        yield check
-    yield Check("battle", UNTRIED, f"first mend: {', '.join(ill)}") if ill else check_battle(map_name)
 
 
 def _version(package: str) -> str | None:
@@ -357,4 +373,4 @@ def _stdout_as_stderr() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main, "interrupted"))
+    sys.exit(main())
