@@ -36,15 +36,15 @@ class Outcomes(NamedTuple):
 
     `terminated` says that the episode is over in earnest, `truncated` that the time limit cut it off: a learner
     bootstraps from the second and not from the first (Pardo et al. 2018, *Time Limits in Reinforcement Learning*).
-    `lost` says that the world's process died or fell silent: the rest of its row means nothing, the episode can't go
-    on, and a new world stands in its place and waits for its `reset`.
+    `lost` says that the world's process, or the game that the world is played in, died or fell silent: the rest of its
+    row means nothing, the episode can't go on, and a new world stands in its place and waits for its `reset`.
     """
 
     reward: np.ndarray  # [batch] float32, one reward for the team
     terminated: np.ndarray  # [batch] bool
     truncated: np.ndarray  # [batch] bool
     info: dict[str, np.ndarray]  # for each name of `info_keys`: [batch] float32
-    lost: np.ndarray  # [batch] bool, never True where the worlds live in this process
+    lost: np.ndarray  # [batch] bool
 
     @classmethod
     def empty(cls, batch_size: int, info_keys: Sequence[str]) -> Outcomes:
@@ -80,7 +80,8 @@ class MultiAgentEnv(ABC):
     def step(self, actions: Sequence[int]) -> tuple[float, bool, dict[str, Any]]:
         """Plays one action per agent; gives (team reward, terminated, info).
 
-        `info["episode_limit"]` is True where only the time limit ended the episode.
+        `info["episode_limit"]` is True where only the time limit ended the episode, `info["lost"]` where the world
+        failed: it has repaired itself, and waits for its `reset` (`Outcomes.lost`).
         """
 
     @abstractmethod
@@ -160,6 +161,11 @@ class MultiAgentEnv(ABC):
         Raises: UserError where the world can't be had on this machine or with these arguments.
         """
         return None
+
+    @classmethod
+    def describe(cls, **env_args: Any) -> dict[str, Any]:
+        """What a run's record must tell of the world besides its arguments, by name."""
+        return {}
 
     @classmethod
     def vector(cls, seeds: Sequence[int], *, workers: WorkerLimits | None = None, **env_args: Any) -> VectorEnv:
