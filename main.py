@@ -234,6 +234,7 @@ def _resolve(config: dict[str, Any]) -> dict[str, Any]:
     config = args_sanity_check({**config, "seed": seed, "env_args": env_args}, get_logger())
     resolved = {
         "engine": engine,
+        **ENVS[config["env"]].describe(**env_args),
         "device": "cuda" if config["use_cuda"] else "cpu",
         "python": platform.python_version(),
         "packages": {name: version for name in RECORDED_PACKAGES if (version := _version(name))},

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.multiagentenv import MultiAgentEnv, Observations, Outcomes, VectorEnv, WorkerLimits, WorldLost
-from envs.worker import Failure, SharedStep, Worker, row_type
+from envs.multiagentenv import MultiAgentEnv, Observations, Outcomes, VectorEnv, WorkerLimits
+from envs.worker import Failure, SharedStep, Worker, WorkerLost, row_type
 from utils.errors import UserError
 from utils.logging import LOGGER_NAME
 from utils.seeding import replacement_seed
@@ -50,6 +50,7 @@ class SerialVectorEnv(VectorEnv):
             outcomes.reward[i] = reward
             outcomes.terminated[i] = over and not truncated
             outcomes.truncated[i] = truncated
+            outcomes.lost[i] = info.get("lost", False)
             for key in self.info_keys:
                 outcomes.info[key][i] = float(info.get(key, 0))
             self._write(i, observations, env.get_obs(), env.get_state())
@@ -85,9 +86,9 @@ class SerialVectorEnv(VectorEnv):
 class ProcessVectorEnv(VectorEnv):
     """Plays one world per seed, each in a worker process of its own.
 
-    A world's exception is raised here, with its traceback and the world's index. A worker that dies, is silent for
-    `limits.timeout_seconds`, or whose world raises `WorldLost`, is replaced: the world is lost (`Outcomes.lost`), and a
-    new one with the seed `replacement_seed(seed, n)`, the n-th after the first, waits for its `reset`.
+    A world's exception is raised here, with its traceback and the world's index. A worker that dies, or is silent for
+    `limits.timeout_seconds`, is replaced: the world is lost (`Outcomes.lost`), and a new one with the seed
+    `replacement_seed(seed, n)`, the n-th after the first, waits for its `reset`.
 
     Raises, wherever a world is called:
         UserError, ValueError: the world raised one.
@@ -128,7 +129,7 @@ class ProcessVectorEnv(VectorEnv):
         assert self._memory is not None and self._shared is not None
         self._ask(_chosen(self.n_envs, worlds), "reset", self._memory.name)
         rows = slice(None) if worlds is None else worlds
-        self._lost[rows] = False
+        self._lost[rows] = self._shared.outcomes.lost[rows] = False
         _copy_rows(self._shared.observations, observations, rows)
 
     def step(
@@ -137,8 +138,12 @@ class ProcessVectorEnv(VectorEnv):
         assert self._shared is not None
         rows = slice(None) if worlds is None else worlds
         self._shared.actions[rows] = actions[rows]
-        self._call([i for i in _chosen(self.n_envs, worlds) if not self._lost[i]], "step")
-        self._shared.outcomes.lost[:] = self._lost
+        played = [i for i in _chosen(self.n_envs, worlds) if not self._lost[i]]
+        self._call(played, "step")
+        for i in played:
+            if self._shared.outcomes.lost[i] and not self._lost[i]:
+                logging.getLogger(LOGGER_NAME).warning(f"{self._name(i)} failed in step and has repaired itself")
+        self._shared.outcomes.lost[self._lost] = True
         _copy_rows(self._shared.observations, observations, rows)
         _copy_rows(self._shared.outcomes, outcomes, rows)
 
@@ -193,7 +198,7 @@ class ProcessVectorEnv(VectorEnv):
         for i in worlds:
             try:
                 answers[i] = self._workers[i].answer()
-            except WorldLost as loss:
+            except WorkerLost as loss:
                 losses[i] = str(loss)
         for i, answer in answers.items():
             if isinstance(answer, Failure):

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.multiagentenv import Observations, Outcomes, WorldLost
+from envs.multiagentenv import Observations, Outcomes
 from utils.errors import UserError
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of torch or numba hold
@@ -29,17 +29,20 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_SECONDS = 5.0  # for closing the world when the process at the other end is no more
 
 
+class WorkerLost(Exception):
+    """Why a worker gave no answer."""
+
+
 class Failure(NamedTuple):
     """An exception of a world, as it travels."""
 
-    kind: type[Exception]  # UserError, WorldLost, ValueError or else RuntimeError
-    text: str  # what the first two say, or the traceback
+    kind: type[Exception]  # UserError, ValueError or else RuntimeError
+    text: str  # the user's sentence, or the traceback
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
-        for kind in (UserError, WorldLost):
-            if isinstance(error, kind):
-                return cls(kind, str(error))
+        if isinstance(error, UserError):
+            return cls(UserError, str(error))
         return cls(ValueError if isinstance(error, ValueError) else RuntimeError, traceback.format_exc())
 
 
@@ -94,21 +97,19 @@ class Worker:
     def answer(self) -> Any:
         """The answer to the last call; one to an earlier call, whose wait was interrupted, is thrown away.
 
-        Raises: WorldLost where none comes, or where that is the answer.
+        Raises: WorkerLost where none comes.
         """
         number, answer = -1, None
         while number != self.n_calls:
             if not self.connection.poll(max(self.deadline - time.monotonic(), 0)):
-                raise WorldLost(f"was silent for {self.timeout_seconds:g} s")
+                raise WorkerLost(f"was silent for {self.timeout_seconds:g} s")
             try:
                 number, answer = self.connection.recv()
             except (EOFError, ConnectionError):
                 self.process.join(1)
                 code = self.process.exitcode
                 how = f"signal {signal.Signals(-code).name}" if code and code < 0 else f"exit status {code}"
-                raise WorldLost(f"died ({how})") from None
-        if isinstance(answer, Failure) and answer.kind is WorldLost:
-            raise WorldLost(f"was lost ({answer.text})")
+                raise WorkerLost(f"died ({how})") from None
         return answer
 
     def kill(self) -> None:

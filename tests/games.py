@@ -16,7 +16,7 @@ import numpy as np
 
 import main
 from envs import REGISTRY, worker
-from envs.multiagentenv import MultiAgentEnv, WorldLost
+from envs.multiagentenv import MultiAgentEnv
 from utils.dict2namedtuple import convert
 
 NAME = "game_of_a_test"
@@ -261,16 +261,25 @@ class TroubledGame(RandomGame):
 class ProgramGame(RandomGame):
     """Played by a program of its own, as StarCraft II's battles are. Troubles are as `TroubledGame`'s, of other kinds:
 
-    "crash" ends the program, "hang" has it answer no more, and "vanish" kills the process that started it.
+    "crash" ends the program, which is started anew, "hang" has it answer no more, and "vanish" kills the process that
+    started it.
     """
 
-    may_be_lost = True
+    needs_process = True
 
     def __init__(self, seed: int, troubles: Mapping[int, tuple[str, int]] | None = None):
         super().__init__(seed)
         self.trouble, self.steps_left = (troubles or {}).get(seed, ("", -1))
+        self.crashed = False
+        self._launch()
+
+    def _launch(self) -> None:
         # `echo` keeps the shell from becoming `sleep`: the program has a child of its own
         self.program = subprocess.Popen(["sh", "-c", "sleep 1000; echo"])
+
+    def reset(self) -> tuple[list[np.ndarray], np.ndarray]:
+        self.crashed = False
+        return super().reset()
 
     def play(self, actions: Sequence[int]) -> tuple[float, bool]:
         self.steps_left -= 1
@@ -278,10 +287,15 @@ class ProgramGame(RandomGame):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.steps_left == 0:
             if self.trouble == "crash":
-                self.program.kill()
+                self.close()
             self.program.wait()
-            raise WorldLost("the program crashed")
+            self._launch()
+            self.crashed = True
+            return 0.0, True
         return super().play(actions)
+
+    def info(self) -> dict[str, Any]:
+        return {"lost": True} if self.crashed else super().info()
 
     def get_stats(self) -> dict[str, float]:
         return {"seed": self._seed, "program": self.program.pid}

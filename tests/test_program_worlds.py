@@ -38,8 +38,10 @@ def wait_for_the_end_of(pids, what):
         time.sleep(0.05)
 
 
-def test_an_episode_whose_program_crashed_or_vanished_is_dropped_counted_and_played_anew_by_the_episode_runner_too():
-    seed = 589  # the worlds' first episodes go beyond the fourth step, those of their replacements do not
+def test_an_episode_whose_program_crashed_or_vanished_is_dropped_counted_and_played_anew_by_the_episode_runner_too(
+    capfd,
+):
+    seed = 589  # the worlds' first episodes go beyond the fourth step, the replacement's does not
     seeds = world_seeds(seed, 2)
     troubles = {seeds[0]: ("vanish", 4), seeds[1]: ("crash", 4)}
     settings = {"seed": seed, "epsilon_start": 0, "epsilon_finish": 0}
@@ -48,20 +50,23 @@ def test_an_episode_whose_program_crashed_or_vanished_is_dropped_counted_and_pla
         Runs("episode", ProgramGame, **settings) as expected,
     ):
         expected.runner.close_env()
-        expected.runner.env = SerialVectorEnv([ProgramGame(replacement_seed(seed, 1)) for seed in seeds])
+        expected.runner.env = SerialVectorEnv(
+            [ProgramGame(replacement_seed(seeds[0], 1)), ProgramGame(seeds[1], troubles)]
+        )
         env = runs.runner.env
         first_programs = programs_of(env)
         batches = [some.runner.run() for some in (runs, expected)]
         assert all(th.equal(batches[0][key], batches[1][key]) for key in FIELDS)
         assert runs.logger.stats["dropped_episodes"] == [(0, 2)]
-        wait_for_the_end_of(first_programs, "those that were lost")
+        assert "environment 1 of 0 to 1 failed in step and has repaired itself" in capfd.readouterr().err
+        wait_for_the_end_of([*first_programs[:2], first_programs[2]], "those that were lost")
         last_programs = programs_of(env)
         assert len(last_programs) == 4 and all(map(is_running, last_programs))
-    wait_for_the_end_of(last_programs, "those that were closed")
+    wait_for_the_end_of([*first_programs, *last_programs], "all")
 
 
-def test_a_program_that_hangs_is_killed_and_one_that_crashes_then_stops_the_run_in_a_sentence():
-    troubles = {1: ("hang", 1), replacement_seed(1, 1): ("crash", 1)}
+def test_a_program_that_hangs_is_killed_with_its_family_as_is_one_whose_process_vanished():
+    troubles = {1: ("hang", 1), replacement_seed(1, 1): ("vanish", 1)}
     env = ProgramGame.vector([1], workers=LIMITS._replace(max_restarts=1), parallel=False, troubles=troubles)
     seen, outcomes = empty_arrays(env)
     env.reset(seen)
@@ -74,11 +79,11 @@ def test_a_program_that_hangs_is_killed_and_one_that_crashes_then_stops_the_run_
     env.reset(seen)
     programs = programs_of(env)
     with pytest.raises(
-        RuntimeError, match=r"environment 0 of 0 to 0 was lost \(the program crashed\) in step, and max_"
+        RuntimeError, match=r"environment 0 of 0 to 0 died \(signal SIGKILL\) in step, and max_worker_r"
     ):
         env.step(seen.avail_actions.argmax(-1), seen, outcomes)
+    wait_for_the_end_of(programs, "the one whose process vanished")
     env.close()
-    wait_for_the_end_of(programs, "the one that crashed")
 
 
 SCRIPT = """

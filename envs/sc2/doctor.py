@@ -235,8 +235,7 @@ class Trial:
 
 def check_battle(map_name: str, trial: type[Any] = Trial, seconds: float = BATTLE_SECONDS) -> Check:
     """Plays the first steps of a battle, in a process that is ended with all it started."""
-    from envs.multiagentenv import WorldLost
-    from envs.worker import Failure, Worker
+    from envs.worker import Failure, Worker, WorkerLost
 
     remedy = "look at what the game printed above"
     with _stdout_as_stderr():  # where the game prints, too
@@ -247,7 +246,7 @@ def check_battle(map_name: str, trial: type[Any] = Trial, seconds: float = BATTL
             if answer is None:
                 worker.send("close", (), seconds)
                 answer = worker.answer()
-        except WorldLost as loss:
+        except WorkerLost as loss:
             return Check("battle", WRONG, f"the process that started the game {loss}", remedy)
         finally:
             worker.kill()
@@ -270,13 +269,6 @@ NEEDS: dict[Callable[[], Check], tuple[Callable[[], Check], ...]] = {
     check_port: (),
 }
 """All checks but that of the battle, which needs them all, and what must be well before each makes sense."""
-SLOW = (check_imports, check_libraries)  # they start processes
-
-
-def first_problem() -> Check | None:
-    """What is missing or wrong first, as far as a look at packages and files shows; None where that is all well."""
-    quick = (check() for check in NEEDS if check not in SLOW)  # a check needs those before it
-    return next((found for found in quick if found.state != OK), None)
 
 
 def examine(map_name: str) -> Iterator[Check]:

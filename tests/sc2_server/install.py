@@ -12,7 +12,7 @@ at the n-th request of a step that one of its processes gets (`kind@n`; the 1st 
     garbage  it answers with bytes that are no message
     vanish   it ends, and the binary is gone: the game can't be launched again
 
-`kind@n!` makes every process fail there, `kind@launch` one that is launched, before it listens, and `kind@launch!` each.
+`kind@n!` makes every process fail there; `kind@launch` and `kind@launch!` make one, or each, fail before it listens.
 """
 
 import sys
