@@ -227,7 +227,9 @@ class Trial:
     def play(self) -> None:
         self.env.reset()
         for _ in range(BATTLE_STEPS):
-            self.env.step([list(available).index(1) for available in self.env.get_avail_actions()])
+            _, _, info = self.env.step([list(available).index(1) for available in self.env.get_avail_actions()])
+            if info.get("lost"):
+                raise RuntimeError("the game failed and had to be launched anew")
 
     def close(self) -> None:
         self.env.close()
