@@ -138,11 +138,7 @@ class ProcessVectorEnv(VectorEnv):
         assert self._shared is not None
         rows = slice(None) if worlds is None else worlds
         self._shared.actions[rows] = actions[rows]
-        played = [i for i in _chosen(self.n_envs, worlds) if not self._lost[i]]
-        self._call(played, "step")
-        for i in played:
-            if self._shared.outcomes.lost[i] and not self._lost[i]:
-                logging.getLogger(LOGGER_NAME).warning(f"{self._name(i)} failed in step and has repaired itself")
+        self._call([i for i in _chosen(self.n_envs, worlds) if not self._lost[i]], "step")
         self._shared.outcomes.lost[self._lost] = True
         _copy_rows(self._shared.observations, observations, rows)
         _copy_rows(self._shared.outcomes, outcomes, rows)

@@ -38,9 +38,7 @@ def wait_for_the_end_of(pids, what):
         time.sleep(0.05)
 
 
-def test_an_episode_whose_program_crashed_or_vanished_is_dropped_counted_and_played_anew_by_the_episode_runner_too(
-    capfd,
-):
+def test_an_episode_whose_program_crashed_or_vanished_is_dropped_counted_and_played_anew_by_the_episode_runner_too():
     seed = 589  # the worlds' first episodes go beyond the fourth step, the replacement's does not
     seeds = world_seeds(seed, 2)
     troubles = {seeds[0]: ("vanish", 4), seeds[1]: ("crash", 4)}
@@ -58,7 +56,6 @@ def test_an_episode_whose_program_crashed_or_vanished_is_dropped_counted_and_pla
         batches = [some.runner.run() for some in (runs, expected)]
         assert all(th.equal(batches[0][key], batches[1][key]) for key in FIELDS)
         assert runs.logger.stats["dropped_episodes"] == [(0, 2)]
-        assert "environment 1 of 0 to 1 failed in step and has repaired itself" in capfd.readouterr().err
         wait_for_the_end_of([*first_programs[:2], first_programs[2]], "those that were lost")
         last_programs = programs_of(env)
         assert len(last_programs) == 4 and all(map(is_running, last_programs))

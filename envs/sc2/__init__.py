@@ -14,9 +14,7 @@ from utils.errors import UserError
 ENGINES = ("auto", "game", "sim")
 
 
-def resolve_engine(
-    engine: str, map_name: str = "8m", game_version: str | None = None, rules: dict[str, Any] | None = None, **_: Any
-) -> str:
+def resolve_engine(engine: str, **env_args: Any) -> str:
     """Which engine this choice means on this machine, for these `env_args`: "game" or "sim".
 
     Raises: UserError where the choice is unknown or cannot be had.
@@ -28,12 +26,11 @@ def resolve_engine(
     from envs.sc2 import game
 
     try:
-        game.find_game(map_name, game_version)
+        game.check(**env_args)
     except game.NotInstalled:
         if engine == "auto":
             return "sim"
         raise
-    game.refuse_engines_own(rules)
     return "game"
 
 
@@ -51,9 +48,9 @@ class StarCraft2Env:
     def describe(engine: str = "auto", **env_args: Any) -> dict[str, Any]:
         if resolve_engine(engine, **env_args) == "sim":
             return {}
-        from envs.sc2.game import describe_game
+        from envs.sc2 import game
 
-        return {"game": describe_game(env_args["map_name"], env_args.get("game_version"))}
+        return {"game": game.describe(**env_args)}
 
     @staticmethod
     def vector(

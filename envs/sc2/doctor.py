@@ -30,7 +30,7 @@ from utils.command import Parser, exit_status
 from utils.errors import UserError, unknown
 
 STATES = OK, MISSING, WRONG, UNTRIED = "ok", "missing", "wrong", "untried"
-INSTALL = "pip install -r requirements.txt -r requirements-sc2.txt"
+INSTALL = "pip install -r requirements-sc2.txt"
 NEW_PROTOCOL = "pip uninstall -y s2clientprotocol pys2clientprotocol && pip install pys2clientprotocol==1.0.2"
 GAME_ZIP = "SC2.4.10.zip"
 KNOWN_BUILDS = {69232: "4.6.2, which SMAC's paper used", 75689: "4.10, which most later work used"}

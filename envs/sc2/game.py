@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from envs.multiagentenv import MultiAgentEnv
 from envs.sc2.ports import PortPicker
 from envs.sc2.sim.rules import Rules
 from utils.errors import UserError
+from utils.logging import LOGGER_NAME
 from utils.MY_EXP_PATH import experiment_root
 
 INSTALL_PACKAGES = "`pip install -r requirements-sc2.txt` installs what the game needs"
@@ -41,7 +43,7 @@ class Installation(NamedTuple):
     map_path: Path
 
 
-def find_game(map_name: str = "8m", game_version: str | None = None) -> Installation:
+def find_game(map_name: str, game_version: str | None = None) -> Installation:
     """Finds the game's binary of this version (None: the newest) and the map, where pysc2 looks for them.
 
     Raises:
@@ -95,21 +97,37 @@ def _check_packages() -> None:
         )
 
 
-def refuse_engines_own(rules: Mapping[str, Any] | None) -> None:
-    """Raises: UserError where a rule is set that only the embedded engine lets one choose."""
+def check(
+    map_name: str = "8m", game_version: str | None = None, rules: Mapping[str, Any] | None = None, **env_args: Any
+) -> Installation:
+    """As `find_game`, for an environment's arguments.
+
+    Raises: UserError also where a rule is set that only the embedded engine lets one choose.
+    """
+    game = find_game(map_name, game_version)
     for name, value in (rules or {}).items():
         if value != Rules._field_defaults.get(name):
             raise UserError(
                 f"env_args.rules.{name}={value} is a rule of the embedded engine, and StarCraft II has its own; "
                 f"leave it out, or {OR_ELSE}"
             )
+    return game
 
 
-def describe_game(map_name: str = "8m", game_version: str | None = None) -> dict[str, Any]:
+def describe(**env_args: Any) -> dict[str, Any]:
     """What a run's record tells of the game: its version, the binary's build, the map's checksum."""
-    game = find_game(map_name, game_version)
+    game = check(**env_args)
     checksum = hashlib.sha256(game.map_path.read_bytes()).hexdigest()
     return {"version": game.version, "build": game.build, "map_sha256": checksum}
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What pysc2 raises when the game is gone or refuses."""
+    from pysc2.lib.protocol import ConnectionError, ProtocolError
+    from pysc2.lib.remote_controller import ConnectError, RequestError
+    from pysc2.lib.sc_process import SC2LaunchError
+
+    return ConnectionError, ProtocolError, ConnectError, RequestError, SC2LaunchError, OSError
 
 
 class StarCraft2Env(MultiAgentEnv):
@@ -126,8 +144,7 @@ class StarCraft2Env(MultiAgentEnv):
     needs_process = True
 
     def __init__(self, map_name: str = "8m", *, rules: Mapping[str, Any] | None = None, **env_args: Any):
-        refuse_engines_own(rules)
-        find_game(map_name, env_args.get("game_version"))
+        check(map_name, rules=rules, **env_args)
         from pysc2.lib import sc_process
         from smac.env import StarCraft2Env as SmacEnv
 
@@ -148,8 +165,9 @@ class StarCraft2Env(MultiAgentEnv):
     def reset(self) -> tuple[list[np.ndarray], np.ndarray]:
         """Raises: RuntimeError where the game fails again and again."""
         while True:
-            if not self._env.battles_game:  # until then SMAC adds up the enemies' health at every reset
-                self._env.max_reward = self._max_reward
+            if not self._env.battles_game:  # until then SMAC, at every reset,
+                self._env.max_reward = self._max_reward  # adds up the enemies' health
+                self._env.close()  # and launches a game, even beside one that it launched anew after a failure
             seen, failed = self._watch(self._env.reset)
             self._launched = True
             if not failed:
@@ -173,9 +191,6 @@ class StarCraft2Env(MultiAgentEnv):
     def _watch(self, call: Callable, *arguments: Any) -> tuple[Any, bool]:
         """(what the call gives, whether the game failed and was launched anew meanwhile)."""
         from google.protobuf.message import DecodeError
-        from pysc2.lib.protocol import ConnectionError, ProtocolError
-        from pysc2.lib.remote_controller import ConnectError, RequestError
-        from pysc2.lib.sc_process import SC2LaunchError
 
         n_restarts, answer = self._env.force_restarts, None
         try:
@@ -186,12 +201,15 @@ class StarCraft2Env(MultiAgentEnv):
             except (KeyError, AttributeError):  # a first episode that broke off before SMAC had seen the units
                 if self._env.force_restarts == n_restarts:
                     raise
-        except (ConnectionError, ProtocolError, ConnectError, RequestError, SC2LaunchError, OSError) as error:
+        except _failures() as error:
             raise UserError(f"StarCraft II can't be launched: {error}") from error
         failed = self._env.force_restarts > n_restarts
-        self._restarts_in_a_row += failed
-        if self._restarts_in_a_row > MAX_RESTARTS:
-            raise RuntimeError(f"StarCraft II has failed {self._restarts_in_a_row} times without ending an episode")
+        if failed:
+            self._restarts_in_a_row += 1
+            if self._restarts_in_a_row > MAX_RESTARTS:
+                raise RuntimeError(f"StarCraft II has failed {self._restarts_in_a_row} times without ending an episode")
+            message = f"StarCraft II failed and was launched anew (restart {self._env.force_restarts})"
+            logging.getLogger(LOGGER_NAME).warning(f"{message}; its episode is played again")
         return answer, failed
 
     def get_obs(self) -> list[np.ndarray]:
@@ -236,12 +254,12 @@ class StarCraft2Env(MultiAgentEnv):
         """
         if not self._launched:
             raise UserError("there is no episode to save as a replay; play one first")
-        folder = self._env.replay_dir
         try:
             self._env.save_replay()
-        except OSError as error:
+        except _failures() as error:
             raise UserError(
-                f"a replay can't be written to {folder} ({error.strerror}); set env_args.replay_dir"
+                f"a replay can't be written to {self._env.replay_dir} ({error}); set env_args.replay_dir to a folder "
+                "that can be written to, if that is the cause"
             ) from error
 
     def close(self) -> None:
