@@ -1,5 +1,5 @@
-"""Games of the stand-in of `sc2_server/`, played by SMAC in worker processes: they crash or hang, and the doctor tries a
-battle with them. Where SMAC is not installed nothing of this can be seen.
+"""Games of the stand-in of `sc2_server/`, played by SMAC in worker processes: they crash or hang, and the doctor tries
+a battle with them. Where SMAC is not installed nothing of this can be seen.
 """
 
 import json
