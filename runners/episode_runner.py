@@ -23,7 +23,7 @@ class EpisodeRunner:
     statistics nor `t_env`, only the count `dropped_episodes`.
     """
 
-    parallel = False  # whether sound worlds, too, are played in a process each
+    parallel = False  # whether worlds that need no process of their own get one, too
 
     def __init__(self, args: Any, logger: Any):
         self.args = args
