@@ -179,6 +179,17 @@ def test_the_other_package_of_the_name_smac_is_told_apart(tmp_path, monkeypatch)
     assert resolve_engine("auto", map_name="3m") == "sim"
 
 
+def test_packages_that_do_not_fit_together_are_told_in_one_line(tmp_path, monkeypatch):
+    broken = "raise TypeError('Descriptors cannot be created directly.\\nIf this call came from ...')"
+    files = {"__init__.py": "", "env/__init__.py": broken, "env/starcraft2/__init__.py": ""}
+    put_package(tmp_path, monkeypatch, files)
+    with pytest.raises(
+        game.NotInstalled, match=r"be imported \(Descriptors cannot be created directly. If this"
+    ) as error:
+        resolve_engine("game", map_name="3m")
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("package", ["pysc2", "s2clientprotocol", "smac"])
 def test_a_missing_package_is_named(monkeypatch, package):
     monkeypatch.setattr(game, "find_spec", lambda name: None if name == package else importlib.util.find_spec("envs"))

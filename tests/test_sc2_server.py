@@ -23,7 +23,9 @@ def launch(tmp_path, monkeypatch):
     """Launches the stand-in as pysc2 does the game; all that were launched are closed."""
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(["tests"])
-    monkeypatch.setenv("SC2PATH", str(install(tmp_path / "game", (BUILD_4_6_2, BUILD_4_10_0), ("3m", "MMM"))))
+    monkeypatch.setenv(
+        "SC2PATH", str(install(tmp_path / "game", (BUILD_4_6_2, BUILD_4_10_0), ("3m", "MMM", "so_many_baneling")))
+    )
     processes = []
 
     def launched(version=None, timeout_seconds=30):
@@ -118,16 +120,19 @@ def test_a_process_is_of_its_build_and_plays_one_game_after_the_other(launch, ve
         create(controller, "4m", seed=1)
     with pytest.raises(protocol.ProtocolError, match="needs a game"):
         controller._client.send(step=sc2api_pb2.RequestStep(count=1))
-    for seed in (1, 2):
-        create(controller, "3m", seed)
-        env = StarCraft2Env("3m", seed=seed)
+    for seed, map_name, types in ((1, "3m", {"Marine"}), (2, "so_many_baneling", {"Zealot", "Baneling"})):
+        create(controller, map_name, seed)
+        env = StarCraft2Env(map_name, seed=seed)
         info = controller.game_info().start_raw
         grid = np.frombuffer(info.pathing_grid.data, np.uint8)
         if build == BUILD_4_6_2:
             assert np.array_equal(grid.reshape(32, 32)[::-1].T == 0, env.pathing_grid)
         else:
             assert np.array_equal(np.unpackbits(grid).reshape(32, 32).T == 1, env.pathing_grid)
-        assert len(units_of(controller)) == 6 and {unit.name for unit in controller.data_raw().units} == {"Marine"}
+        heights = np.frombuffer(info.terrain_height.data, np.uint8).reshape(32, 32)[::-1].T
+        assert np.array_equal(heights, np.round(env.terrain_height * 255))
+        assert len(units_of(controller)) == env.n_agents + env.n_enemies
+        assert {unit.name for unit in controller.data_raw().units} == types
         controller.leave()
         assert controller.status == protocol.Status.launched
     controller.quit()

@@ -51,22 +51,27 @@ def find_game(map_name: str, game_version: str | None = None) -> Installation:
         UserError: something else is, or may not be executed.
     """
     _check_packages()
-    import smac.env  # noqa: F401  (pysc2 wants its flags parsed, which smac does)
-    from pysc2 import run_configs
-    from pysc2.lib.sc_process import SC2LaunchError
-    from pysc2.run_configs.lib import VERSIONS
+    try:
+        import smac.env  # noqa: F401  (pysc2 wants its flags parsed, which smac does)
+        from pysc2 import run_configs
+        from pysc2.lib.sc_process import SC2LaunchError
+        from pysc2.run_configs.lib import VERSIONS
+    except (ImportError, TypeError) as error:  # protobuf raises TypeErrors where its version does not fit
+        raise NotInstalled(
+            f"the packages smac and pysc2 can't be imported ({_line(error)}); {INSTALL_PACKAGES}, or {OR_ELSE}"
+        ) from error
 
     place = os.environ.get("SC2PATH") or "pysc2's default folder, as SC2PATH is not set"
     try:
         run_config = run_configs.get(version=game_version)
     except (OSError, SC2LaunchError) as error:
         raise NotInstalled(
-            f"StarCraft II was not found in {place} ({error}); set SC2PATH to the folder that contains Versions and "
-            f"Maps, or {OR_ELSE}"
+            f"StarCraft II was not found in {place} ({_line(error)}); set SC2PATH to the folder that holds "
+            f"Versions and Maps, or {OR_ELSE}"
         ) from error
     except ValueError as error:
         raise UserError(
-            f"env_args.game_version={game_version} is not among the versions of StarCraft II in {place}: {error}"
+            f"env_args.game_version={game_version} is not among the versions of StarCraft II in {place}: {_line(error)}"
         ) from error
 
     folder, build = Path(run_config.data_dir), run_config.version.build_version
@@ -119,6 +124,10 @@ def describe(**env_args: Any) -> dict[str, Any]:
     game = check(**env_args)
     checksum = hashlib.sha256(game.map_path.read_bytes()).hexdigest()
     return {"version": game.version, "build": game.build, "map_sha256": checksum}
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -202,7 +211,7 @@ class StarCraft2Env(MultiAgentEnv):
                 if self._env.force_restarts == n_restarts:
                     raise
         except _failures() as error:
-            raise UserError(f"StarCraft II can't be launched: {error}") from error
+            raise UserError(f"StarCraft II can't be launched: {_line(error)}") from error
         failed = self._env.force_restarts > n_restarts
         if failed:
             self._restarts_in_a_row += 1
@@ -258,8 +267,8 @@ class StarCraft2Env(MultiAgentEnv):
             self._env.save_replay()
         except _failures() as error:
             raise UserError(
-                f"a replay can't be written to {self._env.replay_dir} ({error}); set env_args.replay_dir to a folder "
-                "that can be written to, if that is the cause"
+                f"a replay can't be written to {self._env.replay_dir} ({_line(error)}); "
+                "if the folder is the cause, set env_args.replay_dir"
             ) from error
 
     def close(self) -> None:
