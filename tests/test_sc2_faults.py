@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from envs.multiagentenv import WorkerLimits
-from envs.sc2 import StarCraft2Env, doctor
+from envs.sc2 import StarCraft2Env, doctor, ports
 from tests.sc2_server.install import install
 from tests.test_program_worlds import wait_for_the_end_of
 from tests.test_vector import empty_arrays
@@ -56,7 +56,7 @@ def test_one_of_two_games_fails_and_is_launched_anew_and_the_other_plays_on(faul
         seen, outcomes = empty_arrays(env)
         env.reset(seen)
         first_games = games_of(game)
-        assert len(set(first_games.values())) == 2
+        assert len(set(first_games.values())) == 2 and {int(port) for port in first_games.values()} < set(ports.PORTS)
         if fault == "hang@3":
             env.limits = LIMITS._replace(timeout_seconds=3)
         play(env, seen, outcomes, 4)

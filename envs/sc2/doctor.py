@@ -237,6 +237,7 @@ class Trial:
 
 def check_battle(map_name: str, trial: type[Any] = Trial, seconds: float = BATTLE_SECONDS) -> Check:
     """Plays the first steps of a battle, in a process that is ended with all it started."""
+    from envs.sc2.game import OR_ELSE
     from envs.worker import Failure, Worker, WorkerLost
 
     remedy = "look at what the game printed above"
@@ -253,7 +254,7 @@ def check_battle(map_name: str, trial: type[Any] = Trial, seconds: float = BATTL
         finally:
             worker.kill()
     if isinstance(answer, Failure):
-        return Check("battle", WRONG, _last_line(answer.text), remedy)
+        return Check("battle", WRONG, _last_line(answer.text).removesuffix(f"; {OR_ELSE}"), remedy)
     return Check("battle", OK, f"{BATTLE_STEPS} steps of {map_name} were played")
 
 

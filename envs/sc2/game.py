@@ -211,7 +211,7 @@ class StarCraft2Env(MultiAgentEnv):
                 if self._env.force_restarts == n_restarts:
                     raise
         except _failures() as error:
-            raise UserError(f"StarCraft II can't be launched: {_line(error)}") from error
+            raise UserError(f"StarCraft II can't be launched: {_line(error)}; {OR_ELSE}") from error
         failed = self._env.force_restarts > n_restarts
         if failed:
             self._restarts_in_a_row += 1
