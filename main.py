@@ -68,9 +68,8 @@ def _run_command_line(params: list[str]) -> None:
         ex.add_config(config)
         ex.run(command, options=options)
         return
-    if config["runner"] == "parallel":
-        # Worker processes need it. Were it started later, it would hold the output that Sacred captures open: 2 seconds
-        resource_tracker.ensure_running()
+    # Worker processes need it. Were it started later, it would hold the output that Sacred captures open: 2 seconds
+    resource_tracker.ensure_running()
     records = _add_file_storage(ex, Path(config["local_results_path"]))
     if database and not options["--unobserved"]:
         _add_mongo(ex, database, records)
@@ -234,6 +233,7 @@ def _resolve(config: dict[str, Any]) -> dict[str, Any]:
     config = args_sanity_check({**config, "seed": seed, "env_args": env_args}, get_logger())
     resolved = {
         "engine": engine,
+        **ENVS[config["env"]].describe(**env_args),
         "device": "cuda" if config["use_cuda"] else "cpu",
         "python": platform.python_version(),
         "packages": {name: version for name in RECORDED_PACKAGES if (version := _version(name))},

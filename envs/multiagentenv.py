@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -36,15 +36,15 @@ class Outcomes(NamedTuple):
 
     `terminated` says that the episode is over in earnest, `truncated` that the time limit cut it off: a learner
     bootstraps from the second and not from the first (Pardo et al. 2018, *Time Limits in Reinforcement Learning*).
-    `lost` says that the world's process died or fell silent: the rest of its row means nothing, the episode can't go
-    on, and a new world stands in its place and waits for its `reset`.
+    `lost` says that the world's process, or the game that the world is played in, died or fell silent: the rest of its
+    row means nothing, the episode can't go on, and a new world stands in its place and waits for its `reset`.
     """
 
     reward: np.ndarray  # [batch] float32, one reward for the team
     terminated: np.ndarray  # [batch] bool
     truncated: np.ndarray  # [batch] bool
     info: dict[str, np.ndarray]  # for each name of `info_keys`: [batch] float32
-    lost: np.ndarray  # [batch] bool, never True where the worlds live in this process
+    lost: np.ndarray  # [batch] bool
 
     @classmethod
     def empty(cls, batch_size: int, info_keys: Sequence[str]) -> Outcomes:
@@ -71,6 +71,9 @@ class MultiAgentEnv(ABC):
     n_agents: int
     info_keys: tuple[str, ...] = ()
     """The entries of `step`'s info that become statistics, read at the last step of an episode."""
+    needs_process: ClassVar[bool] = False
+    """A program of its own plays it, which may hang, must not get the terminal's Ctrl-C, and must not be left behind:
+    any runner plays it in a worker process."""
 
     @abstractmethod
     def reset(self) -> tuple[Sequence[np.ndarray], np.ndarray]:
@@ -80,7 +83,8 @@ class MultiAgentEnv(ABC):
     def step(self, actions: Sequence[int]) -> tuple[float, bool, dict[str, Any]]:
         """Plays one action per agent; gives (team reward, terminated, info).
 
-        `info["episode_limit"]` is True where only the time limit ended the episode.
+        `info["episode_limit"]` is True where only the time limit ended the episode, `info["lost"]` where the world
+        failed: it has repaired itself, and waits for its `reset` (`Outcomes.lost`).
         """
 
     @abstractmethod
@@ -162,14 +166,22 @@ class MultiAgentEnv(ABC):
         return None
 
     @classmethod
-    def vector(cls, seeds: Sequence[int], *, workers: WorkerLimits | None = None, **env_args: Any) -> VectorEnv:
+    def describe(cls, **env_args: Any) -> dict[str, Any]:
+        """What a run's record must tell of the world besides its arguments, by name."""
+        return {}
+
+    @classmethod
+    def vector(
+        cls, seeds: Sequence[int], *, workers: WorkerLimits | None = None, parallel: bool = True, **env_args: Any
+    ) -> VectorEnv:
         """One world per seed, played together. `env_args` are the constructor's, less `seed`.
 
-        With `workers`, several worlds live in a process each; who overrides this to play them all in one ignores it.
+        With `workers`, several worlds that are to be played in `parallel`, and all that `needs_process`, live in a
+        process each. Who overrides this to play them all in one ignores both.
         """
         from envs.vector import ProcessVectorEnv, SerialVectorEnv
 
-        if workers is not None and len(seeds) > 1:
+        if workers is not None and (cls.needs_process or (parallel and len(seeds) > 1)):
             return ProcessVectorEnv(cls, seeds, workers, env_args)
         return SerialVectorEnv([cls(seed=seed, **env_args) for seed in seeds])  # type: ignore[call-arg]
 

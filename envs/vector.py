@@ -50,6 +50,7 @@ class SerialVectorEnv(VectorEnv):
             outcomes.reward[i] = reward
             outcomes.terminated[i] = over and not truncated
             outcomes.truncated[i] = truncated
+            outcomes.lost[i] = info.get("lost", False)
             for key in self.info_keys:
                 outcomes.info[key][i] = float(info.get(key, 0))
             self._write(i, observations, env.get_obs(), env.get_state())
@@ -128,7 +129,7 @@ class ProcessVectorEnv(VectorEnv):
         assert self._memory is not None and self._shared is not None
         self._ask(_chosen(self.n_envs, worlds), "reset", self._memory.name)
         rows = slice(None) if worlds is None else worlds
-        self._lost[rows] = False
+        self._lost[rows] = self._shared.outcomes.lost[rows] = False
         _copy_rows(self._shared.observations, observations, rows)
 
     def step(
@@ -138,7 +139,7 @@ class ProcessVectorEnv(VectorEnv):
         rows = slice(None) if worlds is None else worlds
         self._shared.actions[rows] = actions[rows]
         self._call([i for i in _chosen(self.n_envs, worlds) if not self._lost[i]], "step")
-        self._shared.outcomes.lost[:] = self._lost
+        self._shared.outcomes.lost[self._lost] = True
         _copy_rows(self._shared.observations, observations, rows)
         _copy_rows(self._shared.outcomes, outcomes, rows)
 

@@ -165,6 +165,7 @@ def work(connection: Connection, index: int, seed: int, recipe: bytes) -> None:
         signal.signal(number, lambda *_: None)  # no SIG_IGN: a program that the world starts would inherit it
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     os.setpgrp()  # so that what the world starts, such as a game, can be killed along with it
+    _guard_group()
     threading.Thread(target=_follow_parent, daemon=True).start()
     world, n_calls = None, 0
     try:
@@ -181,6 +182,13 @@ def work(connection: Connection, index: int, seed: int, recipe: bytes) -> None:
     finally:
         if world is not None:
             world.close()
+
+
+def _guard_group() -> None:
+    """Has a shell wait for the end of this process, however it comes, to kill all that it started."""
+    ours, theirs = os.pipe()  # only this process holds the end `theirs`, and leaves it to the system to close it
+    os.posix_spawnp("sh", ["sh", "-c", "read _; kill -9 0"], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, ours, 0)])
+    os.close(ours)
 
 
 def _follow_parent() -> None:

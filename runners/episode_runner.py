@@ -4,7 +4,7 @@ The worlds write what is seen straight into the episode batch; `run.py` decides 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from components.episode_buffer import EpisodeBatch
 from envs import REGISTRY as ENVS
-from envs.multiagentenv import Observations, Outcomes, VectorEnv
+from envs.multiagentenv import Observations, Outcomes, WorkerLimits
 from utils.seeding import world_seeds
 
 
@@ -23,6 +23,8 @@ class EpisodeRunner:
     statistics nor `t_env`, only the count `dropped_episodes`.
     """
 
+    parallel = False  # whether worlds that need no process of their own get one, too
+
     def __init__(self, args: Any, logger: Any):
         self.args = args
         self.logger = logger
@@ -30,7 +32,8 @@ class EpisodeRunner:
         env_args = dict(args.env_args)
         env_seed = env_args.pop("seed", None)
         self.seeds = world_seeds(args.seed if env_seed is None else env_seed, self.batch_size)
-        self.env = self.make_env(self.seeds, env_args)
+        limits = WorkerLimits(args.max_worker_restarts, args.worker_timeout_seconds)
+        self.env = ENVS[args.env].vector(self.seeds, workers=limits, parallel=self.parallel, **env_args)
         self.episode_limit = self.env.get_env_info()["episode_limit"]
         self.outcomes = Outcomes.empty(self.batch_size, self.env.info_keys)
         self.t_env = 0
@@ -40,10 +43,6 @@ class EpisodeRunner:
         self.n_tests = [0] * self.batch_size  # test episodes of each world
         self.log_train_stats_t = -args.runner_log_interval - 1  # so that the first episodes are logged
         self.test_win_rate: float | None = None
-
-    def make_env(self, seeds: Sequence[int], env_args: dict[str, Any]) -> VectorEnv:
-        """The worlds, one per seed."""
-        return ENVS[self.args.env].vector(seeds, **env_args)
 
     def setup(self, scheme: dict, groups: dict[str, int], preprocess: dict, mac: Any) -> None:
         """Takes the layout of episodes and the controller that acts."""

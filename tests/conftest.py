@@ -13,6 +13,12 @@ def one_thread_and_a_seed():
     th.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def no_game(monkeypatch, tmp_path_factory):
+    """`engine: auto` is the embedded engine on every machine; tests of the game set SC2PATH themselves."""
+    monkeypatch.setenv("SC2PATH", str(tmp_path_factory.getbasetemp() / "no StarCraft II"))
+
+
 @pytest.fixture
 def logger() -> RecordingLogger:
     return RecordingLogger()

@@ -5,6 +5,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -255,6 +256,53 @@ class TroubledGame(RandomGame):
 
     def get_stats(self) -> dict[str, float]:
         return {"seed": self._seed, "has_torch": "torch" in sys.modules}
+
+
+class ProgramGame(RandomGame):
+    """Played by a program of its own, as StarCraft II's battles are. Troubles are as `TroubledGame`'s, of other kinds:
+
+    "crash" ends the program, which is started anew, "hang" has it answer no more, and "vanish" kills the process that
+    started it.
+    """
+
+    needs_process = True
+
+    def __init__(self, seed: int, troubles: Mapping[int, tuple[str, int]] | None = None):
+        super().__init__(seed)
+        self.trouble, self.steps_left = (troubles or {}).get(seed, ("", -1))
+        self.crashed = False
+        self._launch()
+
+    def _launch(self) -> None:
+        # `echo` keeps the shell from becoming `sleep`: the program has a child of its own
+        self.program = subprocess.Popen(["sh", "-c", "sleep 1000; echo"])
+
+    def reset(self) -> tuple[list[np.ndarray], np.ndarray]:
+        self.crashed = False
+        return super().reset()
+
+    def play(self, actions: Sequence[int]) -> tuple[float, bool]:
+        self.steps_left -= 1
+        if self.steps_left == 0 and self.trouble == "vanish":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.steps_left == 0:
+            if self.trouble == "crash":
+                self.close()
+            self.program.wait()
+            self._launch()
+            self.crashed = True
+            return 0.0, True
+        return super().play(actions)
+
+    def info(self) -> dict[str, Any]:
+        return {"lost": True} if self.crashed else super().info()
+
+    def get_stats(self) -> dict[str, float]:
+        return {"seed": self._seed, "program": self.program.pid}
+
+    def close(self) -> None:
+        self.program.kill()
+        self.program.wait()
 
 
 class UnendingGame(EndlessGame):

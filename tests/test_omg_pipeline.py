@@ -281,7 +281,7 @@ def test_the_order_is_claimed_only_where_intervals_lie_apart(intervals, said):
     [
         (("--map=8mm",), "did you mean '8m'"),
         (("--scale=smal",), "did you mean 'small'"),
-        (("--engine=game",), "not supported yet"),
+        (("--engine=game",), "use env_args.engine=sim"),
         (("--jobs=0",), "--jobs=0 must be at least 1"),
         (("--seeds=3",), "--seeds"),
     ],
