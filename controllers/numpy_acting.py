@@ -45,8 +45,9 @@ class NumpyActing:
         if self.args.obs_agent_id:
             parts.append(seen.ids)
         if self.infer is not None:
-            features, am_hidden = self.infer(seen, _rows(self.am_hidden[bs]), test_mode)
-            self.am_hidden[bs] = am_hidden.reshape(self.am_hidden[bs].shape)
+            am_hidden = self.am_hidden[bs]
+            features, new_am_hidden = self.infer(seen, _rows(am_hidden), test_mode)
+            self.am_hidden[bs] = new_am_hidden.reshape(am_hidden.shape)
             parts.append(features)
         hidden = self.hidden[bs]
         q, new_hidden = self.step(np.concatenate(parts, -1), _rows(hidden))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.multiagentenv import MultiAgentEnv
+from envs.multiagentenv import SeededEnv
 
 N_CELLS = 5
 MIDDLE = N_CELLS // 2
@@ -22,7 +22,7 @@ LEARNER, TEAMMATE = range(2)
 LEFT, STAY, RIGHT = range(3)
 
 
-class GoalGame(MultiAgentEnv):
+class GoalGame(SeededEnv):
     """Actions: left, stay, right. Agent 0 must stay until it may set off, so that its own place remembers nothing. Of
     agent 1, the teammate, only the move of its script is available, whoever plays it.
 
@@ -36,8 +36,7 @@ class GoalGame(MultiAgentEnv):
     episode_limit = SET_OFF + MIDDLE
 
     def __init__(self, seed: int | None = None):
-        self._seed = seed
-        self._rng = np.random.default_rng(seed)
+        super().__init__(seed)
         self.reset()
 
     def reset(self) -> tuple[list[np.ndarray], np.ndarray]:
@@ -81,12 +80,3 @@ class GoalGame(MultiAgentEnv):
 
     def get_total_actions(self) -> int:
         return 3
-
-    def seed(self) -> int | None:
-        return self._seed
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"random": self._rng.bit_generator.state}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._rng.bit_generator.state = state["random"]

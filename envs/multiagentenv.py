@@ -186,6 +186,23 @@ class MultiAgentEnv(ABC):
         return SerialVectorEnv([cls(seed=seed, **env_args) for seed in seeds])  # type: ignore[call-arg]
 
 
+class SeededEnv(MultiAgentEnv):
+    """A world that carries nothing from one episode to the next but where its generator `_rng` stands."""
+
+    def __init__(self, seed: int | None = None):
+        self._seed = seed
+        self._rng = np.random.default_rng(seed)
+
+    def seed(self) -> int | None:
+        return self._seed
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"random": self._rng.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._rng.bit_generator.state = state["random"]
+
+
 class VectorEnv(ABC):
     """B worlds at once over arrays [batch, ...]. World i behaves as it would alone with the same seed."""
 

@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.multiagentenv import MultiAgentEnv
+from envs.multiagentenv import SeededEnv
 from utils.errors import UserError
 
 
-class PackageEnv(MultiAgentEnv):
+class PackageEnv(SeededEnv):
     """A world whose episodes each begin with a seed of their own, drawn from the environment's."""
 
     n_actions: int
@@ -24,8 +24,7 @@ class PackageEnv(MultiAgentEnv):
     """The name by which the package is imported."""
 
     def __init__(self, seed: int | None = None):
-        self._seed = seed
-        self._rng = np.random.default_rng(seed)
+        super().__init__(seed)
         self._obs = np.zeros((0, 0), np.float32)  # [agent, obs_shape], from the constructor's first reset on
 
     @abstractmethod
@@ -71,12 +70,3 @@ class PackageEnv(MultiAgentEnv):
 
     def get_total_actions(self) -> int:
         return self.n_actions
-
-    def seed(self) -> int | None:
-        return self._seed
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"random": self._rng.bit_generator.state}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._rng.bit_generator.state = state["random"]

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from envs.sc2.game import is_starcrafts
 from envs.sc2.ports import HOST, PortPicker
 from envs.sc2.sim.maps import MAP_NAMES
 from utils.command import Parser, exit_status
@@ -62,7 +63,7 @@ def check_smac() -> Check:
     spec = importlib.util.find_spec("smac")
     if spec is None:
         return Check("smac", MISSING, "not installed", INSTALL)
-    if any(Path(folder, "env", "starcraft2").is_dir() for folder in spec.submodule_search_locations or ()):
+    if is_starcrafts(spec):
         return Check("smac", OK, f"SMAC {_version('smac') or 'without a version'}")
     summary = importlib.metadata.metadata("smac").json.get("summary") if _version("smac") else ""
     found = f"smac {_version('smac') or spec.origin} is not StarCraft's" + (f", but: {summary}" if summary else "")

@@ -10,6 +10,7 @@ import logging
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,11 +96,16 @@ def _check_packages() -> None:
         if (spec := find_spec(package)) is None:
             raise NotInstalled(f"the package {package} is not installed; {INSTALL_PACKAGES}, or {OR_ELSE}")
     assert spec is not None
-    if not any((Path(place) / "env" / "starcraft2").is_dir() for place in spec.submodule_search_locations or ()):
+    if not is_starcrafts(spec):
         raise NotInstalled(
             "the package smac that is installed is not the StarCraft Multi-Agent Challenge, but another one of that "
             f"name; uninstall it, {INSTALL_PACKAGES}, or {OR_ELSE}"
         )
+
+
+def is_starcrafts(smac: ModuleSpec) -> bool:
+    """Whether the package `smac` that is installed is the StarCraft Multi-Agent Challenge: SMAC3 has the name, too."""
+    return any((Path(place) / "env" / "starcraft2").is_dir() for place in smac.submodule_search_locations or ())
 
 
 def check(
