@@ -17,9 +17,12 @@ import torch as th
 from components.step_rows import DeviceRows, DiskRows, MemoryRows
 from utils.errors import UserError
 from utils.memory import in_words
+from utils.transfer import sent_together
 
 HARDLY_SHORTER = 0.1
 """A buffer of which not even this share fits is refused: episodes are rarely shorter, as a share of their limit."""
+ON_HOST = ("filled", "terminated")
+"""Fields by which the host knows how much there is to compute, without asking a GPU."""
 FILLED = {"vshape": (1,), "dtype": th.uint8}
 
 
@@ -80,6 +83,7 @@ class EpisodeBatch:
         self.max_seq_length = max_seq_length
         self.device = device
         self._arrays: dict[str, np.ndarray] = {}
+        self._stayed: dict[str, th.Tensor] = {}  # in main memory
         self._derived = {derived: (source, steps) for source, (derived, steps) in self.preprocess.items()}
         if data is not None:
             self.scheme, self.data = scheme, data
@@ -151,6 +155,14 @@ class EpisodeBatch:
             self._arrays[key] = self._field(key).numpy()
         return self._arrays[key]
 
+    def on_host(self, key: str) -> th.Tensor:
+        """A field by name in main memory. Those of ON_HOST stay there when a batch is moved; others may take long."""
+        return self._stayed[key] if key in self._stayed else self._field(key).cpu()
+
+    def keep_on_host(self) -> None:
+        """Copies the fields of ON_HOST to main memory: now, rather than in the middle of an update."""
+        self._stayed = {key: self._field(key).cpu() for key in ON_HOST if key in self.scheme}
+
     def _field(self, key: str) -> th.Tensor:
         if key in self.data.transition_data:
             return self.data.transition_data[key]
@@ -189,12 +201,16 @@ class EpisodeBatch:
         return int(self.data.transition_data["filled"].sum(1).max())
 
     def to(self, device: str | th.device) -> "EpisodeBatch":
-        """Moves every field to `device`, in place."""
-        # Copies towards the host must not be asynchronous: it would read them before they are there.
-        non_blocking = th.device(device).type == "cuda"
-        for fields in (self.data.transition_data, self.data.episode_data):
-            for key, value in fields.items():
-                fields[key] = value.to(device, non_blocking=non_blocking)
+        """Moves every field to `device`, in place. From main memory that is one transfer, which the host lets go on."""
+        kinds = (self.data.transition_data, self.data.episode_data)
+        if th.device(self.device).type == "cpu" != th.device(device).type:
+            self.keep_on_host()
+            moved = sent_together({key: value for fields in kinds for key, value in fields.items()}, device)
+        else:
+            self._stayed = {}
+            moved = {key: value.to(device) for fields in kinds for key, value in fields.items()}
+        for fields in kinds:
+            fields.update((key, moved[key]) for key in fields)
         self.device = device
         self._arrays.clear()
         return self
@@ -324,7 +340,9 @@ class ReplayBuffer:
         for fields in (data.transition_data, data.episode_data):
             for key, value in fields.items():
                 fields[key] = value.to(self.device, self.scheme[key]["dtype"])
-        return EpisodeBatch(self.scheme, self.groups, *rows.shape, data, self.preprocess, self.device)
+        batch = EpisodeBatch(self.scheme, self.groups, *rows.shape, data, self.preprocess, self.device)
+        batch.keep_on_host()
+        return batch
 
     def _const_of(self, episodes: Sequence[_Episode]) -> dict[str, th.Tensor]:
         if not episodes:

@@ -11,6 +11,7 @@ import numpy as np
 import torch as th
 
 from components.episode_buffer import EpisodeBatch
+from utils.transfer import sent
 
 OF_TEAM = "team_"
 SEAT = {"vshape": (1,), "dtype": th.long, "episode_const": True}
@@ -19,7 +20,7 @@ SEAT = {"vshape": (1,), "dtype": th.long, "episode_const": True}
 def fold_learners(batch: EpisodeBatch) -> "FoldedBatch":
     """The rows of the seats that learn, `agent_idx` [b, m] of a batch of teams: b * m episodes of one agent."""
     seats = batch["agent_idx"]
-    episodes = th.arange(batch.batch_size, device=seats.device).repeat_interleave(seats.shape[1])
+    episodes = th.arange(batch.batch_size).repeat_interleave(seats.shape[1])
     return FoldedBatch(batch, episodes, seats.flatten())
 
 
@@ -28,11 +29,13 @@ class FoldedBatch(EpisodeBatch):
 
     Fields of the group "agents" are cut to the seat, [k, T, 1, ...]; `seat` [k, 1] and the team's observations,
     actions and available actions come in addition; all others are repeated. Nothing is cut out before it is read.
+    `episodes` are in main memory.
     """
 
     def __init__(self, batch: EpisodeBatch, episodes: th.Tensor, seats: th.Tensor, ts: slice = slice(None)):
         self._team, self._ts = batch, ts
-        self._episodes, self._seats = episodes.to(batch.device), seats.to(batch.device)
+        self._episodes_on_host = episodes
+        self._episodes, self._seats = sent(episodes, batch.device), seats.to(batch.device)
         scheme = {**batch.scheme, "seat": SEAT}
         for key in ("obs", "actions", "avail_actions"):
             entry = batch.scheme[key]
@@ -52,6 +55,10 @@ class FoldedBatch(EpisodeBatch):
         if key not in self._arrays:
             self._arrays[key] = self._cut(key, self._team.array, self._episodes.numpy(), self._seats.numpy())
         return self._arrays[key]
+
+    def on_host(self, key: str) -> th.Tensor:
+        """A field that is none of a seat's."""
+        return self._team.on_host(key)[:, self._ts][self._episodes_on_host]
 
     def _field(self, key: str) -> th.Tensor:
         data = self.data.transition_data

@@ -5,21 +5,24 @@ The order of the rows is the one that a recurrence needs: see `modules/agents/pa
 
 import torch as th
 
+from utils.transfer import sent
+
 
 class PackedSteps:
     """Which rows the filled steps of a batch become: step after step, within a step the longest episodes first.
 
-    `filled` [b, T, 1] is 1 in the first steps of each episode; `batch_sizes[t]` counts the episodes with a step t.
+    `filled` [b, T, 1] is 1 in the first steps of each episode, and in main memory, so that no work of a GPU has to be
+    waited for; what is packed lies on `device`. `batch_sizes[t]` counts the episodes with a step t.
     """
 
-    def __init__(self, filled: th.Tensor):
+    def __init__(self, filled: th.Tensor, device: str | th.device = "cpu"):
         self.leading = filled.shape[:2]
         lengths = filled.sum((1, 2))
         order = lengths.argsort(descending=True, stable=True)
-        runs = th.arange(self.leading[1], device=filled.device).unsqueeze(1) < lengths[order]  # [T, b]
+        runs = th.arange(self.leading[1]).unsqueeze(1) < lengths[order]  # [T, b]
         t, rank = runs.nonzero(as_tuple=True)
         self.batch_sizes = [count for count in runs.sum(1).tolist() if count > 0]
-        self.index = order[rank] * self.leading[1] + t
+        self.index = sent(order[rank] * self.leading[1] + t, device)
 
     def pack(self, steps: th.Tensor) -> th.Tensor:
         """[b, T, ...] to its rows [N, ...]."""

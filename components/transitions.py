@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch as th
 
 from components.episode_buffer import EpisodeBatch
+from utils.transfer import Where, sent, where
 
 
 class Transitions(NamedTuple):
@@ -20,19 +21,13 @@ class Transitions(NamedTuple):
     reward: th.Tensor  # [b, T, 1]
     discount: th.Tensor  # [b, T, 1], gamma, or 0 where the episode truly ended
     mask: th.Tensor  # [b, T, 1], 1.0 where the transition was played
+    played: Where  # the same as indices: x[played] are the N played transitions of x [b, T (+1), ...]
 
 
 def make_transitions(batch: EpisodeBatch, gamma: float) -> Transitions:
-    """Lines up the steps of `batch`, [batch, T+1, ...], whose last filled step holds the final observation.
-
-    A transition counts when it was filled, no earlier one ended the episode, and it has somewhere to go: a real next
-    observation, or an end. So the final observation of an episode that a time limit cut off is no transition of its
-    own, and the one before it bootstraps from it: the episode was cut off, it is not over.
-    """
-    filled = batch["filled"].bool()
+    """Lines up the steps of `batch`, [batch, T+1, ...], whose last filled step holds the final observation."""
     terminated = batch["terminated"][:, :-1].bool()
-    over = terminated.cumsum(1) - terminated.long() > 0
-    mask = filled[:, :-1] & (filled[:, 1:] | terminated) & ~over
+    mask = played_mask(batch)
     return Transitions(
         obs=batch["obs"],
         avail=batch["avail_actions"].bool(),
@@ -40,5 +35,19 @@ def make_transitions(batch: EpisodeBatch, gamma: float) -> Transitions:
         actions=batch["actions"][:, :-1].squeeze(-1),
         reward=batch["reward"][:, :-1],
         discount=gamma * (~terminated).float(),
-        mask=mask.float(),
+        mask=sent(mask.float(), batch.device),
+        played=where(mask.squeeze(-1), batch.device),
     )
+
+
+def played_mask(batch: EpisodeBatch) -> th.Tensor:
+    """Which transitions were played, [b, T, 1] bool, in main memory.
+
+    A transition counts when it was filled, no earlier one ended the episode, and it has somewhere to go: a real next
+    observation, or an end. So the final observation of an episode that a time limit cut off is no transition of its
+    own, and the one before it bootstraps from it: the episode was cut off, it is not over.
+    """
+    filled = batch.on_host("filled").bool()
+    terminated = batch.on_host("terminated")[:, :-1].bool()
+    over = terminated.cumsum(1) - terminated.long() > 0
+    return filled[:, :-1] & (filled[:, 1:] | terminated) & ~over

@@ -61,7 +61,7 @@ class BasicMAC:
 
     def pack_inputs(self, ep_batch: EpisodeBatch) -> PackedInputs:
         """The inputs of all filled steps, for `unroll`; controllers of the same kind can share them."""
-        steps = PackedSteps(ep_batch["filled"].to(self.device))
+        steps = PackedSteps(ep_batch.on_host("filled"), self.device)
         actions = last_actions(ep_batch["actions"], self.args.n_actions, self.device)
         ids = seat_ids(ep_batch, self.args.n_agents, self.device)
         ids = steps.pack(ids.expand(*steps.leading, -1, -1)) if len(ids) > 1 else ids[0]

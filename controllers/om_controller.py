@@ -17,7 +17,7 @@ from modules.agents.idv_rnn_agent import IdvRNNAgent
 from modules.am import REGISTRY as AGENT_MODELS
 from utils.weights import load_into
 
-ROWS_AT_ONCE = 32
+ROWS_AT_ONCE = {"cpu": 32, "cuda": 2048}
 """Of a team's steps, where each of them is looked at with several subgoals."""
 
 
@@ -79,10 +79,10 @@ class MultiModuleMAC(BasicMAC):
         w_inputs, w_subgoals = agent.fc1.weight.split([inputs.shape[-1], subgoals.shape[-1]], 1)
         all_from_inputs = F.linear(inputs, w_inputs, agent.fc1.bias).unsqueeze(-2)
         all_from_subgoals = F.linear(subgoals, w_subgoals)
-        qs = []
+        qs, n_rows = [], ROWS_AT_ONCE["cuda" if inputs.is_cuda else "cpu"]
         # A few rows at a time: what lies between inputs and Q-values is K times as large, and stays in the cache so.
         for from_inputs, chosen, h in zip(
-            *(rows.split(ROWS_AT_ONCE) for rows in (all_from_inputs, candidates, hidden_states)), strict=True
+            *(rows.split(n_rows) for rows in (all_from_inputs, candidates, hidden_states)), strict=True
         ):
             x = F.relu(from_inputs + all_from_subgoals[chosen].transpose(1, 2))
             reset_x, update_x, new_x = F.linear(x, rnn.weight_ih, rnn.bias_ih).chunk(3, -1)

@@ -8,6 +8,7 @@ from components.episode_buffer import EpisodeBatch
 from components.packed_steps import PackedSteps
 from components.transitions import make_transitions
 from learners.base_learner import Learner
+from utils.transfer import where
 
 
 class AMLearner(Learner):
@@ -29,8 +30,8 @@ class AMLearner(Learner):
             stats = {"omg_prior_loss": train_prior(self, batch, t_env)}
             self.am.vae.is_trained.fill_(True)
         else:
-            played = make_transitions(batch, self.args.gamma).mask.squeeze(-1) > 0
-            steps = PackedSteps(batch["filled"].to(self.args.device))
+            played = make_transitions(batch, self.args.gamma).played
+            steps = PackedSteps(batch.on_host("filled"), self.args.device)
             t = steps.row_of()[:, :-1][played]
             loss, stats = self.am.loss(batch, self.am.encode(batch, steps)[t], played)
             stats["am_grad_norm"] = self.descend(loss, self.am_optimiser, self.am_params, t_env)
@@ -50,7 +51,7 @@ def train_prior(learner: Any, batch: EpisodeBatch, t_env: int) -> th.Tensor:
     The learner has `am` and `prior_optimiser`. Gives the last loss.
     """
     observations = learner.am.observations(batch)
-    states = observations[batch["filled"].squeeze(-1).bool()].flatten(0, -2)
+    states = observations[where(batch.on_host("filled").squeeze(-1).bool(), observations.device)].flatten(0, -2)
     states = states[th.randperm(len(states), device=states.device)]
     params = list(learner.am.vae.parameters())
     for part in states.chunk(learner.args.omg_vae_batches):

@@ -13,6 +13,7 @@ from components.episode_buffer import EpisodeBatch
 from components.transitions import Transitions
 from modules.mixers import REGISTRY as MIXERS
 from utils.errors import UserError
+from utils.transfer import Where
 from utils.weights import load_into
 
 
@@ -147,9 +148,9 @@ class BaseLearner(Learner):
         self.last_target_update_episode = 0
 
     def td_update(
-        self, transitions: Transitions, played: th.Tensor, q_t: th.Tensor, value_tp1: th.Tensor, t_env: int
+        self, transitions: Transitions, played: Where, q_t: th.Tensor, value_tp1: th.Tensor, t_env: int
     ) -> TDUpdate:
-        """One step by the loss mean((r_t + discount_t * V_tp1 - Q_t)^2) over played steps, [b, T] as a mask.
+        """One step by the loss mean((r_t + discount_t * V_tp1 - Q_t)^2) over played steps.
 
         q_t and value_tp1 [N, agent] are those of the played steps; a mixer joins them first.
         """

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 
 from components.episode_buffer import EpisodeBatch
 from components.packed_steps import PackedSteps
-from components.transitions import Transitions, make_transitions
+from components.transitions import Transitions, make_transitions, played_mask
 from learners.base_learner import Learner
 from modules.critics import REGISTRY as CRITICS
 from utils.rl_utils import build_td_lambda_targets
+from utils.transfer import where
 
 
 class COMALearner(Learner):
@@ -41,9 +42,9 @@ class COMALearner(Learner):
         mean(A_a * log pi(u_a)), A_a = Q(s, u) - sum_u' pi(u') Q(s, (u_-a, u')) (equation 4), over played steps.
         """
         transitions = make_transitions(batch, self.args.gamma)
-        steps = PackedSteps(F.pad(transitions.mask, (0, 0, 0, 1)))
+        steps = PackedSteps(F.pad(played_mask(batch), (0, 0, 0, 1)), self.args.device)
         policy = self.mac.unroll(batch).masked_fill(~transitions.avail, 0.0)
-        actions = self._with_last_actions(batch, transitions, policy.detach())
+        actions = self._with_last_actions(batch, policy.detach())
         q, critic_stats = self._train_critic(transitions, actions, steps, t_env)
 
         # Only played steps, as rows: [n, a] or [n, a, u].
@@ -69,18 +70,19 @@ class COMALearner(Learner):
                 pi_max=pi.max(-1).values.mean(),
             )
 
-    def _with_last_actions(self, batch: EpisodeBatch, transitions: Transitions, policy: th.Tensor) -> th.Tensor:
+    def _with_last_actions(self, batch: EpisodeBatch, policy: th.Tensor) -> th.Tensor:
         """The actions [b, T+1, a], with draws from the policy at the last observation of episodes that were cut off.
 
         Nobody acted there, but the critic's value of that step, from which they bootstrap, is one of a joint action.
         """
         actions = batch["actions"].squeeze(-1).clone()
-        played = transitions.mask.squeeze(-1) > 0
-        has_ended = (played & (transitions.discount.squeeze(-1) == 0)).any(1, keepdim=True)
-        is_last = batch["filled"].squeeze(-1).bool() & ~F.pad(played, (0, 1)) & ~has_ended
-        if is_last.any():
-            drawn = th.multinomial(policy[is_last].flatten(0, 1), 1)
-            actions[is_last] = drawn.view(-1, actions.shape[-1])
+        played = played_mask(batch)
+        has_ended = (played & batch.on_host("terminated")[:, :-1].bool()).any(1, keepdim=True)
+        is_last = batch.on_host("filled").bool() & ~F.pad(played, (0, 0, 0, 1)) & ~has_ended
+        last = where(is_last.squeeze(-1), actions.device)
+        if len(last[0]):
+            drawn = th.multinomial(policy[last].flatten(0, 1), 1)
+            actions[last] = drawn.view(-1, actions.shape[-1])
         return actions
 
     def _train_critic(

@@ -50,7 +50,7 @@ class OMGLearner(BaseLearner):
             self.logger.console_logger.info(f"The subgoal prior is trained and frozen from step {t_env} on")
 
         transitions = make_transitions(batch, self.args.gamma)
-        played = transitions.mask.squeeze(-1) > 0
+        played = transitions.played
         inputs = self.mac.pack_inputs(batch)
         row_of = inputs.steps.row_of()
         t, tp1 = row_of[:, :-1][played], row_of[:, 1:][played]  # the rows of both ends of every transition
@@ -89,7 +89,7 @@ class OMGLearner(BaseLearner):
                 update,
                 **am_stats,
                 eta=th.tensor(eta),
-                subgoal_hit_ratio=self._hit_ratio(batch, inputs.steps, posterior.subgoal.mu, played),
+                subgoal_hit_ratio=self._hit_ratio(batch, inputs.steps, posterior.subgoal.mu, transitions.mask > 0),
                 **{f"subgoal_k{k + 1}": share for k, share in enumerate(shares)},
             )
 
@@ -114,7 +114,10 @@ class OMGLearner(BaseLearner):
         choice = choose_candidate(values, mode)
         agents = th.arange(choice.shape[1], device=choice.device)
         chosen = candidates.gather(1, choice)
-        return Hindsight(Gaussian(prior.mu[chosen, agents], prior.log_var[chosen, agents]), choice)
+        # The last state repeats where no other is left; which of its repeats is picked depends on rounding only.
+        repeats = F.pad(candidates[:, 1:] == candidates[:, :-1], (1, 0)).cumsum(-1)
+        steps_ahead = choice - repeats.gather(1, choice)
+        return Hindsight(Gaussian(prior.mu[chosen, agents], prior.log_var[chosen, agents]), steps_ahead)
 
     def _value(self, q: th.Tensor, avail: th.Tensor) -> th.Tensor:
         """The mean or the maximum of Q-values [..., action] over available actions: [...]."""
@@ -129,7 +132,7 @@ class OMGLearner(BaseLearner):
         states = self.am.observations(batch).transpose(1, 2).contiguous()  # [b, agent, T + 1, D]
         decoded = steps.unpack(self.am.vae.decode(subgoals)).transpose(1, 2)
         distance = th.cdist(decoded, states).masked_fill(~filled[:, None, None], th.inf)
-        nearest = distance.argmin(-1).masked_fill(~F.pad(played, (0, 1))[:, None], -1)
+        nearest = distance.argmin(-1).masked_fill(~F.pad(played.squeeze(-1), (0, 1))[:, None], -1)
         n_states = filled.sum(1, keepdim=True).expand(-1, states.shape[1]).flatten()
         return subgoal_hit_ratio(nearest.flatten(0, 1), n_states).mean()
 

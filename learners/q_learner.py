@@ -17,7 +17,7 @@ class QLearner(BaseLearner):
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
         """One update by the loss mean((r_t + discount_t * Q_target(s_tp1, a*) - Q(s_t, a_t))^2) over played steps."""
         transitions = make_transitions(batch, self.args.gamma)
-        played = transitions.mask.squeeze(-1) > 0
+        played = transitions.played
 
         inputs = self.mac.pack_inputs(batch)
         q = self.mac.unroll(batch, inputs=inputs)

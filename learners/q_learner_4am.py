@@ -29,7 +29,7 @@ class QLearner4AM(BaseLearner):
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
         """One update of the policy by the loss of `QLearner`, and one of the model by its own loss."""
         transitions = make_transitions(batch, self.args.gamma)
-        played = transitions.mask.squeeze(-1) > 0
+        played = transitions.played
         inputs = self.mac.pack_inputs(batch)
         row_of = inputs.steps.row_of()
         t, tp1 = row_of[:, :-1][played], row_of[:, 1:][played]  # the rows of both ends of every transition

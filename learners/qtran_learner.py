@@ -24,7 +24,7 @@ class QTranLearner(BaseLearner):
         u* is what the agents hold best; Q is held constant in L_opt and L_nopt.
         """
         transitions = make_transitions(batch, self.args.gamma)
-        played = transitions.mask.squeeze(-1) > 0
+        played = transitions.played
         inputs = self.mac.pack_inputs(batch)
         row_of = inputs.steps.row_of()
         t, tp1 = row_of[:, :-1][played], row_of[:, 1:][played]  # the rows of both ends of every transition

@@ -13,6 +13,7 @@ from modules.am.trajectory_am import both_alive
 from tests.builders import make_batch, make_omg_args, make_scheme, same
 from utils.errors import UserError
 from utils.seats import others
+from utils.transfer import where
 
 FILES = {
     "none": set(),
@@ -49,7 +50,7 @@ def act(am, batch, test_mode=True):
 
 
 def played_steps(batch):
-    return make_transitions(batch, 0.99).mask.squeeze(-1) > 0
+    return make_transitions(batch, 0.99).played
 
 
 def loss_of(am, batch):
@@ -164,8 +165,8 @@ def test_who_models_others_needs_others(name):
 
 def alive_in(batch):
     """`both_alive` of all steps, [b, T, agent, n - 1]."""
-    everywhere = th.ones(batch["filled"].shape[:2], dtype=th.bool)
-    return both_alive(batch, everywhere).unflatten(0, everywhere.shape)
+    everywhere = th.ones(batch["filled"].shape[:2])
+    return both_alive(batch, where(everywhere, "cpu")).unflatten(0, everywhere.shape)
 
 
 def test_the_dead_have_no_choice_left_and_who_waits_is_alive():
@@ -225,7 +226,7 @@ def test_where_nobody_is_left_the_loss_is_zero_and_finite_in_its_gradient(name):
 def by_hand(args, batch, step):
     """Means of `step(b, t, agent, index of the other, seat of the other)` over the pairs that are alive."""
     alive, values = alive_in(batch), []
-    for b, t in played_steps(batch).nonzero().tolist():
+    for b, t in th.stack(played_steps(batch), 1).tolist():
         for i in range(args.n_agents):
             for k, j in enumerate(seat for seat in range(args.n_agents) if seat != i):
                 if alive[b, t, i, k]:

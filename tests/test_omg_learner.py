@@ -6,6 +6,7 @@ import pytest
 import torch as th
 
 from components.packed_steps import PackedSteps
+from components.transitions import make_transitions
 from controllers.om_controller import MultiModuleMAC
 from learners.omg_learner import OMGLearner
 from modules.am.omg_am import Gaussian
@@ -214,7 +215,7 @@ def test_the_models_loss_by_hand(logger):
     args = make_omg_args(omg_cvae_alpha=0.2)
     am = make_learner(args, logger).am
     batch = make_batch(args, lengths=[8])
-    played = batch["filled"][:, :-1, 0] > 0
+    played = make_transitions(batch, 0.99).played
     posterior = am.encode(batch, PackedSteps(batch["filled"])).rows(th.arange(8))  # of one episode, the rows are steps
     subgoals = posterior.subgoal.mu
     chosen = Gaussian(subgoals + 1.0, posterior.subgoal.log_var)

@@ -6,6 +6,7 @@ import torch as th
 from components.fold import FoldedBatch
 from tests.builders import make_args, make_batch
 from utils.seats import others, seat_ids, team
+from utils.transfer import where
 
 ARGS = make_args()
 
@@ -35,11 +36,11 @@ def test_ids_the_team_and_the_others_are_the_same_from_a_fold_as_from_the_team(b
     assert th.equal(seat_ids(folded, n, "cpu"), ids.transpose(1, 2).reshape(3 * n, 1, 1, n))
     for key in ("obs", "actions"):
         assert th.equal(team(folded, key), batch[key].repeat_interleave(n, 0))
-        where = th.rand(batch[key].shape[:2])[:, :-1] < 0.7
-        of_others = others(batch, team(batch, key), where)
-        assert of_others.shape == (int(where.sum()), n, n - 1, batch[key].shape[-1])
-        assert th.equal(of_others[:, 1], batch[key][:, :-1][where][:, [0, 2]])
-        in_folded = where.repeat_interleave(n, 0)
-        seat_of_row = in_folded.nonzero()[:, 0] % n
+        mask = th.rand(batch[key].shape[:2])[:, :-1] < 0.7
+        of_others = others(batch, team(batch, key), where(mask, "cpu"))
+        assert of_others.shape == (int(mask.sum()), n, n - 1, batch[key].shape[-1])
+        assert th.equal(of_others[:, 1], batch[key][:, :-1][mask][:, [0, 2]])
+        in_folded = where(mask.repeat_interleave(n, 0), "cpu")
+        seat_of_row = in_folded[0] % n
         of_folded = others(folded, team(folded, key), in_folded)
         assert th.equal(th.cat([of_folded[seat_of_row == seat] for seat in range(n)], 1), of_others)

@@ -13,7 +13,7 @@ ARGS = make_args()
 def test_shapes_and_alignment():
     batch = make_batch(ARGS, [8, 4])
     transitions = make_transitions(batch, 0.9)
-    shapes = {name: tuple(value.shape) for name, value in transitions._asdict().items()}
+    shapes = {name: tuple(value.shape) for name, value in transitions._asdict().items() if name != "played"}
     assert shapes == {
         "obs": (2, 9, 3, 6),
         "avail": (2, 9, 3, 5),
@@ -26,6 +26,7 @@ def test_shapes_and_alignment():
     assert transitions.avail.dtype == th.bool and transitions.actions.dtype == th.long
     assert transitions.mask.dtype == th.float32
     assert th.equal(transitions.reward[:, 3], batch["reward"][:, 3])
+    assert th.equal(transitions.reward[transitions.played], transitions.reward[transitions.mask > 0].unsqueeze(-1))
 
 
 def test_an_episode_that_ended_counts_its_last_step_and_does_not_bootstrap_there():

@@ -6,11 +6,13 @@ read both kinds of batch, so that networks need not tell them apart. The size of
 tensors, never `args.n_agents`.
 """
 
+from functools import cache
 from typing import Any
 
 import torch as th
 
 from utils.inputs import one_hot_rows
+from utils.transfer import Where
 
 
 def seat_ids(ep_batch: Any, n_agents: int, device: str | th.device, bs: Any = slice(None)) -> th.Tensor:
@@ -24,15 +26,20 @@ def team(ep_batch: Any, key: str) -> th.Tensor:
     return ep_batch[f"team_{key}"] if "seat" in ep_batch.scheme else ep_batch[key]
 
 
-def others(ep_batch: Any, of_team: th.Tensor, where: th.Tensor) -> th.Tensor:
+def others(ep_batch: Any, of_team: th.Tensor, where: Where) -> th.Tensor:
     """Of the team's values [b, T, n, ...] those of all others of each agent, in the order of their seats.
 
-    Only in the steps of the mask `where` [b, up to T], as rows [N, agent, n - 1, ...].
+    Only `where` the indices of episodes and steps point, as rows [N, agent, n - 1, ...].
     """
-    rows = of_team[:, : where.shape[1]][where]
-    n, device = rows.shape[1], rows.device
-    of_seat = th.tensor([[j for j in range(n) if j != i] for i in range(n)], device=device).reshape(n, n - 1)
+    rows = of_team[where]
+    of_seat = _other_seats(rows.shape[1], rows.device)
     if "seat" not in ep_batch.scheme:
         return rows.index_select(1, of_seat.flatten()).unflatten(1, of_seat.shape)
-    seats = ep_batch["seat"].to(device).expand_as(where)[where]
-    return rows[th.arange(len(rows), device=device).unsqueeze(1), of_seat[seats]].unsqueeze(1)
+    seats = ep_batch["seat"].to(rows.device)[where[0], 0]
+    return rows[th.arange(len(rows), device=rows.device).unsqueeze(1), of_seat[seats]].unsqueeze(1)
+
+
+@cache
+def _other_seats(n: int, device: th.device) -> th.Tensor:
+    """All seats but its own for each of n, [n, n - 1]."""
+    return th.tensor([[j for j in range(n) if j != i] for i in range(n)], device=device).reshape(n, n - 1)

@@ -7,6 +7,7 @@ from torch import nn
 
 from modules.am.trajectory_am import TrajectoryAM, both_alive
 from utils.numpy_layers import Layer, numpy_layer, softmax
+from utils.transfer import Where
 
 
 class BaseAM(TrajectoryAM):
@@ -28,7 +29,7 @@ class BaseAM(TrajectoryAM):
         head, shape = numpy_layer(self.head), (-1, self.n_others, self.args.n_actions)
         return lambda encoded: softmax(head(encoded).reshape(shape)).reshape(len(encoded), -1)
 
-    def loss(self, ep_batch: Any, encoded_t: th.Tensor, played: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+    def loss(self, ep_batch: Any, encoded_t: th.Tensor, played: Where) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """The cross-entropy of the others' actions: see `TrajectoryAM.loss`."""
         counts = both_alive(ep_batch, played).to(encoded_t.device)
         loss, accuracy = self._action_loss(self.head(encoded_t), ep_batch, played, counts)

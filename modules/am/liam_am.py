@@ -10,6 +10,7 @@ from torch import nn
 from modules.am.trajectory_am import TrajectoryAM, both_alive
 from utils.numpy_layers import Layer, numpy_layer
 from utils.seats import others, team
+from utils.transfer import Where
 
 
 class LIAMAM(TrajectoryAM):
@@ -35,7 +36,7 @@ class LIAMAM(TrajectoryAM):
     def features_in_numpy(self) -> Layer:
         return numpy_layer(self.embedding)
 
-    def loss(self, ep_batch: Any, encoded_t: th.Tensor, played: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+    def loss(self, ep_batch: Any, encoded_t: th.Tensor, played: Where) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """MSE of the others' observations, a mean over features, plus cross-entropy of their actions, both weighing 1
         as in the paper: see `TrajectoryAM.loss`.
         """

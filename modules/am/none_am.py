@@ -7,6 +7,7 @@ import torch as th
 from torch import nn
 
 from modules.am.trajectory_am import NumpyInference
+from utils.transfer import Where
 
 
 class NoneAM(nn.Module):
@@ -38,7 +39,7 @@ class NoneAM(nn.Module):
     def features(self, encoded: th.Tensor) -> th.Tensor:
         return encoded
 
-    def loss(self, ep_batch: Any, encoded_t: th.Tensor, played: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+    def loss(self, ep_batch: Any, encoded_t: th.Tensor, played: Where) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         return encoded_t.sum(), {}
 
     def save_models(self, path: str | Path) -> None:

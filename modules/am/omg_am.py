@@ -18,6 +18,7 @@ from utils.inputs import StepInputs, last_actions
 from utils.numpy_layers import numpy_gru_cell, numpy_layer
 from utils.rl_utils import gaussian_kl
 from utils.seats import seat_ids, team
+from utils.transfer import Where
 from utils.weights import load_into
 
 HIDDEN = 128
@@ -60,6 +61,8 @@ def _mlp(*sizes: int) -> nn.Sequential:
 class SubgoalPrior(nn.Module):
     """The variational auto-encoder p_psi whose latent space is the space of subgoals."""
 
+    is_trained: th.Tensor
+
     def __init__(self, input_size: int, subgoal_dim: int):
         super().__init__()
         self.encoder = _mlp(input_size, HIDDEN, HIDDEN)
@@ -67,6 +70,13 @@ class SubgoalPrior(nn.Module):
         self.log_var = nn.Linear(HIDDEN, subgoal_dim)
         self.decoder = nn.Sequential(_mlp(subgoal_dim, HIDDEN, HIDDEN), nn.Linear(HIDDEN, input_size))
         self.register_buffer("is_trained", th.tensor(False))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "SubgoalPrior":
+        """Moves all but `is_trained`: the host reads it before every update, and would wait for a GPU."""
+        is_trained = self.is_trained
+        super()._apply(fn, recurse)
+        self.is_trained = is_trained
+        return self
 
     def encode(self, states: th.Tensor) -> Gaussian:
         """p_psi(g | s) of states [..., D]."""
@@ -209,9 +219,9 @@ class OMGAM(nn.Module):
         return reconstruction + self.args.omg_vae_alpha * gaussian_kl(*posterior, zeros, zeros).mean()
 
     def loss(
-        self, ep_batch: Any, encoded_t: Posterior, played: th.Tensor, subgoals_t: th.Tensor, chosen_t: Gaussian
+        self, ep_batch: Any, encoded_t: Posterior, played: Where, subgoals_t: th.Tensor, chosen_t: Gaussian
     ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-        """The loss, and what to log, over the played steps [b, T], from their posterior (equation 5).
+        """The loss, and what to log, over the `played` steps, from their posterior (equation 5).
 
         MSE(o_t, decode(g, h_t)) + omg_cvae_alpha KL(q_phi || p_psi), means over rows [N, agent, ...]. subgoals_t: draws
         of the posterior; chosen_t: the prior at the subgoals picked in hindsight, which the posterior is pulled
@@ -220,7 +230,7 @@ class OMGAM(nn.Module):
         if self.args.omg_supervised:
             loss = F.mse_loss(encoded_t.subgoal.mu, chosen_t.mu)
             return loss, {"omg_regression_loss": loss}
-        observations_t = self.observations(ep_batch)[:, :-1][played]
+        observations_t = self.observations(ep_batch)[played]
         reconstruction = F.mse_loss(self.cvae.decode(subgoals_t, encoded_t.trajectory), observations_t)
         kl = gaussian_kl(*encoded_t.subgoal, *chosen_t).mean()
         return reconstruction + self.args.omg_cvae_alpha * kl, {"omg_recon_loss": reconstruction, "omg_kl": kl}

@@ -16,6 +16,7 @@ from utils.errors import UserError
 from utils.inputs import StepInputs, last_actions
 from utils.numpy_layers import Layer, numpy_gru_cell, numpy_layer, relu
 from utils.seats import others, seat_ids, team
+from utils.transfer import Where
 from utils.weights import load_into
 
 NumpyInference = Callable[[StepInputs, np.ndarray, bool], tuple[np.ndarray, np.ndarray]]
@@ -51,8 +52,8 @@ class TrajectoryAM(nn.Module):
         """The same of NumPy rows."""
         raise NotImplementedError
 
-    def loss(self, ep_batch: Any, encoded_t: th.Tensor, played: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-        """The loss, and what to log, over the played steps [b, T], from their encoded trajectories [N, agent, H].
+    def loss(self, ep_batch: Any, encoded_t: th.Tensor, played: Where) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        """The loss, and what to log, over the `played` steps, from their encoded trajectories [N, agent, H].
 
         Means over steps and pairs of agents that are both alive.
         """
@@ -106,7 +107,7 @@ class TrajectoryAM(nn.Module):
         return th.cat([obs, before, ids], -1)
 
     def _action_loss(
-        self, logits: th.Tensor, ep_batch: Any, played: th.Tensor, counts: th.Tensor
+        self, logits: th.Tensor, ep_batch: Any, played: Where, counts: th.Tensor
     ) -> tuple[th.Tensor, th.Tensor]:
         """The cross-entropy of all others' actions, and the share of actions that were the most likely ones.
 
@@ -121,10 +122,10 @@ class TrajectoryAM(nn.Module):
         return surprise.masked_fill(~counts, 0.0).sum() / n_pairs, is_right
 
 
-def both_alive(ep_batch: Any, played: th.Tensor) -> th.Tensor:
-    """Whether an agent and each of the others are alive in the played steps [b, T]: [N, agent, n - 1]."""
+def both_alive(ep_batch: Any, played: Where) -> th.Tensor:
+    """Whether an agent and each of the others are alive in the `played` steps: [N, agent, n - 1]."""
     filled = ep_batch["filled"].bool()
-    own = _is_alive(ep_batch["avail_actions"], filled)[:, : played.shape[1]][played]
+    own = _is_alive(ep_batch["avail_actions"], filled)[played]
     return own.unsqueeze(-1) & others(ep_batch, _is_alive(team(ep_batch, "avail_actions"), filled), played)
 
 

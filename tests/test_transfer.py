@@ -1,0 +1,95 @@
+"""Batches on their way to a GPU, and updates there: one transfer, and nothing for which the host would have to wait.
+
+The device "meta" stands in for a GPU: its tensors have no values, so that whatever asks for one fails.
+"""
+
+import pytest
+import torch as th
+
+from components.fold import fold_learners
+from controllers.basic_controller import BasicMAC
+from controllers.om_controller import MultiModuleMAC
+from learners import REGISTRY
+from tests.builders import RecordingLogger, make_batch, make_omg_args, make_scheme
+from tests.test_fast_updates import CASES
+from utils.transfer import sent_together, where
+
+UPDATES = {
+    **CASES,
+    "am_learner_liam": ("am_learner", dict(am_model="liam")),
+    "am_learner_omg": ("am_learner", dict(am_model="omg")),
+    "omg_supervised": ("omg_learner", dict(am_model="omg", omg_supervised=True)),
+    "omg_conservative": ("omg_learner", dict(am_model="omg", subgoal_mode="conservative", omg_value="max")),
+    "omg_random": ("omg_learner", dict(am_model="omg", subgoal_mode="random")),
+    "omg_prior": ("omg_learner", dict(am_model="omg", omg_vae_pretrain_steps=10)),
+}
+OF_SEATS = [name for name, (_, own) in UPDATES.items() if "am_model" in own] + ["iql"]
+
+
+def make_learner(name, n_seats=None, **more):
+    """A learner on "meta" that has logged and copies its targets at each update."""
+    learner, own = UPDATES[name]
+    settings = dict(device="meta", target_update_interval=1, critic_target_update_interval=1, learner_log_interval=100)
+    args = make_omg_args(**settings | own | more)
+    scheme, groups, _ = make_scheme(args)
+    kind = MultiModuleMAC if "am_model" in own else BasicMAC
+    made = REGISTRY[learner](
+        kind(scheme, {"agents": n_seats or groups["agents"]}, args), scheme, RecordingLogger(), args
+    )
+    made.log_stats_t = 0
+    return made
+
+
+def make_moved_batch():
+    batch = make_batch(make_omg_args(), [8, 2, 5, 7], [True, False, True, False])
+    batch.scheme["agent_idx"] = {"vshape": (1,), "dtype": th.long, "episode_const": True}
+    batch.data.episode_data["agent_idx"] = th.tensor([[0], [2], [1], [0]])
+    return batch.to("meta")
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_an_update_asks_the_device_for_no_value(name):
+    learner = make_learner(name)
+    learner.train(make_moved_batch(), t_env=1, episode_num=1)
+    assert not learner.logger.stats
+
+
+@pytest.mark.parametrize("name", OF_SEATS)
+def test_nor_does_one_from_single_seats(name):
+    make_learner(name, n_seats=1).train(fold_learners(make_moved_batch()), t_env=1, episode_num=1)
+
+
+def test_logging_does():
+    """So that the tests above can fail."""
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        make_learner("qmix", learner_log_interval=0).train(make_moved_batch(), t_env=1, episode_num=1)
+
+
+def test_fields_that_are_sent_together_arrive_as_they_were_in_one_piece_of_memory():
+    fields = {
+        "none": th.zeros(0, 4),
+        "flags": th.tensor([[1, 0, 1]], dtype=th.uint8),
+        "numbers": th.arange(6).view(2, 3),
+        "of_a_slice": th.randn(4, 5)[:, 1:3],
+    }
+    arrived = sent_together(fields, "cpu")
+    assert list(arrived) == list(fields)
+    for key, field in fields.items():
+        assert arrived[key].dtype == field.dtype and th.equal(arrived[key], field), key
+    assert len({value.untyped_storage().data_ptr() for value in arrived.values()}) == 1
+
+
+def test_a_batch_that_is_moved_leaves_behind_what_the_host_has_to_know():
+    args = make_omg_args()
+    batch, moved = make_batch(args, [8, 2]), make_batch(args, [8, 2]).to("meta")
+    for key in batch.scheme:
+        assert moved[key].device.type == "meta" and moved[key].shape == batch[key].shape
+        assert moved[key].dtype == batch[key].dtype
+    assert th.equal(moved.on_host("filled"), batch["filled"])
+    assert th.equal(moved.on_host("terminated"), batch["terminated"])
+
+
+def test_where_a_mask_is_true_as_indices():
+    mask = th.tensor([[True, False, True], [False, True, False]])
+    values = th.arange(8).view(2, 4)  # one step more than the mask has
+    assert values[where(mask, "cpu")].tolist() == values[:, :3][mask].tolist() == [0, 2, 5]
