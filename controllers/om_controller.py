@@ -17,8 +17,8 @@ from modules.agents.idv_rnn_agent import IdvRNNAgent
 from modules.am import REGISTRY as AGENT_MODELS
 from utils.weights import load_into
 
-ROWS_AT_ONCE = {"cpu": 32, "cuda": 2048}
-"""Of a team's steps, where each of them is looked at with several subgoals."""
+ROWS_AT_ONCE = {"cpu": 128, "cuda": 16384}
+"""Agents' steps, where each of them is looked at with several subgoals."""
 
 
 class MultiModuleMAC(BasicMAC):
@@ -79,8 +79,9 @@ class MultiModuleMAC(BasicMAC):
         w_inputs, w_subgoals = agent.fc1.weight.split([inputs.shape[-1], subgoals.shape[-1]], 1)
         all_from_inputs = F.linear(inputs, w_inputs, agent.fc1.bias).unsqueeze(-2)
         all_from_subgoals = F.linear(subgoals, w_subgoals)
-        qs, n_rows = [], ROWS_AT_ONCE["cuda" if inputs.is_cuda else "cpu"]
         # A few rows at a time: what lies between inputs and Q-values is K times as large, and stays in the cache so.
+        n_rows = max(ROWS_AT_ONCE["cuda" if inputs.is_cuda else "cpu"] // inputs.shape[1], 1)
+        qs = []
         for from_inputs, chosen, h in zip(
             *(rows.split(n_rows) for rows in (all_from_inputs, candidates, hidden_states)), strict=True
         ):

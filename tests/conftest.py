@@ -1,9 +1,17 @@
 """Set-up shared by all tests. Builders of arguments and batches are plain functions in `tests/builders.py`."""
 
+import signal
+
 import pytest
 import torch as th
 
 from tests.builders import RecordingLogger
+
+
+def pytest_configure():
+    """Some tests send Ctrl-C, which processes in a shell's background ignore, and their children with them."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
