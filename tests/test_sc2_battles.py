@@ -44,25 +44,27 @@ NOTHING = {
 }
 
 
-def play(seeds: list[int], n_steps: int, map_name: str = "3m", **env_args: Any) -> Iterator[BattleVectorEnv]:
-    """The environment after its reset and after each step. Every battle's actions follow from its own seed, and a new
-    episode starts where one is over."""
+def play(
+    seeds: list[int], n_steps: int, map_name: str = "3m", **env_args: Any
+) -> Iterator[tuple[BattleVectorEnv, Observations]]:
+    """The environment and what is seen in it, after its reset and after each step. Every battle's actions follow from
+    its own seed, and a new episode starts where one is over."""
     env = BattleVectorEnv(seeds, map_name=map_name, **env_args)
     seen, outcomes = Observations.empty(env.n_envs, env.get_env_info()), Outcomes.empty(env.n_envs, env.info_keys)
     rngs = [np.random.default_rng(seed) for seed in seeds]
     env.reset(seen)
-    yield env
+    yield env, seen
     for _ in range(n_steps):
         actions = np.array([random_actions(avail, rng) for avail, rng in zip(seen.avail_actions, rngs)])
         env.step(actions, seen, outcomes)
-        yield env
+        yield env, seen
         over = outcomes.terminated | outcomes.truncated
         if over.any():
             env.reset(seen, over)
 
 
 def final_units(*args: Any, **kwargs: Any) -> np.ndarray:
-    *_, env = play(*args, **kwargs)
+    *_, (env, _) = play(*args, **kwargs)
     return env.units
 
 
@@ -77,7 +79,7 @@ def test_two_hundred_random_episodes_keep_the_contract(map_name, options, n_batt
 @pytest.mark.parametrize("map_name", MAP_NAMES)
 def test_a_long_random_history_breaks_no_law(map_name):
     before = None
-    for env in play([1, 2], 200, map_name=map_name):
+    for env, _ in play([1, 2], 200, map_name=map_name):
         assert_lawful(env)
         if before is not None:
             same_episode = env.episode_steps > 1
@@ -132,13 +134,15 @@ def test_a_battle_of_a_batch_is_that_battle_alone(map_name):
 
 @pytest.mark.parametrize("map_name", ["3m", "MMM", "1c3s5z", "so_many_baneling"])
 def test_threads_change_nothing(map_name):
-    seeds = list(range(8))
-    assert np.array_equal(final_units(seeds, 40, map_name), final_units(seeds, 40, map_name, n_threads=2))
+    *_, (env, seen) = play(list(range(8)), 40, map_name)
+    *_, (threaded_env, threaded_seen) = play(list(range(8)), 40, map_name, n_threads=2)
+    assert np.array_equal(env.units, threaded_env.units)
+    assert all(map(np.array_equal, seen, threaded_seen)) and seen.obs.any()
 
 
 def test_threads_have_a_compilation_of_their_own():
-    paths = [loops._cache._cache_file._index_path for loops in (dynamics.advance, dynamics.advance_parallel)]
-    assert paths[0] != paths[1]
+    kernels = (dynamics.advance, dynamics.advance_parallel, features.observe, features.observe_parallel)
+    assert len({kernel._cache._cache_file._index_path for kernel in kernels}) == 4
 
 
 def test_compiled_code_is_stale_as_soon_as_any_file_of_the_engine_changes(tmp_path):
@@ -153,7 +157,7 @@ def test_compiled_code_is_stale_as_soon_as_any_file_of_the_engine_changes(tmp_pa
 
 
 def test_battles_outside_the_mask_stand_still():
-    *_, env = play([1, 2, 3], 12)
+    *_, (env, _) = play([1, 2, 3], 12)
     seen, outcomes = Observations.empty(3, env.get_env_info()), Outcomes.empty(3, env.info_keys)
     fields = ("units", "loops", "episode_steps", "last_actions", "result", "_sequences", "_random", "_previous")
     before = {name: getattr(env, name).copy() for name in fields}

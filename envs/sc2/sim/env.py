@@ -240,23 +240,28 @@ class BattleVectorEnv(VectorEnv):
         )
 
     def _play(self, worlds: np.ndarray, n_loops: int) -> None:
-        advance = dynamics.advance
-        if self.n_threads > 1 and self.n_envs > 1:
-            from numba import set_num_threads
-
-            set_num_threads(self.n_threads)
-            advance = dynamics.advance_parallel
+        advance = dynamics.advance_parallel if self._goes_parallel() else dynamics.advance
         advance(
             self.units, self.effects, self.n_effects, self._sequences, self._random, self.loops,
             self._places, self._near, worlds, n_loops, self.types, self.map.grid, self._cells, self._ways, self._battle,
         )  # fmt: skip
 
     def _observe(self, worlds: np.ndarray, observations: Observations) -> None:
-        features.observe(
+        observe = features.observe_parallel if self._goes_parallel() else features.observe
+        observe(
             self.units, self.last_actions, self.episode_steps, worlds, self.layout, self.map.pathing, self.map.heights,
             observations.obs, observations.state, observations.avail_actions,
         )  # fmt: skip
         self._copy(observations.avail_actions, self._avail_actions, worlds)
+
+    def _goes_parallel(self) -> bool:
+        """Whether to spread battles over threads; numba is told over how many."""
+        if self.n_threads == 1 or self.n_envs == 1:
+            return False
+        from numba import set_num_threads
+
+        set_num_threads(self.n_threads)
+        return True
 
     def _copy(self, source: np.ndarray, target: np.ndarray, worlds: np.ndarray) -> None:
         """Copies the rows of the battles in the mask."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import prange
 
 from envs.sc2.sim.jit import borrowed, compiled, inlined
 
@@ -65,21 +66,38 @@ def observe(units, last_actions, episode_steps, worlds, layout, pathing, heights
     pathing (bool) and heights (0..1) [x, y];
     obs [batch, agent, obs_size], state [batch, state_size], avail_actions [batch, agent, n_actions].
     """
-    units, last_actions = borrowed(units), borrowed(last_actions)
-    pathing, heights = borrowed(pathing), borrowed(heights)
-    obs, state, avail_actions = borrowed(obs), borrowed(state), borrowed(avail_actions)
     for b in range(units.shape[0]):
         if worlds[b]:
-            _write_avail_actions(units[b], layout, pathing, avail_actions[b])
-            time = episode_steps[b] / layout.episode_limit
-            for i in range(layout.n_agents):
-                _write_obs(units[b], i, avail_actions[b], last_actions[b], time, layout, pathing, heights, obs[b, i])
-            if layout.obs_instead_of_state:
-                for i in range(layout.n_agents):
-                    start = i * obs.shape[2]
-                    state[b, start : start + obs.shape[2]] = obs[b, i]
-            else:
-                _write_state(units[b], last_actions[b], time, layout, pathing, state[b])
+            _observe_battle(
+                b, units, last_actions, episode_steps, layout, pathing, heights, obs, state, avail_actions
+            )  # fmt: skip
+
+
+@compiled(parallel=True)
+def observe_parallel(units, last_actions, episode_steps, worlds, layout, pathing, heights, obs, state, avail_actions):
+    """`observe` with the battles spread over numba's threads."""
+    for b in prange(units.shape[0]):
+        if worlds[b]:
+            _observe_battle(
+                b, units, last_actions, episode_steps, layout, pathing, heights, obs, state, avail_actions
+            )  # fmt: skip
+
+
+@compiled
+def _observe_battle(b, units, last_actions, episode_steps, layout, pathing, heights, obs, state, avail_actions):
+    units, last_actions = borrowed(units)[b], borrowed(last_actions)[b]
+    pathing, heights = borrowed(pathing), borrowed(heights)
+    obs, state, avail_actions = borrowed(obs)[b], borrowed(state)[b], borrowed(avail_actions)[b]
+    _write_avail_actions(units, layout, pathing, avail_actions)
+    time = episode_steps[b] / layout.episode_limit
+    for i in range(layout.n_agents):
+        _write_obs(units, i, avail_actions, last_actions, time, layout, pathing, heights, obs[i])
+    if layout.obs_instead_of_state:
+        for i in range(layout.n_agents):
+            start = i * obs.shape[1]
+            state[start : start + obs.shape[1]] = obs[i]
+    else:
+        _write_state(units, last_actions, time, layout, pathing, state)
 
 
 @inlined
