@@ -14,6 +14,7 @@ from components.episode_buffer import EpisodeBatch
 from controllers.basic_controller import BasicMAC, PackedInputs, replaced
 from controllers.numpy_acting import NumpyActing, numpy_acting
 from modules.agents.idv_rnn_agent import IdvRNNAgent
+from modules.agents.packed_gru import tanh_
 from modules.am import REGISTRY as AGENT_MODELS
 from utils.weights import load_into
 
@@ -88,7 +89,7 @@ class MultiModuleMAC(BasicMAC):
             x = F.relu(from_inputs + all_from_subgoals[chosen].transpose(1, 2))
             reset_x, update_x, new_x = F.linear(x, rnn.weight_ih, rnn.bias_ih).chunk(3, -1)
             reset_h, update_h, new_h = F.linear(h, rnn.weight_hh, rnn.bias_hh).unsqueeze(-2).chunk(3, -1)
-            new = th.tanh(new_x + th.sigmoid(reset_x + reset_h) * new_h)
+            new = tanh_(new_x + th.sigmoid(reset_x + reset_h) * new_h)
             qs.append(agent.head(th.lerp(new, h.unsqueeze(-2).expand_as(new), th.sigmoid(update_x + update_h))))
         return th.cat(qs)
 

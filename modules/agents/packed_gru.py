@@ -7,6 +7,7 @@ a step are the first rows of the step before. `batch_sizes[t]` is the number of 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch as th
 from torch import nn
 
@@ -18,6 +19,14 @@ def packed_gru(x: th.Tensor, hidden_state: th.Tensor, cell: nn.GRUCell, batch_si
         return _PackedGRU.apply(x, hidden_state, *weights, list(batch_sizes))
     sizes = th.tensor(batch_sizes)
     return th.gru(x, sizes, hidden_state.unsqueeze(0).contiguous(), weights, True, 1, 0.0, cell.training, False)[0]
+
+
+def tanh_(x: th.Tensor) -> th.Tensor:
+    """In place and without a graph. On a CPU it is NumPy's, which is several times as fast as torch's."""
+    if x.device.type != "cpu":
+        return x.tanh_()
+    np.tanh(x.numpy(), out=x.numpy())
+    return x
 
 
 class _PackedGRU(th.autograd.Function):
@@ -51,7 +60,7 @@ class _PackedGRU(th.autograd.Function):
             rz_t.addmm_(h, w_rz).add_(b_rz).sigmoid_()
             r_t, z_t = rz_t.chunk(2, dim=1)
             th.mm(h, w_n, out=m_t).add_(b_m)
-            n_t.addcmul_(r_t, m_t).tanh_()
+            tanh_(n_t.addcmul_(r_t, m_t))
             h = th.lerp(n_t, h, z_t, out=h_t)
         ctx.save_for_backward(x, h_0, w_ih, w_hh, rz, n, m, hs)
         ctx.batch_sizes = batch_sizes
