@@ -13,7 +13,6 @@ from components.episode_buffer import EpisodeBatch
 from components.transitions import Transitions
 from modules.mixers import REGISTRY as MIXERS
 from utils.errors import UserError
-from utils.transfer import Where
 from utils.weights import load_into
 
 
@@ -147,13 +146,12 @@ class BaseLearner(Learner):
         self.optimiser = th.optim.RMSprop(self.params, **rates, foreach=True)
         self.last_target_update_episode = 0
 
-    def td_update(
-        self, transitions: Transitions, played: Where, q_t: th.Tensor, value_tp1: th.Tensor, t_env: int
-    ) -> TDUpdate:
+    def td_update(self, transitions: Transitions, q_t: th.Tensor, value_tp1: th.Tensor, t_env: int) -> TDUpdate:
         """One step by the loss mean((r_t + discount_t * V_tp1 - Q_t)^2) over played steps.
 
         q_t and value_tp1 [N, agent] are those of the played steps; a mixer joins them first.
         """
+        played = transitions.played
         if self.mixer is not None:
             q_t = self.mixer(q_t, transitions.state[:, :-1][played])
             with th.no_grad():

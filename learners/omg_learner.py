@@ -76,7 +76,7 @@ class OMGLearner(BaseLearner):
                 chooser_q_tp1 = self.mac.step_policy(inputs.rows[tp1], subgoals[t], hidden[t])
             value_tp1 = best_value(target_q_tp1, chooser_q_tp1, avail[tp1])
 
-        update = self.td_update(transitions, played, q_t, value_tp1, t_env)
+        update = self.td_update(transitions, q_t, value_tp1, t_env)
         self.update_targets_if_due(episode_num)
 
         am_loss, am_stats = self.am.loss(batch, posterior.rows(t), played, inferred[t], hindsight.prior.rows(t))

@@ -27,7 +27,7 @@ class QLearner(BaseLearner):
             chooser_q_tp1 = q[:, 1:] if self.args.double_q else target_q_tp1
             value_tp1 = best_value(target_q_tp1, chooser_q_tp1, transitions.avail[:, 1:])
 
-        update = self.td_update(transitions, played, q_t[played], value_tp1[played], t_env)
+        update = self.td_update(transitions, q_t[played], value_tp1[played], t_env)
         self.update_targets_if_due(episode_num)
         if self.is_log_due(t_env):
             self.log_update(t_env, update)

@@ -45,7 +45,7 @@ class QLearner4AM(BaseLearner):
             chooser_q = q if self.args.double_q else target_q
             value_tp1 = best_value(target_q[tp1], chooser_q[tp1], avail[tp1])
 
-        update = self.td_update(transitions, played, q_t, value_tp1, t_env)
+        update = self.td_update(transitions, q_t, value_tp1, t_env)
         self.update_targets_if_due(episode_num)
 
         am_loss, stats = self.am.loss(batch, encoded[t], played)
