@@ -80,9 +80,9 @@ class COMALearner(Learner):
         has_ended = (played & batch.on_host("terminated")[:, :-1].bool()).any(1, keepdim=True)
         is_last = batch.on_host("filled").bool() & ~F.pad(played, (0, 0, 0, 1)) & ~has_ended
         last = where(is_last.squeeze(-1), actions.device)
-        if len(last[0]):
-            drawn = th.multinomial(policy[last].flatten(0, 1), 1)
-            actions[last] = drawn.view(-1, actions.shape[-1])
+        # argmax p_u / e_u with e_u ~ Exp(1) draws u with probability p_u; th.multinomial has the host wait for a check.
+        chances = policy[last]
+        actions[last] = (chances / th.empty_like(chances).exponential_()).argmax(-1)
         return actions
 
     def _train_critic(
