@@ -5,7 +5,7 @@ The order of the rows is the one that a recurrence needs: see `modules/agents/pa
 
 import torch as th
 
-from utils.transfer import sent
+from utils.transfer import Where, sent
 
 
 class PackedSteps:
@@ -32,6 +32,11 @@ class PackedSteps:
         """Rows [N, ...] to [b, T, ...], with zeros in the padding."""
         steps = rows.new_zeros(self.leading.numel(), *rows.shape[1:])
         return steps.index_copy(0, self.index, rows).unflatten(0, self.leading)
+
+    def ends(self, played: Where) -> tuple[th.Tensor, th.Tensor]:
+        """The rows of both ends of every transition, [N] each."""
+        row_of = self.row_of()
+        return row_of[:, :-1][played], row_of[:, 1:][played]
 
     def row_of(self) -> th.Tensor:
         """The row of every step, [b, T]; meaningless in the padding, but a row."""

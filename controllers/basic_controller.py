@@ -60,7 +60,7 @@ class BasicMAC:
         return self._join(obs, actions, seat_ids(ep_batch, self.args.n_agents, self.device, bs))
 
     def pack_inputs(self, ep_batch: EpisodeBatch) -> PackedInputs:
-        """The inputs of all filled steps, for `unroll`; controllers of the same kind can share them."""
+        """The inputs of all filled steps, for `unroll_rows`; controllers of the same kind can share them."""
         steps = PackedSteps(ep_batch.on_host("filled"), self.device)
         actions = last_actions(ep_batch["actions"], self.args.n_actions, self.device)
         ids = seat_ids(ep_batch, self.args.n_agents, self.device)
@@ -97,12 +97,12 @@ class BasicMAC:
         self.hidden_states = replaced(self.hidden_states, bs, hidden_states)
         return self._outputs(agent_outputs, ep_batch["avail_actions"][bs, t], test_mode)
 
-    def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False, inputs: PackedInputs | None = None) -> th.Tensor:
+    def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False) -> th.Tensor:
         """Q-values or action probabilities [b, T, agent, action] of whole episodes; leaves the hidden states alone.
 
-        Padding is not computed: Q-values are zero there. `inputs` are those of `pack_inputs` where they are at hand.
+        Padding is not computed: Q-values are zero there.
         """
-        inputs = self.pack_inputs(ep_batch) if inputs is None else inputs
+        inputs = self.pack_inputs(ep_batch)
         agent_outputs, _ = self.unroll_rows(inputs)
         return self._outputs(inputs.steps.unpack(agent_outputs), ep_batch["avail_actions"], test_mode)
 

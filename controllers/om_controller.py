@@ -47,9 +47,9 @@ class MultiModuleMAC(BasicMAC):
     def in_numpy(self) -> NumpyActing | None:
         return numpy_acting(self)
 
-    def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False, inputs: PackedInputs | None = None) -> th.Tensor:
+    def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False) -> th.Tensor:
         """Q-values [b, T, agent, action] of whole episodes on what the model infers without chance; zero in padding."""
-        inputs = self.pack_inputs(ep_batch) if inputs is None else inputs
+        inputs = self.pack_inputs(ep_batch)
         q, _ = self.unroll_policy(inputs, self.am.unroll(ep_batch, inputs.steps).detach())
         return inputs.steps.unpack(q)
 

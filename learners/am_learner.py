@@ -32,7 +32,7 @@ class AMLearner(Learner):
         else:
             played = make_transitions(batch, self.args.gamma).played
             steps = PackedSteps(batch.on_host("filled"), self.args.device)
-            t = steps.row_of()[:, :-1][played]
+            t, _ = steps.ends(played)
             loss, stats = self.am.loss(batch, self.am.encode(batch, steps)[t], played)
             stats["am_grad_norm"] = self.descend(loss, self.am_optimiser, self.am_params, t_env)
         if self.is_log_due(t_env):

@@ -52,8 +52,7 @@ class OMGLearner(BaseLearner):
         transitions = make_transitions(batch, self.args.gamma)
         played = transitions.played
         inputs = self.mac.pack_inputs(batch)
-        row_of = inputs.steps.row_of()
-        t, tp1 = row_of[:, :-1][played], row_of[:, 1:][played]  # the rows of both ends of every transition
+        t, tp1 = inputs.steps.ends(played)
         avail = inputs.steps.pack(transitions.avail)
 
         posterior = self.am.encode(batch, inputs.steps)

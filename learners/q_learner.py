@@ -18,16 +18,18 @@ class QLearner(BaseLearner):
         """One update by the loss mean((r_t + discount_t * Q_target(s_tp1, a*) - Q(s_t, a_t))^2) over played steps."""
         transitions = make_transitions(batch, self.args.gamma)
         played = transitions.played
-
         inputs = self.mac.pack_inputs(batch)
-        q = self.mac.unroll(batch, inputs=inputs)
-        q_t = q[:, :-1].gather(-1, transitions.actions.unsqueeze(-1)).squeeze(-1)
-        with th.no_grad():
-            target_q_tp1 = self.target_mac.unroll(batch, inputs=inputs)[:, 1:]
-            chooser_q_tp1 = q[:, 1:] if self.args.double_q else target_q_tp1
-            value_tp1 = best_value(target_q_tp1, chooser_q_tp1, transitions.avail[:, 1:])
+        t, tp1 = inputs.steps.ends(played)
+        avail = inputs.steps.pack(transitions.avail)
 
-        update = self.td_update(transitions, q_t[played], value_tp1[played], t_env)
+        q, _ = self.mac.unroll_rows(inputs)
+        q_t = q[t].gather(-1, transitions.actions[played].unsqueeze(-1)).squeeze(-1)
+        with th.no_grad():
+            target_q, _ = self.target_mac.unroll_rows(inputs)
+            chooser_q = q if self.args.double_q else target_q
+            value_tp1 = best_value(target_q[tp1], chooser_q[tp1], avail[tp1])
+
+        update = self.td_update(transitions, q_t, value_tp1, t_env)
         self.update_targets_if_due(episode_num)
         if self.is_log_due(t_env):
             self.log_update(t_env, update)

@@ -26,8 +26,7 @@ class QTranLearner(BaseLearner):
         transitions = make_transitions(batch, self.args.gamma)
         played = transitions.played
         inputs = self.mac.pack_inputs(batch)
-        row_of = inputs.steps.row_of()
-        t, tp1 = row_of[:, :-1][played], row_of[:, 1:][played]  # the rows of both ends of every transition
+        t, tp1 = inputs.steps.ends(played)
         unavailable = ~inputs.steps.pack(transitions.avail)
         state_t, state_tp1 = transitions.state[:, :-1][played], transitions.state[:, 1:][played]
 

@@ -50,16 +50,15 @@ class _PackedGRU(th.autograd.Function):
         size = w_hh.shape[1]
         w_rz, w_n = w_hh[: 2 * size].t(), w_hh[2 * size :].t()
         b_rz, b_m = b_ih[: 2 * size] + b_hh[: 2 * size], b_hh[2 * size :]
-        rz = x @ w_ih[: 2 * size].t()
+        rz = th.addmm(b_rz, x, w_ih[: 2 * size].t())
         n = th.addmm(b_ih[2 * size :], x, w_ih[2 * size :].t())
         m, hs = th.empty_like(n), th.empty_like(n)
         h = h_0
-        steps = zip(*(rows.split(batch_sizes) for rows in (rz, n, m, hs)), strict=True)
-        for rz_t, n_t, m_t, h_t in steps:
+        steps = zip(*(rows.split(batch_sizes) for rows in (rz, *rz.chunk(2, 1), n, m, hs)), strict=True)
+        for rz_t, r_t, z_t, n_t, m_t, h_t in steps:
             h = h[: len(h_t)]
-            rz_t.addmm_(h, w_rz).add_(b_rz).sigmoid_()
-            r_t, z_t = rz_t.chunk(2, dim=1)
-            th.mm(h, w_n, out=m_t).add_(b_m)
+            rz_t.addmm_(h, w_rz).sigmoid_()
+            th.addmm(b_m, h, w_n, out=m_t)
             tanh_(n_t.addcmul_(r_t, m_t))
             h = th.lerp(n_t, h, z_t, out=h_t)
         ctx.save_for_backward(x, h_0, w_ih, w_hh, rz, n, m, hs)
