@@ -64,6 +64,7 @@ class MultiModuleMAC(BasicMAC):
         q, _ = self.agent.unroll_packed(rows.flatten(0, -2), [rows.shape[:-1].numel()], hidden_states.flatten(0, -2))
         return q.view(*rows.shape[:-1], -1)
 
+    @th.no_grad()
     def step_policy_over(
         self, inputs: th.Tensor, subgoals: th.Tensor, candidates: th.Tensor, hidden_states: th.Tensor
     ) -> th.Tensor:
