@@ -47,8 +47,8 @@ among the first; tests all with the second, before and after fine-tuning; writes
 The same command goes on where it was stopped. Ctrl-C or SIGTERM ends it after the current episodes."""
 SCALE_HELP = "tiny: ten minutes, to see it work; small: some hours on two cores; paper: the paper's sizes"
 SETTINGS_FILE = "settings.yaml"
-START_SECONDS = 10  # of a run
-POOL_SPEED = 150.0  # environment steps per second of a run: a guess until finished runs tell
+START_SECONDS = 5  # of a run
+POOL_SPEED = 250.0  # environment steps per second of a run: a guess until finished runs tell
 
 
 class Stage(NamedTuple):
@@ -58,11 +58,11 @@ class Stage(NamedTuple):
 
 
 STAGES = (
-    Stage("prior", lambda setup: [prior_job(setup)], 300),
-    Stage("agents", agent_jobs, 100),
-    Stage("zero-shot tests", lambda setup: evaluation_jobs(setup, PHASES[0]), 400),
-    Stage("fine-tuning", tune_jobs, 100),
-    Stage("tests after it", lambda setup: evaluation_jobs(setup, PHASES[1]), 400),
+    Stage("prior", lambda setup: [prior_job(setup)], 1000),
+    Stage("agents", agent_jobs, 700),
+    Stage("zero-shot tests", lambda setup: evaluation_jobs(setup, PHASES[0]), 2000),
+    Stage("fine-tuning", tune_jobs, 1000),
+    Stage("tests after it", lambda setup: evaluation_jobs(setup, PHASES[1]), 2000),
 )
 
 
