@@ -136,6 +136,7 @@ def test_a_battle_of_a_batch_is_that_battle_alone(map_name):
 def test_threads_change_nothing(map_name):
     *_, (env, seen) = play(list(range(8)), 40, map_name)
     *_, (threaded_env, threaded_seen) = play(list(range(8)), 40, map_name, n_threads=2)
+    assert threaded_env._goes_parallel(np.ones(8, bool)) and not env._goes_parallel(np.ones(8, bool))
     assert np.array_equal(env.units, threaded_env.units)
     assert all(map(np.array_equal, seen, threaded_seen)) and seen.obs.any()
 

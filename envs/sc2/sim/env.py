@@ -21,6 +21,7 @@ from envs.sc2.sim.units import BEAMS, LOOPS_PER_SECOND, planes, unit_data, unit_
 
 INFO_KEYS = ("battle_won", "dead_allies", "dead_enemies")
 CREEP_DAMAGE_PER_SECOND = 3
+BATTLES_PER_THREAD = 4  # at least
 REGENERATIONS = ("health_regeneration", "shield_regeneration", "energy_regeneration")
 
 
@@ -240,24 +241,24 @@ class BattleVectorEnv(VectorEnv):
         )
 
     def _play(self, worlds: np.ndarray, n_loops: int) -> None:
-        advance = dynamics.advance_parallel if self._goes_parallel() else dynamics.advance
+        advance = dynamics.advance_parallel if self._goes_parallel(worlds) else dynamics.advance
         advance(
             self.units, self.effects, self.n_effects, self._sequences, self._random, self.loops,
             self._places, self._near, worlds, n_loops, self.types, self.map.grid, self._cells, self._ways, self._battle,
         )  # fmt: skip
 
     def _observe(self, worlds: np.ndarray, observations: Observations) -> None:
-        observe = features.observe_parallel if self._goes_parallel() else features.observe
+        observe = features.observe_parallel if self._goes_parallel(worlds) else features.observe
         observe(
             self.units, self.last_actions, self.episode_steps, worlds, self.layout, self.map.pathing, self.map.heights,
             observations.obs, observations.state, observations.avail_actions,
         )  # fmt: skip
         self._copy(observations.avail_actions, self._avail_actions, worlds)
 
-    def _goes_parallel(self) -> bool:
-        """Whether to spread battles over threads; numba is told over how many."""
-        if self.n_threads == 1 or self.n_envs == 1:
-            return False
+    def _goes_parallel(self, worlds: np.ndarray) -> bool:
+        """Whether to spread the battles of the mask over threads; numba is told over how many."""
+        if self.n_threads == 1 or np.count_nonzero(worlds) < BATTLES_PER_THREAD * self.n_threads:
+            return False  # a few are over before another thread has begun
         from numba import set_num_threads
 
         set_num_threads(self.n_threads)
