@@ -80,7 +80,7 @@ class COMALearner(Learner):
         has_ended = (played & batch.on_host("terminated")[:, :-1].bool()).any(1, keepdim=True)
         is_last = batch.on_host("filled").bool() & ~F.pad(played, (0, 0, 0, 1)) & ~has_ended
         last = where(is_last.squeeze(-1), actions.device)
-        # argmax p_u / e_u with e_u ~ Exp(1) draws u with probability p_u; th.multinomial has the host wait for a check.
+        # argmax p_u / e_u with e_u ~ Exp(1) draws u with probability p_u, without the checks of th.multinomial.
         chances = policy[last]
         actions[last] = (chances / th.empty_like(chances).exponential_()).argmax(-1)
         return actions

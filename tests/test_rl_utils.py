@@ -1,4 +1,4 @@
-"""Returns, masked means and divergences: golden numbers, special cases that must coincide, properties."""
+"""Returns and divergences: golden numbers, special cases that must coincide, properties."""
 
 import pytest
 import torch as th
@@ -8,32 +8,13 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from components.transitions import make_transitions
 from tests.builders import make_args, make_batch
-from utils.rl_utils import best_value, build_td_lambda_targets, gaussian_kl, masked_mean
+from utils.rl_utils import best_value, build_td_lambda_targets, gaussian_kl
 
 ARGS = make_args()
 
 
 def column(*values: float) -> th.Tensor:
     return th.tensor(values).view(1, -1, 1)
-
-
-def test_masked_mean_by_hand():
-    x = th.tensor([[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [100.0, -7.0]]])
-    mask = th.tensor([[[1.0], [1.0]], [[1.0], [0.0]]])
-    assert masked_mean(x, mask) == pytest.approx(21 / 6)
-
-
-def test_masked_mean_ignores_what_overflowed_and_is_zero_where_nothing_counts():
-    x = column(2.0, float("inf")).requires_grad_()
-    mean = masked_mean(x, column(1.0, 0.0))
-    mean.backward()
-    assert mean == 2 and x.grad.flatten().tolist() == [1, 0]
-    assert masked_mean(x, column(0.0, 0.0)) == 0
-
-
-def test_masked_mean_refuses_a_mask_of_another_rank():
-    with pytest.raises(ValueError, match=r"\(1, 2, 1\) and mask \(1, 2\)"):
-        masked_mean(column(1.0, 2.0), th.ones(1, 2))
 
 
 def test_lambda_returns_by_hand():

@@ -6,18 +6,6 @@ The aligned tensors that they take are made in `components/transitions.py`.
 import torch as th
 
 
-def masked_mean(x: th.Tensor, mask: th.Tensor) -> th.Tensor:
-    """The mean of `x` [b, T, ...] over the entries that `mask` (1 or 0, broadcast to x) lets count; 0 if none does.
-
-    sum(mask * x) / sum(mask)
-    """
-    if x.dim() != mask.dim():
-        raise ValueError(f"x {tuple(x.shape)} and mask {tuple(mask.shape)} must have the same number of dimensions")
-    mask = mask.expand_as(x)
-    # Filling instead of multiplying: what overflowed in the padding would turn into inf * 0 = NaN.
-    return x.masked_fill(mask == 0, 0.0).sum() / mask.sum().clamp(min=1)
-
-
 def build_td_lambda_targets(
     reward: th.Tensor, discount: th.Tensor, mask: th.Tensor, target_values: th.Tensor, td_lambda: float
 ) -> th.Tensor:
