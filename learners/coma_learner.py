@@ -42,9 +42,10 @@ class COMALearner(Learner):
         mean(A_a * log pi(u_a)), A_a = Q(s, u) - sum_u' pi(u') Q(s, (u_-a, u')) (equation 4), over played steps.
         """
         transitions = make_transitions(batch, self.args.gamma)
-        steps = PackedSteps(F.pad(played_mask(batch), (0, 0, 0, 1)), self.args.device)
+        played = F.pad(played_mask(batch), (0, 0, 0, 1))
+        steps = PackedSteps(played, self.args.device)
         policy = self.mac.unroll(batch).masked_fill(~transitions.avail, 0.0)
-        actions = self._with_last_actions(batch, policy.detach())
+        actions = self._with_last_actions(batch, played, policy.detach())
         q, critic_stats = self._train_critic(transitions, actions, steps, t_env)
 
         # Only played steps, as rows: [n, a] or [n, a, u].
@@ -70,15 +71,15 @@ class COMALearner(Learner):
                 pi_max=pi.max(-1).values.mean(),
             )
 
-    def _with_last_actions(self, batch: EpisodeBatch, policy: th.Tensor) -> th.Tensor:
+    def _with_last_actions(self, batch: EpisodeBatch, played: th.Tensor, policy: th.Tensor) -> th.Tensor:
         """The actions [b, T+1, a], with draws from the policy at the last observation of episodes that were cut off.
 
         Nobody acted there, but the critic's value of that step, from which they bootstrap, is one of a joint action.
+        `played` [b, T+1, 1] is in main memory.
         """
         actions = batch["actions"].squeeze(-1).clone()
-        played = played_mask(batch)
-        has_ended = (played & batch.on_host("terminated")[:, :-1].bool()).any(1, keepdim=True)
-        is_last = batch.on_host("filled").bool() & ~F.pad(played, (0, 0, 0, 1)) & ~has_ended
+        has_ended = (played & batch.on_host("terminated").bool()).any(1, keepdim=True)
+        is_last = batch.on_host("filled").bool() & ~played & ~has_ended
         last = where(is_last.squeeze(-1), actions.device)
         # argmax p_u / e_u with e_u ~ Exp(1) draws u with probability p_u, without the checks of th.multinomial.
         chances = policy[last]

@@ -342,8 +342,6 @@ def test_an_interrupted_run_ends_with_its_record_marked(tmp_path, sent):
             [sys.executable, str(MAIN), *params],
             stdout=subprocess.DEVNULL,
             stderr=stderr,
-            # a test run in the background may have been started with Ctrl-C ignored, which children inherit
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         deadline = time.monotonic() + 300
         while "Recent Stats" not in log.read_text() and time.monotonic() < deadline and process.poll() is None:

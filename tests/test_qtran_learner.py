@@ -210,9 +210,10 @@ def test_the_matrix_game_of_the_paper_is_solved(logger):
     )
     th.manual_seed(0)
     batch, learner = one_step_game(args, payoff), make_learner(args, logger)
-    for update in range(400):
+    for update in range(450):
+        if update == 400:
+            learner.optimiser.param_groups[0]["lr"] /= 10  # at the first rate single updates overshoot
         learner.train(batch, t_env=update, episode_num=update)
     learner.mac.init_hidden(1)
     assert learner.mac.select_actions(batch, 0, 0, bs=slice(0, 1), test_mode=True).tolist() == [[0, 0]]
-    # At this rate single updates overshoot; the mean error of payoffs from -12 to 8 is above 6 at first.
-    assert np.mean(logger.values("td_error_abs")[-100:]) < 1 and np.mean(logger.values("opt_loss")[-100:]) < 1
+    assert logger.values("td_error_abs")[-1] < 0.5 and logger.values("opt_loss")[-1] < 0.5

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numba import set_num_threads
 
 from envs.multiagentenv import Observations, Outcomes, VectorEnv
 from envs.sc2.sim import dynamics, features, heuristic, records
@@ -259,8 +260,6 @@ class BattleVectorEnv(VectorEnv):
         """Whether to spread the battles of the mask over threads; numba is told over how many."""
         if self.n_threads == 1 or np.count_nonzero(worlds) < BATTLES_PER_THREAD * self.n_threads:
             return False  # a few are over before another thread has begun
-        from numba import set_num_threads
-
         set_num_threads(self.n_threads)
         return True
 
