@@ -28,7 +28,7 @@ from config.layers import (
 )
 from config.schema import SCHEMA, conflict
 from envs import REGISTRY as ENVS
-from utils.command import exit_status
+from utils.command import check_guarded, exit_status, forgiving, run_program
 from utils.curves import check_backend
 from utils.errors import UserError, unknown
 from utils.logging import get_logger
@@ -47,17 +47,19 @@ def my_main(_run: Any, _config: Any, _log: Any) -> dict[str, str] | None:
     """Sacred's main function; gives where the run's curves and models lie."""
     from run import run  # here: it imports torch, and help and mistakes are to be answered at once
 
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPIPE])  # that was for the start of Sacred's processes
     return run(_run, _config, _log)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line; gives the exit status: 2 after a user's mistake, 130 after Ctrl-C or SIGTERM."""
+    """Runs one command line; gives the exit status: 2 after a user's mistake, 128 and the signal's number (130 for
+    Ctrl-C) after one that stops it. Any thread may call it.
+    """
+    check_guarded()
     params = list(sys.argv[1:] if argv is None else argv)
-    # Sacred marks a run INTERRUPTED for a KeyboardInterrupt only; SIGTERM's default would leave it RUNNING for ever.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if {"-h", "--help", "help"} & set(params):
-        return exit_status(lambda: print(_help()), "interrupted")
-    return exit_status(lambda: _run_command_line(params), "interrupted")
+        return exit_status(lambda: print(_help()))
+    return exit_status(lambda: _run_command_line(params))
 
 
 def _run_command_line(params: list[str]) -> None:
@@ -75,6 +77,8 @@ def _run_command_line(params: list[str]) -> None:
         _add_mongo(ex, database, records)
     ex.add_config(_resolve(config))
     _keep_terminal()
+    # Sacred's `tee` processes inherit this: one whose reader has gone still writes what goes into the records
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])
     try:
         result = ex.run(command, options=options).result
         for name, path in (result or {}).items():
@@ -218,7 +222,7 @@ def _keep_terminal() -> None:
 
     Sacred's capture puts pipes in place of descriptors 1 and 2 while the run lasts.
     """
-    sys.__stderr__ = open(os.dup(2), "w", encoding="utf-8")  # type: ignore[misc]  # noqa: SIM115  # open until the end
+    sys.__stderr__ = forgiving(os.dup(2), sys.stderr)  # type: ignore[misc, assignment]
 
 
 def _resolve(config: dict[str, Any]) -> dict[str, Any]:
@@ -272,4 +276,4 @@ def _help() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

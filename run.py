@@ -235,7 +235,7 @@ def train_sequential(args: Any, logger: Any, parts: SimpleNamespace) -> None:
             if args.save_model or stop.asked:
                 save_checkpoint(args, logger, parts)
             if stop.asked:
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt(stop.number)
     except NoRoom:
         save_checkpoint(args, logger, parts)
         raise

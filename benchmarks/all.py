@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.engine import TARGETS as ENGINE_TARGETS
-from utils.command import Parser, check_json, exit_status
+from utils.command import Parser, check_json, exit_status, run_program
 from utils.errors import UserError
 
 BENCHMARKS = {
@@ -75,4 +75,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -4,7 +4,6 @@
 """
 
 import json
-import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
@@ -17,7 +16,16 @@ import numpy as np
 
 from benchmarks.timed_run import TimedRun
 from envs.sc2.sim.maps import MAP_NAMES
-from utils.command import Parser, check_at_least, check_json, chosen_maps, exit_status, in_words, surroundings
+from utils.command import (
+    Parser,
+    check_at_least,
+    check_json,
+    chosen_maps,
+    exit_status,
+    in_words,
+    run_program,
+    surroundings,
+)
 from utils.errors import UserError
 
 REPEATS = 5
@@ -147,4 +155,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -18,7 +18,7 @@ import numpy as np
 from envs.multiagentenv import Observations, Outcomes
 from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.maps import MAP_NAMES
-from utils.command import Parser, check_json, check_threads, chosen_maps, in_words, surroundings
+from utils.command import Parser, check_json, check_threads, chosen_maps, in_words, run_program, surroundings
 from utils.errors import UserError
 
 REPEATS = 5
@@ -178,4 +178,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -5,8 +5,6 @@
 
 import json
 import logging
-import os
-import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +30,8 @@ from utils.command import (
     chosen_maps,
     exit_status,
     in_words,
+    n_cores,
+    run_program,
     surroundings,
 )
 from utils.errors import UserError, unknown
@@ -272,7 +272,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     if args.device == "cuda" and not th.cuda.is_available():
         raise UserError("--device=cuda, but torch finds no GPU here; take cpu")
     check_at_least(1, threads=args.threads)
-    check_threads(args.threads, len(os.sched_getaffinity(0)))
+    check_threads(args.threads, n_cores())
     check_json(args.json)
     return args
 
@@ -309,4 +309,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -4,7 +4,6 @@
 """
 
 import json
-import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from math import prod
@@ -23,7 +22,16 @@ from envs.multiagentenv import Observations, Outcomes
 from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.maps import MAP_NAMES
 from run import episode_layout
-from utils.command import Parser, check_at_least, check_json, chosen_maps, exit_status, in_words, surroundings
+from utils.command import (
+    Parser,
+    check_at_least,
+    check_json,
+    chosen_maps,
+    exit_status,
+    in_words,
+    run_program,
+    surroundings,
+)
 
 MAPS = ("8m", "27m_vs_30m")
 ENVS = 16
@@ -210,4 +218,4 @@ def _measure_all(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

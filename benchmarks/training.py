@@ -4,7 +4,6 @@
 """
 
 import json
-import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import Any
 from benchmarks.timed_run import PHASES, TimedRun
 from config.layers import known_names
 from envs.sc2.sim.maps import MAP_NAMES
-from utils.command import Parser, check_json, chosen_maps, exit_status, in_words, surroundings
+from utils.command import Parser, check_json, chosen_maps, exit_status, in_words, run_program, surroundings
 from utils.errors import UserError, unknown
 
 REPEATS = 3
@@ -113,4 +112,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

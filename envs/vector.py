@@ -10,13 +10,12 @@ import logging
 import pickle
 import time
 from collections.abc import Sequence
-from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
 import numpy as np
 
 from envs.multiagentenv import MultiAgentEnv, Observations, Outcomes, VectorEnv, WorkerLimits
-from envs.worker import Failure, SharedStep, Worker, WorkerLost, row_type
+from envs.worker import Failure, MemoryFile, SharedStep, Worker, WorkerLost, row_type
 from utils.errors import UserError
 from utils.logging import LOGGER_NAME
 from utils.seeding import replacement_seed
@@ -108,16 +107,16 @@ class ProcessVectorEnv(VectorEnv):
         self._recipe = pickle.dumps((env_class, env_args))
         self._n_restarts = np.zeros(self.n_envs, int)
         self._lost = np.zeros(self.n_envs, bool)
-        self._memory: SharedMemory | None = None
+        self._file = MemoryFile.new()
         self._workers: list[Worker] = []
         atexit.register(self.close)
         try:
             for i, seed in enumerate(seeds):
-                self._workers.append(Worker(i, seed, self._recipe))
+                self._workers.append(Worker(i, seed, self._recipe, self._file))
             self._env_info, self.info_keys, self._keeps_replays = self._ask(range(self.n_envs), "launch")[0]
             row = row_type(self._env_info, self.info_keys)
-            self._memory = SharedMemory(create=True, size=self.n_envs * row.itemsize)
-            self._shared: SharedStep | None = SharedStep.of(np.ndarray(self.n_envs, row, self._memory.buf))
+            self._file.truncate(self.n_envs * row.itemsize)
+            self._shared: SharedStep | None = SharedStep.of(np.ndarray(self.n_envs, row, self._file.map()))
         except BaseException:
             self.close()
             raise
@@ -126,8 +125,8 @@ class ProcessVectorEnv(VectorEnv):
         return dict(self._env_info)
 
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
-        assert self._memory is not None and self._shared is not None
-        self._ask(_chosen(self.n_envs, worlds), "reset", self._memory.name)
+        assert self._shared is not None
+        self._ask(_chosen(self.n_envs, worlds), "reset")
         rows = slice(None) if worlds is None else worlds
         self._lost[rows] = self._shared.outcomes.lost[rows] = False
         _copy_rows(self._shared.observations, observations, rows)
@@ -166,11 +165,8 @@ class ProcessVectorEnv(VectorEnv):
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.connection.close()
-        self._shared = None  # memory that is looked at can't be closed
-        if self._memory is not None:
-            self._memory.close()
-            self._memory.unlink()
-            self._memory = None
+        self._shared = None
+        self._file.close()
         deadline = time.monotonic() + CLOSE_SECONDS
         for worker in workers:
             worker.process.join(max(deadline - time.monotonic(), 0))
@@ -218,7 +214,7 @@ class ProcessVectorEnv(VectorEnv):
         seed = replacement_seed(self.seeds[i], int(self._n_restarts[i]))
         place = f"a new one with seed {seed} takes its place (restart {n_restarts + 1} of at most {limit})"
         logging.getLogger(LOGGER_NAME).warning(f"{self._name(i)} {reason}; {place}")
-        self._workers[i] = Worker(i, seed, self._recipe)
+        self._workers[i] = Worker(i, seed, self._recipe, self._file)
 
     def _name(self, i: int) -> str:
         return f"environment {i} of 0 to {self.n_envs - 1}"

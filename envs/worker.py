@@ -2,31 +2,39 @@
 
 It is sent calls, (method, arguments), and answers each with (number of the call, what it gave or a `Failure`); what is
 big goes through shared memory. It ends when its pipe does: that was closed, or the process at the other end is no more.
+A shell beside it ends it, with all that it started, where it can't do so itself.
 """
 
 from __future__ import annotations
 
+import fcntl
+import mmap
 import multiprocessing
 import os
 import pickle
 import signal
-import threading
+import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from io import FileIO
 from multiprocessing.connection import Connection
-from multiprocessing.shared_memory import SharedMemory
+from multiprocessing.reduction import DupFd
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from envs.multiagentenv import Observations, Outcomes
+from utils.command import NOT_GUARDED, check_guarded
 from utils.errors import UserError
+from utils.signals import STOP_SIGNALS
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of torch or numba hold
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-GRACE_SECONDS = 5.0  # for closing the world when the process at the other end is no more
+GRACE_SECONDS = 5  # for closing the world when the process at the other end is no more
+# Waits for the end of the process that made the worker, and for the worker's own; then kills the worker's group.
+GUARD = f"(read _ <&3; sleep {GRACE_SECONDS}; kill -9 0) & read _; kill -9 0"
 
 
 class WorkerLost(Exception):
@@ -72,12 +80,34 @@ def row_type(env_info: dict[str, Any], info_keys: Sequence[str]) -> np.dtype:
     return np.dtype([*layout, ("info", info)], align=True)
 
 
+class MemoryFile(FileIO):
+    """Memory without a name, for processes that get this file at their start; gone when the last of them is."""
+
+    @classmethod
+    def new(cls) -> MemoryFile:
+        if hasattr(os, "memfd_create"):
+            return cls(os.memfd_create("worlds"), "r+")
+        with tempfile.TemporaryFile() as file:
+            return cls(os.dup(file.fileno()), "r+")
+
+    def map(self) -> mmap.mmap:
+        return mmap.mmap(self.fileno(), 0)  # all of it
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _attach, (DupFd(self.fileno()),)
+
+
+def _attach(duplicate: Any) -> MemoryFile:
+    return MemoryFile(duplicate.detach(), "r+")
+
+
 class Worker:
     """One worker process from outside. `recipe` is the pickled (class, arguments) of its world."""
 
-    def __init__(self, index: int, seed: int, recipe: bytes):
+    def __init__(self, index: int, seed: int, recipe: bytes, file: MemoryFile):
+        check_guarded()
         self.connection, theirs = SPAWN.Pipe()
-        self.process = SPAWN.Process(target=work, args=(theirs, index, seed, recipe), name=f"environment {index}")
+        self.process = SPAWN.Process(target=work, args=(theirs, index, seed, recipe, file), name=f"environment {index}")
         self.n_calls = 0
         # The process starts with these blocked, and unblocks them when it has handlers of its own.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
@@ -97,7 +127,7 @@ class Worker:
     def answer(self) -> Any:
         """The answer to the last call; one to an earlier call, whose wait was interrupted, is thrown away.
 
-        Raises: WorkerLost where none comes.
+        Raises: WorkerLost where none comes. UserError where the program's main script starts its work in workers, too.
         """
         number, answer = -1, None
         while number != self.n_calls:
@@ -108,6 +138,11 @@ class Worker:
             except (EOFError, ConnectionError):
                 self.process.join(1)
                 code = self.process.exitcode
+                if code == NOT_GUARDED:
+                    raise UserError(
+                        f"{sys.modules['__main__'].__file__} is run again by each worker process that it starts; "
+                        'put what it does under `if __name__ == "__main__":`'
+                    ) from None
                 how = f"signal {signal.Signals(-code).name}" if code and code < 0 else f"exit status {code}"
                 raise WorkerLost(f"died ({how})") from None
         return answer
@@ -125,11 +160,10 @@ class Worker:
 class World:
     """One world, its row of the shared memory, and what can be asked of it."""
 
-    def __init__(self, index: int, seed: int, recipe: bytes):
+    def __init__(self, index: int, seed: int, recipe: bytes, file: MemoryFile):
         env_class, env_args = pickle.loads(recipe)
         self.env = env_class.vector([seed], **env_args)
-        self.index = index
-        self.memory: SharedMemory | None = None
+        self.index, self.file = index, file
         self.shared: SharedStep | None = None
 
     def call(self, method: str, arguments: tuple) -> Any:
@@ -140,11 +174,10 @@ class World:
         """What is known once the world is made."""
         return self.env.get_env_info(), tuple(self.env.info_keys), self.env.keeps_replays
 
-    def reset(self, memory_name: str) -> None:
+    def reset(self) -> None:
         if self.shared is None:
-            self.memory = SharedMemory(memory_name)
             row = row_type(self.env.get_env_info(), self.env.info_keys)
-            self.shared = SharedStep.of(np.ndarray(1, row, self.memory.buf, self.index * row.itemsize))
+            self.shared = SharedStep.of(np.ndarray(1, row, self.file.map(), self.index * row.itemsize))
         self.env.reset(self.shared.observations)
 
     def step(self) -> None:
@@ -154,26 +187,22 @@ class World:
 
     def close(self) -> None:
         self.env.close()
-        self.shared = None  # memory that is looked at can't be closed
-        if self.memory is not None:
-            self.memory.close()
 
 
-def work(connection: Connection, index: int, seed: int, recipe: bytes) -> None:
+def work(connection: Connection, index: int, seed: int, recipe: bytes, file: MemoryFile) -> None:
     """The process: answers calls until the pipe ends."""
     for number in STOP_SIGNALS:  # whether to stop is decided at the other end
         signal.signal(number, lambda *_: None)  # no SIG_IGN: a program that the world starts would inherit it
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     os.setpgrp()  # so that what the world starts, such as a game, can be killed along with it
     _guard_group()
-    threading.Thread(target=_follow_parent, daemon=True).start()
     world, n_calls = None, 0
     try:
         while True:
             method, arguments = connection.recv()
             n_calls += 1
             try:
-                world = world or World(index, seed, recipe)
+                world = world or World(index, seed, recipe, file)
                 connection.send((n_calls, world.call(method, arguments)))
             except Exception as error:
                 connection.send((n_calls, Failure.of(error)))
@@ -185,16 +214,14 @@ def work(connection: Connection, index: int, seed: int, recipe: bytes) -> None:
 
 
 def _guard_group() -> None:
-    """Has a shell wait for the end of this process, however it comes, to kill all that it started."""
-    ours, theirs = os.pipe()  # only this process holds the end `theirs`, and leaves it to the system to close it
-    os.posix_spawnp("sh", ["sh", "-c", "read _; kill -9 0"], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, ours, 0)])
-    os.close(ours)
-
-
-def _follow_parent() -> None:
-    """Ends this process, with all that it started, where it outlives its parent: it may be stuck in its world."""
+    """Starts the shell that kills this process, with all that it started, if it outlives its parent: it may be stuck in
+    its world, or stopped. However this process ends, what it started is killed, too.
+    """
     parent = multiprocessing.parent_process()
     assert parent is not None
-    parent.join()
-    time.sleep(GRACE_SECONDS)
-    os.killpg(0, signal.SIGKILL)
+    ours, theirs = os.pipe()  # only this process holds the end `theirs`, and leaves it to the system to close it
+    above = fcntl.fcntl(parent.sentinel, fcntl.F_DUPFD_CLOEXEC, 10)  # no 3 becomes 3, which not all systems do
+    ends = [(os.POSIX_SPAWN_DUP2, ours, 0), (os.POSIX_SPAWN_DUP2, above, 3)]
+    os.posix_spawnp("sh", ["sh", "-c", GUARD], os.environ, file_actions=ends)
+    os.close(ours)
+    os.close(above)

@@ -18,7 +18,16 @@ from envs.multiagentenv import Observations, Outcomes
 from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.maps import MAP_NAMES
 from envs.sc2.sim.rules import Rules
-from utils.command import Parser, check_at_least, check_json, check_threads, chosen_maps, in_words, surroundings
+from utils.command import (
+    Parser,
+    check_at_least,
+    check_json,
+    check_threads,
+    chosen_maps,
+    in_words,
+    run_program,
+    surroundings,
+)
 from utils.config import Key
 from utils.errors import UserError, unknown
 from utils.intervals import wilson_interval
@@ -263,4 +272,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -5,7 +5,6 @@
 
 import csv
 import json
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ from matplotlib.figure import Figure
 
 import run
 from utils.checkpoints import whole_folder
-from utils.command import Parser, check_at_least, exit_status, surroundings
+from utils.command import Parser, check_at_least, exit_status, run_program, surroundings
 from utils.config import flatten
 from utils.dict2namedtuple import convert
 from utils.errors import UserError
@@ -401,4 +400,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -7,7 +7,6 @@ but them to tell it where the teammate is going.
 import csv
 import logging
 import random
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch as th
 
 import main as command_line
 import run
-from utils.command import Parser, check_at_least, exit_status
+from utils.command import Parser, check_at_least, exit_status, run_program
 from utils.dict2namedtuple import convert
 from utils.errors import UserError
 from utils.logging import Logger
@@ -127,8 +126,8 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draws the curves; gives the exit status: 2 after a user's mistake, 130 after Ctrl-C."""
-    return exit_status(lambda: fill(_parse(argv)), "interrupted")
+    return exit_status(lambda: fill(_parse(argv)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -108,8 +108,12 @@ class JobQueue:
         self.n_planned, self.n_done = len(jobs), 0
         self.failed: list[str] = []
 
-    def run(self) -> bool:
-        """Runs all jobs; gives False where a signal asked for a stop."""
+    def run(self) -> None:
+        """Runs all jobs.
+
+        Raises:
+            KeyboardInterrupt: a signal asked for a stop, and the runs have ended.
+        """
         with StopRequest() as stop:
             try:
                 told = False
@@ -129,7 +133,8 @@ class JobQueue:
                         process.wait(SECONDS_TO_END)
                     except subprocess.TimeoutExpired:
                         process.kill()
-        return not stop.asked
+        if stop.asked:
+            raise KeyboardInterrupt(stop.number)
 
     def seconds_left(self) -> float | None:
         """Estimated from the mean speed of the jobs that are finished; None before there is one."""

@@ -3,9 +3,7 @@
 Trains pools, prior and agents, tests them zero-shot and after fine-tuning, and reports; `omg_runs.py` has the runs.
 """
 
-import os
 import shutil
-import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -35,7 +33,7 @@ from experiments.omg_runs import (
     read_rows,
     tune_jobs,
 )
-from utils.command import Parser, check_at_least, exit_status
+from utils.command import Parser, check_at_least, exit_status, n_cores, run_program
 from utils.config import flatten, load_yaml
 from utils.errors import UserError, unknown
 from utils.MY_EXP_PATH import check_results_path, experiment_root
@@ -178,8 +176,7 @@ def evaluate(args: Namespace) -> int:
             if jobs := waiting(setup, stage):
                 print(f"--- {stage.title}", flush=True)
                 queue = JobQueue(jobs, args.jobs, lock, known_speeds(setup, stage))
-                if not queue.run():
-                    raise KeyboardInterrupt
+                queue.run()
                 if queue.failed:
                     failed = ", ".join(queue.failed)
                     print(f"{stage.title}: {len(queue.failed)} of {len(jobs)} runs failed: {failed}", file=sys.stderr)
@@ -196,7 +193,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--scale", default="small", help=f"{SCALE_HELP} (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/omg/<map>_<scale>")
     parser.add_argument("--engine", default="auto", help="as env_args.engine of main.py (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="at once (default: cores)")
+    parser.add_argument("--jobs", type=int, default=n_cores(), help="at once (default: cores)")
     parser.add_argument("--plan", action="store_true", help="only show what there is to do")
     args = parser.parse_args(argv)
     if args.map not in MAP_NAMES:
@@ -208,10 +205,9 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluates; gives the exit status: 1 where runs failed, 2 after a user's mistake, 130 after a signal."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # also between the stages
+    """Evaluates; gives the exit status: 1 where runs failed, and as `exit_status` does."""
     return exit_status(lambda: evaluate(_parse(argv)), "interrupted; the same command goes on from here")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -4,7 +4,6 @@ Each member is a run of main.py in a process of its own. `utils/pools.py` has wh
 """
 
 import json
-import os
 import shutil
 import sys
 from argparse import Namespace
@@ -19,7 +18,7 @@ import main as command_line
 from envs import REGISTRY as ENVS
 from experiments.jobs import NOT_PUBLISHED, WORK, Job, JobQueue, only_one
 from utils.checkpoints import whole_folder
-from utils.command import Parser, check_at_least, exit_status
+from utils.command import Parser, check_at_least, exit_status, n_cores, run_program
 from utils.config import flatten
 from utils.errors import UserError
 from utils.MY_EXP_PATH import check_results_path
@@ -173,8 +172,7 @@ def fill(args: Namespace) -> int:
         known = [member.steps_per_second for member in find_members(args.folder) if member.steps_per_second]
         training = JobQueue(to_train, args.jobs, lock, known)
         print(describe(plans, to_train, args.jobs, training.seconds_left()), flush=True)
-        if not training.run():
-            raise KeyboardInterrupt
+        training.run()
     if training.failed:
         print(f"{len(training.failed)} of {len(plans)} members failed: {', '.join(training.failed)}", file=sys.stderr)
         return 1
@@ -192,7 +190,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--seeds", nargs="+", required=True, type=int, metavar="SEED", help="of each algorithm")
     parser.add_argument("--env-config", default="sc2", metavar="NAME", help="as of main.py (default: %(default)s)")
     parser.add_argument("--t_max", required=True, type=int, metavar="STEPS", help="length of each run")
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="at once (default: cores)")
+    parser.add_argument("--jobs", type=int, default=n_cores(), help="at once (default: cores)")
     parser.add_argument("--save_model_interval", type=int, metavar="STEPS", help=INTERVAL_HELP)
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help=SET_HELP)
     parser.add_argument("--disjoint-from", nargs="+", default=[], type=Path, metavar="POOL", help=DISJOINT_HELP)
@@ -207,9 +205,9 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fills a pool; gives the exit status: 1 where members failed, 2 after a user's mistake, 130 after a signal."""
+    """Fills a pool; gives the exit status: 1 where members failed, and as `exit_status` does."""
     return exit_status(lambda: fill(_parse(argv)), "interrupted; the same command goes on from here")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -5,14 +5,13 @@ in `utils/mongo.py`.
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pymongo.errors import PyMongoError
 
-from utils.command import Parser, exit_status
+from utils.command import Parser, exit_status, run_program
 from utils.errors import UserError
 from utils.mongo import UNSENT, is_there, open_database, send, without_password
 
@@ -90,4 +89,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

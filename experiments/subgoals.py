@@ -4,7 +4,6 @@ The model is `modules/am/omg_am.py`; the hit ratio and the choice in hindsight a
 """
 
 import json
-import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from envs.sc2.sim.maps import MAP_NAMES, SC2Map
 from envs.sc2.sim.render import TEAM_COLOURS, TEXT, Painter, view_around
 from envs.sc2.sim.replay import Replay
 from utils.checkpoints import find_checkpoint
-from utils.command import Parser, exit_status
+from utils.command import Parser, exit_status, run_program
 from utils.config import flatten
 from utils.dict2namedtuple import convert
 from utils.errors import UserError, unknown
@@ -340,4 +339,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

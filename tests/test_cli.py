@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -333,8 +334,8 @@ def test_a_mistake_found_by_the_run_is_one_sentence_and_a_failed_record(tmp_path
     assert json.loads((tmp_path / "sacred" / "1" / "run.json").read_text())["status"] == "FAILED"
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_ends_with_its_record_marked(tmp_path, sent):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_run_is_saved_has_its_record_marked_and_ends_by_the_signal(tmp_path, sent):
     log = tmp_path / "log.txt"
     params = (*IQL, f"--local_results_path={tmp_path}", *SHORT_RUN, "t_max=100000000")
     with log.open("w") as stderr:
@@ -346,13 +347,55 @@ def test_an_interrupted_run_ends_with_its_record_marked(tmp_path, sent):
         deadline = time.monotonic() + 300
         while "Recent Stats" not in log.read_text() and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.1)
-        os.kill(process.pid, sent)
+        for _ in range(3 if sent == signal.SIGHUP else 1):  # a terminal that closes hangs up several times
+            os.kill(process.pid, sent)
         status = process.wait(timeout=120)
-    assert status == 130, log.read_text()
+    assert status == -sent, log.read_text()
     assert log.read_text().splitlines()[-1] == "interrupted" and "Traceback" not in log.read_text()
     checkpoint = max(tmp_path.glob("models/*/*"), key=lambda path: int(path.name))
     assert {"agent.th", "opt.th", "state.th", "buffer.th"} <= {path.name for path in checkpoint.iterdir()}
     assert json.loads((tmp_path / "sacred" / "1" / "run.json").read_text())["status"] == "INTERRUPTED"
+
+
+TINY_RUN = ("--config=iql", "--env-config=lbforaging", "--t_max=100", "--test_interval=50", "--use_tensorboard=False")
+
+
+@pytest.mark.parametrize("lost", ["2>&1 | true", "> /dev/full 2>&1", ">&- 2>&-"])
+def test_a_run_goes_on_and_is_recorded_where_nobody_takes_its_output(tmp_path, lost):
+    words = [sys.executable, str(MAIN), *TINY_RUN, f"--local_results_path={tmp_path}"]
+    line = f"{shlex.join(words)} {lost}; exit ${{PIPESTATUS[0]}}"
+    finished = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=300)
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
+    records = tmp_path / "sacred" / "1"
+    assert json.loads((records / "run.json").read_text())["status"] == "COMPLETED"
+    assert "Completed after" in (records / "cout.txt").read_text()
+
+
+def test_help_into_a_pipe_that_closes_is_silent():
+    line = f"{sys.executable} {MAIN} --help | true; exit ${{PIPESTATUS[0]}}"
+    finished = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+def test_a_run_may_be_started_from_any_thread(tmp_path):
+    statuses = []
+    params = [*TINY_RUN, f"--local_results_path={tmp_path}"]
+    thread = threading.Thread(target=lambda: statuses.append(main.main(params)))
+    thread.start()
+    thread.join()
+    assert statuses == [0]
+
+
+def test_a_script_that_its_workers_would_run_again_is_told_so_once(tmp_path):
+    params = [*TINY_RUN, f"--local_results_path={tmp_path}", "--runner=parallel", "--batch_size_run=2"]
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import sys\nsys.path.insert(0, {str(MAIN.parent)!r})\nimport main\nsys.exit(main.main({params}))\n"
+    )
+    finished = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert finished.returncode == 2 and finished.stderr.count("error: ") == 1 and "Traceback" not in finished.stderr
+    assert f"error: {script} is run again" in finished.stderr and "__main__" in finished.stderr
+    assert sorted(path.name for path in (tmp_path / "sacred").iterdir()) == ["1", "_sources"]
 
 
 def test_unobserved_runs_leave_no_record(tmp_path):

@@ -138,7 +138,7 @@ def test_a_signal_lets_the_runs_save_and_the_next_command_goes_on(tmp_path, stan
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    assert stand_in()[0] == 130
+    assert stand_in()[0] == 128 + signal.SIGTERM
     thread.join()
     captured = capsys.readouterr()
     assert "agents_liam_seed1: stopped, to be resumed from step 1" in captured.out

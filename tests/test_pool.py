@@ -231,7 +231,7 @@ def test_a_signal_is_handed_on_and_the_next_command_resumes(tmp_path, stand_in, 
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    assert fill(tmp_path, "--jobs=1", seeds=(7, 1)) == 130
+    assert fill(tmp_path, "--jobs=1", seeds=(7, 1)) == 128 + sent
     thread.join()
     captured = capsys.readouterr()
     assert "seed7: stopped, to be resumed from step 120" in captured.out and "goes on from here" in captured.err

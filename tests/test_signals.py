@@ -1,12 +1,24 @@
-"""The first signal asks, the second stops at once; what was set before comes back."""
+"""The first signal asks, the second stops at once; what was set before comes back; a program ends by its signal."""
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
-from utils.signals import StopRequest
+from utils.command import exit_status
+from utils.signals import STOP_SIGNALS, StopRequest
+
+
+@pytest.fixture(autouse=True)
+def handlers_of_hang_ups():
+    """SIGHUP stays ignored when a terminal has hung up."""
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -19,6 +31,15 @@ def test_the_first_signal_asks_and_the_second_interrupts(number, capfd):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("first", STOP_SIGNALS)
+def test_a_terminal_that_closes_asks_however_often_it_hangs_up(first):
+    with StopRequest() as stop:
+        for number in (first, signal.SIGHUP, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+        assert stop.asked and stop.number == first
+    os.kill(os.getpid(), signal.SIGHUP)  # nor does it disturb the end
 
 
 def test_an_ignored_signal_stays_ignored():
@@ -43,3 +64,18 @@ def test_in_another_thread_nothing_changes():
     thread.start()
     thread.join()
     assert handlers == [before]
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_stopped_command_gives_128_and_the_signal_and_puts_the_handlers_back(number, capsys):
+    before = [signal.getsignal(some) for some in STOP_SIGNALS if some != signal.SIGHUP]
+    assert exit_status(lambda: os.kill(os.getpid(), number), "stopped") == 128 + number
+    assert capsys.readouterr().err == "stopped\n"
+    assert [signal.getsignal(some) for some in STOP_SIGNALS if some != signal.SIGHUP] == before
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, *(128 + number for number in STOP_SIGNALS)])
+def test_a_program_ends_by_the_signal_that_stopped_it(status):
+    code = f"from utils.command import run_program\nrun_program(lambda: print('out') or {status})"
+    finished = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE)
+    assert finished.returncode == (status if status < 128 else 128 - status) and finished.stdout == b"out\n"

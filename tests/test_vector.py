@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +46,9 @@ def empty_arrays(env):
     return Observations.empty(env.n_envs, env.get_env_info()), Outcomes.empty(env.n_envs, env.info_keys)
 
 
-def memory_of(env):
-    return Path("/dev/shm") / env._memory.name
+def shared_memory():
+    """What this process shares with workers; it has no name that could stay behind."""
+    return [line for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith("worlds (deleted)")]
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +100,13 @@ def test_one_world_needs_no_process():
 
 
 def test_the_contract_is_kept_and_closing_leaves_nothing_behind():
+    before, named = shared_memory(), set(os.listdir("/dev/shm"))
     env = RandomGame.vector([1, 2], workers=LIMITS)
-    pids, memory = pids_of(env), memory_of(env)
-    assert all(map(is_running, pids)) and memory.exists()
+    pids = pids_of(env)
+    assert all(map(is_running, pids)) and len(shared_memory()) == len(before) + 1
+    assert set(os.listdir("/dev/shm")) <= named
     check_vector_env(env, refuses_unavailable=True)  # it closes the worlds, twice
-    assert not any(map(is_running, pids)) and not memory.exists()
+    assert not any(map(is_running, pids)) and shared_memory() == before
 
 
 class Runs:
@@ -229,7 +233,7 @@ def test_signals_are_not_for_workers_and_an_interrupted_wait_leaves_them_in_step
     state = workers.state_dict()
     workers.reset(seen)
     for pid in pids_of(workers):
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(pid, number)
     with monkeypatch.context() as patch:
         patch.setattr(workers._workers[0], "answer", lambda: signal.raise_signal(signal.SIGINT))
@@ -250,22 +254,41 @@ if __name__ == "__main__":
     env = TroubledGame.vector([1, 2], workers=WorkerLimits(0, 60), troubles={2: ("hang", 1)})
     seen, outcomes = Observations.empty(2, env.get_env_info()), None
     env.reset(seen)
-    print(env._memory.name, *(worker.process.pid for worker in env._workers), flush=True)
-    if sys.argv[1] == "killed":
-        env.step(seen.avail_actions.argmax(-1), seen, outcomes)  # the second world hangs
+    print(*(worker.process.pid for worker in env._workers), flush=True)
+    if sys.argv[1] == "forgets to close":
+        sys.exit()
+    env.step(seen.avail_actions.argmax(-1), seen, outcomes)  # the second world hangs
 """
+ENDS = ("killed", "killed with its group", "killed beside a stopped worker", "forgets to close")
 
 
-@pytest.mark.parametrize("end", ["killed", "forgets to close"])
-def test_nothing_outlives_the_process_that_plays(end):
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, end], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    memory, *pids = process.stdout.readline().split()
-    if end == "killed":
-        time.sleep(0.2)  # until the second world hangs
-        process.kill()
-    else:
-        assert process.wait(10) == 0
-    deadline = time.monotonic() + 10
-    while any(map(is_running, pids)) or (Path("/dev/shm") / memory).exists():
-        assert time.monotonic() < deadline, end
-        time.sleep(0.05)
+def is_group(number):
+    """Whether a process of this group is left."""
+    stats = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            stats.append(path.read_text().rsplit(")", 1)[1].split())
+    return any(int(stat[2]) == number and stat[0] not in "ZX" for stat in stats)
+
+
+def test_nothing_outlives_the_process_that_plays():
+    """All the ends are tried at once: a worker that hangs has five seconds."""
+    command = [sys.executable, "-c", SCRIPT]
+    pipes = {"cwd": ROOT, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    processes = {end: subprocess.Popen([*command, end], **pipes) for end in ENDS}
+    pids = {end: list(map(int, process.stdout.readline().split())) for end, process in processes.items()}
+    time.sleep(0.2)  # until the second worlds hang
+    for end, process in processes.items():
+        if end == "killed with its group":
+            os.killpg(process.pid, signal.SIGKILL)
+        elif end != "forgets to close":
+            process.kill()
+        status = process.wait(10)
+        process.stdout.close()
+        assert status == (0 if end == "forgets to close" else -signal.SIGKILL)
+    os.kill(pids["killed beside a stopped worker"][1], signal.SIGSTOP)
+    deadline = time.monotonic() + 20
+    for end in ENDS:
+        while any(map(is_group, (processes[end].pid, *pids[end]))):
+            assert time.monotonic() < deadline, end
+            time.sleep(0.05)

@@ -4,14 +4,20 @@ checks, and the machine in words. The training program reads its own command lin
 
 import argparse
 import importlib.metadata
+import io
+import multiprocessing
 import os
 import platform
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from utils.errors import UserError, unknown
+from utils.signals import STOP_SIGNALS, handled, interrupt
+
+NOT_GUARDED = 70  # exit status of a worker process in which the program's main script starts its work anew
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,21 +27,69 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see --help")
 
 
-def exit_status(work: Callable[[], int | None], interrupted: str | None = None) -> int:
+def exit_status(work: Callable[[], int | None], interrupted: str = "interrupted") -> int:
     """What `work` gives, 0 for nothing; 2 after a user's mistake, whose sentence is printed.
 
-    With the word `interrupted` to print, 130 after Ctrl-C.
+    After Ctrl-C, SIGTERM or SIGHUP `interrupted` is printed; the status is then 128 and the signal's number.
     """
     try:
-        return work() or 0
+        with handled(interrupt):
+            return work() or 0
     except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        if interrupted is None:
-            raise
+    except KeyboardInterrupt as error:
         print(interrupted, file=sys.stderr)
-        return 130
+        return 128 + (error.args[0] if error.args else signal.SIGINT)
+
+
+def run_program(main: Callable[[], int]) -> NoReturn:
+    """Runs a program that is a process of its own, up to its end: by a signal where `main` gives 128 and its number, so
+    that a shell's loop stops, too. The program goes on where nobody takes its output, or a disk has no room for it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # it was closed; else the next file that is opened would be taken for the output
+    os.close(descriptor)
+    sys.stdout, sys.stderr = forgiving(1, sys.stdout), forgiving(2, sys.stderr)
+    number = (status := main()) - 128
+    if number in STOP_SIGNALS:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+    sys.exit(status)
+
+
+class _Forgiving(io.FileIO):
+    """Drops what can't be written."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def forgiving(descriptor: int, like: Any) -> io.TextIOWrapper:
+    """Text output to a descriptor in the way of `like`, without errors: its reader or its terminal may have gone."""
+    binary = io.BufferedWriter(_Forgiving(descriptor, "w", closefd=False))
+    if like is None:  # it was closed when Python started
+        return io.TextIOWrapper(binary)
+    by_lines = like.line_buffering or like.write_through
+    return io.TextIOWrapper(binary, like.encoding, like.errors, line_buffering=by_lines)
+
+
+def check_guarded() -> None:
+    """Ends a worker process that does the work of the program that started it, because its main script is run again
+    there; the program learns why by the exit status.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself asks
+        os._exit(NOT_GUARDED)
+
+
+def n_cores() -> int:
+    """How many cores this process may use; macOS does not tell, there it is all of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_at_least(low: int, **given: int) -> None:
@@ -78,7 +132,7 @@ def surroundings(*packages: str) -> dict[str, Any]:
     versions = {name: importlib.metadata.version(name) for name in packages}
     return {
         "cpu": models[0] if models else platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": n_cores(),
         "load": round(os.getloadavg()[0], 2),
         "versions": {"python": platform.python_version(), **versions},
     }

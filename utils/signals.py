@@ -1,37 +1,70 @@
-"""Ctrl-C and SIGTERM while a run trains: it comes to a good place to stop, and only a second one stops it at once."""
+"""Ctrl-C, SIGTERM and a terminal that closes (SIGHUP) are KeyboardInterrupts that name their signal; a run that trains
+comes to a good place to stop first. A signal that is ignored, as SIGHUP is under `nohup`, stays so; outside of
+the main thread, which is given all signals, nothing changes.
+"""
 
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MESSAGE = b"\nstopping: a checkpoint is saved after this episode; once more stops at once, without it\n"
 
 
-class StopRequest:
-    """Within its `with`, the first SIGINT or SIGTERM only sets `asked`, the second raises KeyboardInterrupt.
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Has `handler` called for the stop signals within its `with`."""
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in map(int, STOP_SIGNALS):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            if signal.getsignal(number) is not signal.SIG_IGN:  # else a terminal has hung up, and may again
+                signal.signal(number, earlier)
 
-    A signal that is ignored stays so. Outside of the main thread, which is given all signals, nothing changes.
-    """
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Raises: KeyboardInterrupt, whose argument is the signal."""
+    _hear_one_hang_up(number)
+    raise KeyboardInterrupt(number)
+
+
+def _hear_one_hang_up(number: int) -> None:
+    """Ignores SIGHUP from now on: a terminal that closes may send several, which would disturb the end."""
+    if number == signal.SIGHUP:
+        signal.signal(number, signal.SIG_IGN)
+
+
+class StopRequest:
+    """Within its `with`, the first signal only sets `number`; a second one, but SIGHUP, raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[int, Any] = {}
+        self.number: int | None = None
+        self._handled = handled(self._ask)
+
+    @property
+    def asked(self) -> bool:
+        return self.number is not None
 
     def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._ask)
+        self._handled.__enter__()
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    def __exit__(self, *exception: Any) -> None:
+        self._handled.__exit__(*exception)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        os.write(2, MESSAGE)  # print and logging may be in the middle of a line
+        _hear_one_hang_up(number)
+        if self.asked and number != signal.SIGHUP:
+            raise KeyboardInterrupt(number)
+        self.number = self.number or number
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, MESSAGE)  # print and logging may be in the middle of a line

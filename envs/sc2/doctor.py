@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from envs.sc2.game import is_starcrafts
 from envs.sc2.ports import HOST, PortPicker
 from envs.sc2.sim.maps import MAP_NAMES
-from utils.command import Parser, exit_status
+from utils.command import Parser, exit_status, run_program
 from utils.errors import UserError, unknown
 
 STATES = OK, MISSING, WRONG, UNTRIED = "ok", "missing", "wrong", "untried"
@@ -239,11 +239,11 @@ class Trial:
 def check_battle(map_name: str, trial: type[Any] = Trial, seconds: float = BATTLE_SECONDS) -> Check:
     """Plays the first steps of a battle, in a process that is ended with all it started."""
     from envs.sc2.game import OR_ELSE
-    from envs.worker import Failure, Worker, WorkerLost
+    from envs.worker import Failure, MemoryFile, Worker, WorkerLost
 
     remedy = "look at what the game printed above"
-    with _stdout_as_stderr():  # where the game prints, too
-        worker = Worker(0, 1, pickle.dumps((trial, {"map_name": map_name})))
+    with _stdout_as_stderr(), MemoryFile.new() as file:  # the game prints to stderr, too
+        worker = Worker(0, 1, pickle.dumps((trial, {"map_name": map_name})), file)
         try:
             worker.send("play", (), seconds)
             answer = worker.answer()
@@ -304,7 +304,7 @@ def in_words(check: Check) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """One command line; the exit status is 1 where the game can't be played."""
-    return exit_status(lambda: _run(argv), "interrupted")
+    return exit_status(lambda: _run(argv))
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -369,4 +369,4 @@ def _stdout_as_stderr() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

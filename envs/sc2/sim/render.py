@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -285,5 +284,6 @@ def _blend(colours: tuple[Colour, ...], share: float) -> Colour:
 
 if __name__ == "__main__":
     from envs.sc2.sim.film import main
+    from utils.command import run_program
 
-    sys.exit(main())
+    run_program(main)
