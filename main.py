@@ -222,7 +222,7 @@ def _keep_terminal() -> None:
 
     Sacred's capture puts pipes in place of descriptors 1 and 2 while the run lasts.
     """
-    sys.__stderr__ = forgiving(os.dup(2), sys.stderr)  # type: ignore[misc, assignment]
+    sys.__stderr__ = forgiving(os.dup(2), sys.__stderr__)  # type: ignore[misc, assignment]
 
 
 def _resolve(config: dict[str, Any]) -> dict[str, Any]:

@@ -25,12 +25,14 @@ from utils.command import (
     check_threads,
     chosen_maps,
     in_words,
+    interrupted_status,
     run_program,
     surroundings,
 )
 from utils.config import Key
 from utils.errors import UserError, unknown
 from utils.intervals import wilson_interval
+from utils.signals import handled, interrupt
 
 PUBLISHED = {
     "2s3z": 90, "1c3s5z": 81, "bane_vs_bane": 43, "3s5z": 42, "10m_vs_11m": 12,
@@ -242,7 +244,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Plays and prints; gives the exit status: 2 after a user's mistake, 130 after Ctrl-C."""
+    """Plays and prints; gives the exit status, as `exit_status` does."""
     try:
         args = _parse(argv)
     except UserError as mistake:
@@ -254,10 +256,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     results: list[dict[str, Any]] = []
     status = 0
     try:
-        (print_sensitivity if args.sensitivity else print_results)(args, results)
-    except KeyboardInterrupt:
+        with handled(interrupt):
+            (print_sensitivity if args.sensitivity else print_results)(args, results)
+    except KeyboardInterrupt as error:
         print("\ninterrupted; what was finished counts")
-        status = 130
+        status = interrupted_status(error)
     print(verdict([result for result in results if not result["changed"]]))
     if args.json:
         written = {

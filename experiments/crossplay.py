@@ -395,7 +395,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Plays a pool's pairs; gives the exit status: 2 after a user's mistake, 130 after Ctrl-C."""
+    """Plays a pool's pairs; gives the exit status, as `exit_status` does."""
     return exit_status(lambda: cross_play(_parse(argv)), "\ninterrupted; nothing has been written")
 
 

@@ -125,7 +125,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draws the curves; gives the exit status: 2 after a user's mistake, 130 after Ctrl-C."""
+    """Draws the curves; gives the exit status, as `exit_status` does."""
     return exit_status(lambda: fill(_parse(argv)))
 
 

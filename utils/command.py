@@ -40,7 +40,12 @@ def exit_status(work: Callable[[], int | None], interrupted: str = "interrupted"
         return 2
     except KeyboardInterrupt as error:
         print(interrupted, file=sys.stderr)
-        return 128 + (error.args[0] if error.args else signal.SIGINT)
+        return interrupted_status(error)
+
+
+def interrupted_status(error: KeyboardInterrupt) -> int:
+    """128 and the number of the signal, as shells have it."""
+    return 128 + (error.args[0] if error.args else signal.SIGINT)
 
 
 def run_program(main: Callable[[], int]) -> NoReturn:
@@ -72,7 +77,7 @@ class _Forgiving(io.FileIO):
 
 def forgiving(descriptor: int, like: Any) -> io.TextIOWrapper:
     """Text output to a descriptor in the way of `like`, without errors: its reader or its terminal may have gone."""
-    binary = io.BufferedWriter(_Forgiving(descriptor, "w", closefd=False))
+    binary = io.BufferedWriter(_Forgiving(descriptor, "w", closefd=descriptor > 2))
     if like is None:  # it was closed when Python started
         return io.TextIOWrapper(binary)
     by_lines = like.line_buffering or like.write_through
