@@ -14,9 +14,9 @@ from utils.signals import STOP_SIGNALS, StopRequest
 
 
 @pytest.fixture(autouse=True)
-def handlers_of_hang_ups():
-    """SIGHUP stays ignored when a terminal has hung up."""
-    before = signal.getsignal(signal.SIGHUP)
+def hang_up_fails():
+    """A SIGHUP that is not handled fails the test, and not all tests; after a handled one it stays ignored."""
+    before = signal.signal(signal.SIGHUP, lambda *_: pytest.fail("SIGHUP"))
     yield
     signal.signal(signal.SIGHUP, before)
 
@@ -74,8 +74,18 @@ def test_a_stopped_command_gives_128_and_the_signal_and_puts_the_handlers_back(n
     assert [signal.getsignal(some) for some in STOP_SIGNALS if some != signal.SIGHUP] == before
 
 
-@pytest.mark.parametrize("status", [0, 1, 2, *(128 + number for number in STOP_SIGNALS)])
-def test_a_program_ends_by_the_signal_that_stopped_it(status):
-    code = f"from utils.command import run_program\nrun_program(lambda: print('out') or {status})"
-    finished = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE)
-    assert finished.returncode == (status if status < 128 else 128 - status) and finished.stdout == b"out\n"
+PROGRAM = """
+import os, sys
+from utils.command import exit_status, run_program
+number, status = map(int, sys.argv[1:])
+run_program(lambda: exit_status(lambda: print("out") or (os.kill(os.getpid(), number) if number else status)))
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(0, 0), (0, 1), *((number, 0) for number in STOP_SIGNALS)])
+def test_a_program_ends_by_its_status_or_by_the_signal_that_stopped_it(number, status):
+    command = [sys.executable, "-c", PROGRAM, str(int(number)), str(status)]
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    finished = subprocess.run(command, cwd=Path(__file__).parent.parent, env=env, capture_output=True)
+    assert finished.returncode == (-number or status)
+    assert finished.stdout == b"out\n" and finished.stderr == (b"interrupted\n" if number else b"")
