@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import sys
 import tempfile
 import time
 import traceback
@@ -27,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.multiagentenv import Observations, Outcomes
-from utils.command import NOT_GUARDED, check_guarded
+from utils.command import NOT_GUARDED, check_guarded, main_script
 from utils.errors import UserError
 from utils.signals import STOP_SIGNALS
 
@@ -106,6 +105,7 @@ class Worker:
 
     def __init__(self, index: int, seed: int, recipe: bytes, file: MemoryFile):
         check_guarded()
+        self.script = main_script()
         self.connection, theirs = SPAWN.Pipe()
         self.process = SPAWN.Process(target=work, args=(theirs, index, seed, recipe, file), name=f"environment {index}")
         self.n_calls = 0
@@ -140,7 +140,7 @@ class Worker:
                 code = self.process.exitcode
                 if code == NOT_GUARDED:
                     raise UserError(
-                        f"{sys.modules['__main__'].__file__} is run again by each worker process that it starts; "
+                        f"{self.script} is run again by each worker process that it starts; "
                         'put what it does under `if __name__ == "__main__":`'
                     ) from None
                 how = f"signal {signal.Signals(-code).name}" if code and code < 0 else f"exit status {code}"

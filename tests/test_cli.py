@@ -343,6 +343,7 @@ def test_an_interrupted_run_is_saved_has_its_record_marked_and_ends_by_the_signa
             [sys.executable, str(MAIN), *params],
             stdout=subprocess.DEVNULL,
             stderr=stderr,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # as if the tests had no nohup
         )
         deadline = time.monotonic() + 300
         while "Recent Stats" not in log.read_text() and time.monotonic() < deadline and process.poll() is None:
@@ -368,7 +369,7 @@ def test_a_run_goes_on_and_is_recorded_where_nobody_takes_its_output(tmp_path, l
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
     records = tmp_path / "sacred" / "1"
     assert json.loads((records / "run.json").read_text())["status"] == "COMPLETED"
-    assert "Completed after" in (records / "cout.txt").read_text()
+    assert "Beginning training" in (records / "cout.txt").read_text()
 
 
 def test_help_into_a_pipe_that_closes_is_silent():
@@ -386,15 +387,20 @@ def test_a_run_may_be_started_from_any_thread(tmp_path):
     assert statuses == [0]
 
 
-def test_a_script_that_its_workers_would_run_again_is_told_so_once(tmp_path):
+@pytest.mark.parametrize(
+    ("from_stdin", "fragments"), [(False, ("script.py is run again", "__main__")), (True, ("script in a file",))]
+)
+def test_a_script_that_workers_must_not_or_can_not_run_again_is_told_so_once(tmp_path, from_stdin, fragments):
     params = [*TINY_RUN, f"--local_results_path={tmp_path}", "--runner=parallel", "--batch_size_run=2"]
     script = tmp_path / "script.py"
-    script.write_text(
-        f"import sys\nsys.path.insert(0, {str(MAIN.parent)!r})\nimport main\nsys.exit(main.main({params}))\n"
-    )
-    finished = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    lines = ("import sys", f"sys.path.insert(0, {str(MAIN.parent)!r})", "import main", f"sys.exit(main.main({params}))")
+    script.write_text("\n".join(lines))
+    with script.open() as stdin:
+        command = [sys.executable, "-" if from_stdin else str(script)]
+        finished = subprocess.run(command, stdin=stdin, capture_output=True, text=True, timeout=120)
     assert finished.returncode == 2 and finished.stderr.count("error: ") == 1 and "Traceback" not in finished.stderr
-    assert f"error: {script} is run again" in finished.stderr and "__main__" in finished.stderr
+    for fragment in fragments:
+        assert fragment in finished.stderr.splitlines()[-1]
     assert sorted(path.name for path in (tmp_path / "sacred").iterdir()) == ["1", "_sources"]
 
 

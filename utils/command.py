@@ -92,6 +92,17 @@ def check_guarded() -> None:
         os._exit(NOT_GUARDED)
 
 
+def main_script() -> str:
+    """The file that worker processes import as their main module.
+
+    Raises: UserError for a script that comes through a pipe: there is none.
+    """
+    script = getattr(sys.modules["__main__"], "__file__", None) or ""
+    if script == "<stdin>":
+        raise UserError("worker processes need the script in a file; write it to one and run that")
+    return script
+
+
 def n_cores() -> int:
     """How many cores this process may use; macOS does not tell, there it is all of them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
