@@ -1,12 +1,10 @@
 """From a controller's outputs to actions, unavailable actions excluded.
 
-The schedules of epsilon live in `components/epsilon_schedules.py`. Draws come from torch's global generator, and none
-of them makes the host wait for the device.
+The schedules of epsilon live in `components/epsilon_schedules.py`. No draw makes the host wait for the device.
 """
 
 from typing import Any
 
-import numpy as np
 import torch as th
 
 from components.epsilon_schedules import DecayThenFlatSchedule
@@ -23,6 +21,9 @@ REGISTRY = Registry(
 
 class ActionSelector:
     """Holds `epsilon`, the share of random actions at the last training step that was asked for."""
+
+    generator: th.Generator | None = None
+    """Where random numbers come from; None: torch's default generator of the device."""
 
     def __init__(self, args: Any):
         self.args = args
@@ -45,18 +46,11 @@ class EpsilonGreedyActionSelector(ActionSelector):
         values = agent_inputs
         if not test_mode:
             self.epsilon = self.schedule.eval(t_env)
-            explores = th.rand(agent_inputs.shape[:-1], device=agent_inputs.device) < self.epsilon
+            *leading, n_actions = agent_inputs.shape
+            draws = th.rand(*leading, 1 + n_actions, device=agent_inputs.device, generator=self.generator)
             # The largest of independent uniform numbers is equally likely to be any available action's.
-            values = th.where(explores.unsqueeze(-1), th.rand_like(agent_inputs), agent_inputs)
+            values = th.where(draws[..., :1] < self.epsilon, draws[..., 1:], agent_inputs)
         return values.masked_fill(avail_actions == 0, -th.inf).argmax(-1)
-
-    def select_rows(self, values: np.ndarray, avail_actions: np.ndarray, t_env: int, test_mode: bool) -> np.ndarray:
-        """The same for NumPy rows [N, action]: actions [N]."""
-        if not test_mode:
-            self.epsilon = self.schedule.eval(t_env)
-            draws = th.rand(len(values), 1 + values.shape[1]).numpy()
-            values = np.where(draws[:, :1] < self.epsilon, draws[:, 1:], values)
-        return np.where(avail_actions != 0, values, -np.inf).argmax(-1)
 
 
 class MultinomialActionSelector(ActionSelector):
@@ -72,4 +66,4 @@ class MultinomialActionSelector(ActionSelector):
         if not test_mode:
             self.epsilon = self.schedule.eval(t_env)
         # argmax p_u / e_u with e_u ~ Exp(1) draws u with probability p_u / sum(p).
-        return (policy / th.empty_like(policy).exponential_()).argmax(-1)
+        return (policy / th.empty_like(policy).exponential_(generator=self.generator)).argmax(-1)

@@ -20,6 +20,8 @@ def build_td_lambda_targets(
         raise ValueError("reward, discount, mask and target_values must be [batch, time, n]")
     if target_values.shape[1] != reward.shape[1] + 1:
         raise ValueError(f"{reward.shape[1]} transitions need one value more, not {target_values.shape[1]}")
+    if td_lambda == 0:
+        return reward + th.where(discount > 0, discount * target_values[:, 1:], 0.0)
     returns = th.zeros_like(target_values)
     is_played = mask > 0
     goes_on = th.cat([is_played[:, 1:], th.zeros_like(is_played[:, :1])], dim=1)
@@ -33,13 +35,27 @@ def build_td_lambda_targets(
     return returns[:, :-1]
 
 
+def chosen(values: th.Tensor, actions: th.Tensor) -> th.Tensor:
+    """The values of the actions that were taken, [...] from values [..., u] and action indices [...]."""
+    return values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
+
+def masked_mean(values: th.Tensor, mask: th.Tensor) -> th.Tensor:
+    """The mean of values [b, T, n] where mask [b, T, 1] is 1; what lies elsewhere has no part in it, nor a gradient."""
+    return values.masked_fill(mask == 0, 0.0).sum() / mask.expand_as(values).sum()
+
+
+def best_available(values: th.Tensor, avail: th.Tensor) -> th.Tensor:
+    """The indices [...] of the highest of values [..., u] where `avail` [..., u] is not 0."""
+    return values.masked_fill(avail == 0, -th.inf).argmax(-1)
+
+
 def best_value(target_q: th.Tensor, chooser_q: th.Tensor, avail: th.Tensor) -> th.Tensor:
     """The target's value of the available action that the chooser holds best, [...] from Q-values [..., u].
 
     With the live network as chooser this is double Q-learning (van Hasselt et al. 2016). 0 of `avail`: not available.
     """
-    best_actions = chooser_q.masked_fill(avail == 0, -th.inf).argmax(-1, keepdim=True)
-    return target_q.gather(-1, best_actions).squeeze(-1)
+    return chosen(target_q, best_available(chooser_q, avail))
 
 
 def gaussian_kl(mu_q: th.Tensor, log_var_q: th.Tensor, mu_p: th.Tensor, log_var_p: th.Tensor) -> th.Tensor:
