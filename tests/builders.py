@@ -63,7 +63,7 @@ def make_args(**overrides: Any) -> SimpleNamespace:
         hypernet_embed=16,
         critic_q_fn="coma",
         critic_lr=0.0005,
-        td_lambda=0.8,
+        td_lambda=0.0,
         qtran_arch="qtran_paper",
         network_size="small",
         opt_loss=1,
