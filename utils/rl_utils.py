@@ -20,10 +20,10 @@ def build_td_lambda_targets(
         raise ValueError("reward, discount, mask and target_values must be [batch, time, n]")
     if target_values.shape[1] != reward.shape[1] + 1:
         raise ValueError(f"{reward.shape[1]} transitions need one value more, not {target_values.shape[1]}")
-    if td_lambda == 0:
-        return reward + th.where(discount > 0, discount * target_values[:, 1:], 0.0)
-    returns = th.zeros_like(target_values)
     is_played = mask > 0
+    if td_lambda == 0:
+        return th.where(is_played, reward + th.where(discount > 0, discount * target_values[:, 1:], 0.0), 0.0)
+    returns = th.zeros_like(target_values)
     goes_on = th.cat([is_played[:, 1:], th.zeros_like(is_played[:, :1])], dim=1)
     for t in reversed(range(reward.shape[1])):
         value_tp1 = target_values[:, t + 1]
