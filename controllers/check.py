@@ -15,10 +15,11 @@ TOLERANCE = 1e-3
 def check_policy(team: Team, scheme: dict, groups: dict[str, int], preprocess: dict) -> None:
     """Plays two made-up episodes of three and two steps through the acting and the learning of the team's policy.
 
-    Random generators stand afterwards where they stood before.
+    And through `forward` with gradients, where no entry of FAST_PATHS stands in for it. Random generators stand
+    afterwards where they stood before.
 
     Raises:
-        UserError: the two differ, so that training would not improve what acts.
+        UserError: these differ, so that training would not improve what acts.
     """
     mac, networks = team.mac, team.mac.networks().values()
     modes = [network.training for network in networks]
@@ -27,19 +28,22 @@ def check_policy(team: Team, scheme: dict, groups: dict[str, int], preprocess: d
         batch = team.experience(made_up_episodes(scheme, groups, preprocess))
         for network in networks:
             network.eval()  # dropout and the like are no difference
-        mac.init_hidden(batch.batch_size)
-        acted = th.stack([mac.forward(batch, t, test_mode=True).cpu() for t in range(N_STEPS)], 1)
-        learned = mac.unroll(batch, test_mode=True).cpu()
+        forms = [mac.unroll(batch, test_mode=True)]
+        for is_plain in (True, False):
+            with th.set_grad_enabled(is_plain):
+                mac.init_hidden(batch.batch_size)
+                forms.append(th.stack([mac.forward(batch, t, test_mode=True) for t in range(N_STEPS)], 1).detach())
     for network, is_training in zip(networks, modes, strict=True):
         network.train(is_training)
     mac.hidden_states = None
-    is_filled = batch["filled"].squeeze(-1).bool()
-    difference = (acted - learned)[is_filled].abs().max()
-    if not difference <= TOLERANCE * acted[is_filled].abs().max().clamp(min=1):
+    values = th.stack(forms)[:, batch["filled"].squeeze(-1).bool().to(mac.device)]
+    difference = (values.amax(0) - values.amin(0)).max()
+    if not difference <= TOLERANCE * values.abs().max().clamp(min=1):
         classes = ", ".join(type(part).__name__ for part in (mac, *networks))
         raise UserError(
             f"the policy of {classes} acts by other values than it learns, by up to {difference:.2g} in two made-up "
-            "episodes: `forward` one step at a time and `unroll` must agree; change both, or neither"
+            "episodes: `forward` one step at a time, `unroll` and the network's entry in FAST_PATHS "
+            "(modules/fast_paths.py), if it has one, must agree; change all, or none"
         )
 
 
