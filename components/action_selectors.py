@@ -46,10 +46,12 @@ class EpsilonGreedyActionSelector(ActionSelector):
         values = agent_inputs
         if not test_mode:
             self.epsilon = self.schedule.eval(t_env)
-            *leading, n_actions = agent_inputs.shape
-            draws = th.rand(*leading, 1 + n_actions, device=agent_inputs.device, generator=self.generator)
+            shape = (*agent_inputs.shape[:-1], 1 + agent_inputs.shape[-1])
+            explores, random_values = th.rand(shape, device=agent_inputs.device, generator=self.generator).split(
+                [1, agent_inputs.shape[-1]], -1
+            )
             # The largest of independent uniform numbers is equally likely to be any available action's.
-            values = th.where(draws[..., :1] < self.epsilon, draws[..., 1:], agent_inputs)
+            values = th.where(explores < self.epsilon, random_values, agent_inputs)
         return values.masked_fill(avail_actions == 0, -th.inf).argmax(-1)
 
 
