@@ -30,7 +30,7 @@ class BasicMAC:
     """
 
     generator: th.Generator | None = None
-    """Where random numbers of acting come from; None: torch's default generator of the device."""
+    """Where random numbers of acting come from, in main memory; None: torch's default generator."""
 
     def __init__(self, scheme: dict, groups: dict[str, int], args: Any):
         if args.agent_output_type not in ("q", "pi_logits"):
@@ -71,8 +71,7 @@ class BasicMAC:
     ) -> th.Tensor:
         """Actions [b, agent] at step `t_ep` of episodes `bs`; only their hidden states move on."""
         agent_outputs = self.forward(ep_batch, t_ep, bs, test_mode)
-        avail_actions = ep_batch["avail_actions"][bs, t_ep].to(self.device)
-        return self.action_selector.select_action(agent_outputs, avail_actions, t_env, test_mode)
+        return self.action_selector.select_action(agent_outputs, ep_batch["avail_actions"][bs, t_ep], t_env, test_mode)
 
     def forward(self, ep_batch: EpisodeBatch, t: int, bs: Episodes = ALL, test_mode: bool = False) -> th.Tensor:
         """Q-values or action probabilities [b, agent, action] at step `t`; moves the hidden states of `bs` on."""
