@@ -19,6 +19,9 @@ from components.episode_buffer import ReplayBuffer
 from components.step_rows import NoRoom
 from components.transforms import OneHot
 from controllers import REGISTRY as CONTROLLERS
+from controllers.check import check_policy
+from controllers.population_controller import PopulationTeam
+from controllers.team import Team
 from learners import REGISTRY as LEARNERS
 from runners import REGISTRY as RUNNERS
 from utils.checkpoints import Checkpoints, find_checkpoint, random_states, set_random_states
@@ -181,21 +184,28 @@ def episode_layout(args: Any) -> tuple[dict[str, Any], dict[str, int], dict[str,
     return scheme, groups, preprocess
 
 
+def make_team(args: Any, scheme: dict[str, Any], groups: dict[str, int]) -> Team:
+    """The policies that play, in the seats that they play: one for all, or a population."""
+    return PopulationTeam(scheme, groups, args) if args.population else Team(CONTROLLERS[args.mac](scheme, groups, args))
+
+
 def build(args: Any, logger: Any, runner: Any) -> SimpleNamespace:
     """A run's parts: `mac`, `buffer`, `learner`, `runner`, `clock`, `checkpoints`, and `rng`, by which it samples."""
     scheme, groups, preprocess = episode_layout(args)
     buffer_device = args.buffer_device or ("cpu" if args.buffer_cpu_only else args.device)
     buffer_sizes = args.buffer_size, args.episode_limit + 1
     buffer = ReplayBuffer(scheme, groups, *buffer_sizes, preprocess, buffer_device, args.local_results_path)
-    mac = CONTROLLERS["population_mac" if args.population else args.mac](scheme, groups, args)
+    team = make_team(args, scheme, groups)
+    check_policy(team, scheme, groups, preprocess)
     if args.init_param_path:
-        mac.init_models(_find_weights(args))
+        team.start_from(_find_weights(args))
     elif args.population and not (args.opponent_pool or args.checkpoint_path or args.evaluate_path):
         logger.console_logger.warning("the frozen seats have untrained weights; give init_param_path or opponent_pool")
-    runner.setup(scheme=scheme, groups=groups, preprocess=preprocess, mac=mac)
-    learner = LEARNERS[args.learner](mac.learner, scheme, logger, args)
+    runner.setup(scheme=scheme, groups=groups, preprocess=preprocess, mac=team)
+    learner = LEARNERS[args.learner](team.mac, scheme, logger, args)
     return SimpleNamespace(
-        mac=mac,
+        team=team,
+        mac=team.mac,
         buffer=buffer,
         learner=learner,
         runner=runner,
@@ -228,7 +238,7 @@ def train_sequential(args: Any, logger: Any, parts: SimpleNamespace) -> None:
                     sample = buffer.sample(args.batch_size, rng=parts.rng)
                     if str(sample.device) != args.device:
                         sample.to(args.device)
-                    learner.train(parts.mac.learner_batch(sample), runner.t_env, clock.episode)
+                    learner.train(parts.team.experience(sample), runner.t_env, clock.episode)
                 clock.episode += args.runs_per_update * args.batch_size_run
                 _after_episode(args, logger, parts, stop)
                 progress.update(runner.t_env, clock.episode, runner.test_win_rate)
@@ -312,10 +322,7 @@ def save_checkpoint(args: Any, logger: Any, parts: SimpleNamespace) -> None:
     scores = [logger.stats[key][-1][1] for key in ("test_battle_won_mean", "test_return_mean") if key in logger.stats]
     try:
         with parts.checkpoints.new(step, scores[0] if scores else None) as path:
-            parts.mac.save_frozen(path)
-            folder_of_learner = parts.mac.learner_folder(path)
-            folder_of_learner.mkdir(exist_ok=True)
-            parts.learner.save_models(folder_of_learner)
+            parts.team.save_models(path, parts.learner)
             th.save({**training_state(parts), "stats": logger.state_dict()}, path / "state.th")
             if args.save_buffer:
                 th.save(parts.buffer.state_dict(), path / "buffer.th")
@@ -335,15 +342,14 @@ def load_checkpoint(args: Any, logger: Any, parts: SimpleNamespace) -> None:
         folder = Path(args.evaluate_path)
         if not folder.is_dir():
             raise UserError(f"evaluate_path {folder} is not a folder; give one that a run with save_model=True wrote")
-        parts.mac.load_models(folder)
+        parts.team.load_models(folder)
         return
     folder = find_checkpoint(args.checkpoint_path, args.load_step)
     if _only_tests(args):
-        parts.mac.load_models(folder)
+        parts.team.load_models(folder)
         parts.runner.t_env = int(folder.name)
         return
-    parts.mac.load_frozen(folder)
-    parts.learner.load_models(parts.mac.learner_folder(folder))
+    parts.team.load_models(folder, parts.learner)
     missing = []
     if (folder / "buffer.th").is_file():
         parts.buffer.load_state_dict(load_weights(folder / "buffer.th", "cpu", mmap=True))

@@ -63,13 +63,13 @@ def measure(map_name: str, n_envs: int, seconds: float, results: Path) -> dict[s
     settings = ("runner=parallel", f"batch_size_run={n_envs}") if n_envs > 1 else ()
     run = TimedRun("qmix", map_name, results, settings)
     calls = [0]
-    select_actions = run.parts.mac.select_actions
+    select_actions = run.parts.team.select_actions
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         calls[0] += 1
         return select_actions(*args, **kwargs)
 
-    run.parts.mac.select_actions = counted
+    run.parts.team.select_actions = counted
     run.collect()
     repeats, shares_of_products = [], []
     for _ in range(REPEATS):

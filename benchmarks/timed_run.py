@@ -70,7 +70,7 @@ class TimedRun:
             self.collect()
         if parts.buffer.can_sample(args.batch_size):
             sample = parts.buffer.sample(args.batch_size, rng=parts.rng)
-            parts.learner.train(parts.mac.learner_batch(sample), parts.runner.t_env, parts.clock.episode)
+            parts.learner.train(parts.team.experience(sample), parts.runner.t_env, parts.clock.episode)
         parts.clock.episode += args.runs_per_update * args.batch_size_run
 
     def speed(self, work: Callable[[], None], seconds: float) -> Speed:

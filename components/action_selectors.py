@@ -1,7 +1,7 @@
 """From a controller's outputs to actions, unavailable actions excluded.
 
-The schedules of epsilon live in `components/epsilon_schedules.py`. Draws come from torch's global generator, and none
-of them makes the host wait for the device.
+Actions are chosen in main memory, where the environments want them, so that draws are the same on every device. The
+schedules of epsilon are in `components/epsilon_schedules.py`.
 """
 
 from typing import Any
@@ -24,6 +24,9 @@ REGISTRY = Registry(
 class ActionSelector:
     """Holds `epsilon`, the share of random actions at the last training step that was asked for."""
 
+    generator: th.Generator | None = None
+    """Where random numbers come from; None: torch's default generator."""
+
     def __init__(self, args: Any):
         self.args = args
         self.schedule = DecayThenFlatSchedule(args.epsilon_start, args.epsilon_finish, args.epsilon_anneal_time)
@@ -42,21 +45,13 @@ class EpsilonGreedyActionSelector(ActionSelector):
     def select_action(
         self, agent_inputs: th.Tensor, avail_actions: th.Tensor, t_env: int, test_mode: bool = False
     ) -> th.Tensor:
-        values = agent_inputs
+        values = agent_inputs.cpu().numpy()
         if not test_mode:
             self.epsilon = self.schedule.eval(t_env)
-            explores = th.rand(agent_inputs.shape[:-1], device=agent_inputs.device) < self.epsilon
+            draws = th.rand((*values.shape[:-1], 1 + values.shape[-1]), generator=self.generator).numpy()
             # The largest of independent uniform numbers is equally likely to be any available action's.
-            values = th.where(explores.unsqueeze(-1), th.rand_like(agent_inputs), agent_inputs)
-        return values.masked_fill(avail_actions == 0, -th.inf).argmax(-1)
-
-    def select_rows(self, values: np.ndarray, avail_actions: np.ndarray, t_env: int, test_mode: bool) -> np.ndarray:
-        """The same for NumPy rows [N, action]: actions [N]."""
-        if not test_mode:
-            self.epsilon = self.schedule.eval(t_env)
-            draws = th.rand(len(values), 1 + values.shape[1]).numpy()
-            values = np.where(draws[:, :1] < self.epsilon, draws[:, 1:], values)
-        return np.where(avail_actions != 0, values, -np.inf).argmax(-1)
+            values = np.where(draws[..., :1] < self.epsilon, draws[..., 1:], values)
+        return th.from_numpy(np.where(avail_actions.cpu().numpy() != 0, values, -np.inf).argmax(-1))
 
 
 class MultinomialActionSelector(ActionSelector):
@@ -65,6 +60,7 @@ class MultinomialActionSelector(ActionSelector):
     def select_action(
         self, agent_inputs: th.Tensor, avail_actions: th.Tensor, t_env: int, test_mode: bool = False
     ) -> th.Tensor:
+        agent_inputs, avail_actions = agent_inputs.cpu(), avail_actions.cpu()
         # Below zero, so that an available action whose probability was rounded to 0 still comes first.
         policy = agent_inputs.masked_fill(avail_actions == 0, -1.0)
         if test_mode and self.args.test_greedy:
@@ -72,4 +68,4 @@ class MultinomialActionSelector(ActionSelector):
         if not test_mode:
             self.epsilon = self.schedule.eval(t_env)
         # argmax p_u / e_u with e_u ~ Exp(1) draws u with probability p_u / sum(p).
-        return (policy / th.empty_like(policy).exponential_()).argmax(-1)
+        return (policy / th.empty_like(policy).exponential_(generator=self.generator)).argmax(-1)

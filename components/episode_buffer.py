@@ -6,7 +6,7 @@ What a learner reads is cut from a batch in `components/transitions.py`.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -24,6 +24,9 @@ HARDLY_SHORTER = 0.1
 ON_HOST = ("filled", "terminated")
 """Fields by which the host knows how much there is to compute, without asking a GPU."""
 FILLED = {"vshape": (1,), "dtype": th.uint8}
+OF_TEAM = "team_"
+Episodes = slice | int | Sequence[int] | np.ndarray | th.Tensor
+"""What picks some episodes of a batch."""
 
 
 def _complete_scheme(scheme: dict, preprocess: dict) -> dict:
@@ -65,6 +68,10 @@ class EpisodeBatch:
 
     `preprocess` is `{source: (derived, [Transform, ...])}`; derived fields are computed on read and never stored.
     Slices of a batch are views of it. `data` is for such views: fields that exist already.
+
+    `seat` [batch, agent] says which agents of the team the batch has, and `team_<field>` what the whole team saw or
+    did: in a batch of whole teams all of them and the field itself; where only some seats were cut out of a team
+    (components/seats.py), what was stored with them.
     """
 
     def __init__(
@@ -82,7 +89,7 @@ class EpisodeBatch:
         self.batch_size = batch_size
         self.max_seq_length = max_seq_length
         self.device = device
-        self._arrays: dict[str, np.ndarray] = {}
+        self._made: dict[Hashable, tuple[list[int], th.Tensor]] = {}
         self._stayed: dict[str, th.Tensor] = {}  # in main memory
         self._derived = {derived: (source, steps) for source, (derived, steps) in self.preprocess.items()}
         if data is not None:
@@ -149,19 +156,20 @@ class EpisodeBatch:
         data = SimpleNamespace(transition_data=transition_data, episode_data=episode_data)
         return EpisodeBatch(self.scheme, self.groups, batch_size, steps, data, self.preprocess, self.device)
 
-    def array(self, key: str) -> np.ndarray:
-        """A field by name as a NumPy array on the same memory; only on a CPU."""
-        if key not in self._arrays:
-            self._arrays[key] = self._field(key).numpy()
-        return self._arrays[key]
+    def once(self, key: Hashable, sources: Sequence[str], make: Callable[[], th.Tensor]) -> th.Tensor:
+        """What `make` gives under this key, made anew only after one of the fields `sources` has changed."""
+        versions = [self._field(source)._version for source in sources]
+        if key not in self._made or self._made[key][0] != versions:
+            self._made[key] = versions, make()
+        return self._made[key][1]
 
     def on_host(self, key: str) -> th.Tensor:
         """A field by name in main memory. Those of ON_HOST stay there when a batch is moved; others may take long."""
         return self._stayed[key] if key in self._stayed else self._field(key).cpu()
 
-    def keep_on_host(self) -> None:
-        """Copies the fields of ON_HOST to main memory: now, rather than in the middle of an update."""
-        self._stayed = {key: self._field(key).cpu() for key in ON_HOST if key in self.scheme}
+    def keep_on_host(self, fields: dict[str, th.Tensor] | None = None) -> None:
+        """Copies the fields of ON_HOST to main memory, unless given: now, rather than in the middle of an update."""
+        self._stayed = fields or {key: self._field(key).cpu() for key in ON_HOST if key in self.scheme}
 
     def _field(self, key: str) -> th.Tensor:
         if key in self.data.transition_data:
@@ -174,6 +182,10 @@ class EpisodeBatch:
             for transform in transforms:
                 value = transform.transform(value)
             return value
+        if key == "seat":
+            return th.arange(self.groups["agents"], device=self.device).expand(self.batch_size, -1)
+        if key.startswith(OF_TEAM):
+            return self._field(key.removeprefix(OF_TEAM))
         raise KeyError(f"{key!r} is not a field of this batch; the fields are {sorted(self.scheme)}")
 
     def _with_fields(self, keys: tuple[str, ...]) -> "EpisodeBatch":
@@ -212,7 +224,7 @@ class EpisodeBatch:
         for fields in kinds:
             fields.update((key, moved[key]) for key in fields)
         self.device = device
-        self._arrays.clear()
+        self._made.clear()
         return self
 
     def __repr__(self) -> str:

@@ -1,11 +1,11 @@
 """The filled steps of episodes as rows, so that nothing is computed for padding.
 
-The order of the rows is the one that a recurrence needs: see `modules/agents/packed_gru.py`.
+The order of the rows is the one that a recurrence needs: see `modules/packed_gru.py`.
 """
 
 import torch as th
 
-from utils.transfer import Where, sent
+from utils.transfer import sent
 
 
 class PackedSteps:
@@ -32,11 +32,6 @@ class PackedSteps:
         """Rows [N, ...] to [b, T, ...], with zeros in the padding."""
         steps = rows.new_zeros(self.leading.numel(), *rows.shape[1:])
         return steps.index_copy(0, self.index, rows).unflatten(0, self.leading)
-
-    def ends(self, played: Where) -> tuple[th.Tensor, th.Tensor]:
-        """The rows of both ends of every transition, [N] each."""
-        row_of = self.row_of()
-        return row_of[:, :-1][played], row_of[:, 1:][played]
 
     def row_of(self) -> th.Tensor:
         """The row of every step, [b, T]; meaningless in the padding, but a row."""

@@ -71,6 +71,7 @@ DEFAULT = {
     "optim_alpha": Key(float, low=0, high=1),
     "optim_eps": Key(float, above=0),
     "grad_norm_clip": Key(float, above=0),
+    "td_lambda": Key(float, low=0, high=1),
     "bootstrap_timeouts": Key(bool),
     # the agents' network
     "rnn_hidden_dim": Key(int, "units", low=1),
@@ -99,7 +100,6 @@ ALGORITHMS = {
     "critic_target_update_interval": Key(int, "gradient steps", low=1),
     "critic_q_fn": Key(str, names="modules.critics:REGISTRY"),
     "critic_baseline_fn": Key(str, choices=("coma",)),
-    "td_lambda": Key(float, low=0, high=1),
     "q_nstep": Key(int, STEPS, choices=(0,)),
     # QTRAN
     "qtran_arch": Key(str, choices=("qtran_paper",)),

@@ -1,4 +1,4 @@
-"""Controllers ("macs"): a team's policy, made of agent networks, agent models and an action selector."""
+"""Controllers ("macs"): policies, made of agent networks, agent models and an action selector; and teams of them."""
 
 from utils.registry import Registry
 
@@ -7,6 +7,5 @@ REGISTRY = Registry(
     {
         "basic_mac": "controllers.basic_controller:BasicMAC",
         "multi_module_mac": "controllers.om_controller:MultiModuleMAC",
-        "population_mac": "controllers.population_controller:PopulationMAC",
     },
 )

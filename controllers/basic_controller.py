@@ -1,51 +1,49 @@
-"""The controller whose agents share one network. Populations are in `controllers/om_controller.py`.
+"""The controller whose agents share one network: a policy for as many agents as a batch has.
 
-Networks come from `modules/agents`, the choice of actions from `components/action_selectors.py`.
+Networks come from `modules/agents`, the choice of actions from `components/action_selectors.py`; who plays in which
+seat of a team is the business of `controllers/team.py`.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch as th
+from torch import nn
 
 from components.action_selectors import REGISTRY as ACTION_SELECTORS
-from components.episode_buffer import EpisodeBatch
-from components.packed_steps import PackedSteps
-from controllers.numpy_acting import NumpyActing, numpy_acting
+from components.episode_buffer import EpisodeBatch, Episodes
 from modules.agents import REGISTRY as AGENTS
-from utils.inputs import last_actions
-from utils.seats import seat_ids
+from modules.inputs import agent_ids, last_actions
+from modules.unroll import Step, acting_step, step, unroll, unroll_with_hidden
 from utils.weights import load_into
 
-
-class PackedInputs(NamedTuple):
-    """What the network reads in the filled steps of a batch, and where those steps are."""
-
-    rows: th.Tensor  # [N, a, in]
-    steps: PackedSteps
+ALL = slice(None)
 
 
 class BasicMAC:
     """One agent network for all agents; the agent's id among its inputs tells them apart.
 
+    Another input is a change of `build_inputs` and `input_size`, another network an entry of `modules/agents`.
+
     The batch may lie on another device than the network: inputs are moved to `args.device`.
     """
+
+    generator: th.Generator | None = None
+    """Where random numbers of acting come from, in main memory; None: torch's default generator."""
 
     def __init__(self, scheme: dict, groups: dict[str, int], args: Any):
         if args.agent_output_type not in ("q", "pi_logits"):
             raise ValueError(f"agent_output_type is 'q' or 'pi_logits', not {args.agent_output_type!r}")
         self.args = args
-        self.n_agents = groups["agents"]  # in a batch: all of the team, or one where seats are folded (utils/seats.py)
+        self.n_agents = groups["agents"]  # in a batch: all of the team, or one where single seats are cut out
         self.device = args.device
-        self.agent = AGENTS[args.agent](self.input_size(scheme), args).to(self.device)
+        self.agent: nn.Module = AGENTS[args.agent](self.input_size(scheme), args).to(self.device)
         self.action_selector = ACTION_SELECTORS[args.action_selector](args)
         self.hidden_states: th.Tensor | None = None  # [batch, agent, H]
-        self._acting: NumpyActing | None = None
 
     def input_size(self, scheme: dict) -> int:
-        """The width of what `build_inputs` gives."""
+        """The width of what the network reads."""
         (size,) = scheme["obs"]["vshape"] if isinstance(scheme["obs"]["vshape"], tuple) else (scheme["obs"]["vshape"],)
         if self.args.obs_last_action:
             size += self.args.n_actions
@@ -53,74 +51,70 @@ class BasicMAC:
             size += self.args.n_agents
         return size
 
-    def build_inputs(self, ep_batch: EpisodeBatch, bs: Any = slice(None), ts: slice = slice(None)) -> th.Tensor:
-        """Observation, last action (zeros at step 0) and agent id of episodes `bs`, steps `ts`: [b, T, a, in]."""
+    def build_inputs(self, ep_batch: EpisodeBatch, bs: Episodes = ALL, ts: slice = ALL) -> th.Tensor:
+        """Observation, last action (zeros at step 0) and agent id of episodes `bs`, steps `ts`: [b, T, a, in].
+
+        Both acting, one step at a time, and learning, all steps at once, read this.
+        """
         obs = ep_batch["obs"][bs, ts].to(self.device)
-        actions = last_actions(ep_batch["actions"], self.args.n_actions, self.device, bs, ts)
-        return self._join(obs, actions, seat_ids(ep_batch, self.args.n_agents, self.device, bs))
-
-    def pack_inputs(self, ep_batch: EpisodeBatch) -> PackedInputs:
-        """The inputs of all filled steps, for `unroll_rows`; controllers of the same kind can share them."""
-        steps = PackedSteps(ep_batch.on_host("filled"), self.device)
-        actions = last_actions(ep_batch["actions"], self.args.n_actions, self.device)
-        ids = seat_ids(ep_batch, self.args.n_agents, self.device)
-        ids = steps.pack(ids.expand(*steps.leading, -1, -1)) if len(ids) > 1 else ids[0]
-        rows = self._join(steps.pack(ep_batch["obs"].to(self.device)), steps.pack(actions), ids)
-        return PackedInputs(rows, steps)
-
-    def _join(self, obs: th.Tensor, actions: th.Tensor, ids: th.Tensor) -> th.Tensor:
-        """The network's inputs [..., a, in] from what changes over time."""
         parts = [obs]
         if self.args.obs_last_action:
-            parts.append(actions)
+            parts.append(last_actions(ep_batch["actions"], self.args.n_actions, self.device, bs, ts))
         if self.args.obs_agent_id:
+            ids = agent_ids(ep_batch, self.args.n_agents, self.device, bs)
             parts.append(ids.expand(*obs.shape[:-1], -1))
         return th.cat(parts, dim=-1)
 
     @th.no_grad()
     def select_actions(
-        self, ep_batch: EpisodeBatch, t_ep: int, t_env: int, bs: Any = slice(None), test_mode: bool = False
+        self, ep_batch: EpisodeBatch, t_ep: int, t_env: int, bs: Episodes = ALL, test_mode: bool = False
     ) -> th.Tensor:
         """Actions [b, agent] at step `t_ep` of episodes `bs`; only their hidden states move on."""
-        if self._acting is not None:
-            return self._acting.select_actions(ep_batch, t_ep, t_env, bs, test_mode)
         agent_outputs = self.forward(ep_batch, t_ep, bs, test_mode)
-        avail_actions = ep_batch["avail_actions"][bs, t_ep].to(self.device)
-        return self.action_selector.select_action(agent_outputs, avail_actions, t_env, test_mode)
+        return self.action_selector.select_action(agent_outputs, ep_batch["avail_actions"][bs, t_ep], t_env, test_mode)
 
-    def forward(self, ep_batch: EpisodeBatch, t: int, bs: Any = slice(None), test_mode: bool = False) -> th.Tensor:
+    def forward(self, ep_batch: EpisodeBatch, t: int, bs: Episodes = ALL, test_mode: bool = False) -> th.Tensor:
         """Q-values or action probabilities [b, agent, action] at step `t`; moves the hidden states of `bs` on."""
         if self.hidden_states is None:
             raise RuntimeError("call init_hidden(batch_size) before the first step of an episode")
         inputs = self.build_inputs(ep_batch, bs, slice(t, t + 1)).squeeze(1)
-        agent_outputs, hidden_states = self.agent(inputs, self.hidden_states[bs])
-        self.hidden_states = replaced(self.hidden_states, bs, hidden_states)
-        return self._outputs(agent_outputs, ep_batch["avail_actions"][bs, t], test_mode)
+        agent_outputs, hidden_states = self._step_of(self.agent)(inputs, self.hidden_states[bs])
+        self.hidden_states = with_rows(self.hidden_states, bs, hidden_states)
+        if self.args.agent_output_type == "q":
+            return agent_outputs
+        return self._policy(agent_outputs, ep_batch["avail_actions"][bs, t], test_mode)
 
     def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False) -> th.Tensor:
         """Q-values or action probabilities [b, T, agent, action] of whole episodes; leaves the hidden states alone.
 
-        Padding is not computed: Q-values are zero there.
+        Q-values of steps that are not filled are zeros.
         """
-        inputs = self.pack_inputs(ep_batch)
-        agent_outputs, _ = self.unroll_rows(inputs)
-        return self._outputs(inputs.steps.unpack(agent_outputs), ep_batch["avail_actions"], test_mode)
-
-    def unroll_rows(self, inputs: PackedInputs) -> tuple[th.Tensor, th.Tensor]:
-        """The network's outputs [N, agent, action] and hidden states [N, agent, H] after each filled step."""
-        batch_sizes = [count * self.n_agents for count in inputs.steps.batch_sizes]
-        agent_outputs, hidden = self.agent.unroll_packed(inputs.rows.flatten(0, 1), batch_sizes)
-        return agent_outputs.unflatten(0, (-1, self.n_agents)), hidden.unflatten(0, (-1, self.n_agents))
-
-    def _outputs(self, agent_outputs: th.Tensor, avail_actions: th.Tensor, test_mode: bool) -> th.Tensor:
-        """Q-values as they are; logits as a policy that in training keeps a share epsilon of uniform actions."""
+        outputs = unroll(self.agent, self.whole_inputs(ep_batch), ep_batch.on_host("filled"))
         if self.args.agent_output_type == "q":
-            return agent_outputs
+            return outputs
+        return self._policy(outputs, ep_batch["avail_actions"], test_mode)
+
+    def unroll_with_hidden(self, ep_batch: EpisodeBatch) -> tuple[th.Tensor, th.Tensor]:
+        """The network's outputs [b, T, agent, action] and hidden states [b, T, agent, H] after each step."""
+        return unroll_with_hidden(self.agent, self.whole_inputs(ep_batch), ep_batch.on_host("filled"))
+
+    def whole_inputs(self, ep_batch: EpisodeBatch) -> th.Tensor:
+        """The network's inputs [b, T, a, in] in whole episodes.
+
+        Live and target policy share those of `build_inputs`, which are made of the batch alone.
+        """
+        if type(self).build_inputs is not BasicMAC.build_inputs:
+            return self.build_inputs(ep_batch)
+        key = ("inputs", self.device, self.args.obs_last_action, self.args.obs_agent_id)
+        return ep_batch.once(key, ("obs", "actions"), lambda: self.build_inputs(ep_batch))
+
+    def _policy(self, logits: th.Tensor, avail_actions: th.Tensor, test_mode: bool) -> th.Tensor:
+        """The policy [..., action] of logits; in training it keeps a share epsilon of uniform actions."""
         masks = self.args.mask_before_softmax
         unavailable = avail_actions.to(self.device) == 0
         if masks:
-            agent_outputs = agent_outputs.masked_fill(unavailable, -1e10)
-        policy = agent_outputs.softmax(-1)
+            logits = logits.masked_fill(unavailable, -1e10)
+        policy = logits.softmax(-1)
         if test_mode:
             return policy
         epsilon = self.action_selector.epsilon
@@ -130,59 +124,39 @@ class BasicMAC:
         n_available = (~unavailable).sum(-1, keepdim=True).clamp(min=1)
         return ((1 - epsilon) * policy + epsilon / n_available).masked_fill(unavailable, 0.0)
 
-    def start_episodes(self, ep_batch: EpisodeBatch, worlds: np.ndarray) -> None:
-        """Gets ready for the first step of the episodes in the mask [batch] bool; the others are over."""
-        self.begin(ep_batch.batch_size)
-
-    def begin(self, batch_size: int) -> None:
-        """Gets ready to act in `batch_size` episodes."""
-        self.init_hidden(batch_size)
-        self._acting = self.in_numpy()
-
-    def in_numpy(self) -> NumpyActing | None:
-        """What takes the place of `build_inputs`, `forward` and the selection while acting on a CPU."""
-        return numpy_acting(self)
-
-    def seats_of(self, world: int) -> tuple[list[int], list[str]]:
-        """The seats of those who learn in a world, and the names of their teammates: here all learn together."""
-        return list(range(self.args.n_agents)), []
-
     def init_hidden(self, batch_size: int) -> None:
-        """Forgets everything, before the first step of `batch_size` episodes."""
-        self._acting = None
-        self.hidden_states = self.agent.init_hidden().unsqueeze(0).expand(batch_size, self.n_agents, -1)
+        """Gets ready for the first step of `batch_size` episodes, in which the networks act with their present weights.
 
-    @property
-    def learner(self) -> "BasicMAC":
-        """The controller that is handed to the learner: this one, as all seats learn."""
-        return self
+        Steps with gradients always compute with the weights of the moment.
+        """
+        self.hidden_states = self._first_hidden(self.agent, batch_size)
+        self._acting_steps: dict[nn.Module, Step] = {}
 
-    def learner_batch(self, ep_batch: EpisodeBatch) -> EpisodeBatch:
-        """What there is to learn from in a batch of the team's episodes: all of it."""
-        return ep_batch
+    def _first_hidden(self, network: nn.Module, batch_size: int) -> th.Tensor:
+        return network.init_hidden().unsqueeze(0).expand(batch_size, self.n_agents, -1)
 
-    def learner_folder(self, path: Path) -> Path:
-        """Where in the folder of a checkpoint the learner's files are."""
-        return path
+    def _step_of(self, network: nn.Module) -> Step:
+        """One step of the network: without gradients, when acting, that of `acting_step`."""
+        if th.is_grad_enabled():
+            return lambda inputs, hidden: step(network, inputs, hidden)
+        if network not in self._acting_steps:
+            self._acting_steps[network] = acting_step(network)
+        return self._acting_steps[network]
 
-    def save_frozen(self, path: Path) -> None:
-        """Writes what the learner does not save: nothing, as all seats learn."""
-
-    def load_frozen(self, path: Path) -> None:
-        """Reads the same."""
-
-    def init_models(self, path: str | Path) -> None:
-        """Takes the weights that a run is to start from."""
-        self.load_models(path)
+    def networks(self) -> dict[str, nn.Module]:
+        """All networks of the policy, by name."""
+        return {"agent": self.agent}
 
     def parameters(self) -> Iterator[th.nn.Parameter]:
+        """What the loss of the policy trains."""
         return self.agent.parameters()
 
     def to(self, device: str | th.device) -> "BasicMAC":
-        """Moves the network; hidden states start anew with `init_hidden`."""
+        """Moves the networks; hidden states start anew with `init_hidden`."""
         self.device = device
-        self.agent.to(device)
-        self.hidden_states = self._acting = None
+        for network in self.networks().values():
+            network.to(device)
+        self.hidden_states = None
         return self
 
     def load_state(self, other_mac: "BasicMAC") -> None:
@@ -197,16 +171,16 @@ class BasicMAC:
 
     def save_models(self, path: str | Path) -> None:
         """Writes agent.th into the folder `path`."""
-        th.save(self.state_dict(), Path(path) / "agent.th")
+        th.save(self.agent.state_dict(), Path(path) / "agent.th")
 
     def load_models(self, path: str | Path) -> None:
         """Reads agent.th, PyMARL's own included, from the folder `path`."""
-        load_into(self, Path(path) / "agent.th", self.device)
+        load_into(self.agent, Path(path) / "agent.th", self.device)
 
 
-def replaced(states: th.Tensor, bs: Any, new: th.Tensor) -> th.Tensor:
-    """`states` with the rows `bs` exchanged; the old tensor is left as it was."""
-    if isinstance(bs, slice) and bs == slice(None):
+def with_rows(states: th.Tensor, bs: Episodes, new: th.Tensor) -> th.Tensor:
+    """Returns `states` with the rows `bs` exchanged; the old tensor is left as it was."""
+    if isinstance(bs, slice) and bs == ALL:
         return new
     states = states.clone()
     states[bs] = new

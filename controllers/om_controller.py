@@ -3,124 +3,96 @@
 The plain controller is `basic_controller.py`; the models are in `modules/am`.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch as th
-import torch.nn.functional as F
+from torch import nn
 
-from components.episode_buffer import EpisodeBatch
-from controllers.basic_controller import BasicMAC, PackedInputs, replaced
-from controllers.numpy_acting import NumpyActing, numpy_acting
-from modules.agents.idv_rnn_agent import IdvRNNAgent
-from modules.agents.packed_gru import tanh_
+from components.episode_buffer import EpisodeBatch, Episodes
+from controllers.basic_controller import ALL, BasicMAC, with_rows
 from modules.am import REGISTRY as AGENT_MODELS
+from modules.unroll import step_each, step_over, unroll_with_hidden
 from utils.weights import load_into
-
-ROWS_AT_ONCE = {"cpu": 128, "cuda": 16384}
-"""Agents' steps, where each of them is looked at with several subgoals."""
 
 
 class MultiModuleMAC(BasicMAC):
     """One agent model, shared by all agents, and their policy; what the model infers is an input of the policy."""
 
     def __init__(self, scheme: dict, groups: dict[str, int], args: Any):
-        self.am = AGENT_MODELS[args.am_model](scheme, args).to(args.device)
+        self.am: nn.Module = AGENT_MODELS[args.am_model](scheme, args).to(args.device)
         super().__init__(scheme, groups, args)
         self.am_hidden_states: th.Tensor | None = None  # [batch, agent, ...]
 
     def input_size(self, scheme: dict) -> int:
         return super().input_size(scheme) + self.am.output_size
 
-    def forward(self, ep_batch: EpisodeBatch, t: int, bs: Any = slice(None), test_mode: bool = False) -> th.Tensor:
+    def forward(self, ep_batch: EpisodeBatch, t: int, bs: Episodes = ALL, test_mode: bool = False) -> th.Tensor:
         """Q-values [b, agent, action] at step `t`; moves the hidden states of policy and model on."""
         if self.hidden_states is None or self.am_hidden_states is None:
             raise RuntimeError("call init_hidden(batch_size) before the first step of an episode")
-        subgoals, am_hidden_states = self.am.infer(ep_batch, t, self.am_hidden_states[bs], bs, test_mode)
-        inputs = th.cat([self.build_inputs(ep_batch, bs, slice(t, t + 1)).squeeze(1), subgoals], -1)
-        q, hidden_states = self.agent(inputs, self.hidden_states[bs])
-        self.hidden_states = replaced(self.hidden_states, bs, hidden_states)
-        self.am_hidden_states = replaced(self.am_hidden_states, bs, am_hidden_states)
+        am_inputs = self.am.build_inputs(ep_batch, bs, slice(t, t + 1)).squeeze(1)
+        inferred, am_hidden_states = self._step_of(self.am)(am_inputs, self.am_hidden_states[bs])
+        features = self.am.features(inferred, not test_mode, self.generator)
+        inputs = th.cat([self.build_inputs(ep_batch, bs, slice(t, t + 1)).squeeze(1), features], -1)
+        q, hidden_states = self._step_of(self.agent)(inputs, self.hidden_states[bs])
+        self.hidden_states = with_rows(self.hidden_states, bs, hidden_states)
+        self.am_hidden_states = with_rows(self.am_hidden_states, bs, am_hidden_states)
         return q
 
-    def in_numpy(self) -> NumpyActing | None:
-        return numpy_acting(self)
+    def infer(self, ep_batch: EpisodeBatch) -> tuple[th.Tensor, th.Tensor]:
+        """The model's outputs and hidden states, [b, T, agent, ...] each, after each step of whole episodes."""
+        return unroll_with_hidden(self.am, self.am.build_inputs(ep_batch), ep_batch.on_host("filled"))
 
-    def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False) -> th.Tensor:
-        """Q-values [b, T, agent, action] of whole episodes on what the model infers without chance; zero in padding."""
-        inputs = self.pack_inputs(ep_batch)
-        q, _ = self.unroll_policy(inputs, self.am.unroll(ep_batch, inputs.steps).detach())
-        return inputs.steps.unpack(q)
+    def whole_inputs(self, ep_batch: EpisodeBatch, features: th.Tensor | None = None) -> th.Tensor:
+        """The policy's inputs [b, T, agent, in] in whole episodes, on given features.
 
-    def unroll_policy(self, inputs: PackedInputs, subgoals: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """Q-values [N, agent, action] and hidden states [N, agent, H] after each filled step, on given subgoals."""
-        return self.unroll_rows(inputs._replace(rows=th.cat([inputs.rows, subgoals], -1)))
-
-    def step_policy(self, inputs: th.Tensor, subgoals: th.Tensor, hidden_states: th.Tensor) -> th.Tensor:
-        """Q-values [..., action] after one step from given hidden states."""
-        rows = th.cat([inputs, subgoals], -1)
-        # An unroll of one step: on many rows faster than `forward`.
-        q, _ = self.agent.unroll_packed(rows.flatten(0, -2), [rows.shape[:-1].numel()], hidden_states.flatten(0, -2))
-        return q.view(*rows.shape[:-1], -1)
-
-    @th.no_grad()
-    def step_policy_over(
-        self, inputs: th.Tensor, subgoals: th.Tensor, candidates: th.Tensor, hidden_states: th.Tensor
-    ) -> th.Tensor:
-        """`step_policy` of each row with each of K subgoals: [N, agent, K, action].
-
-        inputs [N, agent, in], hidden_states [N, agent, H]; candidates [N, K]: rows of subgoals [M, agent, Z]. Products
-        that do not depend on the pair are computed once.
+        Without `features` [b, T, agent, ...] on those that the model infers without chance; no gradient reaches it.
         """
-        if isinstance(self.agent, IdvRNNAgent):  # agents have to be the last dimension but one
-            paired, n_k = subgoals[candidates], candidates.shape[1]  # [N, K, agent, Z]
-            inputs, hidden_states = (x.unsqueeze(1).expand(-1, n_k, -1, -1) for x in (inputs, hidden_states))
-            return self.step_policy(inputs, paired, hidden_states).transpose(1, 2)
-        agent, rnn = self.agent, self.agent.rnn
-        w_inputs, w_subgoals = agent.fc1.weight.split([inputs.shape[-1], subgoals.shape[-1]], 1)
-        all_from_inputs = F.linear(inputs, w_inputs, agent.fc1.bias).unsqueeze(-2)
-        all_from_subgoals = F.linear(subgoals, w_subgoals)
-        # A few rows at a time: what lies between inputs and Q-values is K times as large, and stays in the cache so.
-        n_rows = max(ROWS_AT_ONCE["cuda" if inputs.is_cuda else "cpu"] // inputs.shape[1], 1)
-        qs = []
-        for from_inputs, chosen, h in zip(
-            *(rows.split(n_rows) for rows in (all_from_inputs, candidates, hidden_states)), strict=True
-        ):
-            x = F.relu(from_inputs + all_from_subgoals[chosen].transpose(1, 2))
-            reset_x, update_x, new_x = F.linear(x, rnn.weight_ih, rnn.bias_ih).chunk(3, -1)
-            reset_h, update_h, new_h = F.linear(h, rnn.weight_hh, rnn.bias_hh).unsqueeze(-2).chunk(3, -1)
-            new = tanh_(new_x + th.sigmoid(reset_x + reset_h) * new_h)
-            qs.append(agent.head(th.lerp(new, h.unsqueeze(-2).expand_as(new), th.sigmoid(update_x + update_h))))
-        return th.cat(qs)
+        if features is None:
+            with th.no_grad():
+                features = self.am.features(self.infer(ep_batch)[0])
+        return th.cat([super().whole_inputs(ep_batch), features], -1)
+
+    def unroll_with_hidden(
+        self, ep_batch: EpisodeBatch, features: th.Tensor | None = None
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """Q-values [b, T, agent, action] and hidden states [b, T, agent, H] after each step, on given features."""
+        inputs = self.whole_inputs(ep_batch, features)
+        return unroll_with_hidden(self.agent, inputs, ep_batch.on_host("filled"))
+
+    def step_next(self, ep_batch: EpisodeBatch, features: th.Tensor, hidden_states: th.Tensor) -> th.Tensor:
+        """Q(o_{t+1}, g_t, .) [b, T - 1, agent, action], from the features and the hidden states of each step t."""
+        inputs = th.cat([super().whole_inputs(ep_batch)[:, 1:], features[:, :-1]], -1)
+        return step_each(self.agent, inputs, hidden_states[:, :-1], ep_batch.on_host("filled")[:, 1:])
+
+    def step_over(
+        self, ep_batch: EpisodeBatch, features: th.Tensor, ahead: th.Tensor, hidden_states: th.Tensor
+    ) -> th.Tensor:
+        """Q-values [b, T, agent, K, action] of one step on the features of each of the steps `ahead` [b, T, K]."""
+        inputs, filled = super().whole_inputs(ep_batch), ep_batch.on_host("filled")
+        return step_over(self.agent, inputs, features, ahead, hidden_states, filled)
 
     def init_hidden(self, batch_size: int) -> None:
         super().init_hidden(batch_size)
-        self.am_hidden_states = self.am.init_hidden(batch_size, self.n_agents)
+        self.am_hidden_states = self._first_hidden(self.am, batch_size)
 
-    def parameters(self) -> Iterator[th.nn.Parameter]:
-        """The policy's: the Q-loss never trains the model."""
-        return self.agent.parameters()
-
-    def to(self, device: str | th.device) -> "MultiModuleMAC":
-        super().to(device)
-        self.am.to(device)
-        self.am_hidden_states = None
-        return self
+    def networks(self) -> dict[str, nn.Module]:
+        return {"agent": self.agent, "am": self.am}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"agent": self.agent.state_dict(), "am": self.am.state_dict()}
+        return {name: network.state_dict() for name, network in self.networks().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.agent.load_state_dict(state["agent"])
-        self.am.load_state_dict(state["am"])
+        for name, network in self.networks().items():
+            network.load_state_dict(state[name])
 
     def save_models(self, path: str | Path) -> None:
         """Writes agent.th and the model's own files into the folder `path`."""
-        th.save(self.agent.state_dict(), Path(path) / "agent.th")
+        super().save_models(path)
         self.am.save_models(path)
 
     def load_models(self, path: str | Path) -> None:
         """Reads the same files from the folder `path`."""
-        load_into(self.agent, Path(path) / "agent.th", self.device)
+        super().load_models(path)
         self.am.load_models(path)

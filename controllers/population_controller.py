@@ -1,20 +1,21 @@
-"""The controller of a population: a team whose seats play different algorithms, of which only one learns.
+"""A population: a team whose seats play different algorithms, of which only one learns.
 
-Each algorithm has a controller of its own (`basic_controller.py`, `om_controller.py`) over single seats: to it, a seat
-is a team of one (components/fold.py). This one deals the seats out and joins the actions.
+Each algorithm has a policy of its own (`basic_controller.py`, `om_controller.py`), for which every seat is an episode
+of one agent (components/seats.py). The team deals the seats out and joins the actions.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
 
-from components.episode_buffer import EpisodeBatch
-from components.fold import FoldedBatch, fold_learners
+from components.episode_buffer import EpisodeBatch, Episodes
+from components.seats import cut_seats, seats_that_learn
 from controllers import REGISTRY as CONTROLLERS
-from controllers.basic_controller import BasicMAC
+from controllers.basic_controller import ALL, BasicMAC
+from controllers.team import Team
 from utils.dict2namedtuple import convert
 from utils.errors import UserError
 from utils.pools import Member, load_pool
@@ -31,7 +32,7 @@ class Player(NamedTuple):
     acts_greedily: bool
 
 
-class PopulationMAC:
+class PopulationTeam(Team):
     """Several algorithms in one team. `args.population` counts the seats of each; `args.train_alg` alone learns.
 
     The seats are dealt in the order of the names, moved on by `agent_shift` seats; with `is_agent_shift` they are moved
@@ -42,8 +43,9 @@ class PopulationMAC:
         UserError: the pool is broken, is of another map, or has too few members.
     """
 
-    def __init__(self, scheme: dict, groups: dict[str, int], args: Any):
+    def __init__(self, scheme: dict, groups: dict[str, int], args: Any, generator: th.Generator | None = None):
         self.args = args
+        self.generator = generator  # by which seats are dealt
         self.n_agents = args.n_agents
         self._plan = (scheme, {**groups, "agents": 1})
         own = args._asdict()  # each algorithm's keys stand under its name
@@ -52,7 +54,7 @@ class PopulationMAC:
         # Whose each seat is, without a shift: indices of players. DRAWN: a member of the pool, which follow the others.
         self.deal = th.arange(len(counts)).repeat_interleave(th.tensor(counts))
         learner = list(args.population).index(args.train_alg)
-        self.learner = self.players[learner].mac
+        super().__init__(self.players[learner].mac)
         if args.opponent_pool:
             self.deal[self.deal != learner] = DRAWN
             self.players += [self._member(member) for member in load_pool(args.opponent_pool)]
@@ -98,49 +100,46 @@ class PopulationMAC:
 
     def _deal_seats(self) -> th.Tensor:
         """Whose each seat of one episode is, [agent]."""
-        shift = self.args.agent_shift + (int(th.randint(self.n_agents, ())) if self.args.is_agent_shift else 0)
+        shift = self.args.agent_shift
+        if self.args.is_agent_shift:
+            shift += int(th.randint(self.n_agents, (), generator=self.generator))
         owners = self.deal.roll(shift)
         drawn = owners == DRAWN
         if drawn.any():
             first = len(self.args.population)
-            members = first + th.randperm(len(self.players) - first)
+            members = first + th.randperm(len(self.players) - first, generator=self.generator)
             owners[drawn] = members[0] if self.args.opponent_group == "homologue" else members[: int(drawn.sum())]
         return owners
 
-    @property
-    def action_selector(self) -> Any:
-        """The learner's."""
-        return self.learner.action_selector
-
-    def start_episodes(self, ep_batch: EpisodeBatch, worlds: np.ndarray) -> None:
+    def start_episodes(self, batch: EpisodeBatch, worlds: np.ndarray) -> None:
         """Deals the seats of the episodes in the mask [batch] and notes the learner's; all memory is new."""
-        if self.owners is None or len(self.owners) != ep_batch.batch_size:
-            self.owners = np.zeros((ep_batch.batch_size, self.n_agents), np.int64)
+        if self.owners is None or len(self.owners) != batch.batch_size:
+            self.owners = np.zeros((batch.batch_size, self.n_agents), np.int64)
         for b in np.flatnonzero(worlds).tolist():
             self.owners[b] = self._deal_seats().numpy()
-            ep_batch["agent_idx"][b] = th.tensor(self.seats_of(b)[0])
+            batch["agent_idx"][b] = th.tensor(self.seats_of(b)[0])
         self._playing = []
         for i, player in enumerate(self.players):
             episodes, seats = np.nonzero(self.owners == i)
             if len(episodes):
-                player.mac.begin(len(episodes))
+                player.mac.init_hidden(len(episodes))
                 self._playing.append((player, episodes, seats))
 
     @th.no_grad()
     def select_actions(
-        self, ep_batch: EpisodeBatch, t_ep: int, t_env: int, bs: Any = slice(None), test_mode: bool = False
+        self, batch: EpisodeBatch, t_ep: int, t_env: int, bs: Episodes = ALL, test_mode: bool = False
     ) -> th.Tensor:
         """Actions [b, agent] at step `t_ep` of episodes `bs`; only their hidden states move on."""
         assert self.owners is not None, "call start_episodes before the first step of an episode"
-        is_played = np.zeros(ep_batch.batch_size, bool)
+        is_played = np.zeros(batch.batch_size, bool)
         is_played[bs] = True
         actions = np.zeros(self.owners.shape, np.int64)
-        # The last step is all that a controller reads of the past: the rest is in its hidden state.
+        # The last step is all that a policy reads of the past: the rest is in its hidden state.
         window = slice(max(t_ep - 1, 0), t_ep + 1)
         for player, episodes, seats in self._playing:
             plays = is_played[episodes]
             if plays.any():
-                seen = FoldedBatch(ep_batch, th.from_numpy(episodes), th.from_numpy(seats), window)
+                seen = cut_seats(batch, th.from_numpy(episodes), th.from_numpy(seats), window)
                 rows = slice(None) if plays.all() else np.flatnonzero(plays)
                 acts_greedily = test_mode or player.acts_greedily
                 own = player.mac.select_actions(seen, min(t_ep, 1), t_env, rows, acts_greedily)
@@ -156,57 +155,34 @@ class PopulationMAC:
             [player.name for player in players if player.is_frozen],
         )
 
-    def parameters(self) -> Iterator[th.nn.Parameter]:
-        """The learner's."""
-        return self.learner.parameters()
+    def experience(self, batch: EpisodeBatch) -> EpisodeBatch:
+        """The seats that learn, each an episode of one agent."""
+        return seats_that_learn(batch)
 
-    def learner_batch(self, ep_batch: EpisodeBatch) -> EpisodeBatch:
-        """The rows of the seats that learn."""
-        return fold_learners(ep_batch)
+    def folders(self, path: Path) -> dict[Path, BasicMAC]:
+        """Each algorithm has a folder of its own; the members of a pool lie there already."""
+        return {path / player.name: player.mac for player in self._own_players()}
 
-    def learner_folder(self, path: Path) -> Path:
-        """Each algorithm has a folder of its own."""
-        return path / self.args.train_alg
-
-    def save_frozen(self, path: Path) -> None:
-        """Writes the folders of the frozen algorithms; the members of a pool lie there already."""
-        for player in self._own_players():
-            if player.is_frozen:
-                (path / player.name).mkdir()
-                player.mac.save_models(path / player.name)
-
-    def load_frozen(self, path: Path) -> None:
-        """Reads the same folders. Raises: UserError where one is missing or does not fit."""
-        self._load(path, [player for player in self._own_players() if player.is_frozen])
-
-    def load_models(self, path: str | Path) -> None:
-        """Reads the folders of all algorithms. Raises: UserError where one is missing or does not fit."""
-        self._load(path, self._own_players())
-
-    def init_models(self, path: str | Path) -> None:
-        """Reads the folders of the frozen algorithms and, where there is one, the learner's.
+    def start_from(self, path: Path) -> None:
+        """Reads the folders of the frozen algorithms and, where there is one, that of the one that learns.
 
         Raises:
             UserError: a frozen one's is missing, or there is none at all, or one does not fit.
         """
-        players = [p for p in self._own_players() if p.is_frozen or (Path(path) / p.name).is_dir()]
-        if not players:
+        folders = {folder: mac for folder, mac in self.folders(path).items() if mac is not self.mac or folder.is_dir()}
+        if not folders:
             raise UserError(
                 f"init_param_path {path} has no folder {self.args.train_alg}; give the weights' parent folder"
             )
-        self._load(path, players)
-
-    @staticmethod
-    def _load(path: str | Path, players: Iterable[Player]) -> None:
-        for player in players:
-            player.mac.load_models(Path(path) / player.name)
+        for folder, mac in folders.items():
+            mac.load_models(folder)
 
     def _own_players(self) -> list[Player]:
         own = self.players[: len(self.args.population)]
         return [player for player in own if not (player.is_frozen and self.args.opponent_pool)]
 
 
-def freeze(mac: Any) -> None:
-    """Takes all networks of a controller out of learning."""
-    for module in (mac.agent, *([mac.am] if hasattr(mac, "am") else [])):
-        module.requires_grad_(False).eval()
+def freeze(mac: BasicMAC) -> None:
+    """Takes all networks of a policy out of learning."""
+    for network in mac.networks().values():
+        network.requires_grad_(False).eval()

@@ -77,7 +77,7 @@ class PairMAC:
 
     def start_episodes(self, ep_batch: Any, worlds: np.ndarray) -> None:
         for mac in self.macs:
-            mac.start_episodes(ep_batch, worlds)
+            mac.init_hidden(ep_batch.batch_size)
 
     def select_actions(
         self, ep_batch: Any, t_ep: int, t_env: int, bs: Any = slice(None), test_mode: bool = False

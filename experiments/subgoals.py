@@ -64,9 +64,9 @@ class Inference(NamedTuple):
 @th.no_grad()
 def infer(mac: Any, batch: Any) -> Inference:
     """The subgoals on which the tested agents acted, decoded by the prior, and the states nearest to them (L2)."""
-    steps = mac.pack_inputs(batch).steps
     states = mac.am.observations(batch)
-    decoded = steps.unpack(mac.am.vae.decode(mac.am.unroll(batch, steps)))
+    outputs, _ = mac.infer(batch)
+    decoded = mac.am.vae.decode(mac.am.features(outputs))
     filled = batch["filled"].squeeze(-1).bool()
     distance = th.cdist(decoded.transpose(1, 2).contiguous(), states.transpose(1, 2).contiguous())
     nearest = distance.masked_fill(~filled[:, None, None], th.inf).argmin(-1).transpose(1, 2)

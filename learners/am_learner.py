@@ -5,7 +5,6 @@ from typing import Any
 import torch as th
 
 from components.episode_buffer import EpisodeBatch
-from components.packed_steps import PackedSteps
 from components.transitions import make_transitions
 from learners.base_learner import Learner
 from utils.transfer import where
@@ -31,30 +30,26 @@ class AMLearner(Learner):
             self.am.vae.is_trained.fill_(True)
         else:
             played = make_transitions(batch, self.args.gamma).played
-            steps = PackedSteps(batch.on_host("filled"), self.args.device)
-            t, _ = steps.ends(played)
-            loss, stats = self.am.loss(batch, self.am.encode(batch, steps)[t], played)
+            encoded, _ = self.mac.infer(batch)
+            loss, stats = self.am.loss(batch, encoded[played], played)
             stats["am_grad_norm"] = self.descend(loss, self.am_optimiser, self.am_params, t_env)
         if self.is_log_due(t_env):
             self.log(t_env, **stats)
 
-    def _parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Any]:
         return {"agent": self.mac, "am_opt": self.am_optimiser}
-
-    def _update_targets(self) -> None:
-        """There are none."""
 
 
 def train_prior(learner: Any, batch: EpisodeBatch, t_env: int) -> th.Tensor:
     """`omg_vae_batches` gradient steps of a learner's subgoal prior, each on other states of the batch.
 
-    The learner has `am` and `prior_optimiser`. Gives the last loss.
+    The learner has `am` and `prior_optimiser`. Returns the last loss.
     """
     observations = learner.am.observations(batch)
     states = observations[where(batch.on_host("filled").squeeze(-1).bool(), observations.device)].flatten(0, -2)
-    states = states[th.randperm(len(states), device=states.device)]
+    states = states[th.randperm(len(states), device=states.device, generator=learner.generator)]
     params = list(learner.am.vae.parameters())
     for part in states.chunk(learner.args.omg_vae_batches):
-        loss = learner.am.prior_loss(part)
+        loss = learner.am.prior_loss(part, learner.generator)
         learner.descend(loss, learner.prior_optimiser, params, t_env)
     return loss

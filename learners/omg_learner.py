@@ -2,7 +2,7 @@
 learns to infer the subgoals that hindsight picks.
 
 Plain Q-learning is `q_learner.py`; the model is `modules/am/omg_am.py`, the choice of subgoals `utils/subgoals.py`.
-Variables with the suffix `_t` hold step t of every transition, those with `_tp1` the step after it.
+Tensors are [batch, time, agent, ...]; the suffix `_t` is for the steps t of all transitions, `_tp1` for those after.
 """
 
 from typing import Any, NamedTuple
@@ -12,22 +12,22 @@ import torch.nn.functional as F
 
 from components.episode_buffer import EpisodeBatch
 from components.epsilon_schedules import DecayThenFlatSchedule
-from components.transitions import make_transitions
+from components.transitions import Transitions, make_transitions
 from learners.am_learner import train_prior
-from learners.base_learner import BaseLearner
+from learners.q_learner import QLearner
 from modules.am.omg_am import Gaussian
-from utils.rl_utils import best_value
+from utils.rl_utils import best_value, chosen
 from utils.subgoals import candidate_steps, choose_candidate, subgoal_hit_ratio
 
 
 class Hindsight(NamedTuple):
-    """The subgoals picked in hindsight for every filled step."""
+    """The subgoals picked in hindsight at every step."""
 
-    prior: Gaussian  # p_psi at the chosen states, [N, agent, Z]
-    choice: th.Tensor  # how many steps ahead each lies, less one: [N, agent]
+    prior: Gaussian  # p_psi at the chosen states, [b, T+1, agent, Z]
+    choice: th.Tensor  # how many steps ahead each lies, less one: [b, T+1, agent]
 
 
-class OMGLearner(BaseLearner):
+class OMGLearner(QLearner):
     """Trains policy and posterior together, after the prior, which is frozen once it is trained."""
 
     def __init__(self, mac: Any, scheme: dict, logger: Any, args: Any):
@@ -50,73 +50,74 @@ class OMGLearner(BaseLearner):
             self.logger.console_logger.info(f"The subgoal prior is trained and frozen from step {t_env} on")
 
         transitions = make_transitions(batch, self.args.gamma)
-        played = transitions.played
-        inputs = self.mac.pack_inputs(batch)
-        t, tp1 = inputs.steps.ends(played)
-        avail = inputs.steps.pack(transitions.avail)
-
-        posterior = self.am.encode(batch, inputs.steps)
-        inferred = posterior.subgoal.sample()
+        outputs, trajectory = self.mac.infer(batch)
+        posterior = Gaussian.of(outputs)
+        inferred = posterior.sample(self.generator)
         with th.no_grad():
-            hindsight = self._look_back(batch, inputs, inferred, avail)
+            hindsight = self._look_back(batch, transitions, inferred)
             # equation 8, drawn per episode and step
             eta = self.eta_schedule.eval(t_env)
-            from_hindsight = th.rand(len(inferred), 1, 1, device=inferred.device) < eta
-            subgoals = th.where(from_hindsight, hindsight.prior.mu, inferred)
+            draws = th.rand(*inferred.shape[:2], 1, 1, device=inferred.device, generator=self.generator)
+            subgoals = th.where(draws < eta, hindsight.prior.mu, inferred)
 
-        # equation 4: the next observation is paired with the same subgoal, g_t
-        q, hidden = self.mac.unroll_policy(inputs, subgoals)
-        q_t = q[t].gather(-1, transitions.actions[played].unsqueeze(-1)).squeeze(-1)
+        q, hidden = self.mac.unroll_with_hidden(batch, subgoals)
+        q_t = chosen(q[:, :-1], transitions.actions)
         with th.no_grad():
-            _, target_hidden = self.target_mac.unroll_policy(inputs, subgoals)
-            target_q_tp1 = self.target_mac.step_policy(inputs.rows[tp1], subgoals[t], target_hidden[t])
-            chooser_q_tp1 = target_q_tp1
-            if self.args.double_q:
-                chooser_q_tp1 = self.mac.step_policy(inputs.rows[tp1], subgoals[t], hidden[t])
-            value_tp1 = best_value(target_q_tp1, chooser_q_tp1, avail[tp1])
+            # equation 4: the next observation is paired with the same subgoal, g_t
+            _, target_hidden = self.target_mac.unroll_with_hidden(batch, subgoals)
+            target_q_tp1 = self.target_mac.step_next(batch, subgoals, target_hidden)
+            chooser_q_tp1 = self.mac.step_next(batch, subgoals, hidden) if self.args.double_q else target_q_tp1
+            value_tp1 = best_value(target_q_tp1, chooser_q_tp1, transitions.avail[:, 1:])
+        td = self.td_loss(transitions, q_t, value_tp1)
+        grad_norm = self.descend(td.loss, self.optimiser, self.params, t_env)
+        self.targets.update_if_due(episode_num)
 
-        update = self.td_update(transitions, q_t, value_tp1, t_env)
-        self.update_targets_if_due(episode_num)
-
-        am_loss, am_stats = self.am.loss(batch, posterior.rows(t), played, inferred[t], hindsight.prior.rows(t))
+        played = transitions.played
+        am_loss, am_stats = self.am.loss(
+            observations=self.am.observations(batch)[played],
+            subgoal=posterior.at(played),
+            trajectory=trajectory[played],
+            drawn=inferred[played],
+            chosen=hindsight.prior.at(played),
+        )
         self.descend(am_loss, self.am_optimiser, self.am_params, t_env)
 
         if self.is_log_due(t_env):
-            shares = [(hindsight.choice[t] == k).float().mean() for k in range(self.args.omg_horizon)]
+            shares = [(hindsight.choice[played] == k).float().mean() for k in range(self.args.omg_horizon)]
             self.log_update(
                 t_env,
-                update,
+                td,
+                grad_norm,
                 **am_stats,
                 eta=th.tensor(eta),
-                subgoal_hit_ratio=self._hit_ratio(batch, inputs.steps, posterior.subgoal.mu, transitions.mask > 0),
+                subgoal_hit_ratio=self._hit_ratio(batch, posterior.mu, transitions.mask > 0),
                 **{f"subgoal_k{k + 1}": share for k, share in enumerate(shares)},
             )
 
-    def _look_back(self, batch: EpisodeBatch, inputs: Any, inferred: th.Tensor, avail: th.Tensor) -> Hindsight:
-        """Picks the subgoal of every filled step among the next states by their value V(o_t, g) (equations 6 and 7).
+    def _look_back(self, batch: EpisodeBatch, transitions: Transitions, inferred: th.Tensor) -> Hindsight:
+        """Picks the subgoal of every step among the next states by their value V(o_t, g) (equations 6 and 7).
 
         Q has the hidden state that it had before t along the played trajectory.
         """
-        steps, row_of = inputs.steps, inputs.steps.row_of()
-        n_states = batch["filled"].sum((1, 2)).to(row_of.device)
-        ahead = candidate_steps(n_states, row_of.shape[1], self.args.omg_horizon)
-        candidates = steps.pack(row_of.gather(1, ahead.flatten(1)).view_as(ahead))  # [N, k]
-        prior = self.am.vae.encode(steps.pack(self.am.observations(batch)))
+        n_states = batch["filled"].sum((1, 2)).to(inferred.device)
+        ahead = candidate_steps(n_states, inferred.shape[1], self.args.omg_horizon)  # [b, T+1, K]
+        prior = self.am.vae.encode(self.am.observations(batch))
         mode = self.args.subgoal_mode
         if isinstance(mode, bool) or mode in ("optimistic", "conservative"):
-            _, hidden = self.mac.unroll_policy(inputs, inferred)
-            hidden_before = steps.pack(F.pad(steps.unpack(hidden)[:, :-1], (0, 0, 0, 0, 1, 0)))
-            q = self.mac.step_policy_over(inputs.rows, prior.mu, candidates, hidden_before)
-            values = self._value(q, avail.unsqueeze(-2))
+            _, hidden = self.mac.unroll_with_hidden(batch, inferred)
+            hidden_before = F.pad(hidden[:, :-1], (0, 0, 0, 0, 1, 0))
+            q = self.mac.step_over(batch, prior.mu, ahead, hidden_before)
+            values = self._value(q, transitions.avail.unsqueeze(-2))  # [b, T+1, agent, K]
         else:
-            values = prior.mu.new_empty(*prior.mu.shape[:2], self.args.omg_horizon)
-        choice = choose_candidate(values, mode)
-        agents = th.arange(choice.shape[1], device=choice.device)
-        chosen = candidates.gather(1, choice)
+            values = prior.mu.new_empty(*prior.mu.shape[:3], self.args.omg_horizon)
+        choice = choose_candidate(values, mode, self.generator)  # [b, T+1, agent]
+        step = ahead.gather(2, choice)
         # The last state repeats where no other is left; which of its repeats is picked depends on rounding only.
-        repeats = F.pad(candidates[:, 1:] == candidates[:, :-1], (1, 0)).cumsum(-1)
-        steps_ahead = choice - repeats.gather(1, choice)
-        return Hindsight(Gaussian(prior.mu[chosen, agents], prior.log_var[chosen, agents]), steps_ahead)
+        repeats = F.pad(ahead[..., 1:] == ahead[..., :-1], (1, 0)).cumsum(-1)
+        picked = step.unsqueeze(-1).expand(*step.shape, self.args.omg_subgoal_dim)
+        return Hindsight(
+            Gaussian(prior.mu.gather(1, picked), prior.log_var.gather(1, picked)), choice - repeats.gather(2, choice)
+        )
 
     def _value(self, q: th.Tensor, avail: th.Tensor) -> th.Tensor:
         """The mean or the maximum of Q-values [..., action] over available actions: [...]."""
@@ -125,15 +126,15 @@ class OMGLearner(BaseLearner):
         return (q * avail).sum(-1) / avail.sum(-1).clamp(min=1)
 
     @th.no_grad()
-    def _hit_ratio(self, batch: EpisodeBatch, steps: Any, subgoals: th.Tensor, played: th.Tensor) -> th.Tensor:
+    def _hit_ratio(self, batch: EpisodeBatch, subgoals: th.Tensor, played: th.Tensor) -> th.Tensor:
         """The mean subgoal hit ratio over episodes and agents."""
         filled = batch["filled"].bool().squeeze(-1).to(played.device)
-        states = self.am.observations(batch).transpose(1, 2).contiguous()  # [b, agent, T + 1, D]
-        decoded = steps.unpack(self.am.vae.decode(subgoals)).transpose(1, 2)
+        states = self.am.observations(batch).transpose(1, 2).contiguous()  # [b, agent, T+1, D]
+        decoded = self.am.vae.decode(subgoals).transpose(1, 2)
         distance = th.cdist(decoded, states).masked_fill(~filled[:, None, None], th.inf)
         nearest = distance.argmin(-1).masked_fill(~F.pad(played.squeeze(-1), (0, 1))[:, None], -1)
         n_states = filled.sum(1, keepdim=True).expand(-1, states.shape[1]).flatten()
         return subgoal_hit_ratio(nearest.flatten(0, 1), n_states).mean()
 
-    def _parts(self) -> dict[str, Any]:
-        return {**super()._parts(), "prior_opt": self.prior_optimiser, "am_opt": self.am_optimiser}
+    def parts(self) -> dict[str, Any]:
+        return super().parts() | {"prior_opt": self.prior_optimiser, "am_opt": self.am_optimiser}

@@ -1,35 +1,104 @@
 """Q-learning for teams: IQL (no mixer), VDN and QMIX. With an agent model it is `q_learner_4am.py`.
 
-Variables with the suffix `_t` hold step t of every transition, those with `_tp1` the step after it.
+Tensors are [batch, time, agent, ...]; the suffix `_t` is for the steps t of all transitions, `_tp1` for those after.
 """
+
+from typing import Any, NamedTuple
 
 import torch as th
 
 from components.episode_buffer import EpisodeBatch
-from components.transitions import make_transitions
-from learners.base_learner import BaseLearner
-from utils.rl_utils import best_value
+from components.transitions import Transitions, make_transitions
+from learners.base_learner import Learner
+from learners.targets import Targets
+from modules.mixers import REGISTRY as MIXERS
+from utils.rl_utils import best_value, build_td_lambda_targets, chosen, masked_mean
+from utils.transfer import Where
 
 
-class QLearner(BaseLearner):
-    """One-step Q-learning over whole episodes, with double Q (van Hasselt et al. 2016) if `double_q`."""
+class TDLoss(NamedTuple):
+    """A loss, and what it was made of: [b, T, agent], or [b, T, 1] where a mixer gives the team's value."""
+
+    loss: th.Tensor
+    q_t: th.Tensor
+    target_t: th.Tensor
+    mask: th.Tensor  # [b, T, 1], the steps that were played
+
+
+class QLearner(Learner):
+    """Q-learning over whole episodes, with double Q (van Hasselt et al. 2016) if `double_q`."""
+
+    def __init__(self, mac: Any, scheme: dict, logger: Any, args: Any):
+        super().__init__(mac, logger, args)
+        self.mixer: Any = None if args.mixer is None else MIXERS[args.mixer](args).to(args.device)
+        self.targets = Targets(mac, self.mixer, args.target_update_interval)
+        self.target_mac, self.target_mixer = self.targets.mac, self.targets.mixer
+        self.params = [*mac.parameters(), *(self.mixer.parameters() if self.mixer else ())]
+        rates = {"lr": args.lr, "alpha": args.optim_alpha, "eps": args.optim_eps}
+        self.optimiser = th.optim.RMSprop(self.params, **rates, foreach=True)
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
-        """One update by the loss mean((r_t + discount_t * Q_target(s_tp1, a*) - Q(s_t, a_t))^2) over played steps."""
+        """One update, where V(s_tp1) = Q_target(s_tp1, argmax_u Q(s_tp1, u)), see `td_loss`."""
         transitions = make_transitions(batch, self.args.gamma)
-        played = transitions.played
-        inputs = self.mac.pack_inputs(batch)
-        t, tp1 = inputs.steps.ends(played)
-        avail = inputs.steps.pack(transitions.avail)
-
-        q, _ = self.mac.unroll_rows(inputs)
-        q_t = q[t].gather(-1, transitions.actions[played].unsqueeze(-1)).squeeze(-1)
+        q = self.mac.unroll(batch)
+        q_t = chosen(q[:, :-1], transitions.actions)
         with th.no_grad():
-            target_q, _ = self.target_mac.unroll_rows(inputs)
-            chooser_q = q if self.args.double_q else target_q
-            value_tp1 = best_value(target_q[tp1], chooser_q[tp1], avail[tp1])
-
-        update = self.td_update(transitions, q_t, value_tp1, t_env)
-        self.update_targets_if_due(episode_num)
+            target_q = self.target_mac.unroll(batch)
+            value_tp1 = best_value(target_q, q if self.args.double_q else target_q, transitions.avail)[:, 1:]
+        td = self.td_loss(transitions, q_t, value_tp1)
+        grad_norm = self.descend(td.loss, self.optimiser, self.params, t_env)
+        self.targets.update_if_due(episode_num)
         if self.is_log_due(t_env):
-            self.log_update(t_env, update)
+            self.log_update(t_env, td, grad_norm)
+
+    def td_loss(self, transitions: Transitions, q_t: th.Tensor, value_tp1: th.Tensor) -> TDLoss:
+        """The mean over played steps of (G_t - Q_t)^2, where G_t is the TD(lambda) target.
+
+        A mixer joins the agents' values [b, T, agent] first: q_t, and value_tp1 of the target networks.
+        """
+        reward, discount, mask, state = transitions.reward, transitions.discount, transitions.mask, transitions.state
+        q_t = mix(self.mixer, q_t, state[:, :-1], transitions.played)
+        with th.no_grad():
+            value_tp1 = mix(self.target_mixer, value_tp1, state[:, 1:], transitions.played)
+            target_t = build_td_lambda_targets(reward, discount, mask, value_tp1, self.args.td_lambda)
+        return TDLoss(masked_mean((target_t - q_t) ** 2, mask), q_t, target_t, mask)
+
+    def log_update(self, t_env: int, td: TDLoss, grad_norm: th.Tensor, **stats: th.Tensor) -> None:
+        """Logs PyMARL's statistics of an update, and more."""
+        # Per agent also where a mixer gives the team's value, as PyMARL logs it.
+        agents_per_value = 1 if self.mixer is None else self.args.n_agents
+        self.log(
+            t_env,
+            loss=td.loss,
+            grad_norm=grad_norm,
+            td_error_abs=masked_mean((td.q_t - td.target_t).abs(), td.mask),
+            q_taken_mean=masked_mean(td.q_t, td.mask) / agents_per_value,
+            target_mean=masked_mean(td.target_t, td.mask) / agents_per_value,
+            **stats,
+        )
+
+    def parts(self) -> dict[str, Any]:
+        live = {"agent": self.mac} | ({} if self.mixer is None else {"mixer": self.mixer})
+        return live | self.targets.parts() | {"opt": self.optimiser}
+
+    def update_targets(self) -> None:
+        self.targets.update()
+
+    def counts(self) -> dict[str, int]:
+        return super().counts() | {"last_target_update_episode": self.targets.last_update_episode}
+
+    def set_counts(self, counts: dict[str, int]) -> None:
+        super().set_counts(counts)
+        self.targets.last_update_episode = counts["last_target_update_episode"]
+
+
+def mix(mixer: Any, agent_qs: th.Tensor, state: th.Tensor, played: Where) -> th.Tensor:
+    """The team's values [b, T, 1] from the agents' [b, T, agent] and the states [b, T, s]; zeros where nobody played.
+
+    Without a mixer the agents' values, as they are.
+    """
+    if mixer is None:
+        return agent_qs
+    values = agent_qs.new_zeros(*agent_qs.shape[:2], 1)
+    values[played] = mixer(agent_qs[played], state[played])
+    return values

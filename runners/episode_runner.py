@@ -146,7 +146,7 @@ class EpisodeRunner:
             stats.log(self.logger, self.t_env, prefix="test_")
         elif not test_mode and self.t_env - self.log_train_stats_t >= self.args.runner_log_interval:
             stats.log(self.logger, self.t_env)
-            self.logger.log_stat("epsilon", self.mac.action_selector.epsilon, self.t_env)
+            self.logger.log_stat("epsilon", self.mac.epsilon, self.t_env)
             self.log_train_stats_t = self.t_env
 
     def _record_tests(self, returns: np.ndarray, lengths: np.ndarray) -> None:

@@ -15,7 +15,7 @@ ALLOWED = {
     "utils": set(),
     "config": {"utils"},
     "envs": {"utils"},
-    "modules": {"utils"},
+    "modules": {"components", "utils"},
     "components": {"utils"},
     "controllers": LEARNING,
     "learners": LEARNING,

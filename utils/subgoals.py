@@ -16,7 +16,9 @@ def candidate_steps(n_states: th.Tensor, n_steps: int, horizon: int) -> th.Tenso
     return ahead.unsqueeze(0).minimum((n_states - 1).clamp(min=0).view(-1, 1, 1))
 
 
-def choose_candidate(values: th.Tensor, mode: str | int | bool) -> th.Tensor:
+def choose_candidate(
+    values: th.Tensor, mode: str | int | bool, generator: th.Generator | None = None
+) -> th.Tensor:
     """Which candidate of values [..., horizon] is the subgoal (equations 6 and 7): its index [...].
 
     mode: "optimistic" or True, the most valuable; "conservative" or False, the least; "random"; or k: always k ahead.
@@ -26,7 +28,7 @@ def choose_candidate(values: th.Tensor, mode: str | int | bool) -> th.Tensor:
     if mode is False or mode == "conservative":
         return values.argmin(-1)
     if mode == "random":
-        return th.randint(values.shape[-1], values.shape[:-1], device=values.device)
+        return th.randint(values.shape[-1], values.shape[:-1], device=values.device, generator=generator)
     return th.full(values.shape[:-1], int(mode) - 1, device=values.device)
 
 

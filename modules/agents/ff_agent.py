@@ -1,6 +1,4 @@
-"""The agents' network without its memory; `rnn_agent.py` has the one that remembers."""
-
-from collections.abc import Sequence
+"""The agents' network without memory; `rnn_agent.py` has the recurrent one."""
 
 import torch as th
 
@@ -11,11 +9,6 @@ class FFAgent(RNNAgent):
     """RNNAgent, parameter for parameter, whose hidden state is zeros at every step: Q depends on the inputs alone."""
 
     def forward(self, inputs: th.Tensor, hidden_state: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        nothing = th.zeros_like(hidden_state)
-        q, _ = super().forward(inputs, nothing)
-        return q, nothing
-
-    def unroll_packed(
-        self, rows: th.Tensor, batch_sizes: Sequence[int], hidden_state: th.Tensor | None = None
-    ) -> tuple[th.Tensor, th.Tensor]:
-        return self.forward(rows, self.init_hidden().expand(len(rows), -1))
+        zeros = th.zeros_like(hidden_state)
+        q, _ = super().forward(inputs, zeros)
+        return q, zeros

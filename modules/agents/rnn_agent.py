@@ -1,20 +1,13 @@
 """The recurrent Q-network (or policy) of one agent, with PyMARL's parameter names.
 
-A controller (`controllers/basic_controller.py`) builds its inputs and keeps the hidden states.
+A network of an agent has `init_hidden` and `forward`, one step of it over rows; `modules/unroll.py` does the rest.
 """
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch as th
 import torch.nn.functional as F
 from torch import nn
-
-from modules.agents.packed_gru import packed_gru
-from utils.numpy_layers import numpy_gru_cell, numpy_layer, relu
-
-NumpyStep = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class RNNAgent(nn.Module):
@@ -31,54 +24,20 @@ class RNNAgent(nn.Module):
             weight.data = weight.data.t().contiguous().t()
 
     def init_hidden(self) -> th.Tensor:
-        """Zeros [1, H], on the device of the weights."""
+        """Returns the hidden state of one agent before its first step: zeros [1, H], on the device of the weights."""
         return self.fc1.weight.new_zeros(1, self.rnn.hidden_size)
 
     def forward(self, inputs: th.Tensor, hidden_state: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """One step: inputs [..., in] and hidden state [..., H] to Q-values [..., A] and the next hidden state."""
-        x = F.relu(self.fc1(inputs), inplace=True).flatten(0, -2)
-        h = self.rnn(x, hidden_state.reshape(x.shape[0], -1)).view(*inputs.shape[:-1], -1)
+        """Computes one step: inputs [rows, in], hidden_state [rows, H] to values [rows, action], next state [rows, H].
+
+        The rows are the agents of the episodes, the agents of one episode one after the other.
+        """
+        x = F.relu(self.fc1(inputs))
+        h = self.rnn(x, hidden_state)
         return self.head(h), h
-
-    def in_numpy(self) -> NumpyStep:
-        """`forward` over rows, inputs [N, in] and hidden states [N, H], with the present weights, on the CPU."""
-        fc1, rnn, fc2 = numpy_layer(self.fc1), numpy_gru_cell(self.rnn), numpy_layer(self.fc2)
-        fc_v = None if self.fc_v is None else numpy_layer(self.fc_v)
-
-        def step(inputs: np.ndarray, hidden_state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            h = rnn(relu(fc1(inputs)), hidden_state)
-            advantage = fc2(h)
-            return advantage if fc_v is None else fc_v(h) + advantage - advantage.mean(-1, keepdims=True), h
-
-        return step
-
-    def unroll(self, inputs: th.Tensor, hidden_state: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
-        """All steps at once: inputs [rows, T, in], hidden state [rows, H] (or None) to [rows, T, A], [rows, T, H]."""
-        rows, steps, _ = inputs.shape
-        q, h = self.unroll_packed(inputs.transpose(0, 1).flatten(0, 1), [rows] * steps, hidden_state)
-        return q.view(steps, rows, -1).transpose(0, 1), h.view(steps, rows, -1).transpose(0, 1)
-
-    def unroll_packed(
-        self, rows: th.Tensor, batch_sizes: Sequence[int], hidden_state: th.Tensor | None = None
-    ) -> tuple[th.Tensor, th.Tensor]:
-        """The same for rows [N, in] that are packed as in `packed_gru.py`: [N, A], [N, H]."""
-        if hidden_state is None:
-            hidden_state = self.init_hidden().expand(batch_sizes[0], -1)
-        x = F.relu(self.fc1(rows), inplace=True)
-        h = packed_gru(x, hidden_state, self.rnn, batch_sizes)
-        return self.head(h), h
-
-    def unroll_reference(self, inputs: th.Tensor, hidden_state: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
-        """What `unroll` must equal: `forward`, step by step."""
-        h = self.init_hidden().expand(inputs.shape[0], -1) if hidden_state is None else hidden_state
-        qs, hs = [], []
-        for t in range(inputs.shape[1]):
-            q, h = self.forward(inputs[:, t], h)
-            qs.append(q)
-            hs.append(h)
-        return th.stack(qs, dim=1), th.stack(hs, dim=1)
 
     def head(self, h: th.Tensor) -> th.Tensor:
+        """Computes values [..., action] from hidden states [..., H]."""
         advantage = self.fc2(h)
         if self.fc_v is None:
             return advantage

@@ -7,9 +7,9 @@ from typing import Any
 import torch as th
 from torch import nn
 
+from components.episode_buffer import EpisodeBatch
 from modules.am.trajectory_am import TrajectoryAM, both_alive
-from utils.numpy_layers import Layer, numpy_layer
-from utils.seats import others, team
+from modules.inputs import others
 from utils.transfer import Where
 
 
@@ -30,23 +30,22 @@ class LIAMAM(TrajectoryAM):
         hidden = self.args.am_hidden_dim
         return nn.Sequential(nn.Linear(self.output_size, hidden), nn.ReLU(), nn.Linear(hidden, self.n_others * size))
 
-    def features(self, encoded: th.Tensor) -> th.Tensor:
+    def features(
+        self, encoded: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None
+    ) -> th.Tensor:
         return self.embedding(encoded)
 
-    def features_in_numpy(self) -> Layer:
-        return numpy_layer(self.embedding)
-
-    def loss(self, ep_batch: Any, encoded_t: th.Tensor, played: Where) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+    def loss(self, batch: EpisodeBatch, encoded_t: th.Tensor, played: Where) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """MSE of the others' observations, a mean over features, plus cross-entropy of their actions, both weighing 1
         as in the paper: see `TrajectoryAM.loss`.
         """
-        counts = both_alive(ep_batch, played).to(encoded_t.device)
+        counts = both_alive(batch, played).to(encoded_t.device)
         embedding_t = self.embedding(encoded_t)
         rebuilt = self.obs_decoder(embedding_t).unflatten(-1, (self.n_others, -1))
-        obs = others(ep_batch, team(ep_batch, "obs"), played).to(rebuilt.device)
+        obs = others(batch, batch["team_obs"], played).to(rebuilt.device)
         errors = (rebuilt - obs).masked_fill_(~counts.unsqueeze(-1), 0.0).flatten()
         reconstruction = errors.dot(errors) / (counts.sum().clamp(min=1) * obs.shape[-1])
-        action_loss, accuracy = self._action_loss(self.action_decoder(embedding_t), ep_batch, played, counts)
+        action_loss, accuracy = self._action_loss(self.action_decoder(embedding_t), batch, played, counts)
         loss = reconstruction + action_loss
         return loss, {
             "am_loss": loss,

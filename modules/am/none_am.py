@@ -6,12 +6,14 @@ from typing import Any
 import torch as th
 from torch import nn
 
-from modules.am.trajectory_am import NumpyInference
+from components.episode_buffer import EpisodeBatch, Episodes
 from utils.transfer import Where
+
+ALL = slice(None)
 
 
 class NoneAM(nn.Module):
-    """Gives features of width zero, and learns and saves nothing."""
+    """An agent model whose features have width zero, and that learns and saves nothing."""
 
     output_size = 0
 
@@ -19,28 +21,22 @@ class NoneAM(nn.Module):
         super().__init__()
         self.args = args
 
-    def init_hidden(self, batch_size: int, n_agents: int) -> th.Tensor:
-        return th.zeros(batch_size, n_agents, 0, device=self.args.device)
+    def init_hidden(self) -> th.Tensor:
+        return th.zeros(1, 0, device=self.args.device)
 
-    def infer(
-        self, ep_batch: Any, t: int, hidden_state: th.Tensor, bs: Any = slice(None), test_mode: bool = False
-    ) -> tuple[th.Tensor, th.Tensor]:
-        return hidden_state, hidden_state
+    def build_inputs(self, batch: EpisodeBatch, bs: Episodes = ALL, ts: slice = ALL) -> th.Tensor:
+        return batch["obs"][bs, ts, :, :0].to(self.args.device)
 
-    def in_numpy(self) -> NumpyInference:
-        return lambda seen, hidden_state, test_mode: (hidden_state, hidden_state)
+    def forward(self, inputs: th.Tensor, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        return inputs, hidden
 
-    def unroll(self, ep_batch: Any, steps: Any) -> th.Tensor:
-        return self.encode(ep_batch, steps)
+    def features(
+        self, outputs: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None
+    ) -> th.Tensor:
+        return outputs
 
-    def encode(self, ep_batch: Any, steps: Any) -> th.Tensor:
-        return self.init_hidden(len(steps.index), ep_batch["obs"].shape[2])
-
-    def features(self, encoded: th.Tensor) -> th.Tensor:
-        return encoded
-
-    def loss(self, ep_batch: Any, encoded_t: th.Tensor, played: Where) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-        return encoded_t.sum(), {}
+    def loss(self, batch: EpisodeBatch, outputs: th.Tensor, played: Where) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        return outputs.sum(), {}
 
     def save_models(self, path: str | Path) -> None:
         """There is nothing to save."""

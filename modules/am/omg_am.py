@@ -4,23 +4,20 @@ subgoals, and a posterior that infers from an agent's trajectory which state the
 `learners/omg_learner.py` picks the subgoals to learn from; `controllers/om_controller.py` acts on the inferred ones.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from modules.am.trajectory_am import NumpyInference, unroll_packed
-from utils.inputs import StepInputs, last_actions
-from utils.numpy_layers import numpy_gru_cell, numpy_layer
+from components.episode_buffer import EpisodeBatch, Episodes
+from modules.inputs import agent_ids, last_actions
 from utils.rl_utils import gaussian_kl
-from utils.seats import seat_ids, team
 from utils.transfer import Where
 from utils.weights import load_into
 
+ALL = slice(None)
 HIDDEN = 128
 FEATURES = 32
 TRAJECTORY = HIDDEN - FEATURES
@@ -32,22 +29,20 @@ class Gaussian(NamedTuple):
     mu: th.Tensor
     log_var: th.Tensor
 
-    def sample(self) -> th.Tensor:
+    @staticmethod
+    def of(outputs: th.Tensor) -> "Gaussian":
+        """Means and log-variances that stand one after the other, [..., 2 Z]."""
+        return Gaussian(*outputs.chunk(2, -1))
+
+    def sample(self, generator: th.Generator | None = None) -> th.Tensor:
         """One draw of each; gradients flow into mu and log_var."""
-        return self.mu + (0.5 * self.log_var).exp() * th.randn_like(self.mu)
+        device = self.mu.device if generator is None else generator.device
+        noise = th.randn(self.mu.shape, generator=generator, device=device)
+        return self.mu + (0.5 * self.log_var).exp() * noise.to(self.mu.device)
 
-    def rows(self, index: th.Tensor) -> "Gaussian":
+    def at(self, index: Where) -> "Gaussian":
+        """Those at indices of episodes and steps, [N, ...]."""
         return Gaussian(self.mu[index], self.log_var[index])
-
-
-class Posterior(NamedTuple):
-    """What `OMGAM.encode` gives for every filled step and agent, [N, agent, ...]."""
-
-    subgoal: Gaussian  # q_phi(g | tau_t, o_t)
-    trajectory: th.Tensor  # h_t, the encoding of tau_t
-
-    def rows(self, index: th.Tensor) -> "Posterior":
-        return Posterior(self.subgoal.rows(index), self.trajectory[index])
 
 
 def _mlp(*sizes: int) -> nn.Sequential:
@@ -103,16 +98,6 @@ class SubgoalPosterior(nn.Module):
         encoded = self.encoder(th.cat([features, trajectory], -1))
         return Gaussian(self.mu(encoded), self.log_var(encoded))
 
-    def in_numpy(self) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-        """`encode` of the joined rows [N, 128], by NumPy."""
-        encoder, mu, log_var = numpy_layer(self.encoder), numpy_layer(self.mu), numpy_layer(self.log_var)
-
-        def encode(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            encoded = encoder(rows)
-            return mu(encoded), log_var(encoded)
-
-        return encode
-
     def decode(self, subgoals: th.Tensor, trajectory: th.Tensor) -> th.Tensor:
         """The observation o_t [..., D] itself: to rebuild its features instead would let them collapse."""
         return self.decoder(th.cat([subgoals, trajectory], -1))
@@ -130,11 +115,6 @@ class SubgoalRegressor(nn.Module):
         mu = self.layers(th.cat([features, trajectory], -1))
         return Gaussian(mu, th.full_like(mu, -th.inf))
 
-    def in_numpy(self) -> Callable[[np.ndarray], tuple[np.ndarray, None]]:
-        """The same of the joined rows [N, 128], by NumPy."""
-        layers = numpy_layer(self.layers)
-        return lambda rows: (layers(rows), None)
-
 
 class OMGAM(nn.Module):
     """The subgoal prior (`vae`), and the posterior: `fc` reads o_t, `cond_rnn` the trajectory before it, `cvae` (or
@@ -150,94 +130,99 @@ class OMGAM(nn.Module):
     def __init__(self, scheme: dict, args: Any):
         super().__init__()
         self.args = args
+        self.is_supervised = args.omg_supervised
         self.input_size = args.state_shape if args.obs_is_state else args.obs_shape
         self.output_size = args.omg_subgoal_dim
         seen_actions = 1 + args.n_agents * args.omg_opponent_actions
         self.vae = SubgoalPrior(self.input_size, args.omg_subgoal_dim)
         self.fc = nn.Linear(self.input_size, FEATURES)
         self.cond_rnn = nn.GRUCell(self.input_size + seen_actions * args.n_actions + args.n_agents, TRAJECTORY)
-        if args.omg_supervised:
+        if self.is_supervised:
             self.regressor = SubgoalRegressor(args.omg_subgoal_dim)
         else:
             self.cvae = SubgoalPosterior(self.input_size, args.omg_subgoal_dim)
         if args.omg_prior_path:
             load_into(self.vae, Path(args.omg_prior_path) / "vae.th", args.device)
 
-    def observations(self, ep_batch: Any, bs: Any = slice(None), ts: slice = slice(None)) -> th.Tensor:
+    def observations(self, batch: EpisodeBatch, bs: Episodes = ALL, ts: slice = ALL) -> th.Tensor:
         """What subgoals stand for, o_t [b, T, agent, D], of episodes `bs` and steps `ts`."""
         if self.args.obs_is_state:
-            states = ep_batch["state"][bs, ts].to(self.args.device)
-            return states.unsqueeze(2).expand(-1, -1, ep_batch["obs"].shape[2], -1)
-        return ep_batch["obs"][bs, ts].to(self.args.device)
+            states = batch["state"][bs, ts].to(self.args.device)
+            return states.unsqueeze(2).expand(-1, -1, batch["seat"].shape[1], -1)
+        return batch["obs"][bs, ts].to(self.args.device)
 
-    def init_hidden(self, batch_size: int, n_agents: int) -> th.Tensor:
-        """Zeros [batch, agent, 96]."""
-        return self.fc.weight.new_zeros(batch_size, n_agents, TRAJECTORY)
+    def init_hidden(self) -> th.Tensor:
+        """Returns zeros [1, 96]."""
+        return self.fc.weight.new_zeros(1, TRAJECTORY)
 
-    def infer(
-        self, ep_batch: Any, t: int, hidden_state: th.Tensor, bs: Any = slice(None), test_mode: bool = False
-    ) -> tuple[th.Tensor, th.Tensor]:
-        """Inferred subgoals [b, agent, Z] at step t, drawn, or their means when testing; and the next hidden state."""
-        inputs = self._trajectory_inputs(ep_batch, bs, slice(t, t + 1))
-        trajectory = self.cond_rnn(inputs.flatten(0, 2), hidden_state.flatten(0, 1)).view_as(hidden_state)
-        observations = self.observations(ep_batch, bs, slice(t, t + 1)).squeeze(1)
-        subgoal = self._infer(observations, trajectory)
-        return subgoal.mu if test_mode else subgoal.sample(), trajectory
+    def build_inputs(self, batch: EpisodeBatch, bs: Episodes = ALL, ts: slice = ALL) -> th.Tensor:
+        """Returns (o_t, o_{t-1}, last action, agent id) of episodes `bs` and steps `ts`: [b, T, agent, in].
 
-    def in_numpy(self) -> NumpyInference:
-        """`infer` on what is seen at one step, rows [N, ...], with the present weights, on the CPU."""
-        fc, cond_rnn, inference = numpy_layer(self.fc), numpy_gru_cell(self.cond_rnn), self._inference.in_numpy()
+        o_{t-1} and the last action are zeros at step 0. With `omg_opponent_actions` the team's last actions follow
+        one's own.
+        """
+        start, stop, _ = ts.indices(batch.max_seq_length)
+        seen = self.observations(batch, bs, slice(max(start - 1, 0), stop))
+        before, now = (seen[:, :-1], seen[:, 1:]) if start else (F.pad(seen[:, :-1], (0, 0, 0, 0, 1, 0)), seen)
+        n_actions, device = self.args.n_actions, self.args.device
+        parts = [now, before, last_actions(batch["actions"], n_actions, device, bs, ts)]
+        if self.args.omg_opponent_actions:
+            of_team = last_actions(batch["team_actions"], n_actions, device, bs, ts)
+            parts.append(of_team.flatten(2).unsqueeze(2).expand(-1, -1, now.shape[2], -1))
+        ids = agent_ids(batch, self.args.n_agents, device, bs)
+        return th.cat([*parts, ids.expand(*now.shape[:2], -1, -1)], -1)
 
-        def infer(seen: StepInputs, hidden_state: np.ndarray, test_mode: bool) -> tuple[np.ndarray, np.ndarray]:
-            last, now = (seen.last_state, seen.state) if self.args.obs_is_state else (seen.last_obs, seen.obs)
-            of_team = [seen.team_last_actions] if self.args.omg_opponent_actions else []
-            inputs = np.concatenate([last, seen.last_actions, *of_team, seen.ids], -1)
-            trajectory = cond_rnn(inputs, hidden_state)
-            mu, log_var = inference(np.concatenate([fc(now), trajectory], -1))
-            if test_mode or log_var is None:
-                return mu, trajectory
-            return mu + np.exp(0.5 * log_var) * th.randn(mu.shape).numpy(), trajectory
+    def forward(self, inputs: th.Tensor, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """One step: inputs [rows, in] and hidden states [rows, 96] to `infer`'s outputs and the next hidden states."""
+        now, before = inputs.tensor_split([self.input_size], -1)
+        trajectory = self.cond_rnn(before, hidden)
+        return self.infer(now, trajectory), trajectory
 
-        return infer
+    def infer(self, observations: th.Tensor, trajectory: th.Tensor) -> th.Tensor:
+        """Mean and log-variance of q_phi(g | tau_t, o_t), [..., 2 Z], from o_t [..., D] and h_t [..., 96]."""
+        inference = self.regressor if self.is_supervised else self.cvae
+        return th.cat(inference.encode(self.fc(observations), trajectory), -1)
 
-    def unroll(self, ep_batch: Any, steps: Any) -> th.Tensor:
-        """What a tested policy reads in the filled `PackedSteps` of whole episodes: the means [N, agent, Z]."""
-        return self.encode(ep_batch, steps).subgoal.mu
+    def features(
+        self, outputs: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None
+    ) -> th.Tensor:
+        """The subgoals [..., Z] that the policy reads: draws of the posterior, or its means."""
+        subgoal = Gaussian.of(outputs)
+        return subgoal.sample(generator) if is_drawn else subgoal.mu
 
-    def encode(self, ep_batch: Any, steps: Any) -> Posterior:
-        """The posterior in the filled `PackedSteps` of whole episodes."""
-        inputs = steps.pack(self._trajectory_inputs(ep_batch))
-        start = self.init_hidden(steps.batch_sizes[0], inputs.shape[1])
-        trajectory = unroll_packed(inputs, start, self.cond_rnn, steps)
-        return Posterior(self._infer(steps.pack(self.observations(ep_batch)), trajectory), trajectory)
-
-    def prior_loss(self, states: th.Tensor) -> th.Tensor:
+    def prior_loss(self, states: th.Tensor, generator: th.Generator | None = None) -> th.Tensor:
         """MSE(s, decode(z)) + omg_vae_alpha KL(p_psi(z | s) || N(0, I)), averaged over states [rows, D]."""
         posterior = self.vae.encode(states)
-        reconstruction = F.mse_loss(self.vae.decode(posterior.sample()), states)
+        reconstruction = F.mse_loss(self.vae.decode(posterior.sample(generator)), states)
         zeros = th.zeros_like(posterior.mu)
         return reconstruction + self.args.omg_vae_alpha * gaussian_kl(*posterior, zeros, zeros).mean()
 
     def loss(
-        self, ep_batch: Any, encoded_t: Posterior, played: Where, subgoals_t: th.Tensor, chosen_t: Gaussian
+        self, observations: th.Tensor, subgoal: Gaussian, trajectory: th.Tensor, drawn: th.Tensor, chosen: Gaussian
     ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-        """The loss, and what to log, over the `played` steps, from their posterior (equation 5).
+        """The posterior's loss and what to log, means over all rows [N, agent, ...] (equation 5).
 
-        MSE(o_t, decode(g, h_t)) + omg_cvae_alpha KL(q_phi || p_psi), means over rows [N, agent, ...]. subgoals_t: draws
-        of the posterior; chosen_t: the prior at the subgoals picked in hindsight, which the posterior is pulled
-        towards. With `omg_supervised` the MSE between the inferred and the picked subgoals.
+        MSE(o_t, decode(g, h_t)) + omg_cvae_alpha KL(q_phi || p_psi)
+
+        With `omg_supervised` it is the MSE between the inferred and the picked subgoals.
+
+        Args:
+            observations: o_t.
+            subgoal: the posterior q_phi(g | tau_t, o_t).
+            trajectory: h_t, the encoding of tau_t.
+            drawn: g, a draw of the posterior.
+            chosen: the prior p_psi at the subgoals picked in hindsight.
         """
-        if self.args.omg_supervised:
-            loss = F.mse_loss(encoded_t.subgoal.mu, chosen_t.mu)
+        if self.is_supervised:
+            loss = F.mse_loss(subgoal.mu, chosen.mu)
             return loss, {"omg_regression_loss": loss}
-        observations_t = self.observations(ep_batch)[played]
-        reconstruction = F.mse_loss(self.cvae.decode(subgoals_t, encoded_t.trajectory), observations_t)
-        kl = gaussian_kl(*encoded_t.subgoal, *chosen_t).mean()
+        reconstruction = F.mse_loss(self.cvae.decode(drawn, trajectory), observations)
+        kl = gaussian_kl(*subgoal, *chosen).mean()
         return reconstruction + self.args.omg_cvae_alpha * kl, {"omg_recon_loss": reconstruction, "omg_kl": kl}
 
     def posterior_parameters(self) -> list[nn.Parameter]:
         """All but the prior's."""
-        return [*self.fc.parameters(), *self.cond_rnn.parameters(), *self._inference.parameters()]
+        return [*self.fc.parameters(), *self.cond_rnn.parameters(), *(self.regressor if self.is_supervised else self.cvae).parameters()]
 
     def save_models(self, path: str | Path) -> None:
         """Writes vae.th, cvae.th (or regressor.th), cond_rnn.th and fc.th into the folder `path`."""
@@ -248,23 +233,3 @@ class OMGAM(nn.Module):
         """Reads the same files from the folder `path`."""
         for name, module in self.named_children():
             load_into(module, Path(path) / f"{name}.th", self.args.device)
-
-    @property
-    def _inference(self) -> SubgoalPosterior | SubgoalRegressor:
-        return self.regressor if self.args.omg_supervised else self.cvae
-
-    def _infer(self, observations: th.Tensor, trajectory: th.Tensor) -> Gaussian:
-        """q_phi(g | tau_t, o_t) from o_t [..., D] and h_t [..., 96]."""
-        return self._inference.encode(self.fc(observations), trajectory)
-
-    def _trajectory_inputs(self, ep_batch: Any, bs: Any = slice(None), ts: slice = slice(None)) -> th.Tensor:
-        """(o_{t-1}, last action, agent id), zeros but for the id at step 0: [b, T, agent, in]."""
-        start, stop, _ = ts.indices(ep_batch.max_seq_length)
-        before = self.observations(ep_batch, bs, slice(max(start - 1, 0), stop - 1))
-        observations = before if start else F.pad(before, (0, 0, 0, 0, 1, 0))
-        parts = [observations, last_actions(ep_batch["actions"], self.args.n_actions, self.args.device, bs, ts)]
-        if self.args.omg_opponent_actions:
-            of_team = last_actions(team(ep_batch, "actions"), self.args.n_actions, self.args.device, bs, ts)
-            parts.append(of_team.flatten(2).unsqueeze(2).expand(-1, -1, observations.shape[2], -1))
-        ids = seat_ids(ep_batch, self.args.n_agents, observations.device, bs)
-        return th.cat([*parts, ids.expand(*observations.shape[:2], -1, -1)], -1)

@@ -13,14 +13,6 @@ from torch import nn
 
 MANY_ROWS = 128
 
-FOLLOWS = (
-    ("in_numpy", "forward"),
-    ("in_numpy", "infer"),
-    ("in_numpy", "build_inputs"),
-    ("features_in_numpy", "features"),
-)
-"""Methods that compute by NumPy what others compute by torch."""
-
 Layer = Callable[[np.ndarray], np.ndarray]
 Cell = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -68,25 +60,9 @@ def numpy_gru_cell(cell: nn.GRUCell) -> Cell:
     return step
 
 
-def acts_by_numpy(owner: object) -> bool:
-    """Whether a network or controller computes by NumPy what it computes by torch.
-
-    A subclass that changes the one and not the other does not.
-    """
-    defines = {name: cls for cls in reversed(type(owner).__mro__) for name in vars(cls)}
-    pairs = [(defines[fast], defines[slow]) for fast, slow in FOLLOWS if fast in defines and slow in defines]
-    return "in_numpy" in defines and all(issubclass(of_fast, of_slow) for of_fast, of_slow in pairs)
-
-
 def relu(x: np.ndarray) -> np.ndarray:
     """In place."""
     return np.maximum(x, 0, out=x)
-
-
-def softmax(x: np.ndarray) -> np.ndarray:
-    """Over the last axis."""
-    exp = np.exp(x - x.max(-1, keepdims=True))
-    return exp / exp.sum(-1, keepdims=True)
 
 
 def _linear(layer: nn.Linear) -> Layer:

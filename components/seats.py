@@ -1,0 +1,50 @@
+"""From episodes of whole teams to episodes of single seats, each with one agent, to act in or to learn from."""
+
+from types import SimpleNamespace
+
+import torch as th
+
+from components.episode_buffer import OF_TEAM, ON_HOST, EpisodeBatch
+from utils.transfer import sent
+
+SEAT = {"vshape": (), "group": "agents", "dtype": th.long, "episode_const": True}
+FIELDS_OF_OTHERS = ("obs", "actions", "avail_actions")
+
+
+def cut_seats(batch: EpisodeBatch, episodes: th.Tensor, seats: th.Tensor, ts: slice = slice(None)) -> EpisodeBatch:
+    """A batch with an episode of one agent for each of `seats` [k] in `episodes` [k], and its steps `ts`.
+
+    Fields of the group "agents" hold the agent of that seat alone, [k, T, 1, ...]; `seat` [k, 1] says which it was, and
+    `team_obs`, `team_actions` and `team_avail_actions` [k, T, n, ...] hold the whole team's. All others are repeated.
+    `episodes` are in main memory.
+    """
+    on_host = episodes
+    is_whole = th.equal(episodes, th.arange(batch.batch_size))
+    episodes, seats = sent(episodes, batch.device), seats.to(batch.device)
+
+    def repeated(field: th.Tensor) -> th.Tensor:
+        return field if is_whole else field[episodes]
+
+    scheme = {**batch.scheme, "seat": SEAT}
+    data = SimpleNamespace(transition_data={}, episode_data={"seat": seats.unsqueeze(1)})
+    for key in FIELDS_OF_OTHERS:
+        entry = batch.scheme[key]
+        scheme[OF_TEAM + key] = {"vshape": (batch.groups["agents"], *entry["vshape"]), "dtype": entry["dtype"]}
+        data.transition_data[OF_TEAM + key] = repeated(batch[key][:, ts])
+    for key, field in batch.data.transition_data.items():
+        of_agents = batch.scheme[key].get("group") == "agents"
+        steps = field[:, ts]
+        data.transition_data[key] = steps[episodes, :, seats].unsqueeze(2) if of_agents else repeated(steps)
+    for key, field in batch.data.episode_data.items():
+        data.episode_data[key] = repeated(field)
+    n_steps = len(range(*ts.indices(batch.max_seq_length)))
+    groups = {**batch.groups, "agents": 1}
+    cut = EpisodeBatch(scheme, groups, len(seats), n_steps, data, batch.preprocess, batch.device)
+    cut.keep_on_host({key: batch.on_host(key)[:, ts][on_host] for key in ON_HOST})
+    return cut
+
+
+def seats_that_learn(batch: EpisodeBatch) -> EpisodeBatch:
+    """The seats `agent_idx` [b, m] of a batch of teams: b * m episodes of one agent."""
+    seats = batch["agent_idx"]
+    return cut_seats(batch, th.arange(batch.batch_size).repeat_interleave(seats.shape[1]), seats.flatten())

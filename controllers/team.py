@@ -1,0 +1,66 @@
+"""Who plays in which seat of a team, and what of its episodes the policy that learns learns from.
+
+Here one policy plays all seats; `population_controller.py` has teams of several. Runners and learners are handed these.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+
+from components.episode_buffer import EpisodeBatch, Episodes
+from controllers.basic_controller import ALL, BasicMAC
+
+
+class Team:
+    """A team whose seats are all played by one policy, `mac`, which learns from whole episodes."""
+
+    def __init__(self, mac: BasicMAC):
+        self.mac = mac
+
+    def start_episodes(self, batch: EpisodeBatch, worlds: np.ndarray) -> None:
+        """Gets ready for the first step of the episodes in the mask [batch] bool; the others are over."""
+        self.mac.init_hidden(batch.batch_size)
+
+    def select_actions(
+        self, batch: EpisodeBatch, t_ep: int, t_env: int, bs: Episodes = ALL, test_mode: bool = False
+    ) -> th.Tensor:
+        """Actions [b, agent] at step `t_ep` of episodes `bs`."""
+        return self.mac.select_actions(batch, t_ep, t_env, bs, test_mode)
+
+    @property
+    def epsilon(self) -> float:
+        """The share of random actions of the policy that learns."""
+        return self.mac.action_selector.epsilon
+
+    def seats_of(self, world: int) -> tuple[list[int], list[str]]:
+        """The seats of the policy that learns in a world's current episode, and who plays each of the other seats."""
+        return list(range(self.mac.n_agents)), []
+
+    def experience(self, batch: EpisodeBatch) -> EpisodeBatch:
+        """What there is to learn from in a batch of the team's episodes."""
+        return batch
+
+    def folders(self, path: Path) -> dict[Path, BasicMAC]:
+        """The policies whose weights a checkpoint in `path` holds, by their folders."""
+        return {path: self.mac}
+
+    def save_models(self, path: Path, learner: Any) -> None:
+        """Writes the policies' files into their `folders`; of the one that learns, all that its learner saves."""
+        for folder, mac in self.folders(path).items():
+            folder.mkdir(exist_ok=True)
+            (learner if mac is self.mac else mac).save_models(folder)
+
+    def load_models(self, path: Path, learner: Any = None) -> None:
+        """Reads the same files; without a `learner` the weights alone.
+
+        Raises:
+            UserError: a file is missing or does not fit.
+        """
+        for folder, mac in self.folders(path).items():
+            (learner if learner is not None and mac is self.mac else mac).load_models(folder)
+
+    def start_from(self, path: Path) -> None:
+        """Takes the weights that a run is to start from. Raises: UserError as `load_models`."""
+        self.load_models(path)

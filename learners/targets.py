@@ -1,0 +1,33 @@
+"""Target networks: copies of a controller and a mixer that follow the live ones now and then."""
+
+from copy import deepcopy
+from typing import Any
+
+from torch import nn
+
+
+class Targets:
+    """Copies `mac` and `mixer` of live networks, renewed every `interval` episodes (Mnih et al. 2015)."""
+
+    def __init__(self, mac: Any, mixer: nn.Module | None, interval: int):
+        self._live_mac, self._live_mixer = mac, mixer
+        self.mac: Any = deepcopy(mac)
+        self.mixer: Any = deepcopy(mixer)
+        self.interval = interval
+        self.last_update_episode = 0
+
+    def update_if_due(self, episode_num: int) -> None:
+        """Copies the live networks where `interval` episodes were played since the last copy."""
+        if episode_num - self.last_update_episode >= self.interval:
+            self.update()
+            self.last_update_episode = episode_num
+
+    def update(self) -> None:
+        """Copies the live networks."""
+        self.mac.load_state(self._live_mac)
+        if self._live_mixer is not None:
+            self.mixer.load_state_dict(self._live_mixer.state_dict())
+
+    def parts(self) -> dict[str, Any]:
+        """What has a state dict, under the names of PyMARL's files."""
+        return {"target_agent": self.mac} | ({} if self.mixer is None else {"target_mixer": self.mixer})

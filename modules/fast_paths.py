@@ -1,0 +1,145 @@
+"""Other code for some networks, that gives the same numbers sooner.
+
+Looked up by exact type: a subclass that changes a network never inherits what was written for the old one. One that
+changes nothing of it says so: `FAST_PATHS[MyAgent] = FAST_PATHS[RNNAgent]`. `tests/test_fast_paths.py` holds every
+entry equal to the plain form in `modules/unroll.py`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+import torch.nn.functional as F
+from torch import nn
+
+from modules.agents.ff_agent import FFAgent
+from modules.agents.rnn_agent import RNNAgent
+from modules.am.base_am import BaseAM
+from modules.am.liam_am import LIAMAM
+from modules.am.omg_am import OMGAM
+from modules.am.trajectory_am import TrajectoryAM
+from modules.numpy_layers import numpy_gru_cell, numpy_layer, relu
+from modules.packed_gru import packed_gru, tanh_
+
+NumpyStep = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""`forward` of a network in NumPy: inputs [rows, in] and hidden states [rows, H] to outputs and hidden states."""
+ROWS_AT_ONCE = {"cpu": 128, "cuda": 16384, "meta": 128}
+"""Agents' steps, where each of them is computed with several features."""
+
+
+class FastPaths(NamedTuple):
+    """Of one class of networks; None: the plain form is taken."""
+
+    unroll: Callable[[Any, th.Tensor, th.Tensor, Sequence[int]], tuple[th.Tensor, th.Tensor]] | None = None
+    """(network, rows [N, in] packed as in packed_gru.py, first hidden states, batch_sizes) to outputs and states."""
+    numpy_step: Callable[[Any], NumpyStep] | None = None
+    """Makes the network's NumpyStep, with the weights that the network has at that moment."""
+    step_over: Callable[[Any, th.Tensor, th.Tensor, th.Tensor, th.Tensor], th.Tensor] | None = None
+    """(network, inputs [N, a, in], features [M, a, Z], rows [N, K], hidden [N, a, H]) to outputs [N, a, K, out]."""
+
+
+NO_FAST_PATHS = FastPaths()
+
+
+def _rnn_unroll(
+    agent: RNNAgent, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]
+) -> tuple[th.Tensor, th.Tensor]:
+    x = F.relu(agent.fc1(rows), inplace=True)
+    h = packed_gru(x, hidden, agent.rnn, batch_sizes)
+    return agent.head(h), h
+
+
+def _rnn_numpy_step(agent: RNNAgent) -> NumpyStep:
+    fc1, rnn, fc2 = numpy_layer(agent.fc1), numpy_gru_cell(agent.rnn), numpy_layer(agent.fc2)
+    fc_v = None if agent.fc_v is None else numpy_layer(agent.fc_v)
+
+    def step(inputs: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        h = rnn(relu(fc1(inputs)), hidden)
+        advantage = fc2(h)
+        return advantage if fc_v is None else fc_v(h) + advantage - advantage.mean(-1, keepdims=True), h
+
+    return step
+
+
+def _rnn_step_over(
+    agent: RNNAgent, inputs: th.Tensor, features: th.Tensor, chosen: th.Tensor, hidden: th.Tensor
+) -> th.Tensor:
+    """Products that depend on the inputs or the features alone are computed once for all pairs of the two."""
+    rnn = agent.rnn
+    w_inputs, w_features = agent.fc1.weight.split([inputs.shape[-1], features.shape[-1]], 1)
+    all_from_inputs = F.linear(inputs, w_inputs, agent.fc1.bias).unsqueeze(-2)
+    all_from_features = F.linear(features, w_features)
+    # A few rows at a time: what lies between inputs and Q-values is K times as large, and stays in the cache so.
+    n_rows = max(ROWS_AT_ONCE[inputs.device.type] // inputs.shape[1], 1)
+    qs = []
+    for from_inputs, of_rows, h in zip(
+        *(rows.split(n_rows) for rows in (all_from_inputs, chosen, hidden)), strict=True
+    ):
+        x = F.relu(from_inputs + all_from_features[of_rows].transpose(1, 2))
+        reset_x, update_x, new_x = F.linear(x, rnn.weight_ih, rnn.bias_ih).chunk(3, -1)
+        reset_h, update_h, new_h = F.linear(h, rnn.weight_hh, rnn.bias_hh).unsqueeze(-2).chunk(3, -1)
+        new = tanh_(new_x + th.sigmoid(reset_x + reset_h) * new_h)
+        qs.append(agent.head(th.lerp(new, h.unsqueeze(-2).expand_as(new), th.sigmoid(update_x + update_h))))
+    return th.cat(qs)
+
+
+def _trajectory_unroll(
+    am: TrajectoryAM, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]
+) -> tuple[th.Tensor, th.Tensor]:
+    h = packed_gru(F.relu(am.fc(rows), inplace=True), hidden, am.rnn, batch_sizes)
+    return h, h
+
+
+def _trajectory_numpy_step(am: TrajectoryAM) -> NumpyStep:
+    fc, rnn = numpy_layer(am.fc), numpy_gru_cell(am.rnn)
+
+    def step(inputs: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        h = rnn(relu(fc(inputs)), hidden)
+        return h, h
+
+    return step
+
+
+def _omg_unroll(
+    am: OMGAM, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]
+) -> tuple[th.Tensor, th.Tensor]:
+    now, before = rows.tensor_split([am.input_size], -1)
+    h = packed_gru(before, hidden, am.cond_rnn, batch_sizes)
+    return am.infer(now, h), h
+
+
+def _omg_numpy_step(am: OMGAM) -> NumpyStep:
+    fc, cond_rnn = numpy_layer(am.fc), numpy_gru_cell(am.cond_rnn)
+    if am.is_supervised:
+        regress = numpy_layer(am.regressor.layers)
+    else:
+        encode, mu, log_var = (numpy_layer(part) for part in (am.cvae.encoder, am.cvae.mu, am.cvae.log_var))
+
+    def step(inputs: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        now, before = inputs[:, : am.input_size], inputs[:, am.input_size :]
+        h = cond_rnn(before, hidden)
+        seen = np.concatenate([fc(now), h], -1)
+        if am.is_supervised:
+            mean = regress(seen)
+            return np.concatenate([mean, np.full_like(mean, -np.inf)], -1), h
+        encoded = encode(seen)
+        return np.concatenate([mu(encoded), log_var(encoded)], -1), h
+
+    return step
+
+
+def _ff_unroll(
+    agent: FFAgent, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]
+) -> tuple[th.Tensor, th.Tensor]:
+    return agent(rows, hidden.new_zeros(len(rows), hidden.shape[-1]))
+
+
+_TRAJECTORY = FastPaths(_trajectory_unroll, _trajectory_numpy_step)
+FAST_PATHS: dict[type[nn.Module], FastPaths] = {
+    RNNAgent: FastPaths(_rnn_unroll, _rnn_numpy_step, _rnn_step_over),
+    FFAgent: FastPaths(_ff_unroll),
+    BaseAM: _TRAJECTORY,
+    LIAMAM: _TRAJECTORY,
+    OMGAM: FastPaths(_omg_unroll, _omg_numpy_step),
+}
