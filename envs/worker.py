@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.multiagentenv import Observations, Outcomes
-from utils.errors import UserError
+from utils.errors import UserError, exit_in_words
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of torch or numba hold
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -40,7 +40,9 @@ class Failure(NamedTuple):
     text: str  # the user's sentence, or the traceback
 
     @classmethod
-    def of(cls, error: Exception) -> Failure:
+    def of(cls, error: Exception | SystemExit) -> Failure:
+        if isinstance(error, SystemExit):
+            return cls(UserError, exit_in_words(error))
         if isinstance(error, UserError):
             return cls(UserError, str(error))
         return cls(ValueError if isinstance(error, ValueError) else RuntimeError, traceback.format_exc())
@@ -175,7 +177,7 @@ def work(connection: Connection, index: int, seed: int, recipe: bytes) -> None:
             try:
                 world = world or World(index, seed, recipe)
                 connection.send((n_calls, world.call(method, arguments)))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 connection.send((n_calls, Failure.of(error)))
     except (EOFError, ConnectionError):
         pass

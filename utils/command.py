@@ -11,18 +11,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from utils.errors import UserError, unknown
+from utils.errors import UserError, exit_in_words, unknown
+
+
+class Answered(Exception):
+    """`--help` was asked for and has been printed."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises a UserError where argparse would print its usage and exit."""
+    """Raises a UserError where argparse would print its usage and exit, and `Answered` after `--help`."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see --help")
 
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        raise Answered
+
 
 def exit_status(work: Callable[[], int | None], interrupted: str | None = None) -> int:
-    """What `work` gives, 0 for nothing; 2 after a user's mistake, whose sentence is printed.
+    """What `work` gives, 0 for nothing; 2 after a user's mistake, whose sentence is printed, and after a `sys.exit`.
 
     With the word `interrupted` to print, 130 after Ctrl-C.
     """
@@ -31,6 +38,11 @@ def exit_status(work: Callable[[], int | None], interrupted: str | None = None) 
     except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
+    except SystemExit as end:
+        print(f"error: {exit_in_words(end)}", file=sys.stderr)
+        return 2
+    except Answered:
+        return 0
     except KeyboardInterrupt:
         if interrupted is None:
             raise
