@@ -6,6 +6,7 @@ sentence: the world's class, the method, what it gave, and what is needed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
@@ -67,27 +68,33 @@ def read_entry(name: str, info: Mapping[str, Any], key: str) -> float:
 
 def write(name: str, method: str, given: Any, row: np.ndarray, sizes: str) -> None:
     """Copies what a method gave into `row`, which has the shape that the world told; `sizes` words that shape."""
-    array = _array(given)
-    if array is None or array.shape != row.shape:
-        raise _refusal(name, method, _shown(given), f"an array of numbers [{sizes}] = {list(row.shape)}")
-    row[...] = array
-    if row.dtype.kind == "f" and not np.isfinite(row).all():
-        place = np.argwhere(~np.isfinite(row))[0].tolist()
-        raise _refusal(name, method, f"{row[tuple(place)]} at index {place}", "finite numbers, in float32 too")
+    with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and refused
+        row[...] = _shaped(name, method, given, row.shape, sizes)
+    if not math.isfinite(np.vdot(row, row)):  # the fastest look; large numbers may overflow there
+        for place in np.argwhere(~np.isfinite(row)).tolist():
+            raise _refusal(name, method, f"{row[tuple(place)]} at index {place}", "finite numbers, in float32 too")
 
 
 def write_avail_actions(name: str, given: Any, row: np.ndarray, is_over: bool) -> None:
     """As `write`, [agent, action]; only after the end of an episode may an agent have no available action."""
     method = "get_avail_actions"
-    write(name, method, given, row, "n_agents, get_total_actions()")
-    array = np.asarray(given)
-    if not ((array != 0) == row).all():
-        odd = array[(array != 0) != row][0]
-        raise _refusal(name, method, f"an availability of {odd}", "1 for an available action and 0 for any other")
-    if not is_over and not row.any(-1).all():
-        agent = int((~row.any(-1)).argmax())
+    array = _shaped(name, method, given, row.shape, "n_agents, get_total_actions()")
+    whole = array if array.dtype.kind != "f" else np.where(np.isin(array, (0, 1)), array, 2).astype(np.uint8)
+    bits = np.bitwise_or.reduce(whole, axis=1).tolist()  # of each agent; 1 where all is well
+    row[...] = whole
+    if not set(bits) <= ({0, 1} if is_over else {1}):
+        if not set(bits) <= {0, 1}:
+            odd = array[~np.isin(array, (0, 1))][0]
+            raise _refusal(name, method, f"an availability of {odd}", "1 for an available action and 0 for any other")
         needed = "at least one for each, such as one that does nothing"
-        raise _refusal(name, method, f"agent {agent} no available action", needed)
+        raise _refusal(name, method, f"agent {bits.index(0)} no available action", needed)
+
+
+def _shaped(name: str, method: str, given: Any, shape: tuple[int, ...], sizes: str) -> np.ndarray:
+    array = _array(given)
+    if array is None or array.shape != shape:
+        raise _refusal(name, method, _shown(given), f"an array of numbers [{sizes}] = {list(shape)}")
+    return array
 
 
 def _array(value: Any) -> np.ndarray | None:
@@ -114,6 +121,8 @@ def _shown(value: Any) -> str:
     words = repr(value.item() if isinstance(value, np.generic) else value)
     if len(words) <= 30 and "\n" not in words:
         return words
+    if isinstance(value, Real):
+        return f"{words[:20]}..."
     if (array := _array(value)) is not None:
         return f"an array {array.dtype} {list(array.shape)}"
     lengths = {len(row) for row in value if hasattr(row, "__len__")} if isinstance(value, tuple | list) else set()
