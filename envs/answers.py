@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,7 @@ def read_step(name: str, answer: Any) -> tuple[float, bool, Mapping[str, Any]]:
     number = _number(reward)
     if number is None:
         raise _refusal(name, "step", f"the reward {_shown(reward)}", "one finite number for the team")
-    if not isinstance(info, Mapping):
+    if not isinstance(info, dict | Mapping):  # the first is the faster look
         raise _refusal(name, "step", f"the info {_shown(info)}", "a dict, which may be empty")
     return number, read_flag(name, "terminated", over), info
 
@@ -68,8 +67,12 @@ def read_entry(name: str, info: Mapping[str, Any], key: str) -> float:
 
 def write(name: str, method: str, given: Any, row: np.ndarray, sizes: str) -> None:
     """Copies what a method gave into `row`, which has the shape that the world told; `sizes` words that shape."""
-    with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and refused
-        row[...] = _shaped(name, method, given, row.shape, sizes)
+    array = _shaped(name, method, given, row.shape, sizes)
+    if array.dtype == row.dtype:
+        row[...] = array
+    else:
+        with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and refused
+            row[...] = array
     if not math.isfinite(np.vdot(row, row)):  # the fastest look; large numbers may overflow there
         for place in np.argwhere(~np.isfinite(row)).tolist():
             raise _refusal(name, method, f"{row[tuple(place)]} at index {place}", "finite numbers, in float32 too")
@@ -108,7 +111,7 @@ def _array(value: Any) -> np.ndarray | None:
 
 def _number(value: Any) -> float | None:
     """One number that is finite in float32; None for anything else."""
-    if not isinstance(value, Real):  # NumPy's bool is none, nor are arrays without axes
+    if not isinstance(value, int | float):  # but NumPy's, or an array without axes
         array = _array(value)
         if array is None or array.ndim:
             return None
@@ -121,7 +124,7 @@ def _shown(value: Any) -> str:
     words = repr(value.item() if isinstance(value, np.generic) else value)
     if len(words) <= 30 and "\n" not in words:
         return words
-    if isinstance(value, Real):
+    if isinstance(value, int | float):
         return f"{words[:20]}..."
     if (array := _array(value)) is not None:
         return f"an array {array.dtype} {list(array.shape)}"
