@@ -231,6 +231,23 @@ def test_frozen_teammates_act_by_chance_as_often_as_told():
     assert 0.1 < differs < 0.3  # a random action may be the greedy one
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"action_selector": "multinomial", "agent_output_type": "pi_logits"},
+        {"mac": "multi_module_mac", "am_model": "omg"},
+    ],
+    ids=["COMA", "OMG"],
+)
+def test_frozen_teammates_that_would_draw_lots_act_in_training_as_in_tests(own):
+    """COMA its most likely action, OMG on the mean of its subgoals; only the learner explores."""
+    team, batch = make_team(iql=own), team_batch([8] * 50)
+    greedy = greedy_actions(team, batch)
+    team.start_episodes(batch, np.ones(50, bool))
+    chosen = th.stack([team.select_actions(batch, t, t_env=0, test_mode=False) for t in range(9)], 1)
+    assert th.equal(chosen[:, :, :2], greedy[:, :, :2]) and not th.equal(chosen[:, :, 2], greedy[:, :, 2])
+
+
 # --- pools
 
 
