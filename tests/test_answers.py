@@ -10,6 +10,7 @@ import main
 from envs import REGISTRY
 from envs.goal_game import GoalGame
 from envs.multiagentenv import MultiAgentEnv, Observations, Outcomes, WorkerLimits
+from envs.vector import SerialVectorEnv
 from tests.games import EndlessGame, RandomGame
 from tests.test_run import built, whole_run
 from utils.command import Parser, exit_status
@@ -171,6 +172,22 @@ def test_a_run_takes_any_whole_numbers_as_sizes_and_records_ints(tmp_path):
         _, info = whole_run(NumpysSizes, "qmix", runner=runner, batch_size_run=2, local_results_path=tmp_path)
         _, expected = whole_run(RandomGame, "qmix", batch_size_run=2, local_results_path=tmp_path)
         assert info == expected and len(info["loss"]) > 1
+
+
+class OwnVector(NumpysSizes):
+    """Its worlds are played together by code of its own."""
+
+    class Worlds(SerialVectorEnv):
+        def get_env_info(self):
+            return self.envs[0].get_env_info()
+
+    @classmethod
+    def vector(cls, seeds, **_):
+        return cls.Worlds([cls(seed) for seed in seeds])
+
+
+def test_so_does_a_run_in_worlds_that_play_together():
+    assert type(built(OwnVector)[1].episode_limit) is int
 
 
 # --- what else a class can get wrong
