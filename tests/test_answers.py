@@ -164,14 +164,14 @@ class NumpysSizes(RandomGame):
         return np.int32(4)
 
 
-def test_a_run_takes_any_whole_numbers_as_sizes_and_records_ints(tmp_path):
+@pytest.mark.parametrize("runner", ["episode", pytest.param("parallel", marks=pytest.mark.slow)])
+def test_a_run_takes_any_whole_numbers_as_sizes_and_records_ints(tmp_path, runner):
     _, args, _ = built(NumpysSizes)
     sizes = (args.n_agents, args.n_actions, args.obs_shape, args.state_shape, args.episode_limit)
     assert sizes == (3, 4, 5, 5, 7) and {type(size) for size in sizes} == {int}
-    for runner in ("episode", "parallel"):
-        _, info = whole_run(NumpysSizes, "qmix", runner=runner, batch_size_run=2, local_results_path=tmp_path)
-        _, expected = whole_run(RandomGame, "qmix", batch_size_run=2, local_results_path=tmp_path)
-        assert info == expected and len(info["loss"]) > 1
+    _, info = whole_run(NumpysSizes, "qmix", runner=runner, batch_size_run=2, local_results_path=tmp_path)
+    _, expected = whole_run(RandomGame, "qmix", batch_size_run=2, local_results_path=tmp_path)
+    assert info == expected and len(info["loss"]) > 1
 
 
 class OwnVector(NumpysSizes):
