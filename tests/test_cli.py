@@ -300,6 +300,7 @@ def test_a_replay_of_saved_models_lies_where_the_run_says(runs, tmp_path):
     assert shown.returncode == 0 and film.is_file(), shown.stderr
 
 
+@pytest.mark.slow
 def test_the_record_holds_what_really_ran(runs):
     _, config, *_ = runs("iql")
     resolved = config["resolved"]
