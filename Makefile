@@ -9,10 +9,10 @@ TRAIN_ARGS ?= env_args.map_name=3m t_max=24000 epsilon_anneal_time=8000 eta_anne
 	runner_log_interval=2000 learner_log_interval=2000 save_model=True
 TEST_ARGS ?= -n 2
 
-.PHONY: help install train test lint format clean
+.PHONY: help install train test test-fast lint format clean
 
 help: ## list these targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
 
 $(INSTALLED): requirements.txt requirements-envs.txt requirements-dev.txt requirements-pysc2.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,9 @@ train: $(INSTALLED) ## train OMG on the map 3m; TRAIN_ARGS="key=value ..." chang
 
 test: lint ## lint, then all tests; TEST_ARGS="-k name" chooses some
 	$(BIN)/python -m pytest $(TEST_ARGS)
+
+test-fast: $(INSTALLED) ## two minutes of the tests: all areas, without the slow tests and without lint
+	$(BIN)/python -m pytest -m "not slow" $(TEST_ARGS)
 
 lint: $(INSTALLED) ## check style, formatting and types
 	$(BIN)/ruff check .

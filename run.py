@@ -186,7 +186,9 @@ def episode_layout(args: Any) -> tuple[dict[str, Any], dict[str, int], dict[str,
 
 def make_team(args: Any, scheme: dict[str, Any], groups: dict[str, int]) -> Team:
     """The policies that play, in the seats that they play: one for all, or a population."""
-    return PopulationTeam(scheme, groups, args) if args.population else Team(CONTROLLERS[args.mac](scheme, groups, args))
+    return (
+        PopulationTeam(scheme, groups, args) if args.population else Team(CONTROLLERS[args.mac](scheme, groups, args))
+    )
 
 
 def build(args: Any, logger: Any, runner: Any) -> SimpleNamespace:

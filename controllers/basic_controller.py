@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch as th
-from torch import nn
 
 from components.action_selectors import REGISTRY as ACTION_SELECTORS
 from components.episode_buffer import EpisodeBatch, Episodes
 from modules.agents import REGISTRY as AGENTS
 from modules.inputs import agent_ids, last_actions
+from modules.network import Network
 from modules.unroll import Step, acting_step, step, unroll, unroll_with_hidden
 from utils.weights import load_into
 
@@ -38,7 +38,7 @@ class BasicMAC:
         self.args = args
         self.n_agents = groups["agents"]  # in a batch: all of the team, or one where single seats are cut out
         self.device = args.device
-        self.agent: nn.Module = AGENTS[args.agent](self.input_size(scheme), args).to(self.device)
+        self.agent: Network = AGENTS[args.agent](self.input_size(scheme), args).to(self.device)
         self.action_selector = ACTION_SELECTORS[args.action_selector](args)
         self.hidden_states: th.Tensor | None = None  # [batch, agent, H]
 
@@ -130,12 +130,12 @@ class BasicMAC:
         Steps with gradients always compute with the weights of the moment.
         """
         self.hidden_states = self._first_hidden(self.agent, batch_size)
-        self._acting_steps: dict[nn.Module, Step] = {}
+        self._acting_steps: dict[Network, Step] = {}
 
-    def _first_hidden(self, network: nn.Module, batch_size: int) -> th.Tensor:
+    def _first_hidden(self, network: Network, batch_size: int) -> th.Tensor:
         return network.init_hidden().unsqueeze(0).expand(batch_size, self.n_agents, -1)
 
-    def _step_of(self, network: nn.Module) -> Step:
+    def _step_of(self, network: Network) -> Step:
         """One step of the network: without gradients, when acting, that of `acting_step`."""
         if th.is_grad_enabled():
             return lambda inputs, hidden: step(network, inputs, hidden)
@@ -143,7 +143,7 @@ class BasicMAC:
             self._acting_steps[network] = acting_step(network)
         return self._acting_steps[network]
 
-    def networks(self) -> dict[str, nn.Module]:
+    def networks(self) -> dict[str, Network]:
         """All networks of the policy, by name."""
         return {"agent": self.agent}
 

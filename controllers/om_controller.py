@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import torch as th
-from torch import nn
 
 from components.episode_buffer import EpisodeBatch, Episodes
 from controllers.basic_controller import ALL, BasicMAC, with_rows
 from modules.am import REGISTRY as AGENT_MODELS
+from modules.am.agent_model import AgentModel
+from modules.network import Network
 from modules.unroll import step_each, step_over, unroll_with_hidden
-from utils.weights import load_into
 
 
 class MultiModuleMAC(BasicMAC):
     """One agent model, shared by all agents, and their policy; what the model infers is an input of the policy."""
 
     def __init__(self, scheme: dict, groups: dict[str, int], args: Any):
-        self.am: nn.Module = AGENT_MODELS[args.am_model](scheme, args).to(args.device)
+        self.am: AgentModel = AGENT_MODELS[args.am_model](scheme, args).to(args.device)
         super().__init__(scheme, groups, args)
         self.am_hidden_states: th.Tensor | None = None  # [batch, agent, ...]
 
@@ -77,7 +77,7 @@ class MultiModuleMAC(BasicMAC):
         super().init_hidden(batch_size)
         self.am_hidden_states = self._first_hidden(self.am, batch_size)
 
-    def networks(self) -> dict[str, nn.Module]:
+    def networks(self) -> dict[str, Network]:
         return {"agent": self.agent, "am": self.am}
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The contract of environments as assertions: `check_env` for a `MultiAgentEnv`, `check_vector_env` for a `VectorEnv`.
 
-Every environment's test calls them, and so may whoever writes a new one. The interfaces are in `multiagentenv.py`.
+Every environment's test calls them, and so may whoever writes a new one. The interfaces are in `multiagentenv.py`;
+`answers.py` refuses the worst of it while a run plays.
 """
 
 from __future__ import annotations
@@ -8,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
+from envs.answers import SIZES
 from envs.multiagentenv import MultiAgentEnv, Observations, Outcomes, VectorEnv
-
-SIZES = ("state_shape", "obs_shape", "n_actions", "n_agents", "episode_limit")
 
 
 def check_env(
@@ -151,7 +152,9 @@ def _play_episodes(env: VectorEnv, rng: np.random.Generator, refuses_unavailable
 
 def _check_env_info(env_info: dict[str, Any]) -> dict[str, Any]:
     for key in SIZES:
-        assert isinstance(env_info.get(key), int) and env_info[key] > 0, f"get_env_info has no positive int {key!r}"
+        assert isinstance(env_info.get(key), Integral) and env_info[key] > 0, (
+            f"get_env_info has no positive int {key!r}"
+        )
     return env_info
 
 

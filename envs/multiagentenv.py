@@ -6,11 +6,14 @@ The runner only knows `VectorEnv`. Every `MultiAgentEnv` has one (`MultiAgentEnv
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+
+from utils.errors import UserError
 
 
 class Observations(NamedTuple):
@@ -178,11 +181,23 @@ class MultiAgentEnv(ABC):
 
         With `workers`, several worlds that are to be played in `parallel`, and all that `needs_process`, live in a
         process each. Who overrides this to play them all in one ignores both.
+
+        Raises: UserError where the class does not take these arguments, or lacks methods.
         """
         from envs.vector import ProcessVectorEnv, SerialVectorEnv
 
         if workers is not None and (cls.needs_process or (parallel and len(seeds) > 1)):
             return ProcessVectorEnv(cls, seeds, workers, env_args)
+        try:
+            inspect.signature(cls).bind(seed=None, **env_args)
+        except TypeError as error:
+            given = ", ".join(["seed", *env_args])
+            raise UserError(
+                f"{cls.__name__} can't be made with {given} (env_args and a seed for each): {error}"
+            ) from None
+        if cls.__abstractmethods__:
+            missing = ", ".join(sorted(cls.__abstractmethods__))
+            raise UserError(f"{cls.__name__} lacks {missing}, which envs/multiagentenv.py asks of every environment")
         return SerialVectorEnv([cls(seed=seed, **env_args) for seed in seeds])  # type: ignore[call-arg]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from envs import answers
 from envs.multiagentenv import MultiAgentEnv, Observations, Outcomes, VectorEnv, WorkerLimits
 from envs.worker import Failure, MemoryFile, SharedStep, Worker, WorkerLost, row_type
 from utils.errors import UserError
@@ -24,7 +25,10 @@ CLOSE_SECONDS = 10.0  # for all worlds to be closed, before their processes are 
 
 
 class SerialVectorEnv(VectorEnv):
-    """Plays the given worlds, which must have equal sizes, in turn."""
+    """Plays the given worlds, which must have equal sizes, in turn.
+
+    Raises, in `get_env_info`, `reset` and `step`: UserError where a world breaks the interface (`answers.py`).
+    """
 
     def __init__(self, envs: Sequence[MultiAgentEnv]):
         self.envs = list(envs)
@@ -32,27 +36,28 @@ class SerialVectorEnv(VectorEnv):
         self.info_keys = self.envs[0].info_keys
 
     def get_env_info(self) -> dict[str, Any]:
-        return self.envs[0].get_env_info()
+        return answers.whole_sizes(self.envs[0].get_env_info(), type(self.envs[0]).__name__)
 
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
         for i in _chosen(self.n_envs, worlds):
-            obs, state = self.envs[i].reset()
-            self._write(i, observations, obs, state)
+            self.envs[i].reset()
+            self._write(i, observations)
 
     def step(
         self, actions: np.ndarray, observations: Observations, outcomes: Outcomes, worlds: np.ndarray | None = None
     ) -> None:
         for i in _chosen(self.n_envs, worlds):
             env = self.envs[i]
-            reward, over, info = env.step(actions[i])
-            truncated = bool(over and info.get("episode_limit", False))
-            outcomes.reward[i] = reward
+            name = type(env).__name__
+            outcomes.reward[i], over, info = answers.read_step(name, env.step(actions[i]))
+            truncated = over and answers.read_flag(name, "episode_limit", info.get("episode_limit", False))
             outcomes.terminated[i] = over and not truncated
             outcomes.truncated[i] = truncated
-            outcomes.lost[i] = info.get("lost", False)
+            outcomes.lost[i] = lost = answers.read_flag(name, "lost", info.get("lost", False))
             for key in self.info_keys:
-                outcomes.info[key][i] = float(info.get(key, 0))
-            self._write(i, observations, env.get_obs(), env.get_state())
+                outcomes.info[key][i] = answers.read_entry(name, info, key)
+            if not lost:
+                self._write(i, observations, is_over=over and not truncated)
 
     def get_stats(self) -> list[dict[str, float]]:
         return [env.get_stats() for env in self.envs]
@@ -76,10 +81,11 @@ class SerialVectorEnv(VectorEnv):
         for env in self.envs:
             env.close()
 
-    def _write(self, i: int, observations: Observations, obs: Sequence[np.ndarray], state: np.ndarray) -> None:
-        observations.obs[i] = obs
-        observations.state[i] = state
-        observations.avail_actions[i] = self.envs[i].get_avail_actions()
+    def _write(self, i: int, observations: Observations, is_over: bool = False) -> None:
+        env, name = self.envs[i], type(self.envs[i]).__name__
+        answers.write(name, "get_obs", env.get_obs(), observations.obs[i], "n_agents, get_obs_size()")
+        answers.write(name, "get_state", env.get_state(), observations.state[i], "get_state_size()")
+        answers.write_avail_actions(name, env.get_avail_actions(), observations.avail_actions[i], is_over)
 
 
 class ProcessVectorEnv(VectorEnv):

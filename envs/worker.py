@@ -27,7 +27,7 @@ import numpy as np
 
 from envs.multiagentenv import Observations, Outcomes
 from utils.command import NOT_GUARDED, check_guarded, main_script
-from utils.errors import UserError
+from utils.errors import UserError, exit_in_words
 from utils.signals import STOP_SIGNALS
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of torch or numba hold
@@ -47,7 +47,9 @@ class Failure(NamedTuple):
     text: str  # the user's sentence, or the traceback
 
     @classmethod
-    def of(cls, error: Exception) -> Failure:
+    def of(cls, error: Exception | SystemExit) -> Failure:
+        if isinstance(error, SystemExit):
+            return cls(UserError, exit_in_words(error))
         if isinstance(error, UserError):
             return cls(UserError, str(error))
         return cls(ValueError if isinstance(error, ValueError) else RuntimeError, traceback.format_exc())
@@ -204,7 +206,7 @@ def work(connection: Connection, index: int, seed: int, recipe: bytes, file: Mem
             try:
                 world = world or World(index, seed, recipe, file)
                 connection.send((n_calls, world.call(method, arguments)))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 connection.send((n_calls, Failure.of(error)))
     except (EOFError, ConnectionError):
         pass

@@ -8,7 +8,7 @@ from functools import cache
 import torch as th
 import torch.nn.functional as F
 
-from components.episode_buffer import Episodes, EpisodeBatch
+from components.episode_buffer import EpisodeBatch, Episodes
 from utils.transfer import Where
 
 ALL = slice(None)

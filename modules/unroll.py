@@ -1,27 +1,27 @@
 """Networks over time: one step, whole episodes, and one step with each of several features, from `forward` alone.
 
-A network has `init_hidden() -> [1, H]` and `forward(inputs [rows, in], hidden [rows, H]) -> (outputs, hidden)`, as in
-PyMARL. Networks whose exact type is listed in `modules/fast_paths.py` are computed by other code, to the same numbers.
+Networks are those of `modules/network.py`. Those whose exact type is listed in `modules/fast_paths.py` are computed by
+other code, to the same numbers.
 """
 
 from collections.abc import Callable
 
 import torch as th
-from torch import nn
 
 from components.packed_steps import PackedSteps
 from modules.fast_paths import FAST_PATHS, NO_FAST_PATHS
+from modules.network import Network
 
 Step = Callable[[th.Tensor, th.Tensor], tuple[th.Tensor, th.Tensor]]
 
 
-def step(network: nn.Module, inputs: th.Tensor, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+def step(network: Network, inputs: th.Tensor, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
     """One step of inputs [..., in] from hidden states [..., H]: outputs [..., out] and next hidden states [..., H]."""
     outputs, next_hidden = network(inputs.flatten(0, -2), hidden.flatten(0, -2))
     return outputs.unflatten(0, inputs.shape[:-1]), next_hidden.reshape(hidden.shape)
 
 
-def acting_step(network: nn.Module) -> Step:
+def acting_step(network: Network) -> Step:
     """Returns `step` of the network without gradients, with the weights that it has now.
 
     A network on a CPU that has a NumPy form in `FAST_PATHS` is computed by that.
@@ -38,13 +38,13 @@ def acting_step(network: nn.Module) -> Step:
     return act
 
 
-def unroll(network: nn.Module, inputs: th.Tensor, filled: th.Tensor) -> th.Tensor:
+def unroll(network: Network, inputs: th.Tensor, filled: th.Tensor) -> th.Tensor:
     """The outputs of `unroll_with_hidden` alone."""
     rows, _, unpack = _unroll(network, inputs, filled)
     return unpack(rows)
 
 
-def unroll_with_hidden(network: nn.Module, inputs: th.Tensor, filled: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+def unroll_with_hidden(network: Network, inputs: th.Tensor, filled: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
     """All steps of episodes, each from the hidden state after the one before.
 
     Args:
@@ -60,9 +60,9 @@ def unroll_with_hidden(network: nn.Module, inputs: th.Tensor, filled: th.Tensor)
 
 
 def _unroll(
-    network: nn.Module, inputs: th.Tensor, filled: th.Tensor
+    network: Network, inputs: th.Tensor, filled: th.Tensor
 ) -> tuple[th.Tensor, th.Tensor, Callable[[th.Tensor], th.Tensor]]:
-    """Outputs and hidden states in the order in which they were computed, and what brings them into that of `inputs`."""
+    """Outputs and hidden states in the order of computing, and what brings them into that of `inputs`."""
     n_episodes, n_steps, n_agents, _ = inputs.shape
     hidden = network.init_hidden().expand(n_episodes * n_agents, -1)
     fast_unroll = FAST_PATHS.get(type(network), NO_FAST_PATHS).unroll
@@ -81,7 +81,7 @@ def _unroll(
     return th.stack(outputs_of_steps, 1), th.stack(hiddens_of_steps, 1), lambda rows: rows.masked_fill(is_padding, 0.0)
 
 
-def step_each(network: nn.Module, inputs: th.Tensor, hidden: th.Tensor, filled: th.Tensor) -> th.Tensor:
+def step_each(network: Network, inputs: th.Tensor, hidden: th.Tensor, filled: th.Tensor) -> th.Tensor:
     """One step from given hidden states at every filled step: outputs [batch, time, agent, out], zeros elsewhere.
 
     Args:
@@ -101,7 +101,7 @@ def step_each(network: nn.Module, inputs: th.Tensor, hidden: th.Tensor, filled: 
 
 @th.no_grad()
 def step_over(
-    network: nn.Module, inputs: th.Tensor, features: th.Tensor, ahead: th.Tensor, hidden: th.Tensor, filled: th.Tensor
+    network: Network, inputs: th.Tensor, features: th.Tensor, ahead: th.Tensor, hidden: th.Tensor, filled: th.Tensor
 ) -> th.Tensor:
     """One step at every filled step with each of K features appended to the inputs: [batch, time, agent, K, out].
 
@@ -115,12 +115,9 @@ def step_over(
     steps = PackedSteps(filled, inputs.device)
     # The rows of the packed features, in place of steps of episodes.
     chosen = steps.pack(steps.row_of().gather(1, ahead.flatten(1)).view_as(ahead))
-    packed = [steps.pack(part) for part in (inputs, features)]
-    states = steps.pack(hidden)
+    rows, rows_of_features, states = (steps.pack(part) for part in (inputs, features, hidden))
     fast_over = FAST_PATHS.get(type(network), NO_FAST_PATHS).step_over
     if fast_over is not None:
-        return steps.unpack(fast_over(network, *packed, chosen, states))
-    outputs = [
-        step(network, th.cat([packed[0], packed[1][of_rows]], -1), states)[0] for of_rows in chosen.unbind(1)
-    ]  # [N, agent, out] for each of K
-    return steps.unpack(th.stack(outputs, -2))
+        return steps.unpack(fast_over(network, rows, rows_of_features, chosen, states))
+    each = [th.cat([rows, rows_of_features[k]], -1) for k in chosen.unbind(1)]  # K times [N, agent, in + Z]
+    return steps.unpack(th.stack([step(network, inputs_k, states)[0] for inputs_k in each], -2))

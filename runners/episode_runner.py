@@ -12,7 +12,9 @@ import numpy as np
 
 from components.episode_buffer import EpisodeBatch
 from envs import REGISTRY as ENVS
+from envs.answers import whole_sizes
 from envs.multiagentenv import Observations, Outcomes, WorkerLimits
+from utils.errors import UserError
 from utils.seeding import world_seeds
 
 
@@ -34,7 +36,7 @@ class EpisodeRunner:
         self.seeds = world_seeds(args.seed if env_seed is None else env_seed, self.batch_size)
         limits = WorkerLimits(args.max_worker_restarts, args.worker_timeout_seconds)
         self.env = ENVS[args.env].vector(self.seeds, workers=limits, parallel=self.parallel, **env_args)
-        self.episode_limit = self.env.get_env_info()["episode_limit"]
+        self.episode_limit = self.get_env_info()["episode_limit"]
         self.outcomes = Outcomes.empty(self.batch_size, self.env.info_keys)
         self.t_env = 0
         self.dropped_episodes = 0
@@ -52,7 +54,7 @@ class EpisodeRunner:
         self.mac = mac
 
     def get_env_info(self) -> dict[str, Any]:
-        return self.env.get_env_info()
+        return whole_sizes(self.env.get_env_info(), self.args.env)
 
     def save_replay(self) -> None:
         """Has the environment write the last episode of its first world."""
@@ -130,7 +132,10 @@ class EpisodeRunner:
             if not running.any():
                 break
         else:
-            raise RuntimeError(f"the environment went on beyond its episode_limit of {self.episode_limit} steps")
+            raise UserError(
+                f"the environment '{self.args.env}' went on beyond its episode_limit of {self.episode_limit} steps; "
+                'end the episode at its last step, with info["episode_limit"]=True'
+            )
 
         for values in fields.values():
             values[lost] = 0

@@ -3,8 +3,9 @@
 import pytest
 import torch as th
 import torch.nn.functional as F
-
 from components.fold import FoldedBatch
+from utils.seats import others
+
 from components.packed_steps import PackedSteps
 from components.transitions import make_transitions
 from controllers.om_controller import MultiModuleMAC
@@ -12,7 +13,6 @@ from modules.am import REGISTRY
 from modules.am.trajectory_am import both_alive
 from tests.builders import make_batch, make_omg_args, make_scheme, same
 from utils.errors import UserError
-from utils.seats import others
 from utils.transfer import where
 
 FILES = {

@@ -188,6 +188,7 @@ def test_a_prior_of_states_does_not_go_for_one_of_observations(tmp_path):
         make_learner("omg_learner", "omg").mac.load_models(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["base", "liam"])
 def test_a_teammates_rule_is_learned_from_its_past(model, logger):
     """Agent 1 chooses at every step what it was shown one step earlier, which the others saw, too."""

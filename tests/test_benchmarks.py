@@ -10,6 +10,7 @@ from benchmarks import collect, engine, learner, memory, training
 RESULT = {"map", "envs", "threads", "steps_per_second", "repeats", "cores_had"}
 
 
+@pytest.mark.slow
 def test_one_map_stands_at_the_top_of_the_json_too(tmp_path, capsys):
     path = tmp_path / "engine.json"
     assert engine.main(["--map", "3m", "--envs", "4", "--seconds", "0.2", "--json", str(path)]) == 0
@@ -107,6 +108,7 @@ def test_a_mistake_with_the_learners_is_one_sentence_and_exit_status_2(capsys, p
 # --- collecting, training, all
 
 
+@pytest.mark.slow
 def test_collecting_says_where_the_time_went(tmp_path, capsys):
     path = tmp_path / "collect.json"
     assert collect.main(["--map", "3m", "--envs", "1", "2", "--seconds", "0.5", "--json", str(path)]) == 0

@@ -36,7 +36,10 @@ def contents(folder):
 # --- resuming
 
 
-@pytest.mark.parametrize("alg", ["iql", "qmix", "qtran", "coma", "iql_am", "iql_omg", "iql_omg alone", "qmix_beta"])
+RESUMED = [pytest.param(alg, marks=pytest.mark.slow) for alg in ("coma", "iql_am", "iql_omg alone", "qmix_beta")]
+
+
+@pytest.mark.parametrize("alg", ["iql", "qmix", "qtran", "iql_omg", *RESUMED])
 def test_a_resumed_run_is_bit_for_bit_the_run_that_was_never_interrupted(tmp_path, alg):
     interval = "critic_target_update_interval" if alg == "coma" else "target_update_interval"
     settings = SETTINGS.get(alg, {}) | {interval: 11, "save_model": True}
@@ -70,7 +73,10 @@ class StoppedGame(RandomGame):
         return super().play(actions)
 
 
-@pytest.mark.parametrize("stop_step", [5, 60, 61, 62, 63, 64, 65, 66, 67, 68, 100])  # 60 to 68: in and around a test
+STOPS = [pytest.param(step, marks=pytest.mark.slow) for step in (5, 61, 62, 64, 65, 66, 68)]
+
+
+@pytest.mark.parametrize("stop_step", [60, 63, 67, 100, *STOPS])  # 60 to 68: in and around a test
 def test_a_signal_at_any_moment_costs_nothing(tmp_path, stop_step):
     _, info = whole_run(StoppedGame, env_args={"stop_step": 0}, local_results_path=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -199,6 +205,7 @@ def one_life(folder, number, t_max, save_model_interval=1):
     th.save(sacred_run.info, Path(folder) / "info.th")
 
 
+@pytest.mark.slow
 def test_no_kill_leaves_a_checkpoint_that_cannot_be_read_and_the_curve_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     processes = multiprocessing.get_context("forkserver")

@@ -256,6 +256,7 @@ def test_runs_started_at_the_same_moment_get_records_of_their_own(tmp_path):
 # --- whole runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alg", ["iql", "qmix", "qtran", "coma", "iql_omg"])
 def test_a_short_run_of_every_learner_completes_with_pymarls_statistics(runs, alg):
     finished, config, run, info, metrics = runs(alg)
@@ -268,6 +269,7 @@ def test_a_short_run_of_every_learner_completes_with_pymarls_statistics(runs, al
     assert "records: " in finished.stdout
 
 
+@pytest.mark.slow
 def test_what_a_run_wrote_lies_where_it_says(runs):
     finished, config, *_ = runs("iql")
     said = dict(line.split(": ", 1) for line in finished.stdout.splitlines() if ": /" in line)
@@ -277,6 +279,7 @@ def test_what_a_run_wrote_lies_where_it_says(runs):
     assert list(Path(said["models"]).glob("*/agent.th"))
 
 
+@pytest.mark.slow
 def test_a_replay_of_saved_models_lies_where_the_run_says(runs, tmp_path):
     models = next(Path(runs("iql")[1]["local_results_path"]).glob("models/*"))
     params = ("with", "env_args.map_name=3m", f"checkpoint_path={models}", "test_nepisode=1", "save_replay=True")
@@ -298,6 +301,7 @@ def test_a_replay_of_saved_models_lies_where_the_run_says(runs, tmp_path):
     assert shown.returncode == 0 and film.is_file(), shown.stderr
 
 
+@pytest.mark.slow
 def test_the_record_holds_what_really_ran(runs):
     _, config, *_ = runs("iql")
     resolved = config["resolved"]
@@ -309,6 +313,7 @@ def test_the_record_holds_what_really_ran(runs):
     assert config["seed"] == config["env_args"]["seed"] == 1
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(runs):
     """In processes of their own, with the algorithm that draws most; `test_run.py` has it within one process."""
     *_, info = runs("iql_omg")[:4]
@@ -334,6 +339,7 @@ def test_a_mistake_found_by_the_run_is_one_sentence_and_a_failed_record(tmp_path
     assert json.loads((tmp_path / "sacred" / "1" / "run.json").read_text())["status"] == "FAILED"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_is_saved_has_its_record_marked_and_ends_by_the_signal(tmp_path, sent):
     log = tmp_path / "log.txt"
@@ -404,6 +410,7 @@ def test_a_script_that_workers_must_not_or_can_not_run_again_is_told_so_once(tmp
     assert sorted(path.name for path in (tmp_path / "sacred").iterdir()) == ["1", "_sources"]
 
 
+@pytest.mark.slow
 def test_unobserved_runs_leave_no_record(tmp_path):
     finished = command_line(*IQL, "--unobserved", f"--local_results_path={tmp_path}", *SHORT_RUN, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr

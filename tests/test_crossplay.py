@@ -143,6 +143,7 @@ def test_the_same_policy_twice_plays_as_the_plain_team(tmp_path):
     assert returns(out, "a", "c") == returns(out, "b", "c") != returns(out, "a", "a")
 
 
+@pytest.mark.slow
 def test_a_pair_plays_the_same_whoever_else_is_in_the_pool_and_other_seeds_differ(tmp_path):
     make_pool(tmp_path / "more", ("d", "coma", 14), *POOL[1:])
     edit(tmp_path / "more" / "d", config={**load_pool(tmp_path / "more")[2].config, "test_greedy": False})

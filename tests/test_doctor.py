@@ -314,7 +314,7 @@ class Battle:
         ("won", OK, "5 steps of won were played"),
         ("vanishes", WRONG, "the process that started the game died (exit status 3)"),
         ("broken", WRONG, "RuntimeError: it broke"),
-        ("hangs", WRONG, "was silent for 3 s"),
+        pytest.param("hangs", WRONG, "was silent for 3 s", marks=pytest.mark.slow),
     ],
 )
 def test_what_became_of_the_battle(fate, state, found, capfd):

@@ -17,8 +17,9 @@ WORLDS = {
     "goal_game": (),
     "sc2_beta": ("env_args.map_name=3m", "env_args.engine=sim"),
 }
-PAIRS = [(alg, env) for env in ("sc2", "lbforaging", "simple_tag") for alg in ALGORITHMS]
-PAIRS += [("iql_omg", "goal_game"), ("vdn", "sc2_beta")]
+PAIRS = [(alg, "sc2") for alg in ALGORITHMS] + [("iql_omg", "goal_game"), ("vdn", "sc2_beta"), ("iql", "lbforaging")]
+PAIRS += [("iql", "simple_tag")]
+OTHERS = [(alg, env) for env in ("lbforaging", "simple_tag") for alg in ALGORITHMS if alg != "iql"]
 INFO = {"lbforaging": "food_loaded", "simple_tag": "caught", "sc2": "battle_won", "sc2_beta": "battle_won"}
 INFO["goal_game"] = "ep_length"  # it has none of its own
 
@@ -30,7 +31,7 @@ def same_signal_handler_after():
     signal.signal(signal.SIGTERM, before)
 
 
-@pytest.mark.parametrize(("alg", "env"), PAIRS)
+@pytest.mark.parametrize(("alg", "env"), [*PAIRS, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in OTHERS)])
 def test_a_short_run_trains_tests_and_completes(alg, env, tmp_path):
     params = [f"--config={alg}", f"--env-config={env}", f"--local_results_path={tmp_path}", "--seed=1"]
     pretraining = ("omg_vae_pretrain_steps=10",) if alg == "iql_omg" else ()

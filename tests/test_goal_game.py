@@ -106,6 +106,7 @@ def share(first, second):
     return (first == second).float().mean().item()
 
 
+@pytest.mark.slow
 def test_without_memory_one_half_of_the_episodes_is_the_optimum():
     """When they set off nothing tells the goals apart: one way is taken in all episodes, and is right in half."""
     parts, curve = goal_game.train(goal_game.make_config("IQL without memory", seed=0, t_max=6000))
@@ -114,6 +115,7 @@ def test_without_memory_one_half_of_the_episodes_is_the_optimum():
     assert curve[-1][1] == pytest.approx(goal_game.OPTIMUM_WITHOUT_MEMORY, abs=0.25)
 
 
+@pytest.mark.slow
 @th.no_grad()
 def test_omg_reaches_the_optimum_by_subgoals_that_stand_for_the_teammates_goal():
     """The policy has no memory: of the peek it can only know by the inferred subgoal."""

@@ -40,6 +40,7 @@ def test_more_episodes_of_the_same_seeds_or_teams_do_not_make_it_surer(level):
     assert width(400) == pytest.approx(width(4), rel=0.1) and width(4) > 0.4
 
 
+@pytest.mark.slow
 def test_95_percent_of_intervals_hold_the_truth():
     """Two crossed levels of effects; with few groups a bootstrap is a little too sure."""
     covered = 0

@@ -58,18 +58,21 @@ def test_every_q_learner_solves_a_matrix_game(alg):
     assert logger.values("test_return_mean")[-1] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_coma_solves_a_matrix_game(seed):
     _, logger = train(MatrixGame, "coma", seed, t_max=2400, critic_lr=0.005, epsilon_anneal_time=1200)
     assert logger.values("test_return_mean")[-1] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("alg", "greedy_return"), [("vdn", 7), ("qmix", 8)])
 def test_in_the_two_step_game_a_sum_settles_for_7_and_richer_values_find_8(alg, greedy_return, seed):
     assert two_step_return(alg, seed) == greedy_return
 
 
+@pytest.mark.slow
 def test_qtran_can_find_8_in_the_two_step_game():
     # From about half of all initial weights it settles for 7, also in longer runs.
     assert any(two_step_return("qtran", seed) == 8 for seed in range(4))

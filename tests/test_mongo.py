@@ -209,6 +209,7 @@ def test_six_runs_at_once_get_numbers_and_folders_of_their_own(database, tmp_pat
 # --- a database that is not there
 
 
+@pytest.mark.slow
 def test_a_server_killed_in_the_middle_stops_nothing_and_gets_all_of_it_in_the_end(server, database, tmp_path, caplog):
     caplog.set_level("INFO")
 
@@ -231,6 +232,7 @@ def test_a_server_killed_in_the_middle_stops_nothing_and_gets_all_of_it_in_the_e
     assert metrics == {"loss": [1, 2, 3], "later": [2]}
 
 
+@pytest.mark.slow
 def test_without_a_server_a_run_is_recorded_on_disk_and_sent_later_once(database, tmp_path, caplog, capsys):
     started = time.monotonic()
     address = nobody()
@@ -287,6 +289,7 @@ def test_an_answer_is_waited_for_one_second():
     assert options.server_selection_timeout == 1 and options.pool_options.connect_timeout == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_is_still_running_is_left_to_itself(database, tmp_path, capsys):
     def body(run):
         (folder,) = tmp_path.glob("[0-9]*")

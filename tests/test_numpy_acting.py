@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch as th
+from components.fold import FoldedBatch
 
 from components.action_selectors import REGISTRY as SELECTORS
-from components.fold import FoldedBatch
 from controllers.basic_controller import BasicMAC
 from controllers.om_controller import MultiModuleMAC
 from modules.agents import REGISTRY as AGENTS

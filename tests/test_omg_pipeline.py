@@ -173,6 +173,7 @@ def test_the_groups_are_the_papers(tmp_path, n_agents, groups):
     assert 3 * setup.test_members >= n_agents - 1  # as many as non-homologue teammates need
 
 
+@pytest.mark.slow
 def test_every_kind_of_run_is_valid_and_means_what_it_should(tmp_path):
     scale = replace(omg_runs.SCALES["small"], seeds=1, train_members=1)
     setup = omg_runs.Setup(tmp_path, "8m", 8, scale, "sim")

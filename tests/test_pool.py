@@ -289,6 +289,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(tmp_path, capsys, params, s
     assert not (tmp_path / "p").exists()
 
 
+@pytest.mark.slow
 def test_real_members_are_those_of_main(tmp_path, capsys):
     assert fill(tmp_path, "--jobs=2", t_max=100, settings=TINY) == 0, capsys.readouterr().out
     first, second = load_pool(tmp_path)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch as th
 import yaml
+from components.fold import FoldedBatch, fold_learners
 
 import main
 import run
-from components.fold import FoldedBatch, fold_learners
 from config.layers import known_names, read_population
 from config.schema import conflict
 from controllers.basic_controller import BasicMAC
@@ -231,6 +231,23 @@ def test_frozen_teammates_act_by_chance_as_often_as_told():
     assert 0.1 < differs < 0.3  # a random action may be the greedy one
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"action_selector": "multinomial", "agent_output_type": "pi_logits"},
+        {"mac": "multi_module_mac", "am_model": "omg"},
+    ],
+    ids=["COMA", "OMG"],
+)
+def test_frozen_teammates_that_would_draw_lots_act_in_training_as_in_tests(own):
+    """COMA its most likely action, OMG on the mean of its subgoals; only the learner explores."""
+    team, batch = make_team(iql=own), team_batch([8] * 50)
+    greedy = greedy_actions(team, batch)
+    team.start_episodes(batch, np.ones(50, bool))
+    chosen = th.stack([team.select_actions(batch, t, t_env=0, test_mode=False) for t in range(9)], 1)
+    assert th.equal(chosen[:, :, :2], greedy[:, :, :2]) and not th.equal(chosen[:, :, 2], greedy[:, :, 2])
+
+
 # --- pools
 
 
@@ -264,6 +281,7 @@ def play_tests(parts, n_episodes):
     return episodes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["homologue", "non_homologue"])
 def test_members_of_the_pool_are_drawn_for_each_episode(tmp_path, group):
     macs = make_pool(tmp_path, *POOL)
@@ -278,6 +296,7 @@ def test_members_of_the_pool_are_drawn_for_each_episode(tmp_path, group):
         assert set(teams) == {(x, y) for x in "abc" for y in "abc" if x != y}
 
 
+@pytest.mark.slow
 def test_a_run_with_a_pool_is_resumed_bit_for_bit_and_saves_the_learner_only(tmp_path):
     make_pool(tmp_path / "pool", *POOL)
     settings = {"is_agent_shift": True, "save_model": True, "opponent_pool": tmp_path / "pool"}
@@ -360,6 +379,7 @@ def population_run(name, train_alg, folder, **settings):
     return whole_run(alg=name, **(prior | given | settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "train_alg"),
     [

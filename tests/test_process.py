@@ -29,6 +29,7 @@ def pages_asked_for(first: str) -> int:
     return int(subprocess.run(command, cwd=root, capture_output=True, text=True, check=True, timeout=60).stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have other ways")
 def test_memory_that_was_freed_is_not_asked_for_again():
     assert 4 * pages_asked_for("keep_freed_memory()") < pages_asked_for("")

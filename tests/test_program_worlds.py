@@ -62,6 +62,7 @@ def test_an_episode_whose_program_crashed_or_vanished_is_dropped_counted_and_pla
     wait_for_the_end_of([*first_programs, *last_programs], "all")
 
 
+@pytest.mark.slow
 def test_a_program_that_hangs_is_killed_with_its_family_as_is_one_whose_process_vanished():
     troubles = {1: ("hang", 1), replacement_seed(1, 1): ("vanish", 1)}
     env = ProgramGame.vector([1], workers=LIMITS._replace(max_restarts=1), parallel=False, troubles=troubles)

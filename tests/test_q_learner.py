@@ -220,6 +220,7 @@ def test_a_missing_file_is_named(trained, tmp_path, name):
 # --- learning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_a_matrix_game_is_solved(mixer, logger):
     """An additive game; VDN and QMIX also learn the payoffs themselves, which independent learners cannot."""

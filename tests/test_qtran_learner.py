@@ -202,6 +202,7 @@ def test_targets_get_no_gradient_and_follow_at_the_interval():
     assert all(p.grad is None for p in [*learner.target_mac.parameters(), *learner.target_mixer.parameters()])
 
 
+@pytest.mark.slow
 def test_the_matrix_game_of_the_paper_is_solved(logger):
     """Table 1 of the paper: no monotonic mix can tell that the first actions together are best."""
     payoff = np.array([[8.0, -12, -12], [-12, 0, 0], [-12, 0, 0]])

@@ -11,6 +11,7 @@ from envs import REGISTRY as ENVS
 from runners.episode_runner import EpisodeRunner
 from tests.builders import RecordingLogger
 from tests.games import EndlessGame, Game, RandomGame, UnendingGame, configure, frozen, registered
+from utils.errors import UserError
 from utils.seeding import world_seeds
 
 FIELDS = ("obs", "state", "avail_actions", "actions", "reward", "terminated", "filled")
@@ -139,7 +140,7 @@ def test_a_new_episode_leaves_the_batch_of_the_last_one_alone():
 
 def test_a_world_that_goes_on_beyond_its_limit_is_an_error_that_names_the_limit():
     runner, _, _ = set_up(game=UnendingGame)
-    with pytest.raises(RuntimeError, match="beyond its episode_limit of 3 steps"):
+    with pytest.raises(UserError, match="'game_of_a_test' went on beyond its episode_limit of 3 steps"):
         runner.run()
 
 

@@ -68,6 +68,7 @@ def final_units(*args: Any, **kwargs: Any) -> np.ndarray:
     return env.units
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "n_battles"), [(EVERYTHING, 15), (NOTHING, 185)], ids=["everything seen", "little seen"]
 )
@@ -132,6 +133,7 @@ def test_a_battle_of_a_batch_is_that_battle_alone(map_name):
         assert np.array_equal(batch[b], final_units([seed], 100, map_name=map_name)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("map_name", ["3m", "MMM", "1c3s5z", "so_many_baneling"])
 def test_threads_change_nothing(map_name):
     *_, (env, seen) = play(list(range(8)), 40, map_name)

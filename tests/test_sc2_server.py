@@ -88,6 +88,7 @@ def assert_alike(units, env, tags):
         assert theirs.health_max == ours.health_max and theirs.shield_max == ours.shield_max
 
 
+@pytest.mark.slow
 def test_orders_through_the_protocol_fight_the_engines_battle(launch):
     controller = launch().controller
     create(controller, "MMM", seed=4)
@@ -143,6 +144,7 @@ def step(process):
     process.controller._client.send(step=sc2api_pb2.RequestStep(count=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["crash@2", "vanish@2", "hang@2", "garbage@2"])
 def test_a_fault_happens_once_at_its_step(launch, monkeypatch, fault):
     monkeypatch.setenv("SC2_STANDIN_FAULT", fault)
@@ -163,6 +165,7 @@ def test_a_fault_happens_once_at_its_step(launch, monkeypatch, fault):
                 step(again)
 
 
+@pytest.mark.slow
 def test_a_fault_can_be_at_every_launch(launch, monkeypatch):
     monkeypatch.setenv("SC2_STANDIN_FAULT", "crash@launch!")
     for _ in range(2):

@@ -2,10 +2,10 @@
 
 import pytest
 import torch as th
-
 from components.fold import FoldedBatch
-from tests.builders import make_args, make_batch
 from utils.seats import others, seat_ids, team
+
+from tests.builders import make_args, make_batch
 from utils.transfer import where
 
 ARGS = make_args()

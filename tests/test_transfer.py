@@ -5,8 +5,8 @@ The device "meta" stands in for a GPU: its tensors have no values, so that whate
 
 import pytest
 import torch as th
-
 from components.fold import fold_learners
+
 from controllers.basic_controller import BasicMAC
 from controllers.om_controller import MultiModuleMAC
 from learners import REGISTRY

@@ -14,21 +14,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from utils.errors import UserError, unknown
+from utils.errors import UserError, exit_in_words, unknown
 from utils.signals import STOP_SIGNALS, handled, interrupt
 
 NOT_GUARDED = 70  # exit status of a worker process in which the program's main script starts its work anew
 
 
+class Answered(Exception):
+    """`--help` was asked for and has been printed."""
+
+
 class Parser(argparse.ArgumentParser):
-    """Raises a UserError where argparse would print its usage and exit."""
+    """Raises a UserError where argparse would print its usage and exit, and `Answered` after `--help`."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see --help")
 
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        raise Answered
+
 
 def exit_status(work: Callable[[], int | None], interrupted: str = "interrupted") -> int:
-    """What `work` gives, 0 for nothing; 2 after a user's mistake, whose sentence is printed.
+    """What `work` gives, 0 for nothing; 2 after a user's mistake, whose sentence is printed, and after a `sys.exit`.
 
     After Ctrl-C, SIGTERM or SIGHUP `interrupted` is printed; the status is then 128 and the signal's number.
     """
@@ -38,6 +45,11 @@ def exit_status(work: Callable[[], int | None], interrupted: str = "interrupted"
     except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
+    except SystemExit as end:
+        print(f"error: {exit_in_words(end)}", file=sys.stderr)
+        return 2
+    except Answered:
+        return 0
     except KeyboardInterrupt as error:
         print(interrupted, file=sys.stderr)
         return interrupted_status(error)

@@ -4,6 +4,7 @@ main.py turns a UserError into one line on stderr and exit status 2; any other e
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from traceback import walk_tb
 
 
 class UserError(Exception):
@@ -20,3 +21,13 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Words an unknown name: its kind, the nearest known name and all known ones."""
     known = sorted(known)
     return f"unknown {kind} '{name}'{nearest(name, known)} (known: {', '.join(known) or 'none'})"
+
+
+def exit_in_words(end: SystemExit) -> str:
+    """Words a `sys.exit` in the middle of the work, such as in a user's environment: where it was called."""
+    places = [
+        f"{frame.f_code.co_qualname} ({frame.f_code.co_filename}, line {line})"
+        for frame, line in walk_tb(end.__traceback__)
+        if not frame.f_code.co_filename.startswith("<frozen")  # the built-in `exit`'s own
+    ]
+    return f"{places[-1]} called sys.exit({end.code!r}) in the middle of the work; raise an exception there instead"

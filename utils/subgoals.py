@@ -16,9 +16,7 @@ def candidate_steps(n_states: th.Tensor, n_steps: int, horizon: int) -> th.Tenso
     return ahead.unsqueeze(0).minimum((n_states - 1).clamp(min=0).view(-1, 1, 1))
 
 
-def choose_candidate(
-    values: th.Tensor, mode: str | int | bool, generator: th.Generator | None = None
-) -> th.Tensor:
+def choose_candidate(values: th.Tensor, mode: str | int | bool, generator: th.Generator | None = None) -> th.Tensor:
     """Which candidate of values [..., horizon] is the subgoal (equations 6 and 7): its index [...].
 
     mode: "optimistic" or True, the most valuable; "conservative" or False, the least; "random"; or k: always k ahead.

@@ -1,6 +1,6 @@
 """The recurrent Q-network (or policy) of one agent, with PyMARL's parameter names.
 
-A network of an agent has `init_hidden` and `forward`, one step of it over rows; `modules/unroll.py` does the rest.
+What a network is, is in `modules/network.py`.
 """
 
 from typing import Any
@@ -9,8 +9,10 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
+from modules.network import Network
 
-class RNNAgent(nn.Module):
+
+class RNNAgent(Network):
     """fc1, ReLU, GRUCell, fc2. `dueling` adds a state value: Q = V + A - mean(A) (Wang et al. 2016, equation 9)."""
 
     def __init__(self, input_shape: int, args: Any):
@@ -24,14 +26,9 @@ class RNNAgent(nn.Module):
             weight.data = weight.data.t().contiguous().t()
 
     def init_hidden(self) -> th.Tensor:
-        """Returns the hidden state of one agent before its first step: zeros [1, H], on the device of the weights."""
         return self.fc1.weight.new_zeros(1, self.rnn.hidden_size)
 
     def forward(self, inputs: th.Tensor, hidden_state: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """Computes one step: inputs [rows, in], hidden_state [rows, H] to values [rows, action], next state [rows, H].
-
-        The rows are the agents of the episodes, the agents of one episode one after the other.
-        """
         x = F.relu(self.fc1(inputs))
         h = self.rnn(x, hidden_state)
         return self.head(h), h

@@ -1,8 +1,4 @@
-"""Agent models ("AMs"): what an agent infers of the others, as an extra input of its policy.
-
-Every one of them is a module with `output_size`, `init_hidden`, `infer` (one step, while acting), `unroll` (whole
-episodes at once), `encode` and `loss` (learning from what `unroll` also reads), `save_models` and `load_models`.
-"""
+"""Agent models ("AMs"): what an agent infers of the others, as an extra input of its policy (agent_model.py)."""
 
 from utils.registry import Registry
 

@@ -20,9 +20,7 @@ class BaseAM(TrajectoryAM):
         self.output_size = self.n_others * args.n_actions
         self.head = nn.Linear(args.am_hidden_dim, self.output_size)
 
-    def features(
-        self, encoded: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None
-    ) -> th.Tensor:
+    def features(self, encoded: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None) -> th.Tensor:
         logits = self.head(encoded).unflatten(-1, (self.n_others, self.args.n_actions))
         # A softmax, and faster than F.softmax for as few numbers as these.
         return (logits - logits.logsumexp(-1, keepdim=True)).exp().flatten(-2)

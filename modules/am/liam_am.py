@@ -30,9 +30,7 @@ class LIAMAM(TrajectoryAM):
         hidden = self.args.am_hidden_dim
         return nn.Sequential(nn.Linear(self.output_size, hidden), nn.ReLU(), nn.Linear(hidden, self.n_others * size))
 
-    def features(
-        self, encoded: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None
-    ) -> th.Tensor:
+    def features(self, encoded: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None) -> th.Tensor:
         return self.embedding(encoded)
 
     def loss(self, batch: EpisodeBatch, encoded_t: th.Tensor, played: Where) -> tuple[th.Tensor, dict[str, th.Tensor]]:

@@ -4,15 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import torch as th
-from torch import nn
 
 from components.episode_buffer import EpisodeBatch, Episodes
+from modules.am.agent_model import ALL, AgentModel
 from utils.transfer import Where
 
-ALL = slice(None)
 
-
-class NoneAM(nn.Module):
+class NoneAM(AgentModel):
     """An agent model whose features have width zero, and that learns and saves nothing."""
 
     output_size = 0
@@ -30,9 +28,7 @@ class NoneAM(nn.Module):
     def forward(self, inputs: th.Tensor, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         return inputs, hidden
 
-    def features(
-        self, outputs: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None
-    ) -> th.Tensor:
+    def features(self, outputs: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None) -> th.Tensor:
         return outputs
 
     def loss(self, batch: EpisodeBatch, outputs: th.Tensor, played: Where) -> tuple[th.Tensor, dict[str, th.Tensor]]:

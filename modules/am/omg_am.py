@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from components.episode_buffer import EpisodeBatch, Episodes
+from modules.am.agent_model import ALL, AgentModel
 from modules.inputs import agent_ids, last_actions
 from utils.rl_utils import gaussian_kl
 from utils.transfer import Where
 from utils.weights import load_into
 
-ALL = slice(None)
 HIDDEN = 128
 FEATURES = 32
 TRAJECTORY = HIDDEN - FEATURES
@@ -116,7 +116,7 @@ class SubgoalRegressor(nn.Module):
         return Gaussian(mu, th.full_like(mu, -th.inf))
 
 
-class OMGAM(nn.Module):
+class OMGAM(AgentModel):
     """The subgoal prior (`vae`), and the posterior: `fc` reads o_t, `cond_rnn` the trajectory before it, `cvae` (or
     `regressor`, if `omg_supervised`) infers.
 
@@ -183,9 +183,7 @@ class OMGAM(nn.Module):
         inference = self.regressor if self.is_supervised else self.cvae
         return th.cat(inference.encode(self.fc(observations), trajectory), -1)
 
-    def features(
-        self, outputs: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None
-    ) -> th.Tensor:
+    def features(self, outputs: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None) -> th.Tensor:
         """The subgoals [..., Z] that the policy reads: draws of the posterior, or its means."""
         subgoal = Gaussian.of(outputs)
         return subgoal.sample(generator) if is_drawn else subgoal.mu
@@ -222,7 +220,11 @@ class OMGAM(nn.Module):
 
     def posterior_parameters(self) -> list[nn.Parameter]:
         """All but the prior's."""
-        return [*self.fc.parameters(), *self.cond_rnn.parameters(), *(self.regressor if self.is_supervised else self.cvae).parameters()]
+        return [
+            *self.fc.parameters(),
+            *self.cond_rnn.parameters(),
+            *(self.regressor if self.is_supervised else self.cvae).parameters(),
+        ]
 
     def save_models(self, path: str | Path) -> None:
         """Writes vae.th, cvae.th (or regressor.th), cond_rnn.th and fc.th into the folder `path`."""

@@ -10,15 +10,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from components.episode_buffer import EpisodeBatch, Episodes
+from modules.am.agent_model import ALL, AgentModel
 from modules.inputs import agent_ids, last_actions, others
 from utils.errors import UserError
 from utils.transfer import Where
 from utils.weights import load_into
 
-ALL = slice(None)
 
-
-class TrajectoryAM(nn.Module):
+class TrajectoryAM(AgentModel):
     """Encodes (o_t, last action, agent id) by fc, ReLU and GRUCell; what the policy reads is `features` of that.
 
     It learns from the observations and actions of all others, which it does not see while acting. `file` is where its
@@ -55,9 +54,7 @@ class TrajectoryAM(nn.Module):
         h = self.rnn(F.relu(self.fc(inputs)), hidden)
         return h, h
 
-    def features(
-        self, encoded: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None
-    ) -> th.Tensor:
+    def features(self, encoded: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None) -> th.Tensor:
         """What the policy reads, [..., output_size], from encoded trajectories [..., H]; nothing is drawn."""
         raise NotImplementedError
 

@@ -1,0 +1,136 @@
+"""What worlds answer, checked while they play: `SerialVectorEnv` (vector.py) reads every answer through here.
+
+`check.py` holds an environment against the whole contract beforehand. All that is refused here is a UserError of one
+sentence: the world's class, the method, what it gave, and what is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from utils.errors import UserError
+
+SIZES = ("state_shape", "obs_shape", "n_actions", "n_agents", "episode_limit")
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def whole_sizes(env_info: Any, name: str) -> dict[str, Any]:
+    """The `env_info` of the environment `name` with its sizes as plain ints; any whole number will do, NumPy's too."""
+    if not isinstance(env_info, Mapping):
+        raise _refusal(name, "get_env_info", _shown(env_info), "a dict of its sizes")
+    sizes = {}
+    for key in SIZES:
+        size = _number(env_info.get(key))
+        if size is None or size < 1 or not size.is_integer():
+            raise _refusal(name, "get_env_info", f"{key}={_shown(env_info.get(key))}", "a whole number of at least 1")
+        sizes[key] = int(size)
+    return {**env_info, **sizes}
+
+
+def read_step(name: str, answer: Any) -> tuple[float, bool, Mapping[str, Any]]:
+    """(reward, terminated, info) that `step` of the class `name` gave."""
+    try:
+        reward, over, info = answer
+    except (TypeError, ValueError):
+        n_values = f"{len(answer)} values" if isinstance(answer, tuple | list) else _shown(answer)
+        needed = 'three values, reward, terminated and info (with info["episode_limit"]=True after a time-out)'
+        raise _refusal(name, "step", n_values, needed) from None
+    number = _number(reward)
+    if number is None:
+        raise _refusal(name, "step", f"the reward {_shown(reward)}", "one finite number for the team")
+    if not isinstance(info, dict | Mapping):  # the first is the faster look
+        raise _refusal(name, "step", f"the info {_shown(info)}", "a dict, which may be empty")
+    return number, read_flag(name, "terminated", over), info
+
+
+def read_flag(name: str, what: str, value: Any) -> bool:
+    """One bool that `step` gave."""
+    if value is True or value is False:
+        return value
+    number = _number(value)
+    if number not in (0, 1):
+        raise _refusal(name, "step", f"{what}={_shown(value)}", "True or False, one for the team")
+    return bool(number)
+
+
+def read_entry(name: str, info: Mapping[str, Any], key: str) -> float:
+    """An entry of `step`'s info that becomes a statistic, 0 where there is none yet."""
+    number = _number(info.get(key, 0))
+    if number is None:
+        raise _refusal(name, "step", f"info[{key!r}]={_shown(info[key])}", "one finite number, as it is in info_keys")
+    return number
+
+
+def write(name: str, method: str, given: Any, row: np.ndarray, sizes: str) -> None:
+    """Copies what a method gave into `row`, which has the shape that the world told; `sizes` words that shape."""
+    array = _shaped(name, method, given, row.shape, sizes)
+    if array.dtype == row.dtype:
+        row[...] = array
+    else:
+        with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and refused
+            row[...] = array
+    if not math.isfinite(np.vdot(row, row)):  # the fastest look; large numbers may overflow there
+        for place in np.argwhere(~np.isfinite(row)).tolist():
+            raise _refusal(name, method, f"{row[tuple(place)]} at index {place}", "finite numbers, in float32 too")
+
+
+def write_avail_actions(name: str, given: Any, row: np.ndarray, is_over: bool) -> None:
+    """As `write`, [agent, action]; only after the end of an episode may an agent have no available action."""
+    method = "get_avail_actions"
+    array = _shaped(name, method, given, row.shape, "n_agents, get_total_actions()")
+    whole = array if array.dtype.kind != "f" else np.where(np.isin(array, (0, 1)), array, 2).astype(np.uint8)
+    bits = np.bitwise_or.reduce(whole, axis=1).tolist()  # of each agent; 1 where all is well
+    row[...] = whole
+    if not set(bits) <= ({0, 1} if is_over else {1}):
+        if not set(bits) <= {0, 1}:
+            odd = array[~np.isin(array, (0, 1))][0]
+            raise _refusal(name, method, f"an availability of {odd}", "1 for an available action and 0 for any other")
+        needed = "at least one for each, such as one that does nothing"
+        raise _refusal(name, method, f"agent {bits.index(0)} no available action", needed)
+
+
+def _shaped(name: str, method: str, given: Any, shape: tuple[int, ...], sizes: str) -> np.ndarray:
+    array = _array(given)
+    if array is None or array.shape != shape:
+        raise _refusal(name, method, _shown(given), f"an array of numbers [{sizes}] = {list(shape)}")
+    return array
+
+
+def _array(value: Any) -> np.ndarray | None:
+    """Numbers as an array; None for anything else, such as text, objects or rows of unequal lengths."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):  # the first and last are torch's, for what it keeps from NumPy
+        return None
+    return array if array.dtype.kind in "fiub" else None
+
+
+def _number(value: Any) -> float | None:
+    """One number that is finite in float32; None for anything else."""
+    if not isinstance(value, int | float):  # but NumPy's, or an array without axes
+        array = _array(value)
+        if array is None or array.ndim:
+            return None
+        value = array.item()
+    return float(value) if abs(value) <= LARGEST else None
+
+
+def _shown(value: Any) -> str:
+    """A value in few words: a short one as it is, a long one by its kind and shape."""
+    words = repr(value.item() if isinstance(value, np.generic) else value)
+    if len(words) <= 30 and "\n" not in words:
+        return words
+    if isinstance(value, int | float):
+        return f"{words[:20]}..."
+    if (array := _array(value)) is not None:
+        return f"an array {array.dtype} {list(array.shape)}"
+    lengths = {len(row) for row in value if hasattr(row, "__len__")} if isinstance(value, tuple | list) else set()
+    return f"rows of the lengths {sorted(lengths)}" if len(lengths) > 1 else f"a {type(value).__name__} without numbers"
+
+
+def _refusal(name: str, method: str, given: str, needed: str) -> UserError:
+    return UserError(f"{name}.{method} gave {given}, but what is needed is {needed}")
