@@ -393,26 +393,22 @@ class ReplayBuffer:
     def _checked(self, state: dict[str, Any]) -> tuple[list[int], np.ndarray]:
         """Its lengths and rows, if these and all fields are as `state_dict` writes them. Raises: ValueError."""
         length = Key(int, low=1, high=self.max_seq_length).read
-        fitted(state, {"lengths": [length], "fields": dict.fromkeys(self._stored, th.Tensor)})
+        fitted(state, {"lengths": [length], "fields": {str: th.Tensor}})
         lengths, fields = state["lengths"], state["fields"]
+        fitted(fields, dict.fromkeys(self._stored if lengths else (), object), "fields")
         if unknown := fields.keys() - self._stored.keys():
             raise ValueError(f"it has a field '{min(unknown, key=str)}', which this run has not")
         rows = fitted(state.get("rows", th.arange(sum(lengths))), th.Tensor, "rows").numpy()
-        if (
-            rows.dtype.kind != "i"
-            or rows.ndim != 1
-            or len(rows) < sum(lengths)
-            or not np.array_equal(np.sort(rows), np.arange(len(rows)))
-        ):
+        are_numbers = rows.ndim == 1 and rows.dtype.kind == "i" and np.array_equal(np.sort(rows), np.arange(len(rows)))
+        if not are_numbers or len(rows) < sum(lengths):
             raise ValueError("'rows' are not the numbers of its steps")
         for key, value in _arrays(fields):
             shape, dtype = self._stored[key]
             shape = (len(lengths if key in self._const_fields else rows), *shape)
             if (value.shape, value.dtype) != (shape, dtype):
                 raise ValueError(f"'fields.{key}' is {value.dtype} {value.shape}, not {dtype} {shape}")
-            low, high = 0, self.scheme[key].get("below", np.inf) - 1
-            if dtype.kind == "f":
-                low, high = np.finfo(dtype).min, np.finfo(dtype).max
+            limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+            low, high = (0, self.scheme[key]["below"] - 1) if "below" in self.scheme[key] else (limits.min, limits.max)
             if value.size and not (low <= value.min() and value.max() <= high):
                 raise ValueError(f"'fields.{key}' has numbers that it can't have")
         return lengths, rows

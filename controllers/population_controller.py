@@ -17,7 +17,8 @@ from controllers import REGISTRY as CONTROLLERS
 from controllers.basic_controller import BasicMAC
 from utils.dict2namedtuple import convert
 from utils.errors import UserError
-from utils.pools import Member, load_pool
+from utils.pools import MEMBER_FILE, Member, load_pool
+from utils.weights import fits
 
 DRAWN = -1
 
@@ -84,7 +85,8 @@ class PopulationMAC:
                 f"{member.folder} has a network for each agent, which a population can't deal out; take it out"
             )
         own = {key: value for key, value in member.own_config.items() if key not in ("env_args", "population")}
-        player = self._player(member.folder.name, False, own)
+        with fits(member.folder / MEMBER_FILE):
+            player = self._player(member.folder.name, False, own)
         player.mac.load_models(member.weights_folder())
         return player
 

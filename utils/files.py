@@ -138,5 +138,7 @@ def values_in(content: Any, most: int) -> Iterator[Any]:
 
 def reason(error: Exception) -> str:
     """The error in a few words: torch opens with a title and has one line per parameter after it."""
+    if isinstance(error, KeyError):
+        return f"{error!s:.80} is missing"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[1] if len(lines) > 1 else lines[0] if lines else type(error).__name__).rstrip(".;")[:200]
