@@ -410,7 +410,7 @@ class ReplayBuffer:
             limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
             low, high = (0, self.scheme[key]["below"] - 1) if "below" in self.scheme[key] else (limits.min, limits.max)
             if value.size and not (low <= value.min() and value.max() <= high):
-                raise ValueError(f"'fields.{key}' has numbers that it can't have")
+                raise ValueError(f"'fields.{key}' is not from {low} to {high} everywhere")
         return lengths, rows
 
     def tell_size(self, log: Any) -> None:

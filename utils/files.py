@@ -102,8 +102,7 @@ def fitted(value: Any, layout: Any, place: str = "") -> Any:
         return type(value)(fitted(entry, one, f"{place}[{i}]") for i, (entry, one) in enumerate(zip(value, layouts)))
     if layout is None or isinstance(layout, type):
         kind = layout or type(None)
-        is_number = isinstance(value, bool) and kind in (int, float)
-        _check_kind(None if is_number else value, (int, float) if kind is float else kind, kind, where)
+        _check_kind(value, (int, float) if kind is float else kind, kind, where)
         return value
     try:
         return layout(value)
@@ -114,9 +113,9 @@ def fitted(value: Any, layout: Any, place: str = "") -> Any:
 
 
 def _check_kind(value: Any, kinds: Any, kind: type, where: str) -> None:
-    if not isinstance(value, kinds):
-        given = KINDS.get(type(value), type(value).__name__)
-        raise ValueError(f"{where} must be {KINDS.get(kind, kind.__name__)}, not {given}")
+    if not isinstance(value, kinds) or (isinstance(value, bool) and kind in (int, float)):
+        wanted, given = (KINDS.get(one, f"a {one.__name__.lower()}") for one in (kind, type(value)))
+        raise ValueError(f"{where} must be {wanted}, not {given}")
 
 
 def values_in(content: Any, most: int) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """Reading weight files, for whatever has a `load_models`, and the other files of a checkpoint."""
 
 import copy
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,7 +39,9 @@ def load_weights(path: str | Path, device: str | th.device, mmap: bool = False) 
             with zipfile.ZipFile(path) as archive:
                 if sum(entry.file_size for entry in archive.infolist()) > size:
                     raise ValueError("it unfolds to more than it holds")
-        content = th.load(path, map_location=device, weights_only=True, mmap=mmap)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch says of other pickles that it may fail, and then fails
+            content = th.load(path, map_location=device, weights_only=True, mmap=mmap)
         for value in values_in(content, size):
             if isinstance(value, th.Tensor) and not _is_stored(value):
                 raise ValueError("it has a tensor that is not stored in full")
@@ -103,8 +106,9 @@ def _try_out(optimiser: th.optim.Optimizer, state: Any) -> None:
     """Has a copy of the optimiser take the state and make a step without gradients.
 
     Raises:
-        Exception: the optimiser can't work with it. ValueError: it is of another kind, or gives what is not finite.
+        ValueError: it is of another kind, or gives what is not finite; or whatever the optimiser raises by it.
     """
+    fitted(state, {"state": dict, "param_groups": [{"params": list}]})
     trial, state = copy.deepcopy((optimiser, state))
     parameters = [parameter for group in trial.param_groups for parameter in group["params"]]
     kinds = {parameter.dtype for parameter in parameters}
