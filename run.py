@@ -24,15 +24,16 @@ from controllers.population_controller import PopulationTeam
 from controllers.team import Team
 from learners import REGISTRY as LEARNERS
 from runners import REGISTRY as RUNNERS
-from utils.checkpoints import Checkpoints, find_checkpoint, random_states, set_random_states
+from utils.checkpoints import RANDOM_STATES, Checkpoints, find_checkpoint, random_states, set_random_states
 from utils.dict2namedtuple import convert
 from utils.errors import UserError
+from utils.files import fitted
 from utils.logging import Logger
 from utils.MY_EXP_PATH import experiment_root
 from utils.process import keep_freed_memory, set_threads
 from utils.progress import Progress
 from utils.signals import StopRequest
-from utils.weights import load_weights
+from utils.weights import fits, load_weights
 
 ENGINE_NAMES = {"sim": "the embedded engine (not StarCraft II)", "game": "StarCraft II"}
 
@@ -171,15 +172,21 @@ def episode_layout(args: Any) -> tuple[dict[str, Any], dict[str, int], dict[str,
     scheme = {
         "state": {"vshape": args.state_shape},
         "obs": {"vshape": args.obs_shape, "group": "agents"},
-        "actions": {"vshape": (1,), "group": "agents", "dtype": th.long, "store_dtype": th.int16},
-        "avail_actions": {"vshape": (args.n_actions,), "group": "agents", "dtype": th.uint8},
+        "actions": {
+            "vshape": (1,),
+            "group": "agents",
+            "dtype": th.long,
+            "store_dtype": th.int16,
+            "below": args.n_actions,
+        },
+        "avail_actions": {"vshape": (args.n_actions,), "group": "agents", "dtype": th.uint8, "below": 2},
         "reward": {"vshape": (1,)},
-        "terminated": {"vshape": (1,), "dtype": th.uint8},
+        "terminated": {"vshape": (1,), "dtype": th.uint8, "below": 2},
     }
     groups = {"agents": args.n_agents}
     if args.population:
         learners = args.population[args.train_alg]
-        scheme["agent_idx"] = {"vshape": (learners,), "dtype": th.long, "episode_const": True}
+        scheme["agent_idx"] = {"vshape": (learners,), "dtype": th.long, "episode_const": True, "below": args.n_agents}
     preprocess = {"actions": ("actions_onehot", [OneHot(out_dim=args.n_actions)])}
     return scheme, groups, preprocess
 
@@ -303,9 +310,28 @@ def training_state(parts: SimpleNamespace) -> dict[str, Any]:
     }
 
 
+def read_training_state(parts: SimpleNamespace, file: Path) -> dict[str, Any]:
+    """The `training_state` in a state.th, and the statistics under "stats"; nothing has been taken over.
+
+    Raises:
+        UserError: it can't be read, or is not of the layout that these parts have.
+    """
+    layout = {
+        "clock": dict.fromkeys(asdict(parts.clock), int),
+        "learner": dict.fromkeys(parts.learner.counts(), int),
+        "runner": parts.runner.state_layout,
+        "sampling": dict,
+        "random": RANDOM_STATES,
+        "stats": {str: [[int, float]]},
+    }
+    content = load_weights(file, "cpu")
+    with fits(file):
+        return fitted(content, layout)
+
+
 def set_training_state(parts: SimpleNamespace, state: dict[str, Any]) -> None:
-    for name, value in state["clock"].items():
-        setattr(parts.clock, name, value)
+    for name in asdict(parts.clock):
+        setattr(parts.clock, name, state["clock"][name])
     parts.learner.set_counts(state["learner"])
     parts.runner.load_state_dict(state["runner"])
     parts.rng.bit_generator.state = state["sampling"]
@@ -338,7 +364,7 @@ def load_checkpoint(args: Any, logger: Any, parts: SimpleNamespace) -> None:
     """Takes the weights of `evaluate_path`, or goes on from the step of `checkpoint_path` that `load_step` asks for.
 
     Raises:
-        UserError: there is no such folder, no step in it, or its weights do not fit.
+        UserError: there is no such folder, no step in it, or one of its files is broken or does not fit.
     """
     if args.evaluate_path:
         folder = Path(args.evaluate_path)
@@ -351,16 +377,20 @@ def load_checkpoint(args: Any, logger: Any, parts: SimpleNamespace) -> None:
         parts.team.load_models(folder)
         parts.runner.t_env = int(folder.name)
         return
-    parts.team.load_models(folder, parts.learner)
     missing = []
-    if (folder / "buffer.th").is_file():
-        parts.buffer.load_state_dict(load_weights(folder / "buffer.th", "cpu", mmap=True))
+    buffer_file, state_file = folder / "buffer.th", folder / "state.th"
+    state = read_training_state(parts, state_file) if state_file.is_file() else None
+    parts.team.load_models(folder, parts.learner)
+    if buffer_file.is_file():
+        episodes = load_weights(buffer_file, "cpu", mmap=True)
+        with fits(buffer_file):
+            parts.buffer.load_state_dict(episodes)
     else:
         missing.append("replay buffer")
-    if (folder / "state.th").is_file():
-        state = load_weights(folder / "state.th", "cpu")
+    if state is not None:
+        with fits(state_file):
+            set_training_state(parts, state)
         logger.load_state_dict(state["stats"])
-        set_training_state(parts, state)
         if state["runner"]["env"] is None or state["runner"]["n_envs"] != args.batch_size_run:
             missing.append("state of these environments")
     else:

@@ -1,7 +1,8 @@
 """Episodes as tensors `[batch, time, agent, feature]`: `EpisodeBatch` to work on, `ReplayBuffer` to keep.
 
 A scheme names the fields: `vshape`, `dtype` (float32 if left out), `group` (a leading dimension, such as "agents"),
-`episode_const` (one entry per episode instead of one per step) and `store_dtype` (what the replay buffer keeps).
+`episode_const` (one entry per episode instead of one per step), `store_dtype` (what the replay buffer keeps) and
+`below` (a bound of whole numbers from 0 on, which holds for what is read from a file).
 What a learner reads is cut from a batch in `components/transitions.py`.
 """
 
@@ -15,7 +16,9 @@ import numpy as np
 import torch as th
 
 from components.step_rows import DeviceRows, DiskRows, MemoryRows
+from utils.config import Key
 from utils.errors import UserError
+from utils.files import fitted
 from utils.memory import in_words
 from utils.transfer import sent_together
 
@@ -23,7 +26,7 @@ HARDLY_SHORTER = 0.1
 """A buffer of which not even this share fits is refused: episodes are rarely shorter, as a share of their limit."""
 ON_HOST = ("filled", "terminated")
 """Fields by which the host knows how much there is to compute, without asking a GPU."""
-FILLED = {"vshape": (1,), "dtype": th.uint8}
+FILLED = {"vshape": (1,), "dtype": th.uint8, "below": 2}
 OF_TEAM = "team_"
 Episodes = slice | int | Sequence[int] | np.ndarray | th.Tensor
 """What picks some episodes of a batch."""
@@ -273,7 +276,7 @@ class ReplayBuffer:
             for key, entry in self.scheme.items()
             if key not in derived
         }
-        self._store_dtypes = {key: dtype for key, (_, dtype) in stored.items()}
+        self._stored = stored
         self._const_fields = [key for key in stored if self.scheme[key].get("episode_const", False)]
         layout = {key: entry for key, entry in stored.items() if key not in self._const_fields}
         most_rows = 1 + buffer_size * max_seq_length
@@ -326,7 +329,7 @@ class ReplayBuffer:
         return rows
 
     def _compact(self, key: str, value: np.ndarray) -> np.ndarray:
-        stored = value.astype(self._store_dtypes[key], copy=False)
+        stored = value.astype(self._stored[key][1], copy=False)
         if stored is not value and stored.dtype.kind != "f" and not np.array_equal(stored, value):
             raise ValueError(f"field {key!r} has values that do not fit into its store_dtype {stored.dtype}")
         return stored
@@ -380,9 +383,9 @@ class ReplayBuffer:
 
         Raises:
             NoRoom: there is no memory for as many steps.
+            ValueError: the state is not of this buffer's layout, and nothing of it has been taken.
         """
-        lengths = state["lengths"]
-        rows = state["rows"].numpy() if "rows" in state else np.arange(sum(lengths))
+        lengths, rows = self._checked(state)
         n_dropped = max(len(lengths) - self.buffer_size, 0)
         kept = rows[sum(lengths[:n_dropped]) : sum(lengths)]
         lengths = lengths[n_dropped:]
@@ -398,6 +401,29 @@ class ReplayBuffer:
                 self._rows.write(key, taken, value[kept] if n_dropped else value)
         *parts, self._free = np.split(taken[rows], np.cumsum(lengths))
         self._episodes = deque(_Episode(part, {key: const[key][i] for key in const}) for i, part in enumerate(parts))
+
+    def _checked(self, state: dict[str, Any]) -> tuple[list[int], np.ndarray]:
+        """Its lengths and rows, if these and all fields are as `state_dict` writes them. Raises: ValueError."""
+        length = Key(int, low=1, high=self.max_seq_length).read
+        fitted(state, {"lengths": [length], "fields": {str: th.Tensor}})
+        lengths, fields = state["lengths"], state["fields"]
+        fitted(fields, dict.fromkeys(self._stored if lengths else (), object), "fields")
+        if unknown := fields.keys() - self._stored.keys():
+            raise ValueError(f"it has a field '{min(unknown, key=str)}', which this run has not")
+        rows = fitted(state.get("rows", th.arange(sum(lengths))), th.Tensor, "rows").numpy()
+        are_numbers = rows.ndim == 1 and rows.dtype.kind == "i" and np.array_equal(np.sort(rows), np.arange(len(rows)))
+        if not are_numbers or len(rows) < sum(lengths):
+            raise ValueError("'rows' are not the numbers of its steps")
+        for key, value in _arrays(fields):
+            shape, dtype = self._stored[key]
+            shape = (len(lengths if key in self._const_fields else rows), *shape)
+            if (value.shape, value.dtype) != (shape, dtype):
+                raise ValueError(f"'fields.{key}' is {value.dtype} {value.shape}, not {dtype} {shape}")
+            limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+            low, high = (0, self.scheme[key]["below"] - 1) if "below" in self.scheme[key] else (limits.min, limits.max)
+            if value.size and not (low <= value.min() and value.max() <= high):
+                raise ValueError(f"'fields.{key}' is not from {low} to {high} everywhere")
+        return lengths, rows
 
     def tell_size(self, log: Any) -> None:
         """Says what it takes and what there is; a warning if the one may come to be more than the other.

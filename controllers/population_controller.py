@@ -18,7 +18,8 @@ from controllers.basic_controller import ALL, BasicMAC
 from controllers.team import Team
 from utils.dict2namedtuple import convert
 from utils.errors import UserError
-from utils.pools import Member, load_pool
+from utils.pools import MEMBER_FILE, Member, load_pool
+from utils.weights import fits
 
 DRAWN = -1
 
@@ -86,7 +87,8 @@ class PopulationTeam(Team):
                 f"{member.folder} has a network for each agent, which a population can't deal out; take it out"
             )
         own = {key: value for key, value in member.own_config.items() if key not in ("env_args", "population")}
-        player = self._player(member.folder.name, False, own)
+        with fits(member.folder / MEMBER_FILE):
+            player = self._player(member.folder.name, False, own)
         player.mac.load_models(member.weights_folder())
         return player
 

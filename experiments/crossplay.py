@@ -25,9 +25,10 @@ from utils.errors import UserError
 from utils.intervals import mean_interval, wilson_interval
 from utils.logging import Logger, get_logger
 from utils.MY_EXP_PATH import check_results_path, experiment_root
-from utils.pools import Member, load_pool
+from utils.pools import MEMBER_FILE, Member, load_pool
 from utils.process import keep_freed_memory, set_threads
 from utils.timehelper import time_left
+from utils.weights import fits
 
 DESCRIPTION = """Plays test episodes of every pair of a pool's members, a member with itself included. The seats are
 dealt anew for each episode; of two successive episodes the second has the members' seats exchanged, so that each plays
@@ -117,7 +118,8 @@ def common_world(members: Sequence[Member]) -> Member:
 
     def world(member: Member) -> dict[str, Any]:
         ignored = NOT_OF_THE_WORLD if reads_state(member) else NOT_OF_THE_WORLD | OF_THE_STATE
-        settings = flatten({key: value for key, value in member.config["env_args"].items() if key not in ignored})
+        with fits(member.folder / MEMBER_FILE):
+            settings = flatten({key: value for key, value in member.config["env_args"].items() if key not in ignored})
         return {"env": member.env, **{f"env_args.{key}": value for key, value in settings}, "engine": member.engine}
 
     first = max(members, key=reads_state)
@@ -164,10 +166,11 @@ def make_runner(args: Any, logger: Logger) -> Any:
 
 
 def load_mac(member: Member, stage: Stage) -> Any:
-    """The member's controller. Raises: UserError where its weights do not fit its configuration."""
-    args = convert({**stage.args._asdict(), **member.own_config, "device": "cpu"})
-    scheme, groups, _ = run.episode_layout(args)
-    mac = run.CONTROLLERS[args.mac](scheme, groups, args)
+    """The member's controller. Raises: UserError where its weights do not fit its configuration, or that is broken."""
+    with fits(member.folder / MEMBER_FILE):
+        args = convert({**stage.args._asdict(), **member.own_config, "device": "cpu"})
+        scheme, groups, _ = run.episode_layout(args)
+        mac = run.CONTROLLERS[args.mac](scheme, groups, args)
     mac.load_models(member.weights_folder())
     return mac
 
@@ -352,9 +355,10 @@ def cross_play(args: Namespace) -> None:
     if len(members) < 2:
         raise UserError(f"{args.pool} has one member, and cross-play needs two; train more with experiments.pool")
     host = common_world(members)
-    set_threads(host.config["n_threads"])
     keep_freed_memory()
-    stage = set_stage(host, args.episodes, args.worlds, args.seed)
+    with fits(host.folder / MEMBER_FILE):
+        set_threads(host.config["n_threads"])
+        stage = set_stage(host, args.episodes, args.worlds, args.seed)
     args.metric = args.metric or metrics(stage)[0]
     if args.metric not in metrics(stage):
         raise UserError(f"--metric=won: nothing can be won in {place_of(members[0])}; take --metric=return")

@@ -73,7 +73,7 @@ class Job:
         """Makes `output` of a run that has ended well; gives what there is to tell.
 
         Raises:
-            OSError: the run has not left what it should, or it can't be written.
+            OSError, UserError: the run has not left what it should, or it can't be written.
         """
         raise NotImplementedError
 
@@ -177,7 +177,7 @@ class JobQueue:
             seconds = time.monotonic() - began
             try:
                 said = job.publish()
-            except OSError as error:
+            except (OSError, UserError) as error:
                 problem = f"has ended, but {error}"
             else:
                 shutil.rmtree(job.work, ignore_errors=True)

@@ -121,8 +121,8 @@ def waiting(setup: Setup, stage: Stage) -> list[Job]:
 def known_speeds(setup: Setup, stage: Stage) -> list[float]:
     """Environment steps per second of the stage's finished trainings."""
     files = [job.output / RUN_FILE for job in stage.jobs(setup)]
-    found = [load_yaml(file)["steps_per_second"] for file in files if file.is_file()]
-    return [speed for speed in found if speed]
+    found = [load_yaml(file, {"steps_per_second": (None, float)}) for file in files if file.is_file()]
+    return [run["steps_per_second"] for run in found if run["steps_per_second"]]
 
 
 def describe(setup: Setup, n_jobs: int) -> str:

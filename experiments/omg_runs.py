@@ -4,7 +4,7 @@
 """
 
 import csv
-import json
+import io
 import math
 import os
 import shutil
@@ -17,8 +17,11 @@ import yaml
 
 from experiments.jobs import NOT_PUBLISHED, WORK, Job
 from utils.checkpoints import whole_folder
+from utils.config import Key
+from utils.errors import UserError
+from utils.files import fitted, read_bytes, read_config, reason
 from utils.pools import find_members
-from utils.records import read_json_lines
+from utils.records import METRIC, read_json_lines
 
 RUN_FILE = "run.yaml"
 TRAIN_ALGS, TEST_ALGS = ("qmix",), ("iql", "vdn", "qmix")
@@ -28,6 +31,8 @@ CHECKPOINTS = 10  # of a training, for the case that it is interrupted
 WORLDS = 32  # that a test plays at once
 EPISODE_GUESS = 40  # environment steps, before a test has measured it
 PHASES = ("zero-shot", "tuned")
+EPISODE = {"won": (bool, int), "return": float, "length": int, "seat": (None, int, [int]), "teammates": [str]}
+"""The layout of a line of test_episodes.jsonl, as utils/files.py has layouts."""
 FIELDS = ("method", "seed", "phase", "group", "episode", "won", "return", "length", "seat", "teammates", "engine")
 
 
@@ -178,8 +183,8 @@ class Training(Job):
 
     def publish(self) -> str:
         checkpoint, records = self.final_weights()
-        config = json.loads((records / "config.json").read_text(encoding="utf-8"))
-        last = {entry["key"]: entry["value"] for entry in read_json_lines(records / "metrics.jsonl")}
+        config = read_config(records, dict)
+        last = {entry["key"]: entry["value"] for entry in read_json_lines(records / "metrics.jsonl", METRIC)}
         told = {"steps": self.steps(), "steps_per_second": last.get("steps_per_second")}
         told |= {"test_win_rate": last.get("test_battle_won_mean"), "config": config}
         with whole_folder(self.output) as partial:
@@ -198,10 +203,10 @@ class Evaluation(Job):
     def publish(self) -> str:
         records = self.records()
         file = records / "test_episodes.jsonl" if records else None
-        episodes = list(read_json_lines(file)) if file and file.is_file() else []
+        episodes = list(read_json_lines(file, EPISODE)) if file and file.is_file() else []
         if records is None or len(episodes) != self.n_episodes:
             raise OSError(f"it has recorded {len(episodes)} of {self.n_episodes} test episodes")
-        engine = json.loads((records / "config.json").read_text(encoding="utf-8"))["resolved"]["engine"]
+        engine = read_config(records, {"resolved": {"engine": str}})["resolved"]["engine"]
         partial = self.work / "partial.csv"
         with partial.open("w", encoding="utf-8", newline="") as lines:
             writer = csv.DictWriter(lines, FIELDS)
@@ -217,9 +222,29 @@ class Evaluation(Job):
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:
-    """The episodes that a test has left."""
-    with file.open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines))
+    """The episodes that a test has left. Raises: UserError where the file holds something else."""
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_bytes(file).decode(), newline="")))
+        return fitted(rows, [dict.fromkeys(FIELDS, str) | ROW])
+    except (ValueError, csv.Error) as error:
+        raise UserError(
+            f"{file} holds no test episodes ({reason(error)}); delete it, so that they are played anew"
+        ) from error
+
+
+def _number(text: str) -> str:
+    int(text)
+    return text
+
+
+ROW = {
+    "method": Key(str, choices=(*METHODS, CONTROL)).read,
+    "phase": Key(str, choices=PHASES).read,
+    "won": _number,
+    "length": _number,
+    "engine": Key(str, choices=("sim", "game")).read,
+}
+"""What the fields of a test's episodes hold, all of them as text."""
 
 
 def prior_job(setup: Setup) -> Training:

@@ -3,7 +3,6 @@
 Each member is a run of main.py in a process of its own. `utils/pools.py` has what a pool looks like and reads it.
 """
 
-import json
 import shutil
 import sys
 from argparse import Namespace
@@ -21,9 +20,10 @@ from utils.checkpoints import whole_folder
 from utils.command import Parser, check_at_least, exit_status, n_cores, run_program
 from utils.config import flatten
 from utils.errors import UserError
+from utils.files import read_config
 from utils.MY_EXP_PATH import check_results_path
 from utils.pools import AGENT_FILE, MEMBER_FILE, Identity, Member, check_disjoint, find_members, load_pool, weights_id
-from utils.records import read_json_lines
+from utils.records import METRIC, read_json_lines
 from utils.timehelper import time_str
 
 DESCRIPTION = """Trains one member for each algorithm and seed, as many at once as there are cores, and writes its final
@@ -55,9 +55,9 @@ class Plan(Job):
     def publish(self) -> str:
         """Puts the final weights into the pool, with `member.yaml` and the run's `metrics.jsonl`."""
         checkpoint, records = self.final_weights()
-        config = json.loads((records / "config.json").read_text(encoding="utf-8"))
+        config = read_config(records, {"resolved": {"engine": (None, str)}, "t_max": int})
         stats: dict[str, list[float]] = {}
-        for entry in read_json_lines(records / "metrics.jsonl"):
+        for entry in read_json_lines(records / "metrics.jsonl", METRIC):
             stats.setdefault(entry["key"], []).append(entry["value"])
         won = stats.get("test_battle_won_mean", [])[-5:]
         algorithm = self.identity.algorithm
@@ -141,7 +141,7 @@ def waiting(plans: Sequence[Plan]) -> list[Plan]:
         if plan.name in members:
             check_settings(plan, members[plan.name].config, members[plan.name].folder)
         elif records:
-            check_settings(plan, json.loads((records / "config.json").read_text(encoding="utf-8")), plan.work)
+            check_settings(plan, read_config(records, dict), plan.work)
     return [plan for plan in plans if plan.name not in members]
 
 

@@ -4,7 +4,6 @@ For runs whose database was lost or not there yet; sending a run again only comp
 in `utils/mongo.py`.
 """
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,8 +12,23 @@ from pymongo.errors import PyMongoError
 
 from utils.command import Parser, exit_status, run_program
 from utils.errors import UserError
+from utils.files import read_json
 from utils.mongo import UNSENT, is_there, open_database, send, without_password
 
+WORDS = "record of a run", "leave this run out, or restore it"
+LAYOUTS = {
+    "run": {
+        "status": str,
+        "start_time": str,
+        "host": dict,
+        "artifacts": [str],
+        "experiment": {"base_dir": str, "sources": [[str, str]]},
+    },
+    "config": dict,
+    "info": dict,
+    "metrics": {str: {"steps": list, "values": list, "timestamps": [str]}},
+}
+"""Of the files of a record, as utils/files.py has layouts; those of the results are there when there are some."""
 ALIVE = timedelta(seconds=60)  # Sacred's heart beats every ten seconds
 DESCRIPTION = """Sends the records of runs to MongoDB, in the form of Sacred's MongoObserver. A run that is there
 already is completed, and nothing is stored twice. Runs that are still running are left alone: they send themselves."""
@@ -39,7 +53,7 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
 
 def is_running(folder: Path) -> bool:
     """Whether the run's heart has beaten within the last minute."""
-    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    run = read_json(folder / "run.json", LAYOUTS["run"], *WORDS)
     last = datetime.fromisoformat(run.get("heartbeat") or run["start_time"]).replace(tzinfo=UTC)
     return run["status"] == "RUNNING" and datetime.now(UTC) - last < ALIVE
 
@@ -58,6 +72,9 @@ def send_runs(runs: Sequence[Path], address: str) -> None:
             if is_running(folder):
                 print(f"{folder}: still running, left alone")
                 continue
+            for name in LAYOUTS:
+                if (folder / f"{name}.json").exists():
+                    read_json(folder / f"{name}.json", LAYOUTS[name], *WORDS)
             number = send(store, folder)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{folder} is no complete record ({error}); leave it out, or restore it") from error

@@ -26,6 +26,7 @@ from utils.command import Parser, exit_status, run_program
 from utils.config import flatten
 from utils.dict2namedtuple import convert
 from utils.errors import UserError, unknown
+from utils.files import read_config
 from utils.logging import Logger, get_logger
 from utils.MY_EXP_PATH import check_results_path, experiment_root
 from utils.subgoals import subgoal_hit_ratio
@@ -224,7 +225,7 @@ def configure(args: Namespace) -> dict[str, Any]:
     own += [f"env_args.map_name={args.map}"] if args.map else []
     config = _read([*names, "with", *own])
     if args.record:
-        recorded = json.loads((args.record / "config.json").read_text(encoding="utf-8"))
+        recorded = read_config(args.record, dict)
         known = dict(flatten(config)).keys() & command_line.SCHEMA.keys()
         settings = [f"{key}={json.dumps(value)}" for key, value in flatten(recorded) if key in known]
         config = _read([*names, "with", *settings, *args.set, *own])

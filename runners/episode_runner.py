@@ -14,8 +14,11 @@ from components.episode_buffer import EpisodeBatch
 from envs import REGISTRY as ENVS
 from envs.answers import whole_sizes
 from envs.multiagentenv import Observations, Outcomes, WorkerLimits
+from utils.config import Key
 from utils.errors import UserError
 from utils.seeding import world_seeds
+
+COUNT = Key(int, low=0).read
 
 
 class EpisodeRunner:
@@ -26,6 +29,16 @@ class EpisodeRunner:
     """
 
     parallel = False  # whether worlds that need no process of their own get one, too
+    state_layout = {  # of `state_dict`, as utils/files.py has layouts
+        "t_env": COUNT,
+        "log_train_stats_t": int,
+        "train_stats": {"returns": [float], "sums": {str: float}},
+        "test_win_rate": (None, float),
+        "n_tests": [COUNT],
+        "dropped_episodes": COUNT,
+        "n_envs": COUNT,
+        "env": (None, dict),
+    }
 
     def __init__(self, args: Any, logger: Any):
         self.args = args
@@ -80,7 +93,12 @@ class EpisodeRunner:
         """Goes on from there with the next episode; a test that was under way is forgotten.
 
         Worlds that can't tell their state, or that were not as many, stay as they are.
+
+        Raises:
+            ValueError: there are not as many counts of tests as worlds, or the worlds refuse their state.
         """
+        if len(state["n_tests"]) != state["n_envs"]:
+            raise ValueError(f"'runner.n_tests' is of {len(state['n_tests'])} worlds, not of {state['n_envs']}")
         self.t_env, self.log_train_stats_t = state["t_env"], state["log_train_stats_t"]
         self.train_stats, self.test_stats = EpisodeStats(), EpisodeStats()
         self.train_stats.returns.extend(state["train_stats"]["returns"])

@@ -14,7 +14,17 @@ from typing import Any
 import numpy as np
 import torch as th
 
+from utils.config import Key
 from utils.errors import UserError
+
+WORD, PLACE = Key(int, low=0, high=2**32 - 1).read, Key(int, low=0, high=624).read  # of a Mersenne twister
+RANDOM_STATES = {
+    "python": [int, [WORD] * 624 + [PLACE], (None, float)],
+    "numpy": {"bit_generator": str, "state": {"key": [WORD] * 624, "pos": PLACE}, "has_gauss": PLACE, "gauss": float},
+    "torch": th.Tensor,
+    "cuda": [th.Tensor],
+}
+"""The layout, as utils/files.py has them, of `random_states`."""
 
 
 class Checkpoints:

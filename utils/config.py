@@ -12,7 +12,9 @@ from typing import Any
 import yaml
 
 from utils.errors import UserError, nearest, unknown
+from utils.files import fitted, read_bytes, values_in
 
+MOST_YAML_BYTES = 2**18  # a tenth of a second per 5,000
 KIND_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -118,25 +120,29 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load_yaml(path: Path) -> dict[str, Any]:
-    """Reads one YAML mapping.
+def load_yaml(path: Path, layout: Any = dict, remedy: str = "correct the file") -> dict[str, Any]:
+    """Reads one YAML mapping of a layout (see utils/files.py); `remedy` says what to do if it is none.
 
     Raises:
-        UserError: the file is not well formed (naming line and column), gives a key twice or holds no mapping.
+        UserError: the file is not there or not well formed (naming line and column), gives a key twice, holds no
+            mapping of this layout, or unfolds to more than a configuration has.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        content = yaml.load(read_bytes(path, MOST_YAML_BYTES).decode(), Loader=_Loader)
+        for _ in values_in(content, MOST_YAML_BYTES):
+            pass
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise UserError(f"{path}: {place}{error.problem}; correct the file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} can't be read as YAML: {' '.join(str(error).split())}; correct the file") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
+        raise UserError(f"{path}: {place}{error.problem}; {remedy}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} can't be read as YAML: {' '.join(str(error).split())[:200]}; {remedy}") from error
+    if not isinstance(content, dict | None):
         raise UserError(f"{path} must hold lines of the form `key: value`, not {type(content).__name__}")
-    return content
+    try:
+        return fitted(content or {}, layout)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; {remedy}") from error
 
 
 def recursive_dict_update(d: Mapping[str, Any], u: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ Runs draw teammates from a pool; `experiments/pool.py` trains its members.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,19 +17,22 @@ from utils.errors import UserError
 
 MEMBER_FILE = "member.yaml"
 AGENT_FILE = "agent.th"
-KEYS = {
-    "algorithm": Key(str),
-    "env": Key(str),
-    "map": Key(str, nullable=True),
-    "engine": Key(str, nullable=True),
-    "seed": Key(int, low=0),
-    "t_max": Key(int, "environment steps", low=1),
-    "steps": Key(int, "environment steps", low=0),
-    "test_win_rate": Key(float, low=0, high=1, nullable=True),
-    "test_win_rate_of_five": Key(float, low=0, high=1, nullable=True),
-    "test_return": Key(float, nullable=True),
-    "steps_per_second": Key(float, above=0, nullable=True),
+LAYOUT = {
+    "algorithm": Key(str).read,
+    "env": Key(str).read,
+    "map": Key(str, nullable=True).read,
+    "engine": Key(str, nullable=True).read,
+    "seed": Key(int, low=0).read,
+    "t_max": Key(int, "environment steps", low=1).read,
+    "steps": Key(int, "environment steps", low=0).read,
+    "test_win_rate": Key(float, low=0, high=1, nullable=True).read,
+    "test_win_rate_of_five": Key(float, low=0, high=1, nullable=True).read,
+    "test_return": Key(float, nullable=True).read,
+    "steps_per_second": Key(float, above=0, nullable=True).read,
+    "weights": {str: str},
+    "config": dict,
 }
+"""Of member.yaml, as utils/files.py has layouts."""
 
 
 class Identity(NamedTuple):
@@ -111,22 +114,10 @@ def read_member(folder: Path) -> Member:
     path = folder / MEMBER_FILE
     if not path.is_file():
         raise UserError(f"{folder} is in a pool but has no {MEMBER_FILE}; move it away, or train the member anew")
-    content = load_yaml(path)
-    if missing := [field.name for field in fields(Member) if field.name not in content and field.name != "folder"]:
-        raise UserError(f"{path}: '{missing[0]}' is missing; restore it, or train the member anew")
-    values = {}
-    for key, declaration in KEYS.items():
-        try:
-            values[key] = declaration.read(content[key])
-        except ValueError as error:
-            raise UserError(f"{path}: {key}={content[key]} is not allowed: {error}; correct it") from error
-    for key in ("weights", "config"):
-        if not isinstance(content[key], dict) or not content[key]:
-            raise UserError(f"{path}: '{key}' must be a group of keys; restore it, or train the member anew")
-        values[key] = content[key]
+    values = load_yaml(path, LAYOUT, "restore it, or train the member anew")
     if values["algorithm"] not in values["weights"]:
         raise UserError(f"{path}: 'weights' has none of its algorithm, {values['algorithm']}; restore them")
-    member = Member(folder=folder, **values)
+    member = Member(folder=folder, **{key: values[key] for key in LAYOUT})
     for algorithm, expected in member.weights.items():
         file = member.weights_folder(algorithm) / AGENT_FILE
         if not file.is_file():

@@ -19,6 +19,8 @@ from envs.sc2.sim.maps import MAP_NAMES, SC2Map, get_map, spawn_positions
 from envs.sc2.sim.paths import find_ways
 from envs.sc2.sim.rules import Rules
 from envs.sc2.sim.units import BEAMS, LOOPS_PER_SECOND, planes, unit_data, unit_types
+from utils.config import Key
+from utils.files import fitted
 
 INFO_KEYS = ("battle_won", "dead_allies", "dead_enemies")
 CREEP_DAMAGE_PER_SECOND = 3
@@ -190,6 +192,8 @@ class BattleVectorEnv(VectorEnv):
         return {"random": self._random.tolist(), "counts": self.counts.tolist()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        number, count = Key(int, low=0, high=2**64 - 1).read, Key(int, low=0, high=2**62).read
+        state = fitted(state, {"random": [number] * self.n_envs, "counts": [[count] * 3] * self.n_envs})
         self._random[:] = np.array(state["random"], np.uint64)
         self.counts[:] = state["counts"]
 

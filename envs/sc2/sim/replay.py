@@ -16,11 +16,14 @@ import numpy as np
 
 from envs.multiagentenv import Observations, Outcomes
 from envs.sc2.sim.env import BattleVectorEnv
+from utils.config import Key
 from utils.errors import UserError
+from utils.files import fitted, read_json
 
 FORMAT = 1
+SMALL = Key(int, low=0, high=10_000).read
 SUFFIX = ".sim.json.gz"
-NO_REPLAY = "{} is no replay of the embedded engine; give a file that save_replay wrote, named *" + SUFFIX
+KIND, REMEDY = "replay of the embedded engine", f"give a file that save_replay wrote, named *{SUFFIX}"
 OTHER_ENGINE = (
     "the replay was recorded by an embedded engine with other rules, which played another battle; "
     "show it with the version of the code that recorded it"
@@ -68,21 +71,14 @@ class Replay(NamedTuple):
         """
         if not path.is_file():
             raise UserError(f"there is no replay {path}")
-        try:
-            content = json.loads(gzip.decompress(path.read_bytes()))
-            version = content["format"]
-            if version == FORMAT:
-                actions = np.array(content["actions"], np.int64)
-                if actions.ndim != 2:
-                    raise ValueError(f"actions of shape {actions.shape}")
-                random = int(np.uint64(content["random"]))
-                return cls(dict(content["settings"]), random, actions, str(content["checksum"]))
-        except (OSError, EOFError, ValueError, KeyError, TypeError, OverflowError) as error:
-            raise UserError(NO_REPLAY.format(path)) from error
-        raise UserError(
-            f"{path} is a replay in format {version} and this version reads format {FORMAT}; "
-            "show it with the version of the code that recorded it"
-        )
+        version = read_json(path, {"format": int}, KIND, REMEDY, packed=True)["format"]
+        if version != FORMAT:
+            raise UserError(
+                f"{path} is a replay in format {version} and this version reads format {FORMAT}; "
+                "show it with the version of the code that recorded it"
+            )
+        content = read_json(path, LAYOUT, KIND, REMEDY, packed=True)
+        return cls(**{key: content[key] for key in LAYOUT})
 
     def moments(self, every: int = 10**9) -> Iterator[BattleVectorEnv]:
         """The battle after its reset and, within each step, after every so many game loops and at the step's end.
@@ -94,8 +90,9 @@ class Replay(NamedTuple):
         """
         try:
             battle = BattleVectorEnv([0], **self.settings)
-            if self.actions.shape[1] != battle.map.n_agents:
-                raise ValueError(f"actions for {self.actions.shape[1]} agents")
+            n_steps, n_agents = self.actions.shape
+            if n_agents != battle.map.n_agents or n_steps > battle.map.episode_limit:
+                raise ValueError(f"{n_steps} steps of {n_agents} agents")
             seen, outcomes = Observations.empty(1, battle.get_env_info()), Outcomes.empty(1, battle.info_keys)
             battle._random[0] = self.random
             battle.reset(seen)
@@ -110,10 +107,37 @@ class Replay(NamedTuple):
                     yield shortened
                 battle.step(actions, seen, outcomes)
                 yield battle
-        except (ValueError, TypeError) as error:  # an argument, a map or an action that this engine does not have
+        except (
+            ValueError,
+            TypeError,
+            ArithmeticError,
+        ) as error:  # an argument, a map or an action that this engine does not have
             raise UserError(OTHER_ENGINE) from error
         if checksum(battle.units[0]) != self.checksum:
             raise UserError(OTHER_ENGINE)
+
+
+def _actions(value: Any) -> np.ndarray:
+    actions = np.array(fitted(value, [[SMALL]]), np.int64)
+    if actions.ndim != 2:
+        raise ValueError("it must be a list of as many actions for each step")
+    return actions
+
+
+LAYOUT = {
+    "settings": {
+        "map_name": str,
+        "step_mul": Key(int, low=1, high=10_000).read,
+        "move_amount": Key(float).read,
+        "heuristic_ai": bool,
+        "heuristic_rest": bool,
+        "rules": {str: (bool, str, SMALL)},
+    },
+    "random": Key(int, low=0, high=2**64 - 1).read,
+    "actions": _actions,
+    "checksum": str,
+}
+"""Of a replay's content, as utils/files.py has layouts."""
 
 
 def checksum(units: np.ndarray) -> str:
