@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.packed_steps import PackedSteps
-from modules.agents.packed_gru import packed_gru
+from modules.packed_gru import packed_gru
 
 
 def filled_of(lengths: list[int], steps: int) -> th.Tensor:
