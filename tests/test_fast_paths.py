@@ -69,7 +69,9 @@ def test_episodes_of_different_lengths_in_values_and_gradients(kind, options):
         network.zero_grad()
         inputs.grad = None
         outputs, hidden = unroll(network, inputs, filled)
-        finite = outputs.masked_fill(outputs.isinf(), 0)  # a subgoal without spread has a log-variance of minus infinity
+        finite = outputs.masked_fill(
+            outputs.isinf(), 0
+        )  # a subgoal without spread has a log-variance of minus infinity
         (finite.square().mean() + hidden.sin().mean()).backward()
         learned = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
         assert inputs.grad.any() and learned
@@ -143,7 +145,9 @@ def test_a_subclass_inherits_none_and_gets_them_by_one_line(monkeypatch):
         lambda: step_over(agent, observed, features, ahead, hidden, filled),
     ]
     with monkeypatch.context() as patch:
-        patch.setitem(FAST_PATHS, RNNAgent, FAST_PATHS[RNNAgent]._replace(**dict.fromkeys(NO_FAST_PATHS._fields, refuse)))
+        patch.setitem(
+            FAST_PATHS, RNNAgent, FAST_PATHS[RNNAgent]._replace(**dict.fromkeys(NO_FAST_PATHS._fields, refuse))
+        )
         plain = [use() for use in uses]
         patch.setitem(FAST_PATHS, MyAgent, FAST_PATHS[RNNAgent])
         for use in uses:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch as th
 import yaml
+from components.fold import FoldedBatch, fold_learners
 
 import main
 import run
-from components.fold import FoldedBatch, fold_learners
 from config.layers import known_names, read_population
 from config.schema import conflict
 from controllers.basic_controller import BasicMAC
