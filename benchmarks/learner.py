@@ -21,6 +21,7 @@ from controllers import REGISTRY as CONTROLLERS
 from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.maps import MAP_NAMES
 from learners import REGISTRY as LEARNERS
+from modules.fast_paths import FAST_PATHS, NO_FAST_PATHS
 from run import episode_layout
 from utils.command import (
     Parser,
@@ -52,7 +53,7 @@ TARGET_SHARE_OF_PRODUCTS = 0.5
 COLUMNS = ("batch", "update", "lowest", "highest", "loop", "times", "ragged")
 HEADER = f"{'map':<12}{'algorithm':<10}" + "".join(f"{name:>9}" for name in COLUMNS)
 DESCRIPTION = f"""Measures whole updates of the default algorithms on random episodes of {STEPS} steps: as they are, and
-with policy networks that go through a loop over GRUCell (`unroll_reference`), step by step; the two take turns. Prints
+with policy networks that go step by step through their `forward` (modules/unroll.py); the two take turns. Prints
 milliseconds of computing on one thread, or on a GPU the time that passes, the batch's transfer included: the median,
 lowest and highest of {REPEATS} repeats; the loop over the update ("times"); and an update of episodes between
 {STEPS // 2} and {STEPS} steps long ("ragged"). Then how an update of the first algorithm grows with the batch."""
@@ -103,11 +104,6 @@ class Case:
             batch.update(data, bs=b, ts=slice(0, length + 1))
         return batch
 
-    def go_step_by_step(self) -> None:
-        """Policy networks take `unroll_reference` from now on; only for episodes of the same length."""
-        for mac in {self.learner.mac, getattr(self.learner, "target_mac", self.learner.mac)}:
-            mac.agent.unroll_packed = step_by_step(mac.agent)
-
     def update(self, batch: EpisodeBatch) -> None:
         """A training call that logs nothing and updates no targets."""
         if self.args.device != "cpu":
@@ -116,14 +112,15 @@ class Case:
         self.learner.train(batch, 0, 0)
 
 
-def step_by_step(agent: Any) -> Callable[..., tuple[th.Tensor, th.Tensor]]:
-    """What stands in for the network's `unroll_packed`."""
-
-    def unroll_packed(rows: th.Tensor, batch_sizes: Sequence[int], *start: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        q, h = agent.unroll_reference(rows.unflatten(0, (-1, batch_sizes[0])).transpose(0, 1), *start)
-        return q.transpose(0, 1).flatten(0, 1), h.transpose(0, 1).flatten(0, 1)
-
-    return unroll_packed
+def update_step_by_step(case: Case) -> None:
+    """An update of full episodes in which the policy networks have no faster `unroll`."""
+    kind = type(case.learner.mac.agent)
+    paths = FAST_PATHS.get(kind, NO_FAST_PATHS)
+    FAST_PATHS[kind] = paths._replace(unroll=None)
+    try:
+        case.update(case.full)
+    finally:
+        FAST_PATHS[kind] = paths
 
 
 def products(case: Case) -> Callable[[], None]:
@@ -181,10 +178,9 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> float:
 def measure(algorithm: str, map_name: str, device: str) -> dict[str, Any]:
     """All figures of one algorithm on one map."""
     case, loop = Case(algorithm, map_name, device), Case(algorithm, map_name, device)
-    loop.go_step_by_step()
     work: dict[str, Callable[[], Any]] = {
         "update": lambda: case.update(case.full),
-        "loop": lambda: loop.update(loop.full),
+        "loop": lambda: update_step_by_step(loop),
         "ragged": lambda: case.update(case.ragged),
     }
     if (map_name, algorithm) == TARGET:

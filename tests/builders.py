@@ -13,7 +13,10 @@ import numpy as np
 import torch as th
 
 from components.episode_buffer import EpisodeBatch
+from components.seats import cut_seats
 from components.transforms import OneHot
+from controllers.basic_controller import BasicMAC
+from controllers.om_controller import MultiModuleMAC
 
 GOLDEN = Path(__file__).parent / "golden" / "pymarl"
 
@@ -139,6 +142,26 @@ def one_step_game(args: SimpleNamespace, payoff: np.ndarray) -> EpisodeBatch:
     batch.update({"obs": np.ones((len(joint_actions), args.n_agents, 1)), "terminated": ones[:, 0]}, ts=0)
     batch.update({"actions": joint_actions, "reward": payoff[tuple(joint_actions.T)][:, None]}, ts=0)
     return batch
+
+
+def every_seat(batch: EpisodeBatch) -> EpisodeBatch:
+    """Every seat of every episode as an episode of its own: the row b * n + a is seat a of episode b."""
+    n, b = batch.groups["agents"], batch.batch_size
+    return cut_seats(batch, th.arange(b).repeat_interleave(n), th.arange(n).repeat(b))
+
+
+def make_mac(args: SimpleNamespace, n_seats: int | None = None) -> BasicMAC:
+    """The controller that the arguments ask for, of batches with so many agents; the whole team's, if left out."""
+    scheme, groups, _ = make_scheme(args)
+    kind = MultiModuleMAC if hasattr(args, "am_model") else BasicMAC
+    return kind(scheme, {"agents": n_seats or groups["agents"]}, args)
+
+
+@th.no_grad()
+def act(mac: BasicMAC, batch: EpisodeBatch, test_mode: bool = True) -> th.Tensor:
+    """What the policy acts by, one step at a time: [b, T, agent, action]."""
+    mac.init_hidden(batch.batch_size)
+    return th.stack([mac.forward(batch, t, test_mode=test_mode) for t in range(batch.max_seq_length)], 1)
 
 
 def with_noisy_padding(batch: EpisodeBatch, size: float, seed: int = 1) -> EpisodeBatch:

@@ -3,15 +3,14 @@
 import pytest
 import torch as th
 import torch.nn.functional as F
-from components.fold import FoldedBatch
-from utils.seats import others
 
-from components.packed_steps import PackedSteps
 from components.transitions import make_transitions
-from controllers.om_controller import MultiModuleMAC
 from modules.am import REGISTRY
+from modules.am.omg_am import Gaussian
 from modules.am.trajectory_am import both_alive
-from tests.builders import make_batch, make_omg_args, make_scheme, same
+from modules.inputs import others
+from modules.unroll import step, unroll
+from tests.builders import every_seat, make_batch, make_mac, make_omg_args, make_scheme, same
 from utils.errors import UserError
 from utils.transfer import where
 
@@ -34,19 +33,18 @@ def make_am(args):
     return REGISTRY[args.am_model](make_scheme(args)[0], args)
 
 
-def fold_all(batch):
-    """Every seat of every episode: the row b * n + a is seat a of episode b."""
-    n = batch["obs"].shape[2]
-    return FoldedBatch(batch, th.arange(batch.batch_size).repeat_interleave(n), th.arange(n).repeat(batch.batch_size))
-
-
-def act(am, batch, test_mode=True):
+def infer(am, batch, is_drawn=False):
     """Features of all steps, one step at a time: [b, T, agent, output_size]."""
-    hidden, features = am.init_hidden(*batch["obs"].shape[::2][:2]), []
+    hidden, features = am.init_hidden().expand(*batch["obs"].shape[::2][:2], -1), []
     for t in range(batch.max_seq_length):
-        feature, hidden = am.infer(batch, t, hidden, test_mode=test_mode)
-        features.append(feature)
+        outputs, hidden = step(am, am.build_inputs(batch, ts=slice(t, t + 1)).squeeze(1), hidden)
+        features.append(am.features(outputs, is_drawn))
     return th.stack(features, 1)
+
+
+def encoded(am, batch):
+    """What the model's loss is computed from: outputs and hidden states [b, T, agent, ...]."""
+    return unroll(am, am.build_inputs(batch), batch["filled"])
 
 
 def played_steps(batch):
@@ -55,8 +53,8 @@ def played_steps(batch):
 
 def loss_of(am, batch):
     """The loss of a model that learns from episodes alone, and its statistics."""
-    steps, played = PackedSteps(batch["filled"]), played_steps(batch)
-    return am.loss(batch, am.encode(batch, steps)[steps.row_of()[:, :-1][played]], played)
+    played = played_steps(batch)
+    return am.loss(batch, encoded(am, batch)[0][played], played)
 
 
 # --- the family's rules
@@ -67,39 +65,32 @@ def loss_of(am, batch):
 def test_unroll_equals_inferring_step_by_step_from_teams_and_from_single_seats(name):
     args = make_model_args(name)
     am, batch = make_am(args), make_batch(args, [8, 3, 5])
-    assert am.init_hidden(2, 3).shape[:2] == (2, 3)
-    is_filled = batch["filled"].bool().squeeze(-1)
-    of_team = act(am, batch)
+    assert am.init_hidden().shape[0] == 1
+    of_team = infer(am, batch)
     assert of_team.shape == (3, 9, args.n_agents, am.output_size)
-    steps = PackedSteps(batch["filled"])
-    assert th.allclose(steps.unpack(am.unroll(batch, steps))[is_filled], of_team[is_filled], atol=1e-6)
-
-    folded = fold_all(batch)
-    steps = PackedSteps(folded["filled"])
-    rows = of_team.transpose(1, 2).flatten(0, 1)
-    is_filled = folded["filled"].bool().squeeze(-1)
-    assert th.allclose(act(am, folded).squeeze(2), rows, atol=1e-6)
-    assert th.allclose(steps.unpack(am.unroll(folded, steps)).squeeze(2)[is_filled], rows[is_filled], atol=1e-6)
+    seats = every_seat(batch)
+    of_seats = of_team.transpose(1, 2).flatten(0, 1).unsqueeze(2)
+    assert th.allclose(infer(am, seats), of_seats, atol=1e-6)
+    for given, expected in ((batch, of_team), (seats, of_seats)):
+        is_filled = given["filled"].bool().squeeze(-1)
+        got = am.features(encoded(am, given)[0])
+        assert th.allclose(got[is_filled], expected[is_filled], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", MODELS)
-@th.no_grad()
-def test_only_the_named_episodes_are_read(name):
-    args = make_model_args(name)
+def test_inputs_of_any_steps_and_episodes_are_a_slice_of_all(name):
+    args = make_model_args(name, omg_opponent_actions=True)
     am, batch = make_am(args), make_batch(args, [8, 8, 8])
-    whole, _ = am.infer(batch, 4, am.init_hidden(3, 3), test_mode=True)
-    for given in (batch, fold_all(batch)):
-        episodes, n = [2, 0], given["obs"].shape[2]
-        some, _ = am.infer(given, 4, am.init_hidden(2, n), bs=episodes, test_mode=True)
-        rows = whole if n == 3 else whole.flatten(0, 1).unsqueeze(1)
-        assert th.allclose(some, rows[episodes], atol=1e-6)
+    for given in (batch, every_seat(batch)):
+        whole = am.build_inputs(given)
+        for bs, ts in (([2, 0], slice(4, 5)), (slice(1, 3), slice(0, 1)), (slice(None), slice(3, 7))):
+            assert th.equal(am.build_inputs(given, bs, ts), whole[bs, ts])
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_policys_loss_never_trains_the_model(name):
     args = make_model_args(name)
-    scheme, groups, _ = make_scheme(args)
-    mac = MultiModuleMAC(scheme, groups, args)
+    mac = make_mac(args)
     mac.unroll(make_batch(args, [8, 3])).square().sum().backward()
     assert all(parameter.grad is not None for parameter in mac.agent.parameters())
     assert all(parameter.grad is None for parameter in mac.am.parameters())
@@ -112,8 +103,7 @@ def test_an_agent_acts_on_its_own_trajectory_alone(name):
     omg_opponent_actions ask for more to be seen.)
     """
     args = make_model_args(name)
-    scheme, groups, _ = make_scheme(args)
-    mac = MultiModuleMAC(scheme, groups, args)
+    mac = make_mac(args)
     th.nn.init.normal_(mac.agent.fc1.weight)
     th.nn.init.normal_(mac.agent.fc2.weight)
     batch = make_batch(args, [8] * 20)
@@ -182,7 +172,7 @@ def test_the_dead_have_no_choice_left_and_who_waits_is_alive():
     expected[3:, 0, 0] = expected[3:, 2, 1] = False  # for agents 0 and 2 it is no longer there
     assert th.equal(alive[0, :6], expected)
     assert not alive[0, 6:].any() and alive[1].all()
-    assert th.equal(alive_in(fold_all(batch)), alive.transpose(1, 2).flatten(0, 1).unsqueeze(2))
+    assert th.equal(alive_in(every_seat(batch)), alive.transpose(1, 2).flatten(0, 1).unsqueeze(2))
 
 
 def killed(batch):
@@ -238,7 +228,7 @@ def by_hand(args, batch, step):
 def test_the_naive_models_loss_by_hand():
     args = make_model_args("base")
     am, batch = make_am(args), killed(make_batch(args, [8, 5, 4], ended=[False, True, True]))
-    predicted = act(am, batch).unflatten(-1, (args.n_agents - 1, args.n_actions))
+    predicted = infer(am, batch).unflatten(-1, (args.n_agents - 1, args.n_actions))
     assert th.allclose(predicted.sum(-1), th.ones(()))
 
     def pair(b, t, i, k, j):
@@ -256,7 +246,7 @@ def test_the_naive_models_loss_by_hand():
 def test_liams_loss_by_hand():
     args = make_model_args("liam")
     am, batch = make_am(args), killed(make_batch(args, [8, 5, 4], ended=[False, True, True]))
-    embedding = act(am, batch)
+    embedding = infer(am, batch)
     obs = am.obs_decoder(embedding).unflatten(-1, (args.n_agents - 1, args.obs_shape))
     actions = am.action_decoder(embedding).unflatten(-1, (args.n_agents - 1, args.n_actions)).log_softmax(-1)
 
@@ -276,7 +266,7 @@ def test_the_others_are_in_the_order_of_their_seats():
     args = make_model_args("base")
     batch = make_batch(args, [8])
     batch["actions"][:, :, 1] = 4
-    of_others = others(batch, batch["actions"], batch["filled"][..., 0] > 0)
+    of_others = others(batch, batch["actions"], played_steps(batch))
     assert (of_others[:, 0, 0] == 4).all() and (of_others[:, 2, 1] == 4).all()
 
 
@@ -285,7 +275,7 @@ def test_the_priors_loss_by_hand(monkeypatch):
     """With means for draws: the squared error, plus alpha times 1/2 sum(mu^2 + var - log var - 1)."""
     args = make_model_args("omg", omg_vae_alpha=0.3)
     am, states = make_am(args), th.randn(7, 6)
-    monkeypatch.setattr("modules.am.omg_am.Gaussian.sample", lambda gaussian: gaussian.mu)
+    monkeypatch.setattr("modules.am.omg_am.Gaussian.sample", lambda gaussian, generator: gaussian.mu)
     mu, log_var = am.vae.encode(states)
     kl = 0.5 * (mu**2 + log_var.exp() - log_var - 1).sum(-1).mean()
     expected = F.mse_loss(am.vae.decode(mu), states) + 0.3 * kl
@@ -295,11 +285,12 @@ def test_the_priors_loss_by_hand(monkeypatch):
 def test_the_ablation_names_one_subgoal_and_is_pulled_to_the_picked_one():
     args = make_model_args("supervised")
     am, batch = make_am(args), make_batch(args, [8, 5])
-    assert th.equal(act(am, batch, test_mode=False), act(am, batch, test_mode=True))
-    steps, played = PackedSteps(batch["filled"]), played_steps(batch)
-    encoded = am.encode(batch, steps).rows(steps.row_of()[:, :-1][played])
-    picked = encoded.subgoal._replace(mu=encoded.subgoal.mu.detach() + 2)
-    loss, stats = am.loss(batch, encoded, played, encoded.subgoal.sample(), picked)
+    assert th.equal(infer(am, batch, is_drawn=True), infer(am, batch))
+    outputs, trajectory = encoded(am, batch)
+    played = played_steps(batch)
+    subgoal = Gaussian.of(outputs).at(played)
+    picked = subgoal._replace(mu=subgoal.mu.detach() + 2)
+    loss, stats = am.loss(am.observations(batch)[played], subgoal, trajectory[played], subgoal.sample(), picked)
     assert loss.item() == pytest.approx(4, rel=1e-5) and stats == {"omg_regression_loss": loss}
     loss.backward()
     learned = [*am.fc.parameters(), *am.cond_rnn.parameters(), *am.regressor.parameters()]

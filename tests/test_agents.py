@@ -1,4 +1,4 @@
-"""Agent networks: every registered one keeps the family's rules; `unroll` is `forward`, step by step."""
+"""Agent networks: every registered one keeps the family's rules. `test_fast_paths.py` has their faster forms."""
 
 import pytest
 import torch as th
@@ -8,6 +8,7 @@ from modules.agents import REGISTRY
 from modules.agents.ff_agent import FFAgent
 from modules.agents.idv_rnn_agent import IdvRNNAgent
 from modules.agents.rnn_agent import RNNAgent
+from modules.unroll import step, unroll
 from tests.builders import golden_case, golden_weights, make_args
 
 INPUTS = 9
@@ -18,48 +19,36 @@ def args(request):
     return make_args(dueling=request.param)
 
 
+def whole(agent, inputs):
+    """Values and hidden states of episodes without padding, of inputs [b, T, agent, in]."""
+    return unroll(agent, inputs, th.ones(*inputs.shape[:2], 1))
+
+
 @pytest.mark.parametrize("name", list(REGISTRY))
 def test_contract_of_one_step(name, args):
     agent = REGISTRY[name](INPUTS, args)
     assert agent.init_hidden().shape == (1, args.rnn_hidden_dim)
-    q, h = agent(th.randn(4, 3, INPUTS), agent.init_hidden().expand(4, 3, -1))
-    assert q.shape == (4, 3, args.n_actions) and h.shape == (4, 3, args.rnn_hidden_dim)
-    flat_q, flat_h = agent(th.zeros(3, INPUTS), agent.init_hidden().expand(3, -1))
-    assert flat_q.shape == (3, args.n_actions) and flat_h.shape == (3, args.rnn_hidden_dim)
+    for leading in ((4, 3), (2, 4, 3)):
+        q, h = step(agent, th.randn(*leading, INPUTS), agent.init_hidden().expand(*leading, -1))
+        assert q.shape == (*leading, args.n_actions) and h.shape == (*leading, args.rnn_hidden_dim)
 
 
 @pytest.mark.parametrize("name", list(REGISTRY))
-@pytest.mark.parametrize("starts_from_zeros", [True, False])
-def test_unroll_equals_stacked_forward_in_values_and_gradients(name, args, starts_from_zeros):
-    agent = REGISTRY[name](INPUTS, args)
-    inputs = th.randn(6, 12, INPUTS)
-    hidden = None if starts_from_zeros else th.randn(6, args.rnn_hidden_dim)
-    results = []
-    for unroll in (agent.unroll, agent.unroll_reference):
-        agent.zero_grad()
-        q, h = unroll(inputs, hidden)
-        assert q.shape == (6, 12, args.n_actions) and h.shape == (6, 12, args.rnn_hidden_dim)
-        (q.square().mean() + h.sin().mean()).backward()
-        results.append([q, h, *(parameter.grad.clone() for parameter in agent.parameters())])
-    for got, expected in zip(*results, strict=True):
-        assert th.allclose(got, expected, rtol=1e-5, atol=1e-6)
+def test_one_step_of_an_unroll_does_not_see_the_future(name, args):
+    agent, inputs = REGISTRY[name](INPUTS, args), th.randn(2, 6, 3, INPUTS)
+    later = inputs.clone()
+    later[:, 4:] = 99
+    assert th.equal(whole(agent, inputs)[0][:, :4], whole(agent, later)[0][:, :4])
 
 
 def test_without_memory_every_step_is_like_the_first_of_the_recurrent_network(args):
     agent, recurrent = FFAgent(INPUTS, args), RNNAgent(INPUTS, args)
     agent.load_state_dict(recurrent.state_dict())
-    inputs = th.randn(4, 6, INPUTS)
-    firsts = th.stack([recurrent.unroll(inputs[:, t : t + 1])[0][:, 0] for t in range(6)], 1)
-    assert th.allclose(agent.unroll(inputs, th.randn(4, args.rnn_hidden_dim))[0], firsts, atol=1e-6)
-    assert not th.allclose(recurrent.unroll(inputs)[0], firsts, atol=1e-3)
-
-
-def test_one_step_of_an_unroll_does_not_see_the_future(args):
-    agent = RNNAgent(INPUTS, args)
-    inputs = th.randn(2, 6, INPUTS)
-    later = inputs.clone()
-    later[:, 4:] = 99
-    assert th.equal(agent.unroll(inputs)[0][:, :4], agent.unroll(later)[0][:, :4])
+    inputs = th.randn(4, 6, 3, INPUTS)
+    firsts = th.cat([whole(recurrent, inputs[:, t : t + 1])[0] for t in range(6)], 1)
+    assert th.allclose(whole(agent, inputs)[0], firsts, atol=1e-6)
+    assert th.allclose(step(agent, inputs, th.randn(4, 6, 3, args.rnn_hidden_dim))[0], firsts, atol=1e-6)
+    assert not th.allclose(whole(recurrent, inputs)[0], firsts, atol=1e-3)
 
 
 def test_parameters_have_pymarls_names_and_pymarls_weights_load():
@@ -85,17 +74,14 @@ def test_individual_networks_equal_separate_ones_in_values_and_gradients(args):
     alone = [RNNAgent(INPUTS, args) for _ in range(3)]
     for i, agent in enumerate(alone):
         agent.load_state_dict({name: value[i] for name, value in together.state_dict().items()})
-    sizes = [4, 4, 2, 1]  # of episodes that still run
-    rows, hidden = th.randn(sum(sizes), 3, INPUTS), th.randn(4, 3, args.rnn_hidden_dim)
-    q, h = together.unroll_packed(rows.flatten(0, 1), [3 * size for size in sizes], hidden.flatten(0, 1))
-    step_q, step_h = together(rows[:4], hidden)
-    (q.square().mean() + h.sin().mean()).backward()
-
-    each = [agent.unroll_packed(rows[:, i], sizes, hidden[:, i]) for i, agent in enumerate(alone)]
-    q_alone, h_alone = (th.stack(outputs, 1) for outputs in zip(*each, strict=True))
-    (q_alone.square().mean() + h_alone.sin().mean()).backward()
-    assert th.allclose(q.view_as(q_alone), q_alone, atol=1e-6) and th.allclose(h.view_as(h_alone), h_alone, atol=1e-6)
-    assert th.allclose(step_q, q_alone[:4], atol=1e-6) and th.allclose(step_h, h_alone[:4], atol=1e-6)
+    filled = (th.arange(5) < th.tensor([[4], [1], [2]])).unsqueeze(-1)
+    inputs = th.randn(3, 5, 3, INPUTS)
+    got = unroll(together, inputs, filled)
+    each = [unroll(agent, inputs[:, :, i : i + 1], filled) for i, agent in enumerate(alone)]
+    expected = [th.cat(parts, 2) for parts in zip(*each, strict=True)]
+    for q, h in (got, expected):
+        (q.square().mean() + h.sin().mean()).backward()
+    assert all(th.allclose(*pair, atol=1e-6) for pair in zip(got, expected, strict=True))
     for name, parameter in together.named_parameters():
         expected = th.stack([agent.get_parameter(name).grad for agent in alone])
         assert expected.abs().max() > 0 and th.allclose(parameter.grad, expected, rtol=1e-5, atol=1e-6), name

@@ -5,15 +5,14 @@ import torch as th
 
 from controllers.basic_controller import BasicMAC
 from modules.agents import REGISTRY as AGENTS
-from tests.builders import make_args, make_batch, make_scheme
+from tests import builders
+from tests.builders import act, make_args, make_batch
 
 LENGTHS = [8, 5, 3, 8]
 
 
 def make_mac(**overrides) -> BasicMAC:
-    args = make_args(**overrides)
-    scheme, groups, _ = make_scheme(args)
-    return BasicMAC(scheme, groups, args)
+    return builders.make_mac(make_args(**overrides))
 
 
 @pytest.fixture
@@ -35,8 +34,7 @@ OUTPUTS = [
 @pytest.mark.parametrize("dueling", [True, False])
 def test_unroll_equals_stacked_forward(batch, outputs, obs_last_action, obs_agent_id, dueling):
     mac = make_mac(obs_last_action=obs_last_action, obs_agent_id=obs_agent_id, dueling=dueling, **outputs)
-    mac.init_hidden(len(LENGTHS))
-    stacked = th.stack([mac.forward(batch, t) for t in range(batch.max_seq_length)], dim=1)
+    stacked = act(mac, batch, test_mode=False)
     assert stacked.shape == (4, 9, 3, 5)
     filled = batch["filled"].squeeze(-1).bool()
     assert th.allclose(mac.unroll(batch)[filled], stacked[filled], atol=1e-6)
@@ -78,7 +76,7 @@ def test_only_the_named_episodes_are_computed_and_remembered(batch):
     handle = mac.agent.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].shape[0]))
     q = mac.forward(batch, 1, bs=[3, 1])
     handle.remove()
-    assert rows == [2] and q.shape == (2, 3, 5)
+    assert rows == [2 * 3] and q.shape == (2, 3, 5)
     assert th.equal(mac.hidden_states[[0, 2]], before[[0, 2]])
     assert not th.isclose(mac.hidden_states[[1, 3]], before[[1, 3]]).all(-1).any()
 

@@ -73,6 +73,18 @@ def test_each_learner_has_its_row_and_its_times_in_the_json(tmp_path, capsys, mo
     assert rows[-1].startswith("3m, iql, milliseconds per episode, by batch: 8: ")
 
 
+def test_in_the_loop_the_policy_goes_step_by_step(monkeypatch):
+    monkeypatch.setattr(learner, "STEPS", 4)
+    case, rows = learner.Case("iql", "3m", "cpu"), []
+    case.learner.mac.agent.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    case.update(case.full)
+    assert rows == []
+    learner.update_step_by_step(case)
+    assert rows == [32 * 3] * 5
+    case.update(case.full)
+    assert len(rows) == 5
+
+
 def test_the_learners_targets_are_answered_by_figure_target_and_verdict():
     times = {"update": [10.0, 20.0], "loop": [30.0, 60.0], "products": [4.0, 8.0]}
     assert learner.verdicts({"map": "8m", "algorithm": "qmix", "milliseconds": times}) == [

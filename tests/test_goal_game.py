@@ -11,6 +11,7 @@ from envs.check import check_env, check_vector_env
 from envs.goal_game import LEARNER, LEFT, MIDDLE, N_CELLS, PEEKS, RIGHT, SET_OFF, STAY, TEAMMATE, GoalGame
 from experiments import goal_game
 from modules.am import REGISTRY as AGENT_MODELS
+from tests.test_agent_models import encoded
 
 OTHERS_CELL = slice(N_CELLS, 2 * N_CELLS)  # in an observation
 
@@ -80,10 +81,9 @@ def played(parts, n_runs=12):
     return batches, right, won
 
 
-def subgoals(parts, am, batches):
+def subgoals(am, batches):
     """What `am` infers for the learner when both set off, without chance: [b, Z]."""
-    steps = [parts.mac.pack_inputs(batch).steps for batch in batches]
-    return th.cat([s.unpack(am.unroll(b, s))[:, SET_OFF, LEARNER] for b, s in zip(batches, steps, strict=True)])
+    return th.cat([am.features(encoded(am, batch)[0])[:, SET_OFF, LEARNER] for batch in batches])
 
 
 def linear_probe(features, right):
@@ -130,14 +130,14 @@ def test_omg_reaches_the_optimum_by_subgoals_that_stand_for_the_teammates_goal()
             batches, right, won = played(parts)
     assert won.all()
 
-    inferred, am = subgoals(parts, parts.mac.am, batches), parts.mac.am
+    inferred, am = subgoals(parts.mac.am, batches), parts.mac.am
     half = len(inferred) // 2
     assert share(linear_probe(inferred[:half], right[:half])(inferred[half:]), right[half:]) >= 0.9
     # A probe finds a trace of the past in any recurrent network. So the prior's decoder, which has only seen states,
     # has to find the teammate on the side of its goal, too; in the subgoals of an untrained posterior it does not.
     assert share(decoded_sides(am, inferred), right) >= 0.9
     untrained = AGENT_MODELS["omg"](parts.buffer.scheme, parts.mac.args)
-    assert share(decoded_sides(am, subgoals(parts, untrained, batches)), right) < 0.75
+    assert share(decoded_sides(am, subgoals(untrained, batches)), right) < 0.75
 
 
 def test_the_script_writes_curves_of_all_methods(tmp_path, capsys):

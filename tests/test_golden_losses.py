@@ -8,13 +8,11 @@ from math import log
 import pytest
 import torch as th
 
-from components.packed_steps import PackedSteps
-from controllers.om_controller import MultiModuleMAC
 from learners import REGISTRY as LEARNERS
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.omg_am import Gaussian
-from tests.builders import make_batch, make_omg_args, make_scheme
-from tests.test_agent_models import loss_of, played_steps
+from tests.builders import make_batch, make_mac, make_omg_args, make_scheme
+from tests.test_agent_models import encoded, loss_of, played_steps
 from utils.rl_utils import gaussian_kl
 
 TINY = {"n_agents": 2, "n_actions": 2, "obs_shape": 1, "episode_limit": 2, "gamma": 0.5, "omg_subgoal_dim": 1}
@@ -73,10 +71,11 @@ def test_the_posteriors_loss():
     args, batch = tiny(omg_cvae_alpha=0.2)
     am = AGENT_MODELS["omg"](make_scheme(args)[0], args)
     only_biases(am.cvae, **{"mu": [1], "decoder.1": [2]})
-    steps, played = PackedSteps(batch["filled"]), played_steps(batch)
-    encoded_t = am.encode(batch, steps).rows(steps.row_of()[:, :-1][played])
+    outputs, trajectory = encoded(am, batch)
+    played = played_steps(batch)
+    subgoal = Gaussian.of(outputs).at(played)
     chosen = Gaussian(th.zeros(3, 2, 1), th.full((3, 2, 1), 4.0).log())
-    loss, stats = am.loss(batch, encoded_t, played, encoded_t.subgoal.sample(), chosen)
+    loss, stats = am.loss(am.observations(batch)[played], subgoal, trajectory[played], subgoal.sample(), chosen)
     # the means over the played observations 1, 2, 3, 4, 0, 2 of (2 - o)^2
     assert stats["omg_recon_loss"].item() == pytest.approx((1 + 0 + 1 + 4 + 4 + 0) / 6)
     assert stats["omg_kl"].item() == pytest.approx((log(4) - 1 / 2) / 2)
@@ -108,8 +107,7 @@ def test_the_q_loss(learner, am_model, logger):
     """Q is 1 for the first action and 2 for the second, which is not available when the second episode is cut off."""
     args, batch = tiny(am_model=am_model)
     batch["avail_actions"][1, 1, :, 1] = 0
-    scheme, groups, _ = make_scheme(args)
-    made = LEARNERS[learner](MultiModuleMAC(scheme, groups, args), scheme, logger, args)
+    made = LEARNERS[learner](make_mac(args), make_scheme(args)[0], logger, args)
     only_biases(made.mac.agent, fc2=[1, 2])
     only_biases(made.target_mac.agent, fc2=[1, 2])
     made.train(batch, 0, 0)
@@ -130,8 +128,7 @@ def test_the_choice_of_k_where_a_state_is_worth_what_is_seen_in_it(mode, share_o
     batch = make_batch(args, [4])
     batch["obs"][0, :, 0, 0] = th.tensor([1.0, 3, 2, 5, 4])
     batch["avail_actions"][:] = 1
-    scheme, groups, _ = make_scheme(args)
-    made = LEARNERS["omg_learner"](MultiModuleMAC(scheme, groups, args), scheme, logger, args)
+    made = LEARNERS["omg_learner"](make_mac(args), make_scheme(args)[0], logger, args)
     with th.no_grad():
         pass_on(made.am.vae)
         only_biases(made.mac.agent)
@@ -141,7 +138,7 @@ def test_the_choice_of_k_where_a_state_is_worth_what_is_seen_in_it(mode, share_o
         agent.fc2.weight[:] = 2
     seen = []
     loss = made.am.loss
-    made.am.loss = lambda *given: (seen.append(given[-1].mu), loss(*given))[1]
+    made.am.loss = lambda **given: (seen.append(given["chosen"].mu), loss(**given))[1]
     made.train(batch, 0, 0)
     assert seen[0].flatten().tolist() == picked
     assert logger.values("subgoal_k1") == pytest.approx([share_of_k1])

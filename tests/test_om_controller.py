@@ -3,24 +3,12 @@
 import pytest
 import torch as th
 
-from controllers.om_controller import MultiModuleMAC
 from modules.agents import REGISTRY as AGENTS
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.omg_am import OMGAM
-from tests.builders import make_batch, make_omg_args, make_scheme
+from modules.unroll import step
+from tests.builders import act, every_seat, make_batch, make_mac, make_omg_args, make_scheme
 from utils.errors import UserError
-
-
-def make_mac(args):
-    scheme, groups, _ = make_scheme(args)
-    return MultiModuleMAC(scheme, groups, args)
-
-
-def play(mac, batch, test_mode=True):
-    """Q-values of all steps, one step at a time: [b, T, agent, action]."""
-    mac.init_hidden(batch.batch_size)
-    with th.no_grad():
-        return th.stack([mac.forward(batch, t, test_mode=test_mode) for t in range(batch.max_seq_length)], 1)
 
 
 @pytest.mark.parametrize("am_model", list(AGENT_MODELS))
@@ -30,32 +18,41 @@ def play(mac, batch, test_mode=True):
         {},
         {"obs_is_state": True},
         {"omg_opponent_actions": True},
+        {"omg_supervised": True},
         {"dueling": True},
         {"agent": "idv_rnn"},
         {"agent": "ff"},
     ],
 )
-def test_unroll_equals_acting_step_by_step(am_model, overrides):
+def test_unroll_equals_acting_step_by_step_of_teams_and_of_single_seats(am_model, overrides):
     args = make_omg_args(am_model=am_model, **overrides)
     batch = make_batch(args, lengths=[8, 5, 3])
     mac = make_mac(args)
     filled = batch["filled"].bool().squeeze(-1)
-    assert th.allclose(mac.unroll(batch)[filled], play(mac, batch)[filled], atol=1e-6)
+    acted = act(mac, batch)
+    assert th.allclose(mac.unroll(batch)[filled], acted[filled], atol=1e-6)
+    if args.agent != "idv_rnn":
+        of_one, seats = make_mac(args, n_seats=1), every_seat(batch)
+        of_one.load_state(mac)
+        filled = seats["filled"].bool().squeeze(-1)
+        rows = acted.transpose(1, 2).flatten(0, 1).unsqueeze(2)
+        assert th.allclose(act(of_one, seats), rows, atol=1e-5)
+        assert th.allclose(of_one.unroll(seats)[filled], rows[filled], atol=1e-5)
 
 
 def test_subgoals_are_drawn_in_training_and_are_the_means_in_tests():
     args = make_omg_args()
     batch = make_batch(args, lengths=[8])
     mac = make_mac(args)
-    assert th.equal(play(mac, batch), play(mac, batch))
-    assert not th.equal(play(mac, batch, test_mode=False), play(mac, batch, test_mode=False))
+    assert th.equal(act(mac, batch), act(mac, batch))
+    assert not th.equal(act(mac, batch, test_mode=False), act(mac, batch, test_mode=False))
 
 
 def test_only_the_named_episodes_are_computed_and_move_on():
     args = make_omg_args()
     batch = make_batch(args, lengths=[8, 8, 8])
     mac = make_mac(args)
-    whole = play(mac, batch)
+    whole = act(mac, batch)
     mac.init_hidden(3)
     mac.forward(batch, 0, test_mode=True)
     before = mac.hidden_states.clone(), mac.am_hidden_states.clone()
@@ -66,17 +63,20 @@ def test_only_the_named_episodes_are_computed_and_move_on():
 
 
 @pytest.mark.parametrize("agent", list(AGENTS))
-def test_one_step_over_many_subgoals_equals_one_step_for_each(agent):
+@th.no_grad()
+def test_steps_on_given_features_are_those_of_the_network(agent):
+    """With each of several subgoals at every step, and with this step's subgoal at the next one."""
     args = make_omg_args(dueling=True, agent=agent)
-    mac = make_mac(args)
-    width = mac.input_size(make_scheme(args)[0]) - args.omg_subgoal_dim
-    inputs, hidden = th.randn(6, 3, width), th.randn(6, 3, args.rnn_hidden_dim) * (agent != "ff")
-    subgoals = th.randn(7, 3, args.omg_subgoal_dim)
-    candidates = th.randint(7, (6, 5))
-    together = mac.step_policy_over(inputs, subgoals, candidates, hidden)
+    mac, batch = make_mac(args), make_batch(args, [8, 8])
+    features, hidden = th.randn(2, 9, 3, args.omg_subgoal_dim), th.randn(2, 9, 3, args.rnn_hidden_dim)
+    inputs, ahead = mac.build_inputs(batch), th.randint(9, (2, 9, 5))
+    together = mac.step_over(batch, features, ahead, hidden)
     for k in range(5):
-        alone = mac.step_policy(inputs, subgoals[candidates[:, k]], hidden)
-        assert th.allclose(together[:, :, k], alone, atol=1e-5)
+        tried = th.stack([features[b, ahead[b, :, k]] for b in range(2)])
+        alone, _ = step(mac.agent, th.cat([inputs, tried], -1), hidden)
+        assert th.allclose(together[:, :, :, k], alone, atol=1e-5)
+    after, _ = step(mac.agent, th.cat([inputs[:, 1:], features[:, :-1]], -1), hidden[:, :-1])
+    assert th.allclose(mac.step_next(batch, features, hidden), after, atol=1e-5)
 
 
 def test_rollouts_record_no_graph():
@@ -95,9 +95,9 @@ def test_saved_models_are_pymarls_files_and_come_back(tmp_path):
     mac.am.vae.is_trained.fill_(True)
     mac.save_models(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"agent.th", "vae.th", "cvae.th", "cond_rnn.th", "fc.th"}
-    assert not th.allclose(play(mac, batch), play(other, batch))
+    assert not th.allclose(act(mac, batch), act(other, batch))
     other.load_models(tmp_path)
-    assert th.equal(play(mac, batch), play(other, batch))
+    assert th.equal(act(mac, batch), act(other, batch))
     assert other.am.vae.is_trained
 
 

@@ -1,24 +1,19 @@
-"""The OMG learner: the equations of the paper on small numbers, what may train what, and what padding may not do."""
-
-from copy import deepcopy
+"""The OMG learner: the equations of the paper on small numbers, and what may train what."""
 
 import pytest
 import torch as th
 
-from components.packed_steps import PackedSteps
 from components.transitions import make_transitions
-from controllers.om_controller import MultiModuleMAC
 from learners.omg_learner import OMGLearner
 from modules.am.omg_am import Gaussian
-from tests.builders import make_batch, make_omg_args, make_scheme, with_noisy_padding
+from modules.unroll import step
+from tests.builders import make_batch, make_mac, make_omg_args, make_scheme
+from tests.test_agent_models import encoded
 from utils.rl_utils import gaussian_kl
-
-STATS = ("loss", "omg_recon_loss", "omg_kl", "q_taken_mean", "target_mean", "subgoal_hit_ratio")
 
 
 def make_learner(args, logger):
-    scheme, groups, _ = make_scheme(args)
-    return OMGLearner(MultiModuleMAC(scheme, groups, args), scheme, logger, args)
+    return OMGLearner(make_mac(args), make_scheme(args)[0], logger, args)
 
 
 def copies(modules):
@@ -73,35 +68,6 @@ def test_the_q_loss_does_not_train_the_model_nor_the_models_loss_the_policy(logg
     assert all(th.allclose(a, b, atol=1e-9) for a, b in zip(posterior, copies(parts(learner)[2])))
 
 
-@pytest.mark.parametrize("mode", ["optimistic", "conservative", "random", 2])
-@pytest.mark.parametrize("size", [1e3, 1e8])
-def test_noise_in_the_padding_changes_nothing(logger, mode, size):
-    args = make_omg_args(subgoal_mode=mode)
-    learner = make_learner(args, logger)
-    other = make_learner(args, deepcopy(logger))
-    other.load_state_dict(learner.state_dict())
-    batch = make_batch(args, lengths=[8, 5, 3], ended=[False, True, False])
-    for which, data in ((learner, batch), (other, with_noisy_padding(batch, size))):
-        th.manual_seed(3)
-        which.train(data, 200, 1)
-    for key in STATS:
-        assert logger.values(key) == pytest.approx(other.logger.values(key), rel=1e-5), key
-    for modules, noisy in zip(parts(learner), parts(other), strict=True):
-        for a, b in zip(copies(modules), copies(noisy), strict=True):
-            assert th.allclose(a, b, atol=1e-6)
-
-
-def test_noise_in_the_padding_does_not_reach_the_prior(logger):
-    args = make_omg_args(omg_vae_pretrain_steps=100)
-    learner, other = make_learner(args, logger), make_learner(args, logger)
-    other.load_state_dict(learner.state_dict())
-    batch = make_batch(args, lengths=[8, 3])
-    for which, data in ((learner, batch), (other, with_noisy_padding(batch, 1e3))):
-        th.manual_seed(3)
-        which.train(data, 0, 1)
-    assert same(copies(parts(learner)[1]), copies(parts(other)[1]))
-
-
 def test_target_pairs_the_next_observation_with_the_same_subgoal(logger):
     """Equation 4, by hand, step by step, with the GRU cell itself."""
     args = make_omg_args(eta=1.0, eta_anneal_time=10**9, subgoal_mode=1)
@@ -119,12 +85,14 @@ def test_target_pairs_the_next_observation_with_the_same_subgoal(logger):
         h = target_h = th.zeros(1, args.n_agents, args.rnn_hidden_dim)
         targets, taken = [], []
         for t in range(8):
-            q, h = live(th.cat([inputs[:, t], subgoals[:, t]], -1), h)
-            _, target_h = target(th.cat([inputs[:, t], subgoals[:, t]], -1), target_h)
+            now = th.cat([inputs[:, t], subgoals[:, t]], -1)
+            (q, h), (_, target_h) = step(live, now, h), step(target, now, target_h)
             taken.append(q.gather(-1, batch["actions"][:, t]))
             ahead = th.cat([inputs[:, t + 1], subgoals[:, t]], -1)
-            chosen = live(ahead, h)[0].masked_fill(batch["avail_actions"][:, t + 1] == 0, -th.inf).argmax(-1, True)
-            value = target(ahead, target_h)[0].gather(-1, chosen)
+            chosen = (
+                step(live, ahead, h)[0].masked_fill(batch["avail_actions"][:, t + 1] == 0, -th.inf).argmax(-1, True)
+            )
+            value = step(target, ahead, target_h)[0].gather(-1, chosen)
             targets.append(batch["reward"][:, t].unsqueeze(1) + args.gamma * value * (t < 7))
     learner.train(batch, 0, 1)
     taken, targets = th.stack(taken), th.stack(targets)
@@ -133,11 +101,10 @@ def test_target_pairs_the_next_observation_with_the_same_subgoal(logger):
 
 
 def used_subgoals(learner, monkeypatch):
-    """A list of the subgoals [N, agent, Z] on which the policy is unrolled; the last ones are those it learns on."""
-    seen = []
-    unroll = learner.mac.unroll_policy
+    """A list of the subgoals [b, T, agent, Z] on which the policy is unrolled; the last are those it learns on."""
+    seen, unroll = [], learner.mac.unroll_with_hidden
     monkeypatch.setattr(
-        learner.mac, "unroll_policy", lambda inputs, goals: (seen.append(goals), unroll(inputs, goals))[1]
+        learner.mac, "unroll_with_hidden", lambda batch, goals: (seen.append(goals), unroll(batch, goals))[1]
     )
     return seen
 
@@ -149,9 +116,8 @@ def test_eta_mixes_hindsight_and_inference(logger, monkeypatch, eta):
     batch = make_batch(learner.args, lengths=[8, 6])
     seen = used_subgoals(learner, monkeypatch)
     learner.train(batch, 0, 1)
-    steps = learner.mac.pack_inputs(batch).steps
     next_states = learner.am.vae.encode(learner.am.observations(batch)).mu[0, 1:]
-    used = steps.unpack(seen[-1])[0, :-1]
+    used = seen[-1][0, :-1]
     assert th.isclose(used, next_states, atol=1e-6).all(-1).float().mean().item() == eta
     assert logger.values("eta") == [eta]
 
@@ -161,9 +127,8 @@ def test_eta_is_drawn_per_episode_and_step_for_all_agents_at_once(logger, monkey
     batch = make_batch(learner.args, lengths=[8] * 40)
     seen = used_subgoals(learner, monkeypatch)
     learner.train(batch, 0, 1)
-    steps = learner.mac.pack_inputs(batch).steps
     next_states = learner.am.vae.encode(learner.am.observations(batch)).mu[:, 1:]
-    from_hindsight = th.isclose(steps.unpack(seen[-1])[:, :-1], next_states, atol=1e-6).all(-1)  # [b, T, agent]
+    from_hindsight = th.isclose(seen[-1][:, :-1], next_states, atol=1e-6).all(-1)  # [b, T, agent]
     assert th.equal(from_hindsight.all(-1), from_hindsight.any(-1))
     drawn = from_hindsight[..., 0].float()
     assert drawn.mean().item() == pytest.approx(0.3, abs=0.08)
@@ -185,15 +150,13 @@ def test_hindsight_picks_by_the_value_of_the_live_network(logger, mode, pick, va
     args = make_omg_args(subgoal_mode=mode, omg_value=value)
     learner = make_learner(args, logger)
     batch = make_batch(args, lengths=[8, 5])
-    packed = learner.mac.pack_inputs(batch)
     avail = batch["avail_actions"].bool()
     with th.no_grad():
-        observations = learner.am.observations(batch)
-        means = learner.am.unroll(batch, packed.steps)
-        hindsight = learner._look_back(batch, packed, means, packed.steps.pack(avail))
-        choice, goal_mu = packed.steps.unpack(hindsight.choice), packed.steps.unpack(hindsight.prior.mu)
-        prior = learner.am.vae.encode(observations).mu
-        inputs, inferred = packed.steps.unpack(packed.rows), packed.steps.unpack(means)
+        inferred = learner.am.features(learner.mac.infer(batch)[0])
+        hindsight = learner._look_back(batch, make_transitions(batch, args.gamma), inferred)
+        choice, goal_mu = hindsight.choice, hindsight.prior.mu
+        prior = learner.am.vae.encode(learner.am.observations(batch)).mu
+        inputs = learner.mac.build_inputs(batch)
         for b, length in enumerate((8, 5)):
             for i in range(args.n_agents):
                 h = th.zeros(1, args.rnn_hidden_dim)
@@ -216,14 +179,14 @@ def test_the_models_loss_by_hand(logger):
     am = make_learner(args, logger).am
     batch = make_batch(args, lengths=[8])
     played = make_transitions(batch, 0.99).played
-    posterior = am.encode(batch, PackedSteps(batch["filled"])).rows(th.arange(8))  # of one episode, the rows are steps
-    subgoals = posterior.subgoal.mu
-    chosen = Gaussian(subgoals + 1.0, posterior.subgoal.log_var)
-    loss, stats = am.loss(batch, posterior, played, subgoals, chosen)
-    rebuilt = am.cvae.decode(subgoals, posterior.trajectory)
+    outputs, trajectory = (part[played] for part in encoded(am, batch))
+    posterior = Gaussian.of(outputs)
+    chosen = Gaussian(posterior.mu + 1.0, posterior.log_var)
+    loss, stats = am.loss(am.observations(batch)[played], posterior, trajectory, posterior.mu, chosen)
+    rebuilt = am.cvae.decode(posterior.mu, trajectory)
     assert stats["omg_recon_loss"].item() == pytest.approx(((rebuilt - batch["obs"][0, :8]) ** 2).mean().item())
     # equal variances and means one apart: sum over Z of 1 / (2 var)
-    by_hand = (0.5 / posterior.subgoal.log_var.exp()).sum(-1).mean()
+    by_hand = (0.5 / posterior.log_var.exp()).sum(-1).mean()
     assert stats["omg_kl"].item() == pytest.approx(by_hand.item(), rel=1e-4)
     assert loss.item() == pytest.approx((stats["omg_recon_loss"] + 0.2 * stats["omg_kl"]).item())
     assert gaussian_kl(*chosen, *chosen).abs().max().item() < 1e-6
@@ -242,24 +205,3 @@ def test_a_policy_network_for_each_agent_learns_in_all_of_them(logger):
     learner.train(make_batch(learner.args, lengths=[8, 5]), 0, 1)
     for old, new in zip(before, copies([learner.mac.agent]), strict=True):
         assert ((old - new).abs().flatten(1).max(1).values > 0).all()
-
-
-def test_a_mixer_joins_the_values(logger):
-    learner = make_learner(make_omg_args(mixer="vdn"), logger)
-    learner.train(make_batch(learner.args, lengths=[8, 5]), 0, 1)
-    assert logger.values("loss")[0] > 0
-
-
-def test_saved_and_restored_learners_go_on_alike(logger, tmp_path):
-    args = make_omg_args()
-    batch = make_batch(args, lengths=[8, 5])
-    learner = make_learner(args, logger)
-    learner.train(batch, 0, 1)
-    learner.save_models(tmp_path)
-    other = make_learner(args, logger)
-    other.load_models(tmp_path)
-    for which in (learner, other):
-        th.manual_seed(5)
-        which.train(batch, 200, 2)
-    for modules, restored in zip(parts(learner), parts(other), strict=True):
-        assert same(copies(modules), copies(restored))

@@ -4,9 +4,9 @@ import pytest
 import torch as th
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modules.agents.packed_gru import packed_gru
 
 from components.packed_steps import PackedSteps
+from modules.packed_gru import packed_gru
 
 
 def filled_of(lengths: list[int], steps: int) -> th.Tensor:

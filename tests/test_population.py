@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch as th
 import yaml
-from components.fold import FoldedBatch, fold_learners
 
 import main
 import run
+from components.seats import seats_that_learn
 from config.layers import known_names, read_population
 from config.schema import conflict
-from controllers.basic_controller import BasicMAC
-from controllers.population_controller import PopulationMAC
-from learners.q_learner import QLearner
+from controllers.population_controller import PopulationTeam
+from controllers.team import Team
 from modules.agents.rnn_agent import RNNAgent
-from tests.builders import RecordingLogger, make_args, make_batch, make_omg_args, make_scheme
+from modules.fast_paths import FAST_PATHS
+from tests.builders import make_args, make_batch, make_mac, make_omg_args, make_scheme
 from tests.games import NAME, configure
 from tests.test_agent_models import MODELS
 from tests.test_run import SHORT, built, equal, whole_run
@@ -110,7 +110,7 @@ def make_team(**overrides):
     }
     args = make_omg_args(**settings)
     scheme, groups, _ = make_scheme(args)
-    return PopulationMAC(scheme, groups, run.convert(vars(args)))
+    return PopulationTeam(scheme, groups, run.convert(vars(args)))
 
 
 def team_batch(lengths=(8, 5, 3)):
@@ -121,23 +121,18 @@ def team_batch(lengths=(8, 5, 3)):
     return batch
 
 
-def greedy_actions(mac, batch, bs=slice(None), before_step=lambda t: None):
+def greedy_actions(team, batch, bs=slice(None)):
     """[b, T, agent]."""
-    mac.start_episodes(batch, np.ones(batch.batch_size, bool))
-    actions = []
-    for t in range(batch.max_seq_length):
-        before_step(t)
-        actions.append(mac.select_actions(batch, t, t_env=0, bs=bs, test_mode=True))
-    return th.stack(actions, 1)
+    team.start_episodes(batch, np.ones(batch.batch_size, bool))
+    steps = range(batch.max_seq_length)
+    return th.stack([team.select_actions(batch, t, t_env=0, bs=bs, test_mode=True) for t in steps], 1)
 
 
 def test_a_population_of_one_policy_acts_as_the_plain_team():
     team, batch = make_team(), team_batch()
-    args = make_args()
-    scheme, groups, _ = make_scheme(args)
-    plain = BasicMAC(scheme, groups, args)
+    plain = Team(make_mac(make_args()))
     for player in team.players:
-        player.mac.load_state(plain)
+        player.mac.load_state(plain.mac)
     for shift in (0, 1, 2):
         team.args = team.args._replace(agent_shift=shift)
         assert th.equal(greedy_actions(team, batch), greedy_actions(plain, batch))
@@ -158,10 +153,8 @@ def test_each_seat_is_played_by_its_owner_and_the_learners_is_noted():
 
 def single(mac):
     """The plain team that plays one player's policy in all seats."""
-    args = make_args()
-    scheme, groups, _ = make_scheme(args)
-    plain = BasicMAC(scheme, groups, args)
-    plain.load_state(mac)
+    plain = Team(make_mac(make_args()))
+    plain.mac.load_state(mac)
     return plain
 
 
@@ -169,13 +162,13 @@ def test_no_policy_computes_what_it_does_not_play(monkeypatch):
     team, batch = make_team(), team_batch()
     names = {player.mac.agent: player.name for player in team.players}
     rows = {name: [] for name in names.values()}
-    in_numpy = RNNAgent.in_numpy
+    numpy_step = FAST_PATHS[RNNAgent].numpy_step
 
     def watched(agent):
-        step = in_numpy(agent)
+        step = numpy_step(agent)
         return lambda inputs, hidden: rows[names[agent]].append(len(inputs)) or step(inputs, hidden)
 
-    monkeypatch.setattr(RNNAgent, "in_numpy", watched)
+    monkeypatch.setitem(FAST_PATHS, RNNAgent, FAST_PATHS[RNNAgent]._replace(numpy_step=watched))
     greedy_actions(team, batch)
     assert set(rows["iql"]) == {2 * 3} and set(rows["vdn"]) == {1 * 3}
     rows["iql"].clear()
@@ -281,12 +274,11 @@ def play_tests(parts, n_episodes):
     return episodes
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("group", ["homologue", "non_homologue"])
 def test_members_of_the_pool_are_drawn_for_each_episode(tmp_path, group):
     macs = make_pool(tmp_path, *POOL)
     parts, _, _ = built(alg="2iql1iql_omg", opponent_pool=tmp_path, opponent_group=group, **IN_POOL)
-    for player in parts.mac.players[2:]:
+    for player in parts.team.players[2:]:
         assert equal(player.mac.state_dict(), macs[player.name].state_dict())
         assert not any(parameter.requires_grad for parameter in player.mac.parameters())
     teams = [tuple(episode["teammates"]) for episode in play_tests(parts, 60)]
@@ -296,7 +288,6 @@ def test_members_of_the_pool_are_drawn_for_each_episode(tmp_path, group):
         assert set(teams) == {(x, y) for x in "abc" for y in "abc" if x != y}
 
 
-@pytest.mark.slow
 def test_a_run_with_a_pool_is_resumed_bit_for_bit_and_saves_the_learner_only(tmp_path):
     make_pool(tmp_path / "pool", *POOL)
     settings = {"is_agent_shift": True, "save_model": True, "opponent_pool": tmp_path / "pool"}
@@ -326,7 +317,7 @@ def test_a_member_has_its_prior_itself_also_where_it_came_from_elsewhere(tmp_pat
     path.write_text(path.read_text().replace("omg_prior_path: ''", "omg_prior_path: gone"))
     assert "gone" in path.read_text()
     parts, _, _ = built(alg="2iql1iql_omg", opponent_pool=tmp_path, **IN_POOL)
-    assert equal(parts.mac.players[-1].mac.state_dict(), macs["a"].state_dict())
+    assert equal(parts.team.players[-1].mac.state_dict(), macs["a"].state_dict())
 
 
 def test_a_pool_that_does_not_fit_is_one_sentence(tmp_path):
@@ -347,30 +338,13 @@ def test_a_pool_that_does_not_fit_is_one_sentence(tmp_path):
 # --- learning
 
 
-def test_the_loss_of_all_seats_folded_is_the_teams():
-    args, batch = make_args(mixer=None), make_batch(make_args(), [8, 5, 3])
-    scheme, groups, _ = make_scheme(args)
-    losses, weights = [], []
-    for folds in (False, True):
-        th.manual_seed(0)
-        logger = RecordingLogger()
-        mac = BasicMAC(scheme, {"agents": 1} if folds else groups, args)
-        learner = QLearner(mac, scheme, logger, args)
-        episodes, seats = th.arange(3).repeat_interleave(3), th.arange(3).repeat(3)
-        learner.train(FoldedBatch(batch, episodes, seats) if folds else batch, t_env=0, episode_num=0)
-        losses.append(logger.values("loss")[0])
-        weights.append(mac.agent.fc2.weight.clone())
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    assert th.allclose(*weights, atol=1e-6)
-
-
 def test_a_learner_is_given_the_rows_of_its_seat():
     batch = team_batch()
     batch["agent_idx"][:] = th.tensor([[2], [0], [1]])
-    folded = fold_learners(batch)
-    assert folded["seat"].tolist() == [[2], [0], [1]]
+    cut = seats_that_learn(batch)
+    assert cut["seat"].tolist() == [[2], [0], [1]]
     for b, seat in enumerate((2, 0, 1)):
-        assert th.equal(folded["obs"][b, :, 0], batch["obs"][b, :, seat])
+        assert th.equal(cut["obs"][b, :, 0], batch["obs"][b, :, seat])
 
 
 def population_run(name, train_alg, folder, **settings):
@@ -379,7 +353,6 @@ def population_run(name, train_alg, folder, **settings):
     return whole_run(alg=name, **(prior | given | settings))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "train_alg"),
     [
@@ -432,13 +405,13 @@ def test_teammates_come_from_init_param_path(tmp_path, caplog):
         (tmp_path / "pool" / alg).mkdir(parents=True)
         parts.mac.save_models(tmp_path / "pool" / alg)
     given = {"multi_algs": True, "train_alg": "vdn", "vdn.mixer": "null", "buffer_size": 40}
-    team, _, _ = built(alg="2iql1vdn", init_param_path=tmp_path / "pool", **given)
-    for player in team.mac.players:
+    made, _, _ = built(alg="2iql1vdn", init_param_path=tmp_path / "pool", **given)
+    for player in made.team.players:
         assert equal(player.mac.state_dict(), parts.mac.state_dict())
     assert "untrained" not in caplog.text
     shutil.rmtree(tmp_path / "pool" / "vdn")  # the learner may start anew
-    team, _, _ = built(alg="2iql1vdn", init_param_path=tmp_path / "pool", **given)
-    learner, frozen = (next(p for p in team.mac.players if p.is_frozen == is_frozen) for is_frozen in (False, True))
+    made, _, _ = built(alg="2iql1vdn", init_param_path=tmp_path / "pool", **given)
+    learner, frozen = (next(p for p in made.team.players if p.is_frozen == is_frozen) for is_frozen in (False, True))
     assert equal(frozen.mac.state_dict(), parts.mac.state_dict())
     assert not equal(learner.mac.state_dict(), parts.mac.state_dict())
     shutil.rmtree(tmp_path / "pool" / "iql")

@@ -5,37 +5,18 @@ The device "meta" stands in for a GPU: its tensors have no values, so that whate
 
 import pytest
 import torch as th
-from components.fold import fold_learners
 
-from controllers.basic_controller import BasicMAC
-from controllers.om_controller import MultiModuleMAC
-from learners import REGISTRY
-from tests.builders import RecordingLogger, make_batch, make_omg_args, make_scheme
-from tests.test_fast_updates import CASES
+from components.seats import seats_that_learn
+from tests import test_learner_contract as contract
+from tests.builders import make_batch, make_omg_args
+from tests.test_learner_contract import CASES, OF_SEATS, a_users_learner  # noqa: F401
 from utils.transfer import sent_together, where
 
-UPDATES = {
-    **CASES,
-    "am_learner_liam": ("am_learner", dict(am_model="liam")),
-    "am_learner_omg": ("am_learner", dict(am_model="omg")),
-    "omg_supervised": ("omg_learner", dict(am_model="omg", omg_supervised=True)),
-    "omg_conservative": ("omg_learner", dict(am_model="omg", subgoal_mode="conservative", omg_value="max")),
-    "omg_random": ("omg_learner", dict(am_model="omg", subgoal_mode="random")),
-    "omg_prior": ("omg_learner", dict(am_model="omg", omg_vae_pretrain_steps=10)),
-}
-OF_SEATS = [name for name, (_, own) in UPDATES.items() if "am_model" in own] + ["iql"]
 
-
-def make_learner(name, n_seats=None, **more):
+def make_learner(name, **more):
     """A learner on "meta" that has logged and copies its targets at each update."""
-    learner, own = UPDATES[name]
-    settings = dict(device="meta", target_update_interval=1, critic_target_update_interval=1, learner_log_interval=100)
-    args = make_omg_args(**settings | own | more)
-    scheme, groups, _ = make_scheme(args)
-    kind = MultiModuleMAC if "am_model" in own else BasicMAC
-    made = REGISTRY[learner](
-        kind(scheme, {"agents": n_seats or groups["agents"]}, args), scheme, RecordingLogger(), args
-    )
+    intervals = {"target_update_interval": 1, "critic_target_update_interval": 1, "learner_log_interval": 100}
+    made = contract.make_learner(name, **({"device": "meta"} | intervals | more))
     made.log_stats_t = 0
     return made
 
@@ -47,7 +28,7 @@ def make_moved_batch():
     return batch.to("meta")
 
 
-@pytest.mark.parametrize("name", UPDATES)
+@pytest.mark.parametrize("name", CASES)
 def test_an_update_asks_the_device_for_no_value(name):
     learner = make_learner(name)
     learner.train(make_moved_batch(), t_env=1, episode_num=1)
@@ -56,7 +37,7 @@ def test_an_update_asks_the_device_for_no_value(name):
 
 @pytest.mark.parametrize("name", OF_SEATS)
 def test_nor_does_one_from_single_seats(name):
-    make_learner(name, n_seats=1).train(fold_learners(make_moved_batch()), t_env=1, episode_num=1)
+    make_learner(name, n_seats=1).train(seats_that_learn(make_moved_batch()), t_env=1, episode_num=1)
 
 
 def test_logging_does():

@@ -1,0 +1,348 @@
+"""What every learner owes: one contract over the registry, and over a learner that a user registers.
+
+The equations of each are in its own file; that updates make a GPU wait for nothing is in `test_transfer.py`.
+"""
+
+from copy import deepcopy
+
+import pytest
+import torch as th
+
+from learners import REGISTRY
+from learners.base_learner import LossNotFinite
+from learners.q_learner import QLearner, TDLoss
+from modules.fast_paths import FAST_PATHS
+from tests.builders import (
+    RecordingLogger,
+    act,
+    every_seat,
+    make_batch,
+    make_mac,
+    make_omg_args,
+    make_scheme,
+    with_noisy_padding,
+)
+from tests.test_run import equal
+from utils.errors import UserError
+from utils.rl_utils import masked_mean
+
+
+class WeightedLearner(QLearner):
+    """A user's own: errors weigh a tenth where the value is too high already."""
+
+    def td_loss(self, transitions, q_t, value):
+        td = super().td_loss(transitions, q_t, value)
+        error = td.target_t - td.q_t
+        return TDLoss(masked_mean(th.where(error > 0, 1.0, 0.1) * error**2, td.mask), *td[1:])
+
+
+POLICY = dict(agent_output_type="pi_logits", action_selector="multinomial", epsilon_start=0.5)
+SINGLE_Q = dict(double_q=False)
+CASES = {
+    "iql": ("q_learner", {}),
+    "iql_single_q": ("q_learner", SINGLE_Q),
+    "iql_idv": ("q_learner", dict(agent="idv_rnn", obs_agent_id=False)),
+    "iql_ff": ("q_learner", dict(agent="ff")),
+    "iql_dueling": ("q_learner", dict(dueling=True)),
+    "vdn": ("q_learner", dict(mixer="vdn")),
+    "qmix": ("q_learner", dict(mixer="qmix")),
+    "qmix_single_q_lambda": ("q_learner", SINGLE_Q | dict(mixer="qmix", td_lambda=0.6)),
+    "weighted": ("weighted_learner", dict(mixer="vdn")),
+    "qtran": ("qtran_learner", dict(mixer="qtran_base")),
+    "qtran_big_single_q": ("qtran_learner", SINGLE_Q | dict(mixer="qtran_base", network_size="big")),
+    "coma": ("coma_learner", POLICY | dict(mask_before_softmax=False)),
+    "coma_masked": ("coma_learner", POLICY | dict(mask_before_softmax=True, td_lambda=0.8)),
+    "iql_none": ("q_learner_4am", dict(am_model="none")),
+    "iql_am": ("q_learner_4am", dict(am_model="base")),
+    "iql_liam": ("q_learner_4am", dict(am_model="liam")),
+    "qmix_liam": ("q_learner_4am", dict(am_model="liam", mixer="qmix")),
+    "iql_omg": ("omg_learner", dict(am_model="omg")),
+    "vdn_omg": ("omg_learner", dict(am_model="omg", mixer="vdn")),
+    "omg_supervised": ("omg_learner", dict(am_model="omg", omg_supervised=True)),
+    "omg_conservative": ("omg_learner", SINGLE_Q | dict(am_model="omg", subgoal_mode="conservative", omg_value="max")),
+    "omg_random": ("omg_learner", dict(am_model="omg", subgoal_mode="random")),
+    "omg_second": ("omg_learner", dict(am_model="omg", subgoal_mode=2)),
+    "omg_prior": ("omg_learner", dict(am_model="omg", omg_vae_pretrain_steps=10**6)),
+    "am": ("am_learner", dict(am_model="base")),
+    "am_liam": ("am_learner", dict(am_model="liam")),
+    "am_omg": ("am_learner", dict(am_model="omg")),
+}
+OF_SEATS = [
+    "iql",
+    "iql_none",
+    "iql_am",
+    "iql_liam",
+    "iql_omg",
+    "omg_supervised",
+    "omg_conservative",
+    "omg_second",
+    "am",
+]
+every_learner = pytest.mark.parametrize("name", CASES)
+
+VALUES = {"loss", "grad_norm", "td_error_abs", "q_taken_mean", "target_mean"}
+PREDICTIONS = {"am_loss", "am_action_accuracy", "am_grad_norm"}
+LIAM = PREDICTIONS | {"liam_recon_loss", "liam_action_loss"}
+SUBGOALS = {"eta", "subgoal_hit_ratio", "subgoal_k1", "subgoal_k2", "subgoal_k3"}
+QTRAN = {"loss", "td_loss", "opt_loss", "nopt_loss", "grad_norm", "td_error_abs", "td_targets", "td_chosen_qs"}
+COMA = {"critic_loss", "critic_grad_norm", "td_error_abs", "q_taken_mean", "target_mean"}
+STATISTICS = {
+    "q_learner": lambda own: VALUES,
+    "weighted_learner": lambda own: VALUES,
+    "qtran_learner": lambda own: QTRAN | {"v_mean", "agent_indiv_qs"},
+    "coma_learner": lambda own: COMA | {"advantage_mean", "coma_loss", "agent_grad_norm", "pi_max"},
+    "q_learner_4am": lambda own: VALUES | {"none": set(), "base": PREDICTIONS, "liam": LIAM}[own["am_model"]],
+    "am_learner": lambda own: {"base": PREDICTIONS, "liam": LIAM, "omg": {"omg_prior_loss"}}[own["am_model"]],
+    "omg_learner": lambda own: (
+        {"omg_prior_loss"}
+        if "omg_vae_pretrain_steps" in own
+        else VALUES | SUBGOALS | ({"omg_regression_loss"} if "omg_supervised" in own else {"omg_recon_loss", "omg_kl"})
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def a_users_learner(monkeypatch):
+    monkeypatch.setitem(REGISTRY, "weighted_learner", WeightedLearner)
+
+
+def make_learner(name, n_seats=None, seed=1, **overrides):
+    learner, own = CASES[name]
+    args = make_omg_args(**(own | overrides))
+    if "am_model" not in own:
+        del args.am_model
+    th.manual_seed(seed)
+    return REGISTRY[learner](make_mac(args, n_seats), make_scheme(args)[0], RecordingLogger(), args)
+
+
+def some_episodes(args, seed=0):
+    return make_batch(args, [8, 2, 5, 7], [True, False, True, False], seed=seed)
+
+
+def train(learner, n_updates=1, first=1, seed=2):
+    """Updates number `first` and following."""
+    for i in range(first, first + n_updates):
+        th.manual_seed(seed + i)
+        learner.train(some_episodes(learner.args, seed=i), t_env=100 * i, episode_num=i)
+    return learner
+
+
+def state_of(learner):
+    """All that the next update depends on, as it is now."""
+    return deepcopy(learner.state_dict())
+
+
+def networks_of(learner):
+    """The live ones, by name."""
+    parts = {name: part for name, part in vars(learner).items() if isinstance(part, th.nn.Module)}
+    return {name: part for name, part in parts.items() if not name.startswith("target_")} | learner.mac.networks()
+
+
+def gradients_of(learner):
+    return {
+        (name, key): parameter.grad
+        for name, network in networks_of(learner).items()
+        for key, parameter in network.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def statistics_of(learner):
+    return {key: learner.logger.values(key) for key in learner.logger.stats}
+
+
+def test_every_registered_learner_is_here():
+    assert {learner for learner, _ in CASES.values()} == set(REGISTRY)
+
+
+@every_learner
+@pytest.mark.parametrize("size", [1e3, 1e8])
+def test_noise_in_the_padding_changes_no_loss_and_no_gradient(name, size):
+    clean, noisy = make_learner(name), make_learner(name)
+    batch = some_episodes(clean.args)
+    for learner, given in ((clean, batch), (noisy, with_noisy_padding(batch, size))):
+        th.manual_seed(2)
+        learner.train(given, t_env=0, episode_num=0)
+    assert statistics_of(clean) == statistics_of(noisy)
+    assert gradients_of(clean) and equal(gradients_of(clean), gradients_of(noisy))
+    assert equal(state_of(clean), state_of(noisy))
+
+
+@every_learner
+def test_the_same_seed_gives_the_same_weights_and_another_gives_others(name):
+    first, again, other = (train(make_learner(name, seed=seed), 2) for seed in (1, 1, 2))
+    assert equal(state_of(first), state_of(again)) and statistics_of(first) == statistics_of(again)
+    assert not equal(state_of(first), state_of(other))
+
+
+@every_learner
+def test_statistics_have_their_names_and_their_interval(name):
+    learner = make_learner(name, learner_log_interval=100)
+    for t_env in (5, 60, 104, 105, 110, 300):
+        learner.train(some_episodes(learner.args), t_env=t_env, episode_num=0)
+    of_learner, own = CASES[name]
+    assert learner.logger.stats.keys() == STATISTICS[of_learner](own)
+    for values in learner.logger.stats.values():
+        assert [t for t, _ in values] == [5, 105, 300] and all(type(value) is float for _, value in values)
+
+
+@every_learner
+def test_targets_get_no_gradient_and_follow_at_their_interval(name):
+    # The intervals are episodes, or the critic's training steps, of which each update has 8.
+    learner = make_learner(name, target_update_interval=2, critic_target_update_interval=16)
+    targets = [part.removeprefix("target_") for part in learner.parts() if part.startswith("target_")]
+    assert bool(targets) == (CASES[name][0] != "am_learner")
+    for i, follows in ((1, False), (2, True), (3, False), (4, True)):
+        before, after = state_of(learner), state_of(train(learner, first=i))
+        for part in targets if name != "omg_prior" else ():  # which comes before the rest
+            live, target, old = (
+                policy_in(state) for state in (after[part], after[f"target_{part}"], before[f"target_{part}"])
+            )
+            if live:  # VDN's mixer has no weights
+                assert equal(live, target) == follows and equal(old, target) != follows, (part, i)
+    copies = [getattr(learner, f"target_{part}", None) for part in ("mac", "mixer", "critic")]
+    networks = [*copies[0].networks().values()] if copies[0] else []
+    for network in (*networks, *(copy for copy in copies[1:] if copy)):
+        assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def policy_in(state):
+    """Of a controller with an agent model the policy alone: the target's model is never read."""
+    return state.get("agent", state)
+
+
+@every_learner
+def test_what_is_restored_goes_on_bit_for_bit(name, tmp_path):
+    settings = {"target_update_interval": 2, "critic_target_update_interval": 12}
+    learner = train(make_learner(name, **settings), 3)
+    learner.save_models(tmp_path)
+    th.save(learner.state_dict(), tmp_path / "all.state")
+    by_files, by_state = (make_learner(name, seed=9, **settings) for _ in range(2))
+    by_files.load_models(tmp_path)
+    by_files.set_counts(deepcopy(learner.counts()))
+    by_state.load_state_dict(th.load(tmp_path / "all.state", weights_only=True))
+    for other in (by_files, by_state):
+        assert equal(state_of(other), state_of(learner))
+    train(learner, 2, first=4)
+    for other in (by_files, by_state):
+        assert equal(state_of(train(other, 2, first=4)), state_of(learner))
+        assert statistics_of(other) == {key: values[-2:] for key, values in statistics_of(learner).items()}
+
+
+@every_learner
+def test_a_folder_without_targets_gives_targets_like_the_live_networks_and_a_missing_file_is_named(name, tmp_path):
+    learner = train(make_learner(name), 2)
+    learner.save_models(tmp_path)
+    for file in tmp_path.glob("target_*"):
+        file.unlink()
+    other = make_learner(name, seed=9)
+    other.load_models(tmp_path)
+    state = state_of(other)
+    assert all(
+        equal(part, state[key.removeprefix("target_")]) for key, part in state.items() if key.startswith("target_")
+    )
+    for file in sorted(file for file in tmp_path.iterdir() if not file.stem.endswith("opt")):
+        file.rename(tmp_path / "kept")
+        with pytest.raises(UserError, match=f"no weights at .*{file.name}"):
+            other.load_models(tmp_path)
+        (tmp_path / "kept").rename(file)
+
+
+@every_learner
+def test_a_loss_that_is_not_finite_stops_before_it_spoils_the_weights(name):
+    learner = train(make_learner(name, omg_vae_batches=1))
+    batch, before = some_episodes(learner.args), state_of(learner)
+    batch["obs"][0, 7] = float("inf")
+    with pytest.raises(LossNotFinite, match="the loss is (nan|inf) at t_env 700"):
+        learner.train(batch, t_env=700, episode_num=0)
+    assert equal(state_of(learner), before)
+
+
+@every_learner
+def test_after_updates_the_policy_acts_by_what_it_has_learned(name):
+    learner = train(make_learner(name), 2)
+    batch = some_episodes(learner.args)
+    filled = batch["filled"].squeeze(-1) > 0
+    learned = learner.mac.unroll(batch, test_mode=True)
+    assert th.allclose(act(learner.mac, batch)[filled], learned[filled], atol=1e-5)
+
+
+@every_learner
+def test_fast_forms_change_no_loss_and_no_gradient(name, monkeypatch):
+    fast = train(make_learner(name, target_update_interval=2), 3)
+    for kind in list(FAST_PATHS):
+        monkeypatch.delitem(FAST_PATHS, kind)
+    plain = train(make_learner(name, target_update_interval=2), 3)
+    assert {key: pytest.approx(values, rel=1e-5, abs=1e-6) for key, values in statistics_of(plain).items()} == (
+        statistics_of(fast)
+    )
+    grads, expected = gradients_of(fast), gradients_of(plain)
+    assert grads.keys() == expected.keys()
+    for key, grad in grads.items():
+        assert (grad - expected[key]).norm() / expected[key].norm().clamp(min=1e-6) < 1e-5, key
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "omg_random"])
+def test_cutting_the_padding_off_changes_nothing(name, monkeypatch):
+    without_chance(monkeypatch)
+    whole, cut = (make_learner(name, eta=1.0, eta_anneal_time=10**9) for _ in range(2))
+    batch = make_batch(whole.args, [5, 4, 2], [True, False, True])
+    for learner, given in ((whole, batch), (cut, batch[:, : batch.max_t_filled()])):
+        th.manual_seed(2)
+        learner.train(given, t_env=0, episode_num=0)
+    assert statistics_of(whole) == {k: pytest.approx(v, rel=1e-5, abs=1e-7) for k, v in statistics_of(cut).items()}
+    assert whole.counts() == cut.counts()
+
+
+def without_chance(monkeypatch):
+    """Subgoals are means, not draws."""
+    monkeypatch.setattr("modules.am.omg_am.Gaussian.sample", lambda gaussian, generator=None: gaussian.mu)
+
+
+@pytest.mark.parametrize("name", OF_SEATS)
+def test_all_seats_as_episodes_of_their_own_teach_the_same_as_the_team(name, monkeypatch):
+    without_chance(monkeypatch)
+    settings = {"eta": 1.0, "eta_anneal_time": 10**9, "grad_norm_clip": 1e9}
+    team, seats = make_learner(name, **settings), make_learner(name, n_seats=1, **settings)
+    batch = some_episodes(team.args)
+    for learner, given in ((team, batch), (seats, every_seat(batch))):
+        th.manual_seed(2)
+        learner.train(given, t_env=0, episode_num=0)
+    assert statistics_of(team) == {k: pytest.approx(v, rel=1e-4, abs=1e-6) for k, v in statistics_of(seats).items()}
+    expected = gradients_of(seats)
+    assert gradients_of(team).keys() == expected.keys()
+    for key, grad in gradients_of(team).items():
+        assert th.allclose(grad, expected[key], atol=1e-5), key
+
+
+OF_VALUES = [name for name, (learner, own) in CASES.items() if learner not in ("coma_learner", "am_learner")]
+
+
+@pytest.mark.parametrize("name", [name for name in OF_VALUES if name != "omg_prior"])
+def test_with_lambda_1_the_target_of_an_episode_that_ended_is_its_discounted_return(name):
+    learner = make_learner(name, td_lambda=1.0, gamma=0.9)
+    batch = make_batch(learner.args, [8, 5], [True, True])
+    returns = []
+    for b, length in enumerate((8, 5)):
+        discounted = 0.0
+        for t in reversed(range(length)):
+            discounted = batch["reward"][b, t].item() + 0.9 * discounted
+            returns.append(discounted)
+    learner.train(batch, t_env=0, episode_num=0)
+    key, n = ("td_targets", 1) if "qtran" in name else ("target_mean", 1 if learner.mixer is None else 3)
+    assert learner.logger.values(key)[0] * n == pytest.approx(sum(returns) / len(returns), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["qmix", "iql_omg"])
+def test_an_update_does_not_depend_on_the_number_of_threads(name):
+    """With networks that are large enough for two threads to share the work."""
+    results = []
+    for n_threads in (1, 2):
+        th.set_num_threads(n_threads)
+        results.append(train(make_learner(name, rnn_hidden_dim=384, obs_shape=200)))
+    one, two = results
+    stats = {key: pytest.approx(values, rel=1e-5, abs=1e-6) for key, values in statistics_of(one).items()}
+    assert stats == statistics_of(two)
+    others = gradients_of(two)
+    for key, grad in gradients_of(one).items():
+        assert (grad - others[key]).norm() / grad.norm().clamp(min=1e-6) < 1e-5, key
