@@ -1,10 +1,12 @@
 """From a controller's outputs to actions, unavailable actions excluded.
 
-The schedules of epsilon live in `components/epsilon_schedules.py`. No draw makes the host wait for the device.
+Actions are chosen in main memory, where the environments want them, so that draws are the same on every device. The
+schedules of epsilon are in `components/epsilon_schedules.py`.
 """
 
 from typing import Any
 
+import numpy as np
 import torch as th
 
 from components.epsilon_schedules import DecayThenFlatSchedule
@@ -23,7 +25,7 @@ class ActionSelector:
     """Holds `epsilon`, the share of random actions at the last training step that was asked for."""
 
     generator: th.Generator | None = None
-    """Where random numbers come from; None: torch's default generator of the device."""
+    """Where random numbers come from; None: torch's default generator."""
 
     def __init__(self, args: Any):
         self.args = args
@@ -43,14 +45,13 @@ class EpsilonGreedyActionSelector(ActionSelector):
     def select_action(
         self, agent_inputs: th.Tensor, avail_actions: th.Tensor, t_env: int, test_mode: bool = False
     ) -> th.Tensor:
-        values = agent_inputs
+        values = agent_inputs.cpu().numpy()
         if not test_mode:
             self.epsilon = self.schedule.eval(t_env)
-            *leading, n_actions = agent_inputs.shape
-            draws = th.rand(*leading, 1 + n_actions, device=agent_inputs.device, generator=self.generator)
+            draws = th.rand((*values.shape[:-1], 1 + values.shape[-1]), generator=self.generator).numpy()
             # The largest of independent uniform numbers is equally likely to be any available action's.
-            values = th.where(draws[..., :1] < self.epsilon, draws[..., 1:], agent_inputs)
-        return values.masked_fill(avail_actions == 0, -th.inf).argmax(-1)
+            values = np.where(draws[..., :1] < self.epsilon, draws[..., 1:], values)
+        return th.from_numpy(np.where(avail_actions.cpu().numpy() != 0, values, -np.inf).argmax(-1))
 
 
 class MultinomialActionSelector(ActionSelector):
@@ -59,6 +60,7 @@ class MultinomialActionSelector(ActionSelector):
     def select_action(
         self, agent_inputs: th.Tensor, avail_actions: th.Tensor, t_env: int, test_mode: bool = False
     ) -> th.Tensor:
+        agent_inputs, avail_actions = agent_inputs.cpu(), avail_actions.cpu()
         # Below zero, so that an available action whose probability was rounded to 0 still comes first.
         policy = agent_inputs.masked_fill(avail_actions == 0, -1.0)
         if test_mode and self.args.test_greedy:

@@ -15,7 +15,7 @@ from components.action_selectors import REGISTRY as ACTION_SELECTORS
 from components.episode_buffer import EpisodeBatch, Episodes
 from modules.agents import REGISTRY as AGENTS
 from modules.inputs import agent_ids, last_actions
-from modules.unroll import Step, acting_step, step, unroll
+from modules.unroll import Step, acting_step, step, unroll, unroll_with_hidden
 from utils.weights import load_into
 
 ALL = slice(None)
@@ -30,7 +30,7 @@ class BasicMAC:
     """
 
     generator: th.Generator | None = None
-    """Where random numbers of acting come from; None: torch's default generator of the device."""
+    """Where random numbers of acting come from, in main memory; None: torch's default generator."""
 
     def __init__(self, scheme: dict, groups: dict[str, int], args: Any):
         if args.agent_output_type not in ("q", "pi_logits"):
@@ -71,8 +71,7 @@ class BasicMAC:
     ) -> th.Tensor:
         """Actions [b, agent] at step `t_ep` of episodes `bs`; only their hidden states move on."""
         agent_outputs = self.forward(ep_batch, t_ep, bs, test_mode)
-        avail_actions = ep_batch["avail_actions"][bs, t_ep].to(self.device)
-        return self.action_selector.select_action(agent_outputs, avail_actions, t_env, test_mode)
+        return self.action_selector.select_action(agent_outputs, ep_batch["avail_actions"][bs, t_ep], t_env, test_mode)
 
     def forward(self, ep_batch: EpisodeBatch, t: int, bs: Episodes = ALL, test_mode: bool = False) -> th.Tensor:
         """Q-values or action probabilities [b, agent, action] at step `t`; moves the hidden states of `bs` on."""
@@ -81,36 +80,41 @@ class BasicMAC:
         inputs = self.build_inputs(ep_batch, bs, slice(t, t + 1)).squeeze(1)
         agent_outputs, hidden_states = self._step_of(self.agent)(inputs, self.hidden_states[bs])
         self.hidden_states = with_rows(self.hidden_states, bs, hidden_states)
-        return self._outputs(agent_outputs, ep_batch["avail_actions"][bs, t], test_mode)
+        if self.args.agent_output_type == "q":
+            return agent_outputs
+        return self._policy(agent_outputs, ep_batch["avail_actions"][bs, t], test_mode)
 
     def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False) -> th.Tensor:
         """Q-values or action probabilities [b, T, agent, action] of whole episodes; leaves the hidden states alone.
 
         Q-values of steps that are not filled are zeros.
         """
-        agent_outputs, _ = self.unroll_with_hidden(ep_batch)
-        return self._outputs(agent_outputs, ep_batch["avail_actions"], test_mode)
+        outputs = unroll(self.agent, self.whole_inputs(ep_batch), ep_batch.on_host("filled"))
+        if self.args.agent_output_type == "q":
+            return outputs
+        return self._policy(outputs, ep_batch["avail_actions"], test_mode)
 
     def unroll_with_hidden(self, ep_batch: EpisodeBatch) -> tuple[th.Tensor, th.Tensor]:
         """The network's outputs [b, T, agent, action] and hidden states [b, T, agent, H] after each step."""
-        return unroll(self.agent, self._whole_inputs(ep_batch), ep_batch.on_host("filled"))
+        return unroll_with_hidden(self.agent, self.whole_inputs(ep_batch), ep_batch.on_host("filled"))
 
-    def _whole_inputs(self, ep_batch: EpisodeBatch) -> th.Tensor:
-        """The inputs of whole episodes; live and target policy share those that are made of the batch alone."""
+    def whole_inputs(self, ep_batch: EpisodeBatch) -> th.Tensor:
+        """The network's inputs [b, T, a, in] in whole episodes.
+
+        Live and target policy share those of `build_inputs`, which are made of the batch alone.
+        """
         if type(self).build_inputs is not BasicMAC.build_inputs:
             return self.build_inputs(ep_batch)
         key = ("inputs", self.device, self.args.obs_last_action, self.args.obs_agent_id)
         return ep_batch.once(key, ("obs", "actions"), lambda: self.build_inputs(ep_batch))
 
-    def _outputs(self, agent_outputs: th.Tensor, avail_actions: th.Tensor, test_mode: bool) -> th.Tensor:
-        """Q-values as they are; logits as a policy that in training keeps a share epsilon of uniform actions."""
-        if self.args.agent_output_type == "q":
-            return agent_outputs
+    def _policy(self, logits: th.Tensor, avail_actions: th.Tensor, test_mode: bool) -> th.Tensor:
+        """The policy [..., action] of logits; in training it keeps a share epsilon of uniform actions."""
         masks = self.args.mask_before_softmax
         unavailable = avail_actions.to(self.device) == 0
         if masks:
-            agent_outputs = agent_outputs.masked_fill(unavailable, -1e10)
-        policy = agent_outputs.softmax(-1)
+            logits = logits.masked_fill(unavailable, -1e10)
+        policy = logits.softmax(-1)
         if test_mode:
             return policy
         epsilon = self.action_selector.epsilon

@@ -12,7 +12,7 @@ from torch import nn
 from components.episode_buffer import EpisodeBatch, Episodes
 from controllers.basic_controller import ALL, BasicMAC, with_rows
 from modules.am import REGISTRY as AGENT_MODELS
-from modules.unroll import step_each, step_over, unroll
+from modules.unroll import step_each, step_over, unroll_with_hidden
 from utils.weights import load_into
 
 
@@ -42,31 +42,35 @@ class MultiModuleMAC(BasicMAC):
 
     def infer(self, ep_batch: EpisodeBatch) -> tuple[th.Tensor, th.Tensor]:
         """The model's outputs and hidden states, [b, T, agent, ...] each, after each step of whole episodes."""
-        return unroll(self.am, self.am.build_inputs(ep_batch), ep_batch.on_host("filled"))
+        return unroll_with_hidden(self.am, self.am.build_inputs(ep_batch), ep_batch.on_host("filled"))
 
-    def unroll_with_hidden(
-        self, ep_batch: EpisodeBatch, features: th.Tensor | None = None
-    ) -> tuple[th.Tensor, th.Tensor]:
-        """Q-values [b, T, agent, action] and hidden states [b, T, agent, H] after each step, on given features.
+    def whole_inputs(self, ep_batch: EpisodeBatch, features: th.Tensor | None = None) -> th.Tensor:
+        """The policy's inputs [b, T, agent, in] in whole episodes, on given features.
 
         Without `features` [b, T, agent, ...] on those that the model infers without chance; no gradient reaches it.
         """
         if features is None:
             with th.no_grad():
                 features = self.am.features(self.infer(ep_batch)[0])
-        inputs = th.cat([self._whole_inputs(ep_batch), features], -1)
-        return unroll(self.agent, inputs, ep_batch.on_host("filled"))
+        return th.cat([super().whole_inputs(ep_batch), features], -1)
+
+    def unroll_with_hidden(
+        self, ep_batch: EpisodeBatch, features: th.Tensor | None = None
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """Q-values [b, T, agent, action] and hidden states [b, T, agent, H] after each step, on given features."""
+        inputs = self.whole_inputs(ep_batch, features)
+        return unroll_with_hidden(self.agent, inputs, ep_batch.on_host("filled"))
 
     def step_next(self, ep_batch: EpisodeBatch, features: th.Tensor, hidden_states: th.Tensor) -> th.Tensor:
         """Q(o_{t+1}, g_t, .) [b, T - 1, agent, action], from the features and the hidden states of each step t."""
-        inputs = th.cat([self._whole_inputs(ep_batch)[:, 1:], features[:, :-1]], -1)
+        inputs = th.cat([super().whole_inputs(ep_batch)[:, 1:], features[:, :-1]], -1)
         return step_each(self.agent, inputs, hidden_states[:, :-1], ep_batch.on_host("filled")[:, 1:])
 
     def step_over(
         self, ep_batch: EpisodeBatch, features: th.Tensor, ahead: th.Tensor, hidden_states: th.Tensor
     ) -> th.Tensor:
         """Q-values [b, T, agent, K, action] of one step on the features of each of the steps `ahead` [b, T, K]."""
-        inputs, filled = self._whole_inputs(ep_batch), ep_batch.on_host("filled")
+        inputs, filled = super().whole_inputs(ep_batch), ep_batch.on_host("filled")
         return step_over(self.agent, inputs, features, ahead, hidden_states, filled)
 
     def init_hidden(self, batch_size: int) -> None:

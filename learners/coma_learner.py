@@ -83,7 +83,7 @@ class COMALearner(Learner):
         with th.no_grad():
             target_values = chosen(self.target_critic(inputs), actions)
         targets = build_td_lambda_targets(
-            transitions.reward, transitions.discount, mask, target_values, self.args.td_lambda
+            transitions.reward, transitions.discount, mask, target_values[:, 1:], self.args.td_lambda
         )
         qs, stats = [], defaultdict(list)
         n_steps = int(played_mask(batch).any(0).sum())  # of the longest episode

@@ -68,8 +68,7 @@ class OMGLearner(QLearner):
             target_q_tp1 = self.target_mac.step_next(batch, subgoals, target_hidden)
             chooser_q_tp1 = self.mac.step_next(batch, subgoals, hidden) if self.args.double_q else target_q_tp1
             value_tp1 = best_value(target_q_tp1, chooser_q_tp1, transitions.avail[:, 1:])
-            value = F.pad(value_tp1, (0, 0, 1, 0))  # of step 0 there is none, and none is asked for
-        td = self.td_loss(transitions, q_t, value)
+        td = self.td_loss(transitions, q_t, value_tp1)
         grad_norm = self.descend(td.loss, self.optimiser, self.params, t_env)
         self.targets.update_if_due(episode_num)
 

@@ -13,6 +13,7 @@ from learners.base_learner import Learner
 from learners.targets import Targets
 from modules.mixers import REGISTRY as MIXERS
 from utils.rl_utils import best_value, build_td_lambda_targets, chosen, masked_mean
+from utils.transfer import Where
 
 
 class TDLoss(NamedTuple):
@@ -43,25 +44,23 @@ class QLearner(Learner):
         q_t = chosen(q[:, :-1], transitions.actions)
         with th.no_grad():
             target_q = self.target_mac.unroll(batch)
-            value = best_value(target_q, q if self.args.double_q else target_q, transitions.avail)
-        td = self.td_loss(transitions, q_t, value)
+            value_tp1 = best_value(target_q, q if self.args.double_q else target_q, transitions.avail)[:, 1:]
+        td = self.td_loss(transitions, q_t, value_tp1)
         grad_norm = self.descend(td.loss, self.optimiser, self.params, t_env)
         self.targets.update_if_due(episode_num)
         if self.is_log_due(t_env):
             self.log_update(t_env, td, grad_norm)
 
-    def td_loss(self, transitions: Transitions, q_t: th.Tensor, value: th.Tensor) -> TDLoss:
+    def td_loss(self, transitions: Transitions, q_t: th.Tensor, value_tp1: th.Tensor) -> TDLoss:
         """The mean over played steps of (G_t - Q_t)^2, where G_t is the TD(lambda) target.
 
-        A mixer joins the agents' values first: q_t [b, T, agent], and value [b, T+1, agent] of the target networks.
+        A mixer joins the agents' values [b, T, agent] first: q_t, and value_tp1 of the target networks.
         """
-        reward, discount, mask = transitions.reward, transitions.discount, transitions.mask
-        if self.mixer is not None:
-            q_t = self.mixer(q_t, transitions.state[:, :-1])
+        reward, discount, mask, state = transitions.reward, transitions.discount, transitions.mask, transitions.state
+        q_t = mix(self.mixer, q_t, state[:, :-1], transitions.played)
         with th.no_grad():
-            if self.mixer is not None:
-                value = self.target_mixer(value, transitions.state)
-            target_t = build_td_lambda_targets(reward, discount, mask, value, self.args.td_lambda)
+            value_tp1 = mix(self.target_mixer, value_tp1, state[:, 1:], transitions.played)
+            target_t = build_td_lambda_targets(reward, discount, mask, value_tp1, self.args.td_lambda)
         return TDLoss(masked_mean((target_t - q_t) ** 2, mask), q_t, target_t, mask)
 
     def log_update(self, t_env: int, td: TDLoss, grad_norm: th.Tensor, **stats: th.Tensor) -> None:
@@ -91,3 +90,15 @@ class QLearner(Learner):
     def set_counts(self, counts: dict[str, int]) -> None:
         super().set_counts(counts)
         self.targets.last_update_episode = counts["last_target_update_episode"]
+
+
+def mix(mixer: Any, agent_qs: th.Tensor, state: th.Tensor, played: Where) -> th.Tensor:
+    """The team's values [b, T, 1] from the agents' [b, T, agent] and the states [b, T, s]; zeros where nobody played.
+
+    Without a mixer the agents' values, as they are.
+    """
+    if mixer is None:
+        return agent_qs
+    values = agent_qs.new_zeros(*agent_qs.shape[:2], 1)
+    values[played] = mixer(agent_qs[played], state[played])
+    return values

@@ -34,8 +34,8 @@ class QLearner4AM(QLearner):
         q_t = chosen(q[:, :-1], transitions.actions)
         with th.no_grad():
             target_q, _ = self.target_mac.unroll_with_hidden(batch, features)
-            value = best_value(target_q, q if self.args.double_q else target_q, transitions.avail)
-        td = self.td_loss(transitions, q_t, value)
+            value_tp1 = best_value(target_q, q if self.args.double_q else target_q, transitions.avail)[:, 1:]
+        td = self.td_loss(transitions, q_t, value_tp1)
         grad_norm = self.descend(td.loss, self.optimiser, self.params, t_env)
         self.targets.update_if_due(episode_num)
 

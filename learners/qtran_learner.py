@@ -31,10 +31,10 @@ class QTranLearner(QLearner):
         with th.no_grad():
             target_q, target_hidden = self.target_mac.unroll_with_hidden(batch)
             target_actions = best_actions if self.args.double_q else best_available(target_q, transitions.avail)
-            value = self.target_mixer(state, target_hidden, self._onehot(target_actions))
+            value_tp1 = self.target_mixer(state, target_hidden, self._onehot(target_actions))[:, 1:]
             best_joint_q_t = self.mixer(state[:, :-1], hidden[:, :-1], self._onehot(best_actions[:, :-1]))
             target_t = build_td_lambda_targets(
-                transitions.reward, transitions.discount, mask, value, self.args.td_lambda
+                transitions.reward, transitions.discount, mask, value_tp1, self.args.td_lambda
             )
 
         # From here on [b, T, 1]: values of the team.

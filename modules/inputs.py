@@ -26,13 +26,15 @@ def last_actions(
     """From actions [b, T, agent, 1] those before each of the steps `ts`, one-hot [b, T, agent, u], zeros at step 0."""
     start, stop, _ = ts.indices(actions.shape[1])
     before = actions[bs, max(start - 1, 0) : stop - 1].squeeze(-1).to(device)
-    one_hot = F.embedding(before, one_hot_rows(n_actions, device))
+    one_hot = th.embedding(one_hot_rows(n_actions, device), before)  # without the checks of F.embedding
     return one_hot if start else F.pad(one_hot, (0, 0, 0, 0, 1, 0))
 
 
 def agent_ids(batch: EpisodeBatch, n_agents: int, device: str | th.device, bs: Episodes = ALL) -> th.Tensor:
     """The agents' one-hot ids in episodes `bs`, [b, 1, agent, n_agents], to be expanded over time."""
-    return F.embedding(batch["seat"][bs].to(device), one_hot_rows(n_agents, device)).unsqueeze(1)
+    rows = one_hot_rows(n_agents, device)
+    ids = batch.once(("ids", n_agents, device), (), lambda: th.embedding(rows, batch["seat"].to(device)).unsqueeze(1))
+    return ids[bs]
 
 
 def others(batch: EpisodeBatch, of_team: th.Tensor, where: Where) -> th.Tensor:

@@ -33,12 +33,18 @@ def acting_step(network: nn.Module) -> Step:
 
     def act(inputs: th.Tensor, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         outputs, next_hidden = numpy_step(inputs.flatten(0, -2).numpy(), hidden.flatten(0, -2).numpy())
-        return th.from_numpy(outputs).unflatten(0, inputs.shape[:-1]), th.from_numpy(next_hidden).view(hidden.shape)
+        return th.from_numpy(outputs).view(*inputs.shape[:-1], -1), th.from_numpy(next_hidden).view(hidden.shape)
 
     return act
 
 
-def unroll(network: nn.Module, inputs: th.Tensor, filled: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+def unroll(network: nn.Module, inputs: th.Tensor, filled: th.Tensor) -> th.Tensor:
+    """The outputs of `unroll_with_hidden` alone."""
+    rows, _, unpack = _unroll(network, inputs, filled)
+    return unpack(rows)
+
+
+def unroll_with_hidden(network: nn.Module, inputs: th.Tensor, filled: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
     """All steps of episodes, each from the hidden state after the one before.
 
     Args:
@@ -49,25 +55,30 @@ def unroll(network: nn.Module, inputs: th.Tensor, filled: th.Tensor) -> tuple[th
         Outputs [batch, time, agent, out] and hidden states [batch, time, agent, H] after each step; zeros where a step
         is not filled.
     """
+    rows, hiddens, unpack = _unroll(network, inputs, filled)
+    return unpack(rows), unpack(hiddens)
+
+
+def _unroll(
+    network: nn.Module, inputs: th.Tensor, filled: th.Tensor
+) -> tuple[th.Tensor, th.Tensor, Callable[[th.Tensor], th.Tensor]]:
+    """Outputs and hidden states in the order in which they were computed, and what brings them into that of `inputs`."""
     n_episodes, n_steps, n_agents, _ = inputs.shape
-    hidden = network.init_hidden().expand(n_episodes * n_agents, -1).unflatten(0, (n_episodes, n_agents))
+    hidden = network.init_hidden().expand(n_episodes * n_agents, -1)
     fast_unroll = FAST_PATHS.get(type(network), NO_FAST_PATHS).unroll
     if fast_unroll is not None:
         steps = PackedSteps(filled, inputs.device)
         batch_sizes = [count * n_agents for count in steps.batch_sizes]
-        rows = fast_unroll(network, steps.pack(inputs).flatten(0, 1), hidden.flatten(0, 1)[: batch_sizes[0]], batch_sizes)
-        outputs, hiddens = (steps.unpack(part.unflatten(0, (-1, n_agents))) for part in rows)
-        return outputs, hiddens
+        outputs, hiddens = fast_unroll(network, steps.pack(inputs).flatten(0, 1), hidden[: batch_sizes[0]], batch_sizes)
+        return outputs, hiddens, lambda rows: steps.unpack(rows.unflatten(0, (-1, n_agents)))
+    hidden = hidden.unflatten(0, (n_episodes, n_agents))
     outputs_of_steps, hiddens_of_steps = [], []
     for t in range(n_steps):
         outputs, hidden = step(network, inputs[:, t], hidden)
         outputs_of_steps.append(outputs)
         hiddens_of_steps.append(hidden)
     is_padding = (filled == 0).unsqueeze(-1).to(inputs.device)
-    return (
-        th.stack(outputs_of_steps, 1).masked_fill(is_padding, 0.0),
-        th.stack(hiddens_of_steps, 1).masked_fill(is_padding, 0.0),
-    )
+    return th.stack(outputs_of_steps, 1), th.stack(hiddens_of_steps, 1), lambda rows: rows.masked_fill(is_padding, 0.0)
 
 
 def step_each(network: nn.Module, inputs: th.Tensor, hidden: th.Tensor, filled: th.Tensor) -> th.Tensor:

@@ -7,32 +7,36 @@ import torch as th
 
 
 def build_td_lambda_targets(
-    reward: th.Tensor, discount: th.Tensor, mask: th.Tensor, target_values: th.Tensor, td_lambda: float
+    reward: th.Tensor, discount: th.Tensor, mask: th.Tensor, value_tp1: th.Tensor, td_lambda: float
 ) -> th.Tensor:
     """Lambda-returns (Sutton and Barto 2018, equation 12.18) of each step, [b, T, n].
 
     G_t = r_t + discount_t * ((1 - lambda) * V_{t+1} + lambda * G_{t+1}),
     with G_{t+1} = V_{t+1} after an episode's last transition, and 0 outside the episode.
 
-    `reward`, `discount`, `mask` [b, T, 1] as in `Transitions`; `target_values` [b, T+1, n] holds V.
+    Args:
+        reward, discount, mask: [b, T, 1] as in `Transitions`, or a reward [b, T, n] for each of n agents.
+        value_tp1: [b, T, n], V of the step after each.
+        td_lambda: 0 gives one-step targets, 1 whole returns.
     """
-    if not (reward.dim() == discount.dim() == mask.dim() == target_values.dim() == 3):
-        raise ValueError("reward, discount, mask and target_values must be [batch, time, n]")
-    if target_values.shape[1] != reward.shape[1] + 1:
-        raise ValueError(f"{reward.shape[1]} transitions need one value more, not {target_values.shape[1]}")
-    is_played = mask > 0
+    if not (reward.dim() == discount.dim() == mask.dim() == value_tp1.dim() == 3):
+        raise ValueError("reward, discount, mask and value_tp1 must be [batch, time, n]")
+    if value_tp1.shape[1] != reward.shape[1]:
+        raise ValueError(f"{reward.shape[1]} transitions need as many values, not {value_tp1.shape[1]}")
+    one_step = reward + th.where(discount > 0, discount * value_tp1, 0.0)
     if td_lambda == 0:
-        return th.where(is_played, reward + th.where(discount > 0, discount * target_values[:, 1:], 0.0), 0.0)
-    returns = th.zeros_like(target_values)
+        return one_step.masked_fill(mask == 0, 0.0)
+    is_played = mask > 0
     goes_on = th.cat([is_played[:, 1:], th.zeros_like(is_played[:, :1])], dim=1)
+    returns = th.zeros_like(one_step)
+    return_tp1 = value_tp1[:, -1]
     for t in reversed(range(reward.shape[1])):
-        value_tp1 = target_values[:, t + 1]
         # An episode that was cut off continues from its last value: what follows in the tensor is padding.
-        return_tp1 = th.where(goes_on[:, t], returns[:, t + 1], value_tp1)
-        mixed = (1 - td_lambda) * value_tp1 + td_lambda * return_tp1
+        return_tp1 = th.where(goes_on[:, t], return_tp1, value_tp1[:, t])
+        mixed = (1 - td_lambda) * value_tp1[:, t] + td_lambda * return_tp1
         return_t = reward[:, t] + th.where(discount[:, t] > 0, discount[:, t] * mixed, 0.0)
-        returns[:, t] = th.where(is_played[:, t], return_t, 0.0)
-    return returns[:, :-1]
+        returns[:, t] = return_tp1 = th.where(is_played[:, t], return_t, 0.0)
+    return returns
 
 
 def chosen(values: th.Tensor, actions: th.Tensor) -> th.Tensor:

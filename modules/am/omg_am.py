@@ -36,8 +36,9 @@ class Gaussian(NamedTuple):
 
     def sample(self, generator: th.Generator | None = None) -> th.Tensor:
         """One draw of each; gradients flow into mu and log_var."""
-        noise = th.randn(self.mu.shape, generator=generator, device=self.mu.device)
-        return self.mu + (0.5 * self.log_var).exp() * noise
+        device = self.mu.device if generator is None else generator.device
+        noise = th.randn(self.mu.shape, generator=generator, device=device)
+        return self.mu + (0.5 * self.log_var).exp() * noise.to(self.mu.device)
 
     def at(self, index: Where) -> "Gaussian":
         """Those at indices of episodes and steps, [N, ...]."""
