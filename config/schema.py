@@ -3,6 +3,7 @@ The values and what they mean are in the YAML files beside this one; utils/confi
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from utils.config import Key
@@ -10,6 +11,8 @@ from utils.config import Key
 STEPS = "environment steps"
 EPISODES = "episodes"
 LOOPS = "game loops"
+# Bounds far above use, so that what is beyond them is a mistake: of counts, factors and points, and widths of networks.
+T, M, K, WIDTH = 10**12, 10**6, 10**3, 2**13
 
 DEFAULT = {
     # what is put together
@@ -21,82 +24,82 @@ DEFAULT = {
     "multi_algs": Key(bool),
     "train_alg": Key(str, nullable=True),
     "is_agent_shift": Key(bool),
-    "agent_shift": Key(int, "seats", low=0),
-    "opponent_pool": Key(str),
+    "agent_shift": Key(int, "seats", low=0, high=K),
+    "opponent_pool": Key(Path),
     "opponent_group": Key(str, choices=("homologue", "non_homologue")),
     "opponent_epsilon": Key(float, low=0, high=1),
     # the run
-    "batch_size_run": Key(int, "environments", low=1),
-    "max_worker_restarts": Key(int, "processes", low=0),
-    "worker_timeout_seconds": Key(float, "seconds", above=0),
-    "t_max": Key(int, STEPS, low=1),
+    "batch_size_run": Key(int, "environments", low=1, high=10 * K),
+    "max_worker_restarts": Key(int, "processes", low=0, high=M),
+    "worker_timeout_seconds": Key(float, "seconds", above=0, high=M),
+    "t_max": Key(int, STEPS, low=1, high=T),
     "seed": Key(int, low=0, high=2**32 - 1, nullable=True),
     "use_cuda": Key(bool),
     "buffer_device": Key(str, choices=("cpu", "cuda", "disk"), nullable=True),
     "buffer_cpu_only": Key(bool),
-    "n_threads": Key(int, "threads", low=1),
+    "n_threads": Key(int, "threads", low=1, high=K),
     "debug": Key(bool),
-    "repeat_id": Key(int),
+    "repeat_id": Key(int, low=-T, high=T),
     "label": Key(str),
     # tests
-    "test_nepisode": Key(int, EPISODES, low=1),
-    "test_interval": Key(int, STEPS, low=1),
+    "test_nepisode": Key(int, EPISODES, low=1, high=M),
+    "test_interval": Key(int, STEPS, low=1, high=T),
     "test_greedy": Key(bool),
     # logs and records
-    "log_interval": Key(int, STEPS, low=1),
-    "runner_log_interval": Key(int, STEPS, low=1),
-    "learner_log_interval": Key(int, STEPS, low=1),
+    "log_interval": Key(int, STEPS, low=1, high=T),
+    "runner_log_interval": Key(int, STEPS, low=1, high=T),
+    "learner_log_interval": Key(int, STEPS, low=1, high=T),
     "use_tensorboard": Key(bool),
     "tensorboard_backend": Key(str, choices=("torch", "tensorboard_logger")),
     "mongo_url": Key(str),
-    "local_results_path": Key(str),
+    "local_results_path": Key(Path),
     # weights
     "save_model": Key(bool),
-    "save_model_interval": Key(int, STEPS, low=1),
+    "save_model_interval": Key(int, STEPS, low=1, high=T),
     "save_buffer": Key(bool),
-    "keep_checkpoints": Key(int, "saved models", low=0),
-    "checkpoint_path": Key(str),
-    "load_step": Key(int, STEPS, low=0),
-    "init_param_path": Key(str),
+    "keep_checkpoints": Key(int, "saved models", low=0, high=M),
+    "checkpoint_path": Key(Path),
+    "load_step": Key(int, STEPS, low=0, high=T),
+    "init_param_path": Key(Path),
     "evaluate": Key(bool),
-    "evaluate_path": Key(str),
+    "evaluate_path": Key(Path),
     "final_eval": Key(bool),
     "save_replay": Key(bool),
     # learning
     "gamma": Key(float, low=0, high=1),
-    "batch_size": Key(int, EPISODES, low=1),
-    "buffer_size": Key(int, EPISODES, low=1),
-    "lr": Key(float, above=0),
-    "critic_lr": Key(float, above=0),
+    "batch_size": Key(int, EPISODES, low=1, high=M),
+    "buffer_size": Key(int, EPISODES, low=1, high=10 * M),
+    "lr": Key(float, above=0, high=K),
+    "critic_lr": Key(float, above=0, high=K),
     "optim_alpha": Key(float, low=0, high=1),
-    "optim_eps": Key(float, above=0),
-    "grad_norm_clip": Key(float, above=0),
+    "optim_eps": Key(float, above=0, high=K),
+    "grad_norm_clip": Key(float, above=0, high=T),
     "bootstrap_timeouts": Key(bool),
     # the agents' network
-    "rnn_hidden_dim": Key(int, "units", low=1),
+    "rnn_hidden_dim": Key(int, "units", low=1, high=WIDTH),
     "dueling": Key(bool),
     "obs_agent_id": Key(bool),
     "obs_last_action": Key(bool),
 }
 
 ALGORITHMS = {
-    "name": Key(str),
+    "name": Key(str, is_in_file_name=True),
     "action_selector": Key(str, choices=("epsilon_greedy", "multinomial")),
     "epsilon_start": Key(float, low=0, high=1),
     "epsilon_finish": Key(float, low=0, high=1),
-    "epsilon_anneal_time": Key(int, STEPS, low=1),
-    "target_update_interval": Key(int, EPISODES, low=1),
+    "epsilon_anneal_time": Key(int, STEPS, low=1, high=T),
+    "target_update_interval": Key(int, EPISODES, low=1, high=T),
     "agent_output_type": Key(str, choices=("q", "pi_logits")),
     "mask_before_softmax": Key(bool),
     "learner": Key(str, names="learners:REGISTRY"),
     "double_q": Key(bool),
     # mixers
     "mixer": Key(str, names="modules.mixers:REGISTRY", nullable=True),
-    "mixing_embed_dim": Key(int, "units", low=1),
+    "mixing_embed_dim": Key(int, "units", low=1, high=WIDTH),
     "hypernet_layers": Key(int, "layers", choices=(1, 2)),
-    "hypernet_embed": Key(int, "units", low=1),
+    "hypernet_embed": Key(int, "units", low=1, high=WIDTH),
     # critics
-    "critic_target_update_interval": Key(int, "gradient steps", low=1),
+    "critic_target_update_interval": Key(int, "gradient steps", low=1, high=T),
     "critic_q_fn": Key(str, names="modules.critics:REGISTRY"),
     "critic_baseline_fn": Key(str, choices=("coma",)),
     "td_lambda": Key(float, low=0, high=1),
@@ -104,35 +107,35 @@ ALGORITHMS = {
     # QTRAN
     "qtran_arch": Key(str, choices=("qtran_paper",)),
     "network_size": Key(str, choices=("small", "big")),
-    "opt_loss": Key(float, low=0),
-    "nopt_min_loss": Key(float, low=0),
+    "opt_loss": Key(float, low=0, high=M),
+    "nopt_min_loss": Key(float, low=0, high=M),
     # opponent modelling
     "policy_model": Key(str, names="modules.agents:REGISTRY", nullable=True),
     "am_model": Key(str, names="modules.am:REGISTRY"),
-    "am_lr": Key(float, above=0),
-    "am_hidden_dim": Key(int, "units", low=1),
-    "liam_embedding_dim": Key(int, "units", low=1),
+    "am_lr": Key(float, above=0, high=K),
+    "am_hidden_dim": Key(int, "units", low=1, high=WIDTH),
+    "liam_embedding_dim": Key(int, "units", low=1, high=WIDTH),
     "obs_is_state": Key(bool),
-    "omg_horizon": Key(int, STEPS, low=1),
-    "omg_subgoal_dim": Key(int, "units", low=1),
-    "omg_vae_alpha": Key(float, low=0),
-    "omg_cvae_alpha": Key(float, low=0),
+    "omg_horizon": Key(int, STEPS, low=1, high=K),
+    "omg_subgoal_dim": Key(int, "units", low=1, high=WIDTH),
+    "omg_vae_alpha": Key(float, low=0, high=M),
+    "omg_cvae_alpha": Key(float, low=0, high=M),
     "omg_value": Key(str, choices=("mean", "max")),
     "omg_opponent_actions": Key(bool),
     "omg_supervised": Key(bool),
-    "subgoal_mode": Key((bool, int, str), STEPS, low=1, choices=("optimistic", "conservative", "random")),
+    "subgoal_mode": Key((bool, int, str), STEPS, low=1, high=K, choices=("optimistic", "conservative", "random")),
     "eta": Key(float, low=0, high=1),
-    "eta_anneal_time": Key(int, STEPS, low=1),
-    "omg_vae_pretrain_steps": Key(int, STEPS, low=0),
-    "omg_prior_path": Key(str),
-    "omg_vae_batches": Key(int, "gradient steps", low=1),
+    "eta_anneal_time": Key(int, STEPS, low=1, high=T),
+    "omg_vae_pretrain_steps": Key(int, STEPS, low=0, high=T),
+    "omg_prior_path": Key(Path),
+    "omg_vae_batches": Key(int, "gradient steps", low=1, high=M),
 }
 
 ENVIRONMENTS = {
     "env_args.engine": Key(str, choices=("auto", "game", "sim")),
     "env_args.map_name": Key(str, names="envs.sc2.sim.maps:MAP_NAMES"),
-    "env_args.step_mul": Key(int, LOOPS, low=1),
-    "env_args.move_amount": Key(int, "map units", low=1),
+    "env_args.step_mul": Key(int, LOOPS, low=1, high=K),
+    "env_args.move_amount": Key(int, "map units", low=1, high=K),
     "env_args.difficulty": Key(str, choices=(*"123456789", "A")),
     "env_args.game_version": Key(str, nullable=True),
     "env_args.seed": Key(int, low=0, high=2**32 - 1, nullable=True),
@@ -148,16 +151,16 @@ ENVIRONMENTS = {
     "env_args.state_timestep_number": Key(bool),
     "env_args.reward_sparse": Key(bool),
     "env_args.reward_only_positive": Key(bool),
-    "env_args.reward_death_value": Key(float, "points"),
-    "env_args.reward_win": Key(float, "points"),
-    "env_args.reward_defeat": Key(float, "points"),
-    "env_args.reward_negative_scale": Key(float),
+    "env_args.reward_death_value": Key(float, "points", low=-M, high=M),
+    "env_args.reward_win": Key(float, "points", low=-M, high=M),
+    "env_args.reward_defeat": Key(float, "points", low=-M, high=M),
+    "env_args.reward_negative_scale": Key(float, low=-M, high=M),
     "env_args.reward_scale": Key(bool),
-    "env_args.reward_scale_rate": Key(float, "points", above=0),
-    "env_args.replay_dir": Key(str),
-    "env_args.replay_prefix": Key(str),
-    "env_args.window_size_x": Key(int, "pixels", low=1),
-    "env_args.window_size_y": Key(int, "pixels", low=1),
+    "env_args.reward_scale_rate": Key(float, "points", above=0, high=M),
+    "env_args.replay_dir": Key(Path),
+    "env_args.replay_prefix": Key(str, is_in_file_name=True),
+    "env_args.window_size_x": Key(int, "pixels", low=1, high=10 * K),
+    "env_args.window_size_y": Key(int, "pixels", low=1, high=10 * K),
     "env_args.heuristic_ai": Key(bool),
     "env_args.heuristic_rest": Key(bool),
     "env_args.debug": Key(bool),
@@ -165,29 +168,29 @@ ENVIRONMENTS = {
     "env_args.rules.enemy_march": Key(str, choices=("formation", "point")),
     "env_args.rules.enemy_medivac": Key(str, choices=("march", "stay")),
     "env_args.rules.creep_damage": Key(bool),
-    "env_args.rules.scan_period_loops": Key(int, LOOPS, low=1),
+    "env_args.rules.scan_period_loops": Key(int, LOOPS, low=1, high=K),
     "env_args.rules.cooldown_start": Key(str, choices=("windup", "effect")),
     "env_args.rules.spawn_age_loops": Key(int, LOOPS, low=0, high=2),
     "env_args.rules.playable_area": Key(int, "map units", choices=(32, 28)),
     # lbforaging
-    "env_args.field_size": Key(int, "cells", low=5),
+    "env_args.field_size": Key(int, "cells", low=5, high=K),
     "env_args.players": Key(int, "players", low=1, high=20),
-    "env_args.max_num_food": Key(int, low=1),
-    "env_args.sight": Key(int, "cells", low=1, nullable=True),
+    "env_args.max_num_food": Key(int, low=1, high=K),
+    "env_args.sight": Key(int, "cells", low=1, high=K, nullable=True),
     "env_args.force_coop": Key(bool),
-    "env_args.max_episode_steps": Key(int, STEPS, low=1),
-    "env_args.min_player_level": Key(int, low=1),
-    "env_args.max_player_level": Key(int, low=1),
-    "env_args.min_food_level": Key(int, low=1),
-    "env_args.max_food_level": Key(int, low=1, nullable=True),
+    "env_args.max_episode_steps": Key(int, STEPS, low=1, high=M),
+    "env_args.min_player_level": Key(int, low=1, high=K),
+    "env_args.max_player_level": Key(int, low=1, high=K),
+    "env_args.min_food_level": Key(int, low=1, high=K),
+    "env_args.max_food_level": Key(int, low=1, high=K, nullable=True),
     "env_args.observe_agent_levels": Key(bool),
     "env_args.normalize_reward": Key(bool),
-    "env_args.penalty": Key(float, low=0),
+    "env_args.penalty": Key(float, low=0, high=M),
     # simple_tag
-    "env_args.num_adversaries": Key(int, "predators", low=1),
-    "env_args.num_good": Key(int, "prey", low=1),
-    "env_args.num_obstacles": Key(int, low=0),
-    "env_args.max_cycles": Key(int, STEPS, low=1),
+    "env_args.num_adversaries": Key(int, "predators", low=1, high=K),
+    "env_args.num_good": Key(int, "prey", low=1, high=K),
+    "env_args.num_obstacles": Key(int, low=0, high=K),
+    "env_args.max_cycles": Key(int, STEPS, low=1, high=M),
     "env_args.terminate_on_success": Key(bool),
 }
 
@@ -214,6 +217,17 @@ HOME_OF_MODEL: dict[Any, tuple[str, str]] = {
 }
 
 SCHEMA = {**DEFAULT, **ALGORITHMS, **ENVIRONMENTS}
+
+# Keys of PyMARL's own YAML files that nothing here needs, each with the value under which it changes nothing.
+OF_PYMARL = {
+    "critic_train_mode": "seq",
+    "critic_train_reps": 1,
+    "save_episodes": False,
+    "episode_dir": "episodes",
+    "clear_existing_episodes": True,
+}
+# PyMARL's names that mean another key's here, for each learner: COMA's critic counts its gradient steps.
+RENAMED = {"coma_learner": {"target_update_interval": "critic_target_update_interval"}}
 
 
 # Learners that can learn from the rows of single seats.

@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from utils.errors import UserError, unknown
+from utils.MY_EXP_PATH import expanded
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises a UserError where argparse would print its usage and exit."""
+    """Raises a UserError where argparse would print its usage and exit; a path may begin with `~`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register("type", Path, lambda text: Path(expanded(text)))
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see --help")

@@ -19,4 +19,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Words an unknown name: its kind, the nearest known name and all known ones."""
     known = sorted(known)
-    return f"unknown {kind} '{name}'{nearest(name, known)} (known: {', '.join(known) or 'none'})"
+    return f"unknown {kind} '{shortened(name)}'{nearest(name, known)} (known: {', '.join(known) or 'none'})"
+
+
+def shortened(value: object) -> str:
+    """The value as a sentence can hold it."""
+    try:
+        text = str(value)
+    except ValueError:  # Python writes out no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:80]}... ({len(text):,} characters)"
