@@ -5,12 +5,14 @@ Values are read and checked by utils/config.py, and declared in config/schema.py
 import importlib.metadata
 import os
 import platform
+import re
 import secrets
 import signal
 import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from config.layers import (
     known_names,
     merge,
     merge_population,
+    read_file,
     read_population,
     shown,
 )
@@ -30,15 +33,18 @@ from config.schema import SCHEMA, conflict
 from envs import REGISTRY as ENVS
 from utils.command import check_guarded, exit_status, forgiving, run_program
 from utils.curves import check_backend
-from utils.errors import UserError, unknown
+from utils.errors import UserError, shortened, unknown
 from utils.logging import get_logger
-from utils.MY_EXP_PATH import check_results_path
+from utils.MY_EXP_PATH import check_results_path, expanded, make_results_folder
 
 RECORDED_PACKAGES = ("torch", "numpy", "numba", "sacred", "smac", "pysc2", "lbforaging", "mpe2")
+NAME_OF_RUN = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 USAGE = """usage: python main.py --config=ALGORITHM --env-config=ENVIRONMENT [--KEY=VALUE ...] [with KEY=VALUE ...]
 
-Precedence, lowest first: config/default.yaml, the environment's YAML, the algorithm's YAML, --KEY=VALUE, `with`.
-Dotted keys reach into groups: --env_args.map_name=3m. A bare --KEY is --KEY=True.
+Precedence, lowest first: config/default.yaml, the environment's YAML, the algorithm's YAML, files after `with`,
+--KEY=VALUE, `with KEY=VALUE`. Such a file is YAML or JSON of your own, or the config.json of a run: it is done again.
+Dotted keys reach into groups: --env_args.map_name=3m. A bare --KEY is --KEY=True. Text is taken as it stands, and ~ at
+the start of a path means the home folder; numbers are decimal; null, None and ~ are nothing where a key may be null.
 Sacred's own commands and options work too: print_config, --name=, --comment=, --mongo_db=, --unobserved, --force ...
 """
 
@@ -68,10 +74,11 @@ def _run_command_line(params: list[str]) -> None:
     database = _take_database(config, options)
     if command != my_main.__name__:
         ex.add_config(config)
-        ex.run(command, options=options)
+        _run_sacred(ex, command, options)
         return
     # Worker processes need it. Were it started later, it would hold the output that Sacred captures open: 2 seconds
     resource_tracker.ensure_running()
+    make_results_folder(config["local_results_path"])
     records = _add_file_storage(ex, Path(config["local_results_path"]))
     if database and not options["--unobserved"]:
         _add_mongo(ex, database, records)
@@ -80,7 +87,7 @@ def _run_command_line(params: list[str]) -> None:
     # Sacred's `tee` processes inherit this: one whose reader has gone still writes what goes into the records
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])
     try:
-        result = ex.run(command, options=options).result
+        result = _run_sacred(ex, command, options)
         for name, path in (result or {}).items():
             print(f"{name}: {path}")
     finally:
@@ -96,15 +103,16 @@ def _configure(ex: Any, params: list[str]) -> tuple[dict[str, Any], str, dict[st
     """
     (name, counts), (env, _) = (_get_config(params, arg_name) for arg_name in SUBFOLDERS)
     settings = _get_other_config(params, _sacred_flags(ex))
-    command, updates, options = _parse_sacred(ex, params)
+    command, files, updates, options = _parse_sacred(ex, params)
     given = [*settings, *updates]
     if name in counts:
-        config = {**merge(name, env, given), "population": {}}
+        config = {**merge(name, env, given, files), "population": {}}
     else:
-        config = merge_population(name, counts, env, given)
+        config = merge_population(name, counts, env, given, files)
     if sentence := conflict(config):
         raise UserError(sentence)
     check_results_path(config["local_results_path"])
+    _check_storage(Path(config["local_results_path"]) / "sacred", options)
     if config["use_tensorboard"]:
         check_backend(config["tensorboard_backend"])
     if config["save_replay"] and config["env_args"].get("replay_dir"):
@@ -144,26 +152,76 @@ def _get_other_config(params: list[str], sacred_flags: set[str]) -> list[tuple[s
     return settings
 
 
-def _parse_sacred(ex: Any, params: list[str]) -> tuple[str, list[tuple[str, str]], dict[str, Any]]:
-    """Reads what remains by Sacred's own grammar; gives its command, the (key, text) after `with`, its options."""
+def _parse_sacred(ex: Any, params: list[str]) -> tuple[str, Any, list[tuple[str, str]], dict[str, Any]]:
+    """Reads what remains by Sacred's own grammar; gives its command, the files and the (key, text) after `with`, and
+    its options.
+    """
     from docopt import DocoptExit, docopt
 
     usage = ex.get_usage()[2]
     try:
         options = docopt(usage, params, default_help=False)
     except DocoptExit as error:
-        raise UserError(f"{COMMAND_LINE}: can't make sense of '{' '.join(params)}'; see --help") from error
+        raise UserError(f"{COMMAND_LINE}: can't make sense of '{shortened(' '.join(params))}'; see --help") from error
     command = options["COMMAND"] or ex.default_command
     if command not in ex.commands:
         hint = f"; a setting goes after `with`, or is written --{command}" if "=" in command else ""
         raise UserError(f"{COMMAND_LINE}: {unknown('command', command, ex.commands)}{hint}")
-    updates = []
+    files, updates = [], []
     for update in options["UPDATE"]:
         key, equals, text = update.partition("=")
-        if not equals:
-            raise UserError(f"{COMMAND_LINE}: '{update}' after `with` is no setting; write {update}=VALUE")
-        updates.append((key.strip(), text.strip()))
-    return command, updates, options
+        is_file = Path(update).suffix in (".json", ".yaml", ".yml")
+        if is_file and os.path.isfile(update):
+            files.append((update, read_file(Path(update))))
+        elif not equals:
+            hint = "there is no such file" if is_file else f"write {update}=VALUE"
+            raise UserError(f"{COMMAND_LINE}: '{shortened(update)}' after `with` is no setting; {hint}")
+        else:
+            updates.append((key.strip(), text.strip() if key[-1:].isspace() else text))
+    return command, files, updates, options
+
+
+def _check_storage(records: Path, options: dict[str, Any]) -> None:
+    """Checks where Sacred's options put records, and writes their `~` out.
+
+    Raises:
+        UserError: `--id` is of a run that is there, or is no name of a folder; `--file_storage` can't be written to.
+    """
+    check_results_path(records)
+    folders = [records]
+    if options["--file_storage"]:
+        options["--file_storage"] = expanded(options["--file_storage"])
+        check_results_path(options["--file_storage"], "--file_storage")
+        folders.append(Path(options["--file_storage"]))
+    if (given := options["--id"]) is None:
+        return
+    if not NAME_OF_RUN.fullmatch(given):
+        raise UserError(
+            f"--id={shortened(given)} is no name of a folder; write a number or a word of letters and digits"
+        )
+    for folder in folders:
+        if (folder / given).exists():
+            raise UserError(f"--id={given} is taken: {folder / given} is there; give another, or leave --id out")
+
+
+def _run_sacred(ex: Any, command: str, options: dict[str, Any]) -> Any:
+    """Runs Sacred's command; gives what it returns.
+
+    Raises:
+        UserError: Sacred, or an observer that an option asks for, refuses before the command begins.
+    """
+    begun: list[bool] = []
+    try:
+        run = ex._create_run(command, options=options)
+        for observer in run.observers if options["--id"] is None else ():
+            if hasattr(observer, "_make_run_dir"):  # a number that is free in one folder may be taken in another
+                observer._make_run_dir = partial(type(observer)._make_run_dir, observer, None)
+        run.pre_run_hooks.append(lambda: begun.append(True))
+        return run()
+    except (ArithmeticError, ImportError, LookupError, OSError, RuntimeError, ValueError) as error:
+        if begun:
+            raise
+        raise UserError(f"{COMMAND_LINE}: Sacred can't start the run: {' '.join(str(error).split())}") from error
 
 
 def _experiment() -> Any:
@@ -234,7 +292,11 @@ def _resolve(config: dict[str, Any]) -> dict[str, Any]:
     if "seed" in env_args and env_args["seed"] is None:
         env_args = {**env_args, "seed": seed}
     engine = ENVS[config["env"]].resolve(**env_args)
-    config = args_sanity_check({**config, "seed": seed, "env_args": env_args}, get_logger())
+    asked, log = config["test_nepisode"], get_logger()
+    config = args_sanity_check({**config, "seed": seed, "env_args": env_args}, log)
+    if config["test_nepisode"] != asked:
+        per_run = config["batch_size_run"]
+        log.warning(f"test_nepisode={asked} becomes {config['test_nepisode']}: {per_run} episodes are played at once")
     resolved = {
         "engine": engine,
         **ENVS[config["env"]].describe(**env_args),

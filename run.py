@@ -116,6 +116,10 @@ def run_sequential(args: Any, logger: Any) -> None:
         parts = build(args, logger, runner)
         if args.checkpoint_path or args.evaluate_path:
             load_checkpoint(args, logger, parts)
+        elif args.evaluate and not (args.init_param_path or args.env_args.get("heuristic_ai")):
+            logger.console_logger.warning(
+                "evaluate=True tests untrained weights; give checkpoint_path or evaluate_path"
+            )
         if _only_tests(args):
             th.manual_seed(args.seed)  # networks drew as many numbers as they have weights: now all meet the same team
             evaluate_sequential(args, logger, runner)

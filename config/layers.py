@@ -9,16 +9,18 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from config.schema import SCHEMA
-from utils.config import Declarations, flatten, load_yaml, recursive_dict_update
+from config.schema import OF_PYMARL, RENAMED, SCHEMA
+from utils.config import Declarations, flatten, load_json, load_yaml, recursive_dict_update
 from utils.errors import UserError, unknown
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "config"
 SUBFOLDERS = {"--config": "algs", "--env-config": "envs"}
 COMMAND_LINE = "command line"
+NO_SETTINGS = ("resolved", "population")  # of a recorded configuration: what the program found out by itself
 
 Settings = Sequence[tuple[str, str]]  # (key, text), as they were typed
+Files = Sequence[tuple[str, dict[str, Any]]]  # (path, content) of a user's own, as given after `with`
 
 
 def known_names(arg_name: str) -> list[str]:
@@ -26,25 +28,41 @@ def known_names(arg_name: str) -> list[str]:
     return sorted(path.stem for path in (CONFIG / SUBFOLDERS[arg_name]).glob("*.yaml"))
 
 
-def merge(alg: str, env: str, settings: Settings) -> dict[str, Any]:
-    """The configuration of a run of one algorithm: default.yaml, the environment's YAML, the algorithm's, `settings`.
+def read_file(path: Path) -> dict[str, Any]:
+    """The settings in a YAML or JSON file of a user's own, such as the `config.json` of a run.
+
+    Raises:
+        UserError: the file is not well formed.
+    """
+    content = load_json(path) if path.suffix == ".json" else load_yaml(path)
+    if "***" in str(content.get("mongo_url")):  # a password that was left out can't be used again
+        del content["mongo_url"]
+    return {key: value for key, value in content.items() if key not in NO_SETTINGS}
+
+
+def merge(alg: str, env: str, settings: Settings, files: Files = ()) -> dict[str, Any]:
+    """The configuration of a run of one algorithm: default.yaml, the environment's YAML, the algorithm's, `files`,
+    `settings`.
 
     Raises:
         UserError: the first mistake that is found.
     """
-    config = _merge_files(alg, env)
+    config = _overlay(_merge_files(alg, env), files, [alg, env])
     return _with_policy_model(_apply(config, settings, [alg, env]), settings)
 
 
-def merge_population(name: str, counts: dict[str, int], env: str, settings: Settings) -> dict[str, Any]:
+def merge_population(
+    name: str, counts: dict[str, int], env: str, settings: Settings, files: Files = ()
+) -> dict[str, Any]:
     """The configuration of a run of several algorithms: that of the one that learns, and each one's under its name.
 
-    A setting holds for all algorithms that have its key, ALGORITHM.key=value for one. `population` has the seats.
+    A setting holds for all algorithms that have its key, ALGORITHM.key=value for one; so in a file, where it stands
+    under the algorithm's name. `population` has the seats.
 
     Raises:
         UserError: the first mistake that is found.
     """
-    asked = dict(settings)
+    asked = {key: str(value) for _, content in files for key, value in content.items()} | dict(settings)
     if asked.get("multi_algs", "").lower() != "true":
         raise UserError(f"--config={name} is a population of several algorithms; add --multi_algs")
     learner = asked.get("train_alg", "")
@@ -52,6 +70,12 @@ def merge_population(name: str, counts: dict[str, int], env: str, settings: Sett
         raise UserError(f"{COMMAND_LINE}: {unknown('train_alg', learner, list(counts))}; say which of them learns")
     bases = {alg: _merge_files(alg, env) for alg in counts}
     keys = {alg: _keys(base) for alg, base in bases.items()}
+    for source, content in files:
+        common = {key: value for key, value in content.items() if key not in (*counts, "name")}
+        _overlay(bases[learner], [(source, common)], [*counts, env], set().union(*keys.values()))  # for its errors
+        for alg in counts:
+            layers = [(source, _only(common, keys[alg])), (f"{source}, {alg}", content.get(alg, {}))]
+            bases[alg] = _overlay(bases[alg], layers, [alg, env])
     for_all = [(key, text) for key, text in settings if key.partition(".")[0] not in counts]
     _apply(bases[learner], for_all, [*counts, env], set().union(*keys.values()))  # for its errors: the keys of any
     merged = {}
@@ -70,7 +94,7 @@ def read_population(name: str, known: Collection[str]) -> dict[str, int]:
     Raises:
         UserError: it is not counts and known names in turn, or a name comes twice.
     """
-    pair = rf"([1-9]\d*)({'|'.join(map(re.escape, known))})"
+    pair = rf"([1-9][0-9]{{0,3}})({'|'.join(map(re.escape, known))})"
     counts: dict[str, int] = {}
     if not re.fullmatch(f"({pair})+", name):
         raise UserError(
@@ -78,7 +102,7 @@ def read_population(name: str, known: Collection[str]) -> dict[str, int]:
             f"7iql1iql_omg, with some of: {', '.join(known)}"
         )
     # A name that another begins with, such as iql and iql_omg, ends where a count begins, or the whole.
-    for count, alg in re.findall(rf"{pair}(?=\d|$)", name):
+    for count, alg in re.findall(rf"{pair}(?=[0-9]|$)", name):
         if alg in counts:
             raise UserError(f"{COMMAND_LINE}: --config={name} has {alg} twice; add its counts up")
         counts[alg] = int(count)
@@ -86,15 +110,37 @@ def read_population(name: str, known: Collection[str]) -> dict[str, int]:
 
 
 def _merge_files(alg: str, env: str) -> dict[str, Any]:
-    from_files = Declarations(SCHEMA, SCHEMA, names_of, lambda key: ())
+    from_files = Declarations(SCHEMA, SCHEMA, names_of, lambda key: (), OF_PYMARL)
     config: dict[str, Any] = {}
     for path in (CONFIG / "default.yaml", CONFIG / "envs" / f"{env}.yaml", CONFIG / "algs" / f"{alg}.yaml"):
-        layer = from_files.read_layer(load_yaml(path), shown(path))
+        layer = from_files.read_layer(_renamed(load_yaml(path)), shown(path))
         if path.parent.name == "algs":  # what it sets for an environment holds in those that have it
             own = layer.get("env_args", {}).items()
             layer["env_args"] = {key: value for key, value in own if key in config["env_args"]}
         config = recursive_dict_update(config, layer)
     return config
+
+
+def _renamed(layer: dict[str, Any]) -> dict[str, Any]:
+    """`layer` with the names that this program has for what PyMARL names otherwise."""
+    names = RENAMED.get(str(layer.get("learner")), {})
+    return {names.get(key, key): value for key, value in layer.items()}
+
+
+def _overlay(
+    config: dict[str, Any], files: Files, chosen: Sequence[str], declared: Collection[str] | None = None
+) -> dict[str, Any]:
+    """`config` with what `files` hold over it; `chosen` are the names of its YAML files."""
+    keys = declared or _keys(config)
+    declarations = Declarations(SCHEMA, keys, names_of, lambda key: _owners_of(key, chosen), OF_PYMARL)
+    for source, content in files:
+        config = recursive_dict_update(config, declarations.read_layer(_renamed(content), source))
+    return config
+
+
+def _only(content: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """What is in `content` under `keys`, of which an environment's are not told apart."""
+    return {key: value for key, value in content.items() if key in keys or key == "env_args"}
 
 
 def _keys(config: dict[str, Any]) -> set[str]:
@@ -109,7 +155,8 @@ def _apply(
     source: str = COMMAND_LINE,
 ) -> dict[str, Any]:
     """`config` with the settings over it; `chosen` are the names of its YAML files."""
-    declarations = Declarations(SCHEMA, declared or _keys(config), names_of, lambda key: _owners_of(key, chosen))
+    keys = declared or _keys(config)
+    declarations = Declarations(SCHEMA, keys, names_of, lambda key: _owners_of(key, chosen), OF_PYMARL)
     for key, text in settings:
         config = recursive_dict_update(config, declarations.read_text(key, text, source))
     return config

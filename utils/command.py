@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from utils.errors import UserError, exit_in_words, unknown
+from utils.MY_EXP_PATH import expanded
 from utils.signals import STOP_SIGNALS, handled, interrupt
 
 NOT_GUARDED = 70  # exit status of a worker process in which the program's main script starts its work anew
@@ -25,7 +26,14 @@ class Answered(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises a UserError where argparse would print its usage and exit, and `Answered` after `--help`."""
+    """Raises a UserError where argparse would print its usage and exit, and `Answered` after `--help`.
+
+    A path may begin with `~`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register("type", Path, lambda text: Path(expanded(text)))
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see --help")

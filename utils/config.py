@@ -2,8 +2,12 @@
 The values are in config/*.yaml, the declarations in config/schema.py, and the order of the layers in main.py.
 """
 
+import json
+import logging
 import math
+import os
 import re
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +15,26 @@ from typing import Any
 
 import yaml
 
-from utils.errors import UserError, nearest, unknown
+from utils.errors import UserError, nearest, shortened, unknown
 from utils.files import fitted, read_bytes, values_in
+from utils.logging import LOGGER_NAME
+from utils.MY_EXP_PATH import expanded
 
 MOST_YAML_BYTES = 2**18  # a tenth of a second per 5,000
-KIND_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
+KIND_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "text", Path: "a path, or empty"}
+NOTHING = ("", "null", "none", "~")  # in any case; what means nothing where a key may be nothing
+WHOLE = "([0-9]+|[0-9]{1,3}(_[0-9]{3})+)"
+DECIMAL = re.compile(rf"[-+]?({WHOLE}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{{1,4}})?$")
+LONGEST_PATH, LONGEST_NAME = 3000, 255  # bytes; what a run writes below it must still fit into the system's 4,096
 
 
 @dataclass(frozen=True)
 class Key:
     """What a configuration key may hold: its kind or kinds, its unit, and its allowed values.
 
-    `low` and `high` are allowed themselves, `above` is not. `names` is the "module:ATTRIBUTE" of a collection of
-    allowed names that lives elsewhere, such as a registry, and is read only when a value is checked.
+    `low` and `high` are allowed themselves, `above` is not. A `Path` is text in which `~` is expanded, and what
+    `is_in_file_name` can be a part of one. `names` is the "module:ATTRIBUTE" of a collection of allowed names that
+    lives elsewhere, such as a registry, and is read only when a value is checked.
     """
 
     kind: type | tuple[type, ...]
@@ -34,6 +45,7 @@ class Key:
     choices: tuple[Any, ...] = ()
     names: str = ""
     nullable: bool = False
+    is_in_file_name: bool = False
 
     @property
     def kinds(self) -> tuple[type, ...]:
@@ -45,33 +57,37 @@ class Key:
         Raises:
             ValueError: the value is of another kind or is not an allowed one.
         """
-        if value is None and self.nullable:
+        if self.nullable and value in (None, "None"):
             return None
+        return self._first_allowed(value, _as_kind)
+
+    def read_text(self, text: str) -> Any:
+        """Gives the value of what was typed on the command line.
+
+        Text stays as it is, but for quotes around the whole; a number is decimal; null, None and ~ are nothing where
+        nothing is allowed.
+
+        Raises:
+            ValueError: it is not an allowed value.
+        """
+        if self.nullable and text.strip().lower() in NOTHING:
+            return None
+        return self._first_allowed(text, _text_as_kind)
+
+    def _first_allowed(self, value: Any, as_kind: Callable[[Any, type], Any]) -> Any:
         for kind in self.kinds:
-            typed = _as_kind(value, kind)
-            if typed is not None and self._allows(typed):
+            typed = as_kind(value, kind)
+            if typed is not None and self._allows(typed, kind):
                 return typed
         raise ValueError(f"it must be {self.allowed()}")
 
-    def read_text(self, text: str) -> Any:
-        """Gives the value of what was typed on the command line: YAML's reading of it, or else the text itself.
-
-        Raises:
-            ValueError: neither reading is an allowed value.
-        """
-        try:
-            return self.read(yaml.load(text, Loader=_Loader))
-        except (ValueError, yaml.YAMLError) as error:
-            if str in self.kinds:
-                return self.read(text)
-            raise ValueError(f"it must be {self.allowed()}") from error
-
     def allowed(self) -> str:
         """Words what the key may hold: `a whole number in environment steps, at least 1`."""
-        limits = [("at least", self.low), ("at most", self.high), ("above", self.above)]
-        bounds = "".join(f", {word} {limit}" for word, limit in limits if limit is not None)
+        limits = [("at least", self.low), ("above", self.above), ("at most", self.high)]
+        bounds = "".join(f", {word} {limit:,}" for word, limit in limits if limit is not None)
         number = (f" in {self.unit}" if self.unit else "") + bounds
         kinds = [KIND_NAMES[kind] + (number if kind in (int, float) else "") for kind in self._free_kinds()]
+        kinds = [f"{kind} of at most 100 bytes without /" for kind in kinds] if self.is_in_file_name else kinds
         choices = [f"one of {', '.join(map(str, self.choices))}"] if self.choices else []
         return ", or ".join([*kinds, *choices, *(["null"] if self.nullable else [])])
 
@@ -79,9 +95,11 @@ class Key:
         """Gives the kinds that no choices restrict: of two kinds, one may be free and the other a choice."""
         return [kind for kind in self.kinds if not any(type(choice) is kind for choice in self.choices)]
 
-    def _allows(self, value: Any) -> bool:
-        if type(value) not in self._free_kinds():
+    def _allows(self, value: Any, kind: type) -> bool:
+        if kind not in self._free_kinds():
             return value in self.choices
+        if self.is_in_file_name:
+            return len(os.fsencode(value)) <= 100 and not {"/", "\0"} & set(value)
         if isinstance(value, (bool, str)):
             return True
         return (
@@ -93,15 +111,52 @@ class Key:
 
 def _as_kind(value: Any, kind: type) -> Any:
     """Gives the value as `kind`, or None where it is of another kind."""
+    if kind is Path:
+        return _as_path(value) if isinstance(value, str) else None
     if isinstance(value, bool) or kind in (bool, str):
         return value if type(value) is kind else None
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
+    if not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
         return None
     return kind(value) if kind is float or value == int(value) else None
 
 
+def _text_as_kind(text: str, kind: type) -> Any:
+    """Gives what was typed as `kind`, or None where it is of another kind."""
+    if kind is bool:
+        return yaml.SafeLoader.bool_values.get(text.strip().lower())
+    if kind in (str, Path):
+        quoted = re.fullmatch(r"""'([^']*)'|"([^"]*)\"""", text, re.DOTALL)
+        return _as_kind((quoted[1] or quoted[2] or "") if quoted else text, kind)
+    return _as_kind(_decimal(text.strip()), kind)
+
+
+def _decimal(text: str) -> int | float | None:
+    """The decimal number that a person reads, 010 as ten; None where there is none, as in 1:30 or 0x10."""
+    if not DECIMAL.match(text):
+        return None
+    plain = text.replace("_", "")
+    number = float(plain)
+    return int(plain) if plain.lstrip("+-").isdigit() and math.isfinite(number) else number
+
+
+def _as_path(text: str) -> str | None:
+    """The path with `~` expanded, or None where no system could have it, or where a word for nothing was meant."""
+    try:
+        path = expanded(text)
+    except ValueError:
+        return None
+    sizes = [len(os.fsencode(part)) for part in path.split("/")]
+    fits = max(sizes) <= LONGEST_NAME and sum(sizes) + len(sizes) <= LONGEST_PATH
+    return path if fits and "\0" not in path and path not in ("None", "null") else None
+
+
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader that also reads 1e-4 as a number and refuses a key that is given twice."""
+    """PyYAML's safe loader with decimal numbers only, without dates, and which refuses a key that is given twice."""
+
+    yaml_implicit_resolvers = {
+        first: [entry for entry in resolvers if entry[0].rpartition(":")[2] in ("null", "bool", "merge")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -114,10 +169,19 @@ class _Loader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_scalar_of(self, node: yaml.ScalarNode) -> Any:
+        """A number or a truth value, also where a tag such as !!int asks for one."""
+        value = self.bool_values.get(node.value.lower()) if node.tag.endswith(":bool") else _decimal(node.value)
+        if value is None:
+            raise yaml.constructor.ConstructorError(None, None, f"{node.value} is no {node.tag}", node.start_mark)
+        return value
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", DECIMAL, list("-+.0123456789"))
+for _name in ("int", "float", "bool"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _Loader.construct_scalar_of)
+for _name in ("timestamp", "binary", "omap", "pairs", "set"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _Loader.construct_undefined)
 
 
 def load_yaml(path: Path, layout: Any = dict, remedy: str = "correct the file") -> dict[str, Any]:
@@ -170,18 +234,35 @@ def nested(key: str, value: Any) -> dict[str, Any]:
     return value
 
 
+def load_json(path: Path) -> dict[str, Any]:
+    """Reads one JSON object.
+
+    Raises:
+        UserError: the file can't be read, is not well formed or holds no object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} can't be read as JSON: {error}; correct the file") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold an object with keys, not {type(content).__name__}")
+    return content
+
+
 @dataclass(frozen=True)
 class Declarations:
     """All that values are checked against: the schema, the keys that the chosen YAML files declare, and look-ups.
 
     `names_of` gives the names that `Key.names` refers to; `owners_of` the algorithms or environments, other than the
-    chosen ones, that declare a key.
+    chosen ones, that declare a key. `without_effect` has keys that are left out with a warning, each with the only
+    value that it may have.
     """
 
     schema: Mapping[str, Key]
     declared: Collection[str]
     names_of: Callable[[str], Iterable[str]]
     owners_of: Callable[[str], Iterable[str]]
+    without_effect: Mapping[str, Any]
 
     def read_layer(self, layer: Mapping[str, Any], source: str) -> dict[str, Any]:
         """Gives a YAML layer with typed values; `source` says in messages where it was written.
@@ -191,7 +272,8 @@ class Declarations:
         """
         typed: dict[str, Any] = {}
         for key, value in flatten(layer):
-            typed = recursive_dict_update(typed, nested(key, self._read(key, value, source, Key.read)))
+            if not self._has_no_effect(key, value, source):
+                typed = recursive_dict_update(typed, nested(key, self._read(key, value, source, Key.read)))
         return typed
 
     def read_text(self, key: str, text: str, source: str) -> dict[str, Any]:
@@ -200,16 +282,27 @@ class Declarations:
         Raises:
             UserError: the key is unknown or the value is not allowed.
         """
+        if self._has_no_effect(key, text, source):
+            return {}
         if not any(other.startswith(key + ".") for other in self.schema):
             return nested(key, self._read(key, text, source, Key.read_text))
         try:
             group = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError):
             group = None
         if not isinstance(group, dict):
             inner = next(other for other in self.schema if other.startswith(key + "."))
             raise UserError(f"{source}: '{key}' is a group of keys; set one of them, such as {inner}")
         return self.read_layer(nested(key, group), source)
+
+    def _has_no_effect(self, key: str, value: Any, source: str) -> bool:
+        if key in self.declared or key not in self.without_effect:
+            return False
+        only = self.without_effect[key]
+        if str(value) != str(only):
+            raise UserError(f"{source}: {key} changes nothing here and may only be {only}; leave it out")
+        logging.getLogger(LOGGER_NAME).warning(f"{source}: {key}={only} is PyMARL's and changes nothing here")
+        return True
 
     def _read(self, key: str, value: Any, source: str, read: Callable[[Key, Any], Any]) -> Any:
         if key not in self.declared:
@@ -217,13 +310,13 @@ class Declarations:
                 return value
             owners = " and ".join(self.owners_of(key))
             reason = f"; it belongs to {owners}" if owners else nearest(key, self.declared)
-            raise UserError(f"{source}: unknown key '{key}'{reason} (--help lists all keys)")
+            raise UserError(f"{source}: unknown key '{shortened(key)}'{reason} (--help lists all keys)")
         declaration = self.schema[key]
         try:
             typed = read(declaration, value)
         except ValueError as error:
-            hint = nearest(str(value), map(str, declaration.choices))
-            raise UserError(f"{source}: {key}={value} is not allowed: {error}{hint}") from error
+            hint = nearest(shortened(value), map(str, declaration.choices))
+            raise UserError(f"{source}: {key}={shortened(value)} is not allowed: {error}{hint}") from error
         if declaration.names and typed is not None:
             names = list(self.names_of(declaration.names))
             if typed not in names:

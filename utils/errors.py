@@ -20,7 +20,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Words an unknown name: its kind, the nearest known name and all known ones."""
     known = sorted(known)
-    return f"unknown {kind} '{name}'{nearest(name, known)} (known: {', '.join(known) or 'none'})"
+    return f"unknown {kind} '{shortened(name)}'{nearest(name, known)} (known: {', '.join(known) or 'none'})"
 
 
 def exit_in_words(end: SystemExit) -> str:
@@ -31,3 +31,12 @@ def exit_in_words(end: SystemExit) -> str:
         if not frame.f_code.co_filename.startswith("<frozen")  # the built-in `exit`'s own
     ]
     return f"{places[-1]} called sys.exit({end.code!r}) in the middle of the work; raise an exception there instead"
+
+
+def shortened(value: object) -> str:
+    """The value as a sentence can hold it."""
+    try:
+        text = str(value)
+    except ValueError:  # Python writes out no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:80]}... ({len(text):,} characters)"
