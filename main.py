@@ -43,11 +43,11 @@ Sacred's own commands and options work too: print_config, --name=, --comment=, -
 """
 
 
-def my_main(_run: Any, _config: Any, _log: Any) -> dict[str, str] | None:
-    """Sacred's main function; gives where the run's curves and models lie."""
+def my_main(_run: Any, _config: Any, _log: Any) -> dict[str, str]:
+    """Sacred's main function; gives where the run's curves, models and replays lie, of those that it wrote."""
     from run import run  # here: it imports torch, and help and mistakes are to be answered at once
 
-    return run(_run, _config, _log)
+    return {name: path for name, path in run(_run, _config, _log).items() if any(Path(path).glob("*"))}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,7 +77,7 @@ def _run_command_line(params: list[str]) -> None:
     _keep_terminal()
     try:
         result = ex.run(command, options=options).result
-        for name, path in (result or {}).items():
+        for name, path in result.items():
             print(f"{name}: {path}")
     finally:
         if records.dir is not None:  # there is none with --unobserved
@@ -182,9 +182,9 @@ def _sacred_flags(ex: Any) -> set[str]:
 
 
 def _add_file_storage(ex: Any, results: Path) -> Any:
-    from sacred.observers import FileStorageObserver
+    from utils.file_records import FileRecords
 
-    observer = FileStorageObserver(results / "sacred")
+    observer = FileRecords(results / "sacred")
     ex.observers.append(observer)
     return observer
 

@@ -17,6 +17,7 @@ import numpy as np
 from envs.multiagentenv import Observations, Outcomes
 from envs.sc2.sim.env import BattleVectorEnv
 from utils.errors import UserError
+from utils.records import write_whole
 
 FORMAT = 1
 SUFFIX = ".sim.json.gz"
@@ -57,7 +58,7 @@ class Replay(NamedTuple):
 
     def save(self, path: Path) -> None:
         content = {"format": FORMAT, "engine": "sim", **self._asdict(), "actions": self.actions.tolist()}
-        path.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))
+        write_whole(path, gzip.compress(json.dumps(content).encode(), mtime=0))
 
     @classmethod
     def load(cls, path: Path) -> Replay:
