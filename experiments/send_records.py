@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConnectionFailure, PyMongoError
 
 from utils.command import Parser, exit_status
 from utils.errors import UserError
-from utils.mongo import UNSENT, is_there, open_database, send, without_password
+from utils.mongo import UNSENDABLE, UNSENT, is_there, open_database, send, without_password
 
 ALIVE = timedelta(seconds=60)  # Sacred's heart beats every ten seconds
 DESCRIPTION = """Sends the records of runs to MongoDB, in the form of Sacred's MongoObserver. A run that is there
@@ -46,28 +46,33 @@ def is_running(folder: Path) -> bool:
 
 
 def send_runs(runs: Sequence[Path], address: str) -> None:
-    """Sends each run and prints its number in the database.
+    """Sends each run and prints its number in the database; a record that can't be sent does not keep the others back.
 
     Raises:
-        UserError: the database is not there, or a record is incomplete.
+        UserError: the database is not there or is lost, or records could not be sent.
     """
     store, shown = open_database(address), without_password(address)
     if not is_there(store):
         raise UserError(f"no MongoDB answers at {shown}; start it, or correct the address")
+    failed = []
     for folder in runs:
         try:
             if is_running(folder):
                 print(f"{folder}: still running, left alone")
                 continue
             number = send(store, folder)
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{folder} is no complete record ({error}); leave it out, or restore it") from error
+        except ConnectionFailure as error:
+            reason = str(error).partition(",")[0]
+            raise UserError(f"MongoDB at {shown} was lost ({reason}); send again later") from error
         except PyMongoError as error:
-            raise UserError(
-                f"MongoDB at {shown} was lost ({str(error).partition(',')[0]}); send again later"
-            ) from error
-        (folder / UNSENT).unlink(missing_ok=True)
-        print(f"{folder}: run {number} in {shown}")
+            failed.append(f"{folder} is refused by MongoDB ({str(error).partition(',')[0]})")
+        except UNSENDABLE as error:
+            failed.append(f"{folder} is no complete record ({error}); leave it out, or restore it")
+        else:
+            (folder / UNSENT).unlink(missing_ok=True)
+            print(f"{folder}: run {number} in {shown}")
+    if failed:
+        raise UserError("; ".join(failed))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
