@@ -49,12 +49,12 @@ Sacred's own commands and options work too: print_config, --name=, --comment=, -
 """
 
 
-def my_main(_run: Any, _config: Any, _log: Any) -> dict[str, str] | None:
-    """Sacred's main function; gives where the run's curves and models lie."""
+def my_main(_run: Any, _config: Any, _log: Any) -> dict[str, str]:
+    """Sacred's main function; gives where the run's curves, models and replays lie, of those that it wrote."""
     from run import run  # here: it imports torch, and help and mistakes are to be answered at once
 
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPIPE])  # that was for the start of Sacred's processes
-    return run(_run, _config, _log)
+    return {name: path for name, path in run(_run, _config, _log).items() if any(Path(path).glob("*"))}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,7 +88,7 @@ def _run_command_line(params: list[str]) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])
     try:
         result = _run_sacred(ex, command, options)
-        for name, path in (result or {}).items():
+        for name, path in result.items():
             print(f"{name}: {path}")
     finally:
         if records.dir is not None:  # there is none with --unobserved
@@ -244,9 +244,9 @@ def _sacred_flags(ex: Any) -> set[str]:
 
 
 def _add_file_storage(ex: Any, results: Path) -> Any:
-    from sacred.observers import FileStorageObserver
+    from utils.file_records import FileRecords
 
-    observer = FileStorageObserver(results / "sacred")
+    observer = FileRecords(results / "sacred")
     ex.observers.append(observer)
     return observer
 

@@ -130,7 +130,12 @@ def run_sequential(args: Any, logger: Any) -> None:
             if args.save_replay:
                 runner.run(test_mode=True)
         if args.save_replay:
-            runner.save_replay()
+            try:
+                runner.save_replay()
+            except (OSError, UserError) as error:  # the disk may be full
+                if _only_tests(args):
+                    raise
+                logger.console_logger.error(f"Could not save the replay: {error}")
     finally:
         runner.close_env()
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConnectionFailure, PyMongoError
 
 from utils.command import Parser, exit_status, run_program
 from utils.errors import UserError
 from utils.files import read_json
-from utils.mongo import UNSENT, is_there, open_database, send, without_password
+from utils.mongo import UNSENDABLE, UNSENT, is_there, open_database, send, without_password
 
 WORDS = "record of a run", "leave this run out, or restore it"
 LAYOUTS = {
@@ -59,14 +59,15 @@ def is_running(folder: Path) -> bool:
 
 
 def send_runs(runs: Sequence[Path], address: str) -> None:
-    """Sends each run and prints its number in the database.
+    """Sends each run and prints its number in the database; a record that can't be sent does not keep the others back.
 
     Raises:
-        UserError: the database is not there, or a record is incomplete.
+        UserError: the database is not there or is lost, or records could not be sent.
     """
     store, shown = open_database(address), without_password(address)
     if not is_there(store):
         raise UserError(f"no MongoDB answers at {shown}; start it, or correct the address")
+    failed = []
     for folder in runs:
         try:
             if is_running(folder):
@@ -76,14 +77,20 @@ def send_runs(runs: Sequence[Path], address: str) -> None:
                 if (folder / f"{name}.json").exists():
                     read_json(folder / f"{name}.json", LAYOUTS[name], *WORDS)
             number = send(store, folder)
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{folder} is no complete record ({error}); leave it out, or restore it") from error
+        except ConnectionFailure as error:
+            reason = str(error).partition(",")[0]
+            raise UserError(f"MongoDB at {shown} was lost ({reason}); send again later") from error
+        except UserError as mistake:
+            failed.append(str(mistake))
         except PyMongoError as error:
-            raise UserError(
-                f"MongoDB at {shown} was lost ({str(error).partition(',')[0]}); send again later"
-            ) from error
-        (folder / UNSENT).unlink(missing_ok=True)
-        print(f"{folder}: run {number} in {shown}")
+            failed.append(f"{folder} is refused by MongoDB ({str(error).partition(',')[0]})")
+        except UNSENDABLE as error:
+            failed.append(f"{folder} is no complete record ({error}); leave it out, or restore it")
+        else:
+            (folder / UNSENT).unlink(missing_ok=True)
+            print(f"{folder}: run {number} in {shown}")
+    if failed:
+        raise UserError("; ".join(failed))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -88,11 +88,12 @@ def nobody():
 def play(folder, address, body, config=(), others=()):
     """Runs `body(run)` as an experiment whose records go to the folder and to the address; gives the run's folder."""
     from sacred import Experiment  # here: utils.mongo has silenced what it warns of
-    from sacred.observers import FileStorageObserver
+
+    from utils.file_records import FileRecords
 
     ex = Experiment("tiny", save_git_info=False)
     ex.add_config({"seed": 1, **dict(config)})
-    files = FileStorageObserver(folder)
+    files = FileRecords(folder)
     ex.observers += [files, mongo.MongoRecords(address, files), *others]
     ex.main(lambda _run: body(_run))
     ex.run(options={**QUIET, "--beat-interval": 0.05})
@@ -298,6 +299,54 @@ def test_a_run_that_is_still_running_is_left_to_itself(database, tmp_path, capsy
     folder = play(tmp_path, nobody(), body)
     assert capsys.readouterr().out.startswith(f"{folder}: still running")
     assert database.runs.count_documents({}) == 0
+
+
+# --- what MongoDB does not take
+
+
+def test_a_record_that_is_too_large_arrives_without_its_bulk_and_the_next_one_arrives_too(
+    database, tmp_path, caplog, capsys
+):
+    def large(run):
+        run.log_scalar("loss", 1.0, 1)
+        run.info["loss"] = [0.5] * 650_000
+        run.info["loss_T"] = list(range(650_000))
+        return "done"
+
+    first, second = play(tmp_path, nobody(), large), play(tmp_path, nobody(), short_run)
+    long = {"values": [0.5] * 650_000, "steps": list(range(650_000)), "timestamps": ["2026-01-01T00:00:00"] * 650_000}
+    (second / "metrics.json").write_text(json.dumps({"long": long}))
+    caplog.clear()
+    assert send_records.main([str(tmp_path), f"--mongo_db={database.address}"]) == 0
+    assert capsys.readouterr().out.count(": run ") == 2 and caplog.text.count("too large") == 2
+
+    (document, other), metrics = database.runs.find().sort("_id"), {m["name"]: m for m in database.metrics.find()}
+    assert document["status"] == other["status"] == "COMPLETED" and document["config"]["seed"] == 1
+    assert document["info"].keys() == {"metrics"} and metrics["loss"]["values"] == [1]
+    (artifact,) = document["artifacts"]
+    assert artifact["name"] == "info.json"
+    assert content(database.runs, artifact["file_id"]) == (first / "info.json").read_bytes()
+    steps = metrics["long"]["steps"]
+    assert len(steps) == len(metrics["long"]["values"]) <= mongo.MOST_VALUES and steps == list(range(0, 650_000, 3))
+    assert [artifact["name"] for artifact in other["artifacts"]] == ["metrics.json"]
+
+
+def test_of_a_text_that_is_too_long_the_end_stays_and_what_bson_has_no_form_for_goes():
+    document = {"captured_out": "x" * mongo.MOST_BYTES + "end", "config": {"seed": 10**30}, "status": "COMPLETED"}
+    assert sorted(mongo.fit(document)) == ["captured_out", "config"]
+    assert document["captured_out"].endswith("end") and len(document["captured_out"]) == mongo.TAIL
+    assert document["config"] == {} and document["status"] == "COMPLETED"
+    document = {"captured_out": "x" * 2**20, "config": {"seed": 1}}
+    assert mongo.fit(document) == [] and document["config"] == {"seed": 1}
+
+
+def test_a_record_that_is_torn_does_not_keep_the_next_one_back(database, tmp_path, capsys):
+    torn, whole = play(tmp_path, nobody(), short_run), play(tmp_path, nobody(), short_run)
+    (torn / "info.json").write_text('{"loss"')
+    assert send_records.main([str(tmp_path), f"--mongo_db={database.address}"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == f"{whole}: run 1 in {database.address}\n" and (torn / mongo.UNSENT).exists()
+    assert printed.err.startswith(f"error: {torn} ") and printed.err.count("\n") == 1
 
 
 # --- mistakes and secrets

@@ -17,11 +17,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import bson
 import pymongo
+from bson.errors import InvalidDocument
 from pymongo.errors import OperationFailure, PyMongoError
 
 from utils.errors import UserError
 from utils.logging import LOGGER_NAME
+from utils.records import files_of
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", UserWarning)  # Sacred 0.8 still imports the deprecated pkg_resources
@@ -33,6 +36,11 @@ TRANSFER_MS = 5000  # how long is waited for one answer of a server that is ther
 SEND_SECONDS = 30  # from one update of a running run's document to the next, and from one try to the next
 UNSENT = "unsent.json"  # a file in the folder of a run of which the database has not got everything
 TIMES = ("start_time", "stop_time", "heartbeat")
+MOST_BYTES = 15 * 2**20  # of a document: MongoDB takes 16 MB
+MOST_VALUES = 250_000  # of a metric: as many with their steps and times are about 12 MB
+TAIL = 2**20  # characters of a text that is too long
+UNSENDABLE = (OSError, ValueError, KeyError, OverflowError, InvalidDocument)  # what `send` raises for one record
+FILE_OF = {"info": "info.json", "captured_out": "cout.txt", "config": "config.json"}  # and run.json for the others
 
 
 def without_password(address: str) -> str:
@@ -96,8 +104,10 @@ def is_there(store: MongoObserver) -> bool:
 def send(store: MongoObserver, folder: Path, with_artifacts: bool = True) -> int:
     """Brings the document of the run whose records are in `folder` up to date, or makes it; gives its number there.
 
+    What MongoDB does not take is cut, with a warning, and its file becomes an artifact.
+
     Raises:
-        FileNotFoundError: a file of the record is missing. ValueError: one was torn by a crash.
+        One of UNSENDABLE: a file of the record is missing or torn, or holds what MongoDB has no form for.
         PyMongoError: the database does not take it.
     """
     run, config, info, metrics = (_read(folder / f"{name}.json") for name in ("run", "config", "info", "metrics"))
@@ -116,6 +126,7 @@ def send(store: MongoObserver, folder: Path, with_artifacts: bool = True) -> int
         "captured_out": (folder / "cout.txt").read_text(encoding="utf-8", errors="replace"),
         "artifacts": [],
     }
+    cut = [FILE_OF.get(key, "run.json") for key in fit(document)]
     known = store.runs.find_one({"record": document["record"]}, {"artifacts": 1})
     if known is None:
         store.run_entry = known = dict(document)
@@ -124,20 +135,52 @@ def send(store: MongoObserver, folder: Path, with_artifacts: bool = True) -> int
 
     for name, values in metrics.items():
         stamps = [datetime.fromisoformat(stamp) for stamp in values["timestamps"]]
-        update = {"$set": {**values, "timestamps": stamps}}
+        columns = {**values, "timestamps": stamps}
+        every = -(-len(stamps) // MOST_VALUES) or 1
+        if every > 1:
+            cut.append("metrics.json")
+        update = {"$set": {column: content[::every] for column, content in columns.items()}}
         store.metrics.update_one({"run_id": run_id, "name": name}, update, upsert=True)
     sent = store.metrics.find({"run_id": run_id}, {"name": 1})
-    info["metrics"] = [{"name": metric["name"], "id": str(metric["_id"])} for metric in sent]
+    document["info"]["metrics"] = [{"name": metric["name"], "id": str(metric["_id"])} for metric in sent]
 
     document["artifacts"] = known["artifacts"]
     if with_artifacts:
-        names = [*run["artifacts"], *sorted(path.name for path in folder.glob("*.jsonl"))]
+        names = [*run["artifacts"], *sorted({path.name for path in folder.glob("*.jsonl")} | set(cut))]
+        if cut:
+            logging.getLogger(LOGGER_NAME).warning(
+                f"{folder} is too large for a document of MongoDB, which holds a part of it; "
+                f"whole, as artifacts: {', '.join(sorted(set(cut)))}"
+            )
         document["artifacts"] = [
             {"name": name, "file_id": _put(store, folder / name, f"artifact://{store.runs.name}/{run_id}/{name}")}
             for name in names
         ]
     store.runs.update_one({"_id": run_id}, {"$set": document})
     return run_id
+
+
+def fit(document: dict[str, Any]) -> list[str]:
+    """Cuts the largest entries of a run's document until MongoDB takes it; gives their names.
+
+    Of a text the end stays, and nothing of anything else.
+    """
+    sizes = {key: _n_bytes(value) for key, value in document.items()}
+    cut = []
+    for key in sorted(sizes, key=lambda key: -sizes[key]):
+        if sum(sizes.values()) > MOST_BYTES:
+            document[key] = document[key][-TAIL:] if isinstance(document[key], str) else type(document[key])()
+            sizes[key] = _n_bytes(document[key])
+            cut.append(key)
+    return cut
+
+
+def _n_bytes(value: Any) -> float:
+    """Of the value in a document; infinite where MongoDB knows no such values."""
+    try:
+        return len(bson.encode({"": value}))
+    except (InvalidDocument, OverflowError, UnicodeEncodeError, RecursionError):
+        return float("inf")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -179,8 +222,8 @@ class MongoRecords(RunObserver):
     def started_event(
         self, ex_info: Any, command: Any, host_info: Any, start_time: Any, config: Any, meta_info: Any, _id: Any
     ) -> Any:
-        unsent = Path(self._files.dir) / UNSENT
-        unsent.write_text(json.dumps({"database": self._address}) + "\n", encoding="utf-8")
+        unsent = json.dumps({"database": self._address}) + "\n"
+        files_of(Path(self._files.dir)).replace(UNSENT, unsent.encode())
         self._update()
         return _id
 
@@ -204,7 +247,7 @@ class MongoRecords(RunObserver):
         with self._lock:
             try:
                 send(self._store, Path(self._files.dir), with_artifacts)
-            except PyMongoError as error:
+            except (PyMongoError, *UNSENDABLE) as error:
                 if not self._is_lost:
                     reason = str(error).partition(",")[0]
                     self._log.warning(f"MongoDB at {self._address} is lost ({reason}); the run goes on without it")
@@ -216,10 +259,12 @@ class MongoRecords(RunObserver):
             self._next_try = time.monotonic() + SEND_SECONDS
 
     def _end(self) -> None:
+        if self._files.dir is None:
+            return  # the run could not begin
         self._send(with_artifacts=True)
         folder = Path(self._files.dir)
         if not self._is_lost:
-            (folder / UNSENT).unlink()
+            (folder / UNSENT).unlink(missing_ok=True)
             return
         flag = "mongo_url" if "://" in self._address else "mongo_db"
         command = f"python -m experiments.send_records {folder} --{flag}={self._address}"

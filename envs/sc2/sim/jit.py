@@ -1,14 +1,20 @@
 """How the engine's loops are compiled: the decorators of all compiled code in this package."""
 
 import hashlib
-from collections.abc import Callable
-from functools import partial
+import logging
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numba
 from numba.core import cgutils
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
+
+from utils.logging import LOGGER_NAME
 
 FOLDER = Path(__file__).parent
 
@@ -25,13 +31,40 @@ def sources_stamp(folder: Path) -> str:
 STAMP = sources_stamp(FOLDER)
 
 
+@cache
+def warn_without_cache() -> None:
+    """Says, once in a process, that compiled code cannot be kept."""
+    logging.getLogger(LOGGER_NAME).warning(
+        "the embedded engine's compiled code can't be kept, so each start compiles it anew, about a minute; "
+        "set the environment variable NUMBA_CACHE_DIR to a folder that can be written to"
+    )
+
+
+class DiskCache(FunctionCache):
+    """numba's cache, which is valid as long as no source file of this package changes, and without which it goes on."""
+
+    def __init__(self, function: Callable) -> None:
+        super().__init__(function)
+        self._cache_file._source_stamp = STAMP
+
+    @contextmanager
+    def _guard_against_spurious_io_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, EOFError, pickle.UnpicklingError):
+            warn_without_cache()
+
+
 def compiled(function: Callable | None = None, **options: Any) -> Any:
-    """`numba.njit` with a cache on disk that is valid as long as no source file of this package changes."""
+    """`numba.njit` with a cache on disk, or without one where there is no folder to write to."""
     if function is None:
         return partial(compiled, **options)
-    dispatcher = numba.njit(cache=True, error_model="numpy", **options)(function)
+    dispatcher = numba.njit(error_model="numpy", **options)(function)
     if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-        dispatcher._cache._cache_file._source_stamp = STAMP
+        try:
+            dispatcher._cache = DiskCache(function)
+        except RuntimeError:  # numba's, where neither the sources' folder nor HOME can be written to
+            warn_without_cache()
     return dispatcher
 
 

@@ -19,6 +19,7 @@ from envs.sc2.sim.env import BattleVectorEnv
 from utils.config import Key
 from utils.errors import UserError
 from utils.files import fitted, read_json
+from utils.records import write_whole
 
 FORMAT = 1
 SMALL = Key(int, low=0, high=10_000).read
@@ -60,7 +61,7 @@ class Replay(NamedTuple):
 
     def save(self, path: Path) -> None:
         content = {"format": FORMAT, "engine": "sim", **self._asdict(), "actions": self.actions.tolist()}
-        path.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))
+        write_whole(path, gzip.compress(json.dumps(content).encode(), mtime=0))
 
     @classmethod
     def load(cls, path: Path) -> Replay:
