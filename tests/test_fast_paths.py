@@ -7,7 +7,7 @@ from modules import numpy_layers
 from modules.agents.rnn_agent import RNNAgent
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.fast_paths import FAST_PATHS, NO_FAST_PATHS
-from modules.unroll import acting_step, step, step_each, step_over, unroll
+from modules.unroll import acting_step, step, step_each, step_over, unroll, unroll_with_hidden
 from tests.builders import act, make_args, make_batch, make_mac, make_omg_args, make_scheme
 
 INPUTS, FEATURES = 6, 4
@@ -68,7 +68,8 @@ def test_episodes_of_different_lengths_in_values_and_gradients(kind, options):
     def compute():
         network.zero_grad()
         inputs.grad = None
-        outputs, hidden = unroll(network, inputs, filled)
+        outputs, hidden = unroll_with_hidden(network, inputs, filled)
+        assert th.equal(unroll(network, inputs, filled), outputs)
         finite = outputs.masked_fill(
             outputs.isinf(), 0
         )  # a subgoal without spread has a log-variance of minus infinity
@@ -139,7 +140,7 @@ def test_a_subclass_inherits_none_and_gets_them_by_one_line(monkeypatch):
     observed, features = inputs.split([INPUTS, FEATURES], -1)
     hidden, ahead = th.zeros(4, 9, 3, agent.init_hidden().shape[-1]), th.zeros(4, 9, 2, dtype=th.long)
     uses = [
-        lambda: unroll(agent, inputs, filled)[0],
+        lambda: unroll(agent, inputs, filled),
         lambda: step_each(agent, inputs, hidden, filled),
         lambda: acting_step(agent)(inputs[:, 0], hidden[:, 0])[0],
         lambda: step_over(agent, observed, features, ahead, hidden, filled),

@@ -19,14 +19,14 @@ def column(*values: float) -> th.Tensor:
 
 def test_lambda_returns_by_hand():
     reward, discount, mask = column(1.0, 2.0, 3.0), column(0.5, 0.5, 0.0), th.ones(1, 3, 1)
-    values = column(10.0, 20.0, 30.0, 40.0)
+    values = column(20.0, 30.0, 40.0)
     # G_2 = 3; G_1 = 2 + 0.5 (0.2 * 30 + 0.8 * 3) = 6.2; G_0 = 1 + 0.5 (0.2 * 20 + 0.8 * 6.2) = 5.48
     assert th.allclose(build_td_lambda_targets(reward, discount, mask, values, 0.8), column(5.48, 6.2, 3.0))
 
 
 def test_lambda_returns_of_an_episode_that_was_cut_off_bootstrap_from_its_last_value():
     reward, discount, mask = column(1.0, 2.0, 9.0), column(0.5, 0.5, 0.5), column(1.0, 1.0, 0.0)
-    values = column(10.0, 20.0, 30.0, 1e9)
+    values = column(20.0, 30.0, 1e9)
     # G_1 = 2 + 0.5 * 30 = 17; G_0 = 1 + 0.5 (0.2 * 20 + 0.8 * 17) = 9.8
     assert th.allclose(build_td_lambda_targets(reward, discount, mask, values, 0.8), column(9.8, 17.0, 0.0))
 
@@ -37,7 +37,9 @@ def transitions():
 
 
 def returns(transitions, values: th.Tensor, td_lambda: float) -> th.Tensor:
-    return build_td_lambda_targets(transitions.reward, transitions.discount, transitions.mask, values, td_lambda)
+    """With values [b, T+1, n] of all steps."""
+    given = transitions.reward, transitions.discount, transitions.mask, values[:, 1:]
+    return build_td_lambda_targets(*given, td_lambda)
 
 
 def test_lambda_0_is_the_one_step_target(transitions):
@@ -65,7 +67,7 @@ def test_lambda_returns_never_read_padding(td_lambda, length, ended, noise):
 
 
 def test_lambda_returns_refuse_values_of_the_wrong_length(transitions):
-    with pytest.raises(ValueError, match="8 transitions need one value more, not 8"):
+    with pytest.raises(ValueError, match="8 transitions need as many values, not 7"):
         returns(transitions, th.zeros(3, 8, 1), 0.5)
 
 
