@@ -14,18 +14,18 @@ import torch as th
 
 import run
 from envs.sc2.sim import film
-from experiments import subgoals
-from experiments.jobs import Job
+from experiments import jobs, subgoals
 from experiments.omg_runs import FIELDS, Evaluation, read_rows
 from experiments.pool import Plan
 from experiments.send_records import is_running
 from tests.test_pool import make_member
 from tests.test_run import built, equal, sequential, whole_run
+from tests.test_sc2_replay import Replay, play
 from utils.checkpoints import find_checkpoint, random_states
 from utils.config import load_yaml
 from utils.errors import UserError
 from utils.files import MOST_UNPACKED_BYTES, fitted
-from utils.pools import MEMBER_FILE, load_pool
+from utils.pools import MEMBER_FILE, Identity, load_pool
 from utils.weights import load_weights
 
 HUGE = 10**30
@@ -242,7 +242,8 @@ def test_other_bytes_in_a_weight_file_are_refused(models, tmp_path, file, name):
     path = find_checkpoint(tmp_path / "models", 0) / f"{file}.th"
     path.write_bytes(BYTES[name](path))
     parts, args, logger = built(alg="qmix", checkpoint_path=tmp_path / "models")
-    refused(path, run.load_checkpoint, args, logger, parts)
+    said = refused(path, run.load_checkpoint, args, logger, parts)
+    assert "unfold" not in name or "unfolds" in said or "not stored in full" in said
 
 
 def test_a_list_that_holds_itself_ends(tmp_path):
@@ -273,8 +274,6 @@ def test_an_untouched_checkpoint_is_taken(models):
 
 @pytest.fixture(scope="module")
 def replay_content():
-    from tests.test_sc2_replay import Replay, play
-
     replay = Replay.of(play(n_steps=2))
     return {"format": 1, **replay._asdict(), "actions": replay.actions.tolist()}
 
@@ -313,6 +312,13 @@ def test_a_replay_that_holds_something_else_is_refused(replay_content, tmp_path,
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1 and "replay" in said
     assert not (tmp_path / "film.png").exists()
+
+
+def test_a_replay_of_more_steps_than_a_battle_has_is_refused_before_it_is_played(replay_content):
+    content = {key: replay_content[key] for key in Replay._fields}
+    replay = Replay(**{**content, "actions": np.ones((10_000, 3), int)})
+    with pytest.raises(UserError, match="engine with other rules"):
+        next(replay.moments())
 
 
 def test_a_replay_that_unfolds_is_refused_at_once(tmp_path, capsys):
@@ -408,8 +414,6 @@ def job(tmp_path):
 
 
 def plan(job):
-    from utils.pools import Identity
-
     return Plan(**job, identity=Identity("iql", "sc2", "3m", 1), config={"t_max": 9})
 
 
@@ -500,8 +504,6 @@ def test_a_layout_gives_the_value_and_names_the_place_that_is_wrong():
 
 
 def test_jobs_that_can_not_be_published_are_told_of_and_others_go_on(job, monkeypatch, capsys, tmp_path):
-    from experiments import jobs
-
     script = tmp_path / "main.py"
     script.write_text("")
     monkeypatch.setattr(jobs, "MAIN", script)
@@ -510,4 +512,4 @@ def test_jobs_that_can_not_be_published_are_told_of_and_others_go_on(job, monkey
         queue = jobs.JobQueue([plan(job)], 1, lock)
         assert queue.run() and queue.failed == ["job"]
     said = capsys.readouterr().out
-    assert "has ended, but" in said and "config.json" in said and isinstance(plan(job), Job)
+    assert "has ended, but" in said and "config.json" in said
