@@ -82,7 +82,7 @@ def _run_command_line(params: list[str]) -> None:
     records = _add_file_storage(ex, Path(config["local_results_path"]))
     if database and not options["--unobserved"]:
         _add_mongo(ex, database, records)
-    ex.add_config(_resolve(config))
+    ex.add_config(resolve(config))
     _keep_terminal()
     # Sacred's `tee` processes inherit this: one whose reader has gone still writes what goes into the records
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])
@@ -283,8 +283,22 @@ def _keep_terminal() -> None:
     sys.__stderr__ = forgiving(os.dup(2), sys.__stderr__)  # type: ignore[misc, assignment]
 
 
-def _resolve(config: dict[str, Any]) -> dict[str, Any]:
-    """Gives the configuration as it will really run: seed, device, engine, versions and commit settled."""
+def settings(*params: str) -> dict[str, Any]:
+    """Returns the configuration that a command line means, for `run.Run`: `settings("--config=qmix", ...)`.
+
+    Raises:
+        UserError: the first mistake that is found.
+    """
+    return resolve(read_settings(*params))
+
+
+def read_settings(*params: str) -> dict[str, Any]:
+    """Returns the same before it is known what it will run on; nothing but configuration files is read."""
+    return _configure(_experiment(), list(params))[0]
+
+
+def resolve(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns the configuration as it will really run: seed, device, engine, versions and commit settled."""
     from run import args_sanity_check
 
     seed = secrets.randbelow(2**31) if config["seed"] is None else config["seed"]
@@ -297,6 +311,9 @@ def _resolve(config: dict[str, Any]) -> dict[str, Any]:
     if config["test_nepisode"] != asked:
         per_run = config["batch_size_run"]
         log.warning(f"test_nepisode={asked} becomes {config['test_nepisode']}: {per_run} episodes are played at once")
+    if config["population"] and config["population_factor"] is None:
+        seats = config["population"]
+        config["population_factor"] = max(sum(seats.values()) // seats[config["train_alg"]], 1)
     resolved = {
         "engine": engine,
         **ENVS[config["env"]].describe(**env_args),

@@ -23,6 +23,7 @@ DEFAULT = {
     # a population
     "multi_algs": Key(bool),
     "train_alg": Key(str, nullable=True),
+    "population_factor": Key(int, low=1, high=K, nullable=True),
     "is_agent_shift": Key(bool),
     "agent_shift": Key(int, "seats", low=0, high=K),
     "opponent_pool": Key(Path),
@@ -246,8 +247,11 @@ def conflict(config: Mapping[str, Any]) -> str:
             f"batch_size_run={config['batch_size_run']} but the episode runner plays one environment; "
             "set it to 1, or runner=parallel"
         )
-    if (config["multi_algs"] or config["train_alg"]) and not config["population"]:
-        return "multi_algs and train_alg are for a population, such as --config=7iql1iql_omg; leave them out"
+    if (config["multi_algs"] or config["train_alg"] or config["population_factor"]) and not config["population"]:
+        return (
+            "multi_algs, train_alg and population_factor are for a population, such as --config=7iql1iql_omg; "
+            "leave them out"
+        )
     if config["population"] and (sentence := _conflict_of_population(config)):
         return sentence
     learner, output, selector = (config.get(key) for key in ("learner", "agent_output_type", "action_selector"))

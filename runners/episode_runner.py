@@ -55,6 +55,7 @@ class EpisodeRunner:
         self.dropped_episodes = 0
         self.train_stats = EpisodeStats()
         self.test_stats = EpisodeStats()
+        self.test_nepisode = args.test_nepisode  # episodes after which the statistics of a test are logged
         self.n_tests = [0] * self.batch_size  # test episodes of each world
         self.log_train_stats_t = -args.runner_log_interval - 1  # so that the first episodes are logged
         self.test_win_rate: float | None = None
@@ -164,7 +165,7 @@ class EpisodeRunner:
         stats.add(returns, lengths, self.outcomes.info)
         if test_mode:
             self._record_tests(returns, lengths)
-        if test_mode and len(stats.returns) >= self.args.test_nepisode:
+        if test_mode and len(stats.returns) >= self.test_nepisode:
             self.test_win_rate = stats.mean("battle_won")
             stats.log(self.logger, self.t_env, prefix="test_")
         elif not test_mode and self.t_env - self.log_train_stats_t >= self.args.runner_log_interval:

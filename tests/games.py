@@ -36,10 +36,10 @@ def configure(alg: str, env_args: dict[str, Any] | None = None, batch_size_run: 
     """What main.py hands to run.py for `--config=alg --key=value ...`, but in the registered game, without a GPU."""
     quiet = {"use_cuda": False, "use_tensorboard": False}
     params = [f"--{key}={value}" for key, value in (quiet | settings).items()]
-    config, _, _ = main._configure(main._experiment(), [f"--config={alg}", "--env-config=sc2", *params])
+    config = main.read_settings(*[f"--config={alg}", "--env-config=sc2", *params])
     world = {"env": NAME, "env_args": env_args or {}, "batch_size_run": batch_size_run}
     with nullcontext() if NAME in REGISTRY else registered(Game):
-        return main._resolve({**config, **world})
+        return main.resolve({**config, **world})
 
 
 def frozen(config: dict) -> Any:

@@ -204,7 +204,7 @@ def test_each_layer_overrides_the_ones_below_it():
 
 def test_an_algorithms_yaml_overrides_the_environments(own_config):
     (own_config / "mine.yaml").write_text("t_max: 5\n")
-    config, _, _ = main._configure(main._experiment(), ["--config=mine", "--env-config=sc2"])
+    config = main.read_settings(*["--config=mine", "--env-config=sc2"])
     assert config["t_max"] == 5
 
 
@@ -325,8 +325,8 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(runs):
 
 def test_a_seed_that_is_not_given_is_drawn_and_recorded(monkeypatch):
     config, _, _ = configured()
-    first, second = (main._resolve(config)["seed"] for _ in range(2))
-    assert first != second and main._resolve(config)["env_args"]["seed"] is not None
+    first, second = (main.resolve(config)["seed"] for _ in range(2))
+    assert first != second and main.resolve(config)["env_args"]["seed"] is not None
     assert config["seed"] is None
 
 

@@ -240,7 +240,7 @@ def test_levels_that_contradict_each_other_are_a_mistake(settings, sentence, tmp
 
 
 def test_what_an_algorithm_sets_for_another_environment_is_left_out(capsys):
-    config, _, _ = main._configure(main._experiment(), ["--config=coma", "--env-config=simple_tag"])
+    config = main.read_settings(*["--config=coma", "--env-config=simple_tag"])
     assert "state_last_action" not in config["env_args"]
     assert main.main(["--config=coma", "--env-config=simple_tag", "--env_args.state_last_action=True"]) == 2
     assert "it belongs to" in capsys.readouterr().err
