@@ -38,6 +38,8 @@ DEFAULT = {
     "debug": Key(bool),
     "repeat_id": Key(int),
     "label": Key(str),
+    "common_reward": Key(bool, choices=(True,)),
+    "reward_scalarisation": Key(str, choices=("sum",)),
     # tests
     "test_nepisode": Key(int, EPISODES, low=1),
     "test_interval": Key(int, STEPS, low=1),
