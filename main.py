@@ -77,7 +77,7 @@ def _run_command_line(params: list[str]) -> None:
     _keep_terminal()
     try:
         result = ex.run(command, options=options).result
-        for name, path in result.items():
+        for name, path in (result or {}).items():  # with --queue there is none
             print(f"{name}: {path}")
     finally:
         if records.dir is not None:  # there is none with --unobserved

@@ -115,7 +115,16 @@ def test_what_finds_no_room_is_said_once_and_written_later_in_order(tmp_path, sm
     files.finish()
     lines = b"first\n" + b"x" * 90 + b"\nsecond\nthird\n"
     assert contents(tmp_path / "run") == {"lines": lines, "whole": b"b" * 200}
-    assert len(set(caplog.messages)) == 2 and "room again" in caplog.text and files.problem is None
+    assert len(set(caplog.messages)) == 2 and "takes files again" in caplog.text and files.problem is None
+
+
+def test_the_end_waits_for_room(tmp_path, disk, monkeypatch):
+    monkeypatch.setattr(records, "WAIT_SECONDS", 60.0)
+    disk.full = range(1, 5)
+    files = RecordFiles(tmp_path)
+    files.replace("file", b"content")
+    files.finish()
+    assert contents(tmp_path) == {"file": b"content"} and disk.n_attempts == 5
 
 
 # --- Sacred's files
@@ -197,6 +206,12 @@ def test_without_room_at_the_start_a_run_stops_with_one_sentence_and_leaves_no_f
     assert "Traceback" not in printed.err and "records:" not in printed.out
     assert f"error: a run can't be recorded in {tmp_path}" in printed.err and "No space left on device" in printed.err
     assert not list((tmp_path / "sacred").glob("[0-9]*"))
+
+
+def test_a_queued_run_is_recorded_and_not_played(tmp_path):
+    assert main.main(["--queue", *COMMAND, *SMALL, f"local_results_path={tmp_path}"]) == 0
+    assert read(tmp_path / "sacred" / "1", "run.json")["status"] == "QUEUED"
+    assert (tmp_path / "sacred" / "1" / "main.py").is_file()
 
 
 def test_a_run_names_the_folders_that_it_wrote(tmp_path, capsys):
