@@ -69,8 +69,6 @@ class Replay(NamedTuple):
         Raises:
             UserError: there is no such file, it is no replay, or it is one in a format of another version.
         """
-        if not path.is_file():
-            raise UserError(f"there is no replay {path}")
         version = read_json(path, {"format": int}, KIND, REMEDY, packed=True)["format"]
         if version != FORMAT:
             raise UserError(
