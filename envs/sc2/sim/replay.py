@@ -23,7 +23,7 @@ from utils.files import fitted, read_json
 FORMAT = 1
 SMALL = Key(int, low=0, high=10_000).read
 SUFFIX = ".sim.json.gz"
-KIND, REMEDY = "replay of the embedded engine", f"give a file that save_replay wrote, named *{SUFFIX}"
+KIND, REMEDY = "replay", f"give a file of the embedded engine that save_replay wrote, named *{SUFFIX}"
 OTHER_ENGINE = (
     "the replay was recorded by an embedded engine with other rules, which played another battle; "
     "show it with the version of the code that recorded it"
