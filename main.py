@@ -88,7 +88,7 @@ def _run_command_line(params: list[str]) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])
     try:
         result = _run_sacred(ex, command, options)
-        for name, path in result.items():
+        for name, path in (result or {}).items():  # with --queue there is none
             print(f"{name}: {path}")
     finally:
         if records.dir is not None:  # there is none with --unobserved

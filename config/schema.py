@@ -42,6 +42,8 @@ DEFAULT = {
     "debug": Key(bool),
     "repeat_id": Key(int, low=-T, high=T),
     "label": Key(str),
+    "common_reward": Key(bool, choices=(True,)),
+    "reward_scalarisation": Key(str, choices=("sum",)),
     # tests
     "test_nepisode": Key(int, EPISODES, low=1, high=M),
     "test_interval": Key(int, STEPS, low=1, high=T),

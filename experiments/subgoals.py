@@ -27,6 +27,7 @@ from utils.errors import UserError, unknown
 from utils.files import read_config
 from utils.MY_EXP_PATH import check_results_path, experiment_root
 from utils.subgoals import subgoal_hit_ratio
+from utils.weights import fits
 
 DESCRIPTION = """Plays test episodes of an OMG checkpoint on the embedded engine. Draws, over the first of them and step
 by step, the state that the decoded subgoal of one agent stands for, as a GIF and a PNG; prints the subgoal hit ratio
@@ -279,7 +280,10 @@ def look(args: Namespace) -> list[Path]:
     Raises:
         UserError: the checkpoint can't be looked at.
     """
-    with set_up(configure(args)) as run:
+    config = configure(args)
+    with fits(args.record / "config.json" if args.record else args.checkpoint):
+        made = set_up(config)
+    with made as run:
         load_weights(run.mac, args.checkpoint)
         if not 0 <= args.agent < run.args.n_agents:
             raise UserError(f"--agent={args.agent} must be one of the {run.args.n_agents} agents, from 0 on")
