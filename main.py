@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -25,6 +25,7 @@ from config.layers import (
     known_names,
     merge,
     merge_population,
+    names_of,
     read_file,
     read_population,
     shown,
@@ -82,7 +83,9 @@ def _run_command_line(params: list[str]) -> None:
     records = _add_file_storage(ex, Path(config["local_results_path"]))
     if database and not options["--unobserved"]:
         _add_mongo(ex, database, records)
-    ex.add_config(resolve(config))
+    config = resolve(config)
+    ex.add_config(config)
+    _add_components(ex, config)
     _keep_terminal()
     # Sacred's `tee` processes inherit this: one whose reader has gone still writes what goes into the records
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])
@@ -111,6 +114,8 @@ def _configure(ex: Any, params: list[str]) -> tuple[dict[str, Any], str, dict[st
         config = merge_population(name, counts, env, given, files)
     if sentence := conflict(config):
         raise UserError(sentence)
+    algorithms = [CONFIG / "algs" / f"{alg}.yaml" for alg in counts]
+    _add_sources(ex, [CONFIG / "default.yaml", CONFIG / "envs" / f"{env}.yaml", *algorithms])
     check_results_path(config["local_results_path"])
     _check_storage(Path(config["local_results_path"]) / "sacred", options)
     if config["use_tensorboard"]:
@@ -236,6 +241,30 @@ def _experiment() -> Any:
     ex.logger = get_logger()
     ex.main(my_main)
     return ex
+
+
+def _add_components(ex: Any, config: dict[str, Any]) -> None:
+    """Has Sacred store the sources of the components that are chosen, and of all that these import.
+
+    Sacred itself finds what is imported before the run starts.
+    """
+    import run  # noqa: F401  # for all that it imports
+
+    for own in (config, *(config[alg] for alg in config["population"])):
+        for key, declared in SCHEMA.items():
+            if declared.names.endswith(":REGISTRY") and own.get(key) is not None:
+                registry: Any = names_of(declared.names)
+                registry[own[key]]  # imports the component
+    modules = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    files = {Path(file) for file in modules if file and file.endswith(".py")}
+    _add_sources(ex, {file for file in files if ROOT in file.parents and Path(sys.prefix) not in file.parents})
+
+
+def _add_sources(ex: Any, files: Iterable[Path]) -> None:
+    from sacred.dependencies import Source, get_digest  # Sacred's own method takes Python files only
+
+    for file in sorted(set(files) - {Path(source.filename) for source in ex.sources}):
+        ex.sources.add(Source(str(file), get_digest(str(file)), None, None, None))
 
 
 def _sacred_flags(ex: Any) -> set[str]:

@@ -4,6 +4,7 @@ learn and test until `t_max`.
 `main.py` makes the configuration, and hands it over inside a Sacred run.
 """
 
+import json
 import random
 import time
 from collections.abc import Mapping
@@ -15,19 +16,20 @@ from typing import Any
 import numpy as np
 import torch as th
 
-from components.episode_buffer import ReplayBuffer
+from components.episode_buffer import EpisodeBatch, ReplayBuffer
 from components.step_rows import NoRoom
 from components.transforms import OneHot
 from controllers import REGISTRY as CONTROLLERS
+from controllers.basic_controller import BasicMAC
 from controllers.check import check_policy
 from controllers.population_controller import PopulationTeam
 from controllers.team import Team
 from learners import REGISTRY as LEARNERS
 from runners import REGISTRY as RUNNERS
 from utils.checkpoints import RANDOM_STATES, Checkpoints, find_checkpoint, random_states, set_random_states
-from utils.dict2namedtuple import convert
+from utils.dict2namedtuple import convert, unfrozen
 from utils.errors import UserError
-from utils.files import fitted
+from utils.files import fitted, read_json
 from utils.logging import Logger, get_logger
 from utils.MY_EXP_PATH import experiment_root
 from utils.process import keep_freed_memory, set_threads
@@ -36,6 +38,8 @@ from utils.seeding import named_seed
 from utils.signals import StopRequest
 from utils.weights import fits, load_weights
 
+SETTINGS_FILE = "settings.json"
+"""In the folder of a checkpoint: the configuration and the sizes of the environment, for `load_policy`."""
 ENGINE_NAMES = {"sim": "the embedded engine (not StarCraft II)", "game": "StarCraft II"}
 
 
@@ -340,6 +344,7 @@ class Run:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / SETTINGS_FILE).write_text(json.dumps(unfrozen(self.args)) + "\n", encoding="utf-8")
         self.team.save_models(folder, self.learner)
         th.save({**self.training_state(), "stats": self.logger.state_dict()}, folder / "state.th")
         if self.args.save_buffer:
@@ -412,6 +417,66 @@ class Run:
             missing.append("counters, statistics and random states")
         if missing:
             self.log.warning(f"{folder} has no {', no '.join(missing)}: the run goes on, but not bit for bit")
+
+
+class Policy:
+    """A trained policy that acts in one episode at a time, outside of a run.
+
+    policy = load_policy("results/models/<run>/<step>")
+    policy.reset()
+    actions = policy.act(obs, avail_actions)
+    """
+
+    def __init__(self, mac: BasicMAC, layout: tuple[dict[str, Any], dict[str, int], dict[str, Any]], n_steps: int):
+        self.mac = mac
+        self._new_batch = lambda: EpisodeBatch(*layout[:2], 1, n_steps, preprocess=layout[2])
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything, before the first step of an episode."""
+        self.mac.init_hidden(1)
+        self._batch, self._t = self._new_batch(), 0
+
+    def act(self, obs: np.ndarray, avail_actions: np.ndarray, state: np.ndarray | None = None) -> np.ndarray:
+        """Returns the actions [agent] of one step, without exploration.
+
+        Args:
+            obs: [agent, obs_shape].
+            avail_actions: [agent, n_actions], not 0 where an action is available.
+            state: [state_shape], for agent models that read it.
+
+        Raises:
+            ValueError: a shape is another than the policy was trained with, or the episode is longer.
+        """
+        seen = {"obs": obs, "avail_actions": avail_actions} | ({} if state is None else {"state": state})
+        if self._t == self._batch.max_seq_length:
+            raise ValueError(
+                f"the policy was trained in episodes of at most {self._t} steps; call reset() before the next"
+            )
+        self._batch.update({key: np.asarray(value)[None] for key, value in seen.items()}, ts=self._t)
+        actions = self.mac.select_actions(self._batch, self._t, t_env=0, test_mode=True).cpu()
+        self._batch.update({"actions": actions}, ts=self._t)
+        self._t += 1
+        return actions[0].numpy()
+
+
+def load_policy(folder: str | Path) -> Policy:
+    """Returns the policy in the folder of a checkpoint, `<models>/<run>/<step>`, computing on the CPU.
+
+    Raises:
+        UserError: the folder has no settings or weights, they do not fit, or the checkpoint is that of a population.
+    """
+    remedy = "give the folder of a checkpoint that a run with save_model=True wrote, named by its step"
+    settings = read_json(Path(folder) / SETTINGS_FILE, {"mac": str, "population": dict}, "configuration", remedy)
+    if settings["population"]:
+        raise UserError(f"{folder} holds a population, whose seats need each other; resume it with checkpoint_path")
+    with fits(Path(folder) / SETTINGS_FILE):
+        args = convert({**settings, "device": "cpu"})
+        layout = episode_layout(args)
+        mac = CONTROLLERS[args.mac](*layout[:2], args)
+        n_steps = args.episode_limit + 1
+    mac.load_models(folder)
+    return Policy(mac, layout, n_steps)
 
 
 def with_sizes(args: Any, env_info: Mapping[str, Any]) -> Any:
