@@ -25,12 +25,14 @@ from utils.checkpoints import Checkpoints, find_checkpoint, random_states, set_r
 from utils.dict2namedtuple import convert
 from utils.errors import UserError
 from utils.logging import Logger
+from utils.memory import free_memory, in_words, sized_to_fit
 from utils.MY_EXP_PATH import experiment_root
 from utils.process import keep_freed_memory, set_threads
 from utils.progress import Progress
 from utils.signals import StopRequest
 from utils.weights import load_weights
 
+SMALLER = "lower batch_size_run or the widths of networks, such as rnn_hidden_dim"
 ENGINE_NAMES = {"sim": "the embedded engine (not StarCraft II)", "game": "StarCraft II"}
 
 
@@ -104,18 +106,18 @@ def run(_run: Any, _config: Mapping[str, Any], _log: Any) -> dict[str, str]:
 
 def run_sequential(args: Any, logger: Any) -> None:
     """Sets everything up, and trains or tests; environments are closed however it ends."""
-    runner = RUNNERS[args.runner](args=args, logger=logger)
+    with sized_to_fit(SMALLER):
+        runner = RUNNERS[args.runner](args=args, logger=logger)
     try:
         if args.save_replay and not runner.env.keeps_replays:
             raise UserError(f"save_replay=True, but the environment '{args.env}' keeps no replays; leave it False")
         args = complete(args, runner.get_env_info(), logger)
-        parts = build(args, logger, runner)
+        with sized_to_fit(SMALLER):
+            parts = build(args, logger, runner)
         if args.checkpoint_path or args.evaluate_path:
             load_checkpoint(args, logger, parts)
         elif args.evaluate and not (args.init_param_path or args.env_args.get("heuristic_ai")):
-            logger.console_logger.warning(
-                "evaluate=True tests untrained weights; give checkpoint_path or evaluate_path"
-            )
+            logger.console_logger.warning("evaluate=True tests untrained weights; trained ones need a checkpoint_path")
         if _only_tests(args):
             th.manual_seed(args.seed)  # networks drew as many numbers as they have weights: now all meet the same team
             evaluate_sequential(args, logger, runner)
@@ -191,6 +193,12 @@ def build(args: Any, logger: Any, runner: Any) -> SimpleNamespace:
     buffer_device = args.buffer_device or ("cpu" if args.buffer_cpu_only else args.device)
     buffer_sizes = args.buffer_size, args.episode_limit + 1
     buffer = ReplayBuffer(scheme, groups, *buffer_sizes, preprocess, buffer_device, args.local_results_path)
+    played = args.batch_size_run * buffer.max_seq_length * buffer.bytes_per_step
+    if played > free_memory():
+        raise UserError(
+            f"{args.batch_size_run} episodes at once take {in_words(played)}, but {in_words(free_memory())} of memory "
+            "are free; lower batch_size_run"
+        )
     mac = CONTROLLERS["population_mac" if args.population else args.mac](scheme, groups, args)
     if args.init_param_path:
         mac.init_models(_find_weights(args))
