@@ -184,7 +184,7 @@ def _check_storage(records: Path, options: dict[str, Any]) -> None:
     """Checks where Sacred's options put records, and writes their `~` out.
 
     Raises:
-        UserError: `--id` is of a run that is there, or is no name of a folder; `--file_storage` can't be written to.
+        UserError: `--id` is of a run that is there, or is no name for one; `--file_storage` can't be written to.
     """
     check_results_path(records)
     folders = [records]

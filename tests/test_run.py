@@ -287,7 +287,7 @@ def test_evaluate_with_a_checkpoint_tests_the_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("weights", [False, True])
 def test_a_test_of_untrained_weights_is_told(tmp_path, caplog, weights):
-    sequential(evaluate=True, init_param_path=saved_weights(tmp_path, 1) if weights else "")
+    sequential(evaluate=True, init_param_path=saved_weights(tmp_path / "weights", 1) if weights else "")
     assert ("evaluate=True tests untrained weights" in caplog.text) is not weights
 
 
