@@ -29,12 +29,14 @@ from utils.dict2namedtuple import convert
 from utils.errors import UserError
 from utils.files import fitted
 from utils.logging import Logger
+from utils.memory import sized_to_fit
 from utils.MY_EXP_PATH import experiment_root
 from utils.process import keep_freed_memory, set_threads
 from utils.progress import Progress
 from utils.signals import StopRequest
 from utils.weights import fits, load_weights
 
+SMALLER = "lower batch_size_run or the widths of networks, such as rnn_hidden_dim"
 ENGINE_NAMES = {"sim": "the embedded engine (not StarCraft II)", "game": "StarCraft II"}
 
 
@@ -108,18 +110,18 @@ def run(_run: Any, _config: Mapping[str, Any], _log: Any) -> dict[str, str]:
 
 def run_sequential(args: Any, logger: Any) -> None:
     """Sets everything up, and trains or tests; environments are closed however it ends."""
-    runner = RUNNERS[args.runner](args=args, logger=logger)
+    with sized_to_fit(SMALLER):
+        runner = RUNNERS[args.runner](args=args, logger=logger)
     try:
         if args.save_replay and not runner.env.keeps_replays:
             raise UserError(f"save_replay=True, but the environment '{args.env}' keeps no replays; leave it False")
         args = complete(args, runner.get_env_info(), logger)
-        parts = build(args, logger, runner)
+        with sized_to_fit(SMALLER):
+            parts = build(args, logger, runner)
         if args.checkpoint_path or args.evaluate_path:
             load_checkpoint(args, logger, parts)
         elif args.evaluate and not (args.init_param_path or args.env_args.get("heuristic_ai")):
-            logger.console_logger.warning(
-                "evaluate=True tests untrained weights; give checkpoint_path or evaluate_path"
-            )
+            logger.console_logger.warning("evaluate=True tests untrained weights; trained ones need a checkpoint_path")
         if _only_tests(args):
             th.manual_seed(args.seed)  # networks drew as many numbers as they have weights: now all meet the same team
             evaluate_sequential(args, logger, runner)
