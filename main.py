@@ -12,9 +12,9 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
-from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
+from threading import TIMEOUT_MAX
 from typing import Any
 
 from config.layers import (
@@ -79,8 +79,11 @@ def _run_command_line(params: list[str]) -> None:
         return
     # Worker processes need it. Were it started later, it would hold the output that Sacred captures open: 2 seconds
     resource_tracker.ensure_running()
-    make_results_folder(config["local_results_path"])
-    records = _add_file_storage(ex, Path(config["local_results_path"]))
+    results, storage = Path(config["local_results_path"]), options["--file_storage"]
+    make_results_folder(results if options["--unobserved"] else results / "sacred")
+    if storage:
+        make_results_folder(storage, "--file_storage")
+    records = _add_file_storage(ex, results)
     if database and not options["--unobserved"]:
         _add_mongo(ex, database, records)
     config = resolve(config)
@@ -190,20 +193,21 @@ def _check_storage(records: Path, options: dict[str, Any]) -> None:
     """Checks where Sacred's options put records, and writes their `~` out.
 
     Raises:
-        UserError: `--id` is of a run that is there, or is no name of a folder; `--file_storage` can't be written to.
+        UserError: `--id` is of a run that is there, or is no name for one; `--file_storage` can't be written to.
     """
     check_results_path(records)
     folders = [records]
     if options["--file_storage"]:
-        options["--file_storage"] = expanded(options["--file_storage"])
+        try:
+            options["--file_storage"] = expanded(options["--file_storage"])
+        except ValueError as error:
+            raise UserError(f"--file_storage: {error}") from error
         check_results_path(options["--file_storage"], "--file_storage")
         folders.append(Path(options["--file_storage"]))
     if (given := options["--id"]) is None:
         return
     if not NAME_OF_RUN.fullmatch(given):
-        raise UserError(
-            f"--id={shortened(given)} is no name of a folder; write a number or a word of letters and digits"
-        )
+        raise UserError(f"--id={shortened(given)} is no name for a run; write a number or a word of letters and digits")
     for folder in folders:
         if (folder / given).exists():
             raise UserError(f"--id={given} is taken: {folder / given} is there; give another, or leave --id out")
@@ -220,7 +224,9 @@ def _run_sacred(ex: Any, command: str, options: dict[str, Any]) -> Any:
         run = ex._create_run(command, options=options)
         for observer in run.observers if options["--id"] is None else ():
             if hasattr(observer, "_make_run_dir"):  # a number that is free in one folder may be taken in another
-                observer._make_run_dir = partial(type(observer)._make_run_dir, observer, None)
+                observer._make_run_dir = lambda _, make=observer._make_run_dir: make(None)
+        if not 0 < run.beat_interval < TIMEOUT_MAX:
+            raise ValueError(f"--beat-interval={run.beat_interval} must be a number of seconds above 0")
         run.pre_run_hooks.append(lambda: begun.append(True))
         return run()
     except (ArithmeticError, ImportError, LookupError, OSError, RuntimeError, ValueError) as error:

@@ -31,6 +31,7 @@ from utils.dict2namedtuple import convert, unfrozen
 from utils.errors import UserError
 from utils.files import fitted, read_json
 from utils.logging import Logger, get_logger
+from utils.memory import free_memory, in_words, sized_to_fit
 from utils.MY_EXP_PATH import experiment_root
 from utils.process import keep_freed_memory, set_threads
 from utils.progress import Progress
@@ -38,6 +39,7 @@ from utils.seeding import named_seed
 from utils.signals import StopRequest
 from utils.weights import fits, load_weights
 
+SMALLER = "lower batch_size_run or the widths of networks, such as rnn_hidden_dim"
 SETTINGS_FILE = "settings.json"
 """In the folder of a checkpoint: the configuration and the sizes of the environment, for `load_policy`."""
 ENGINE_NAMES = {"sim": "the embedded engine (not StarCraft II)", "game": "StarCraft II"}
@@ -111,9 +113,11 @@ class Run:
         keep_freed_memory()
         th.autograd.set_detect_anomaly(config["debug"])
         args = convert(config)
-        self.runner = RUNNERS[args.runner](args=args, logger=self.logger)
+        with sized_to_fit(SMALLER):
+            self.runner = RUNNERS[args.runner](args=args, logger=self.logger)
         try:
-            self._build(args)
+            with sized_to_fit(SMALLER):
+                self._build(args)
         except BaseException:
             self.close()
             raise
@@ -129,6 +133,12 @@ class Run:
         buffer_device = args.buffer_device or ("cpu" if args.buffer_cpu_only else args.device)
         buffer_sizes = args.buffer_size, args.episode_limit + 1
         self.buffer = ReplayBuffer(scheme, groups, *buffer_sizes, preprocess, buffer_device, args.local_results_path)
+        played = args.batch_size_run * self.buffer.max_seq_length * self.buffer.bytes_per_step
+        if played > free_memory():
+            raise UserError(
+                f"{args.batch_size_run} episodes at once take {in_words(played)}, but {in_words(free_memory())} of "
+                "memory are free; lower batch_size_run"
+            )
         if args.population:
             self._check_seats()
             self.team: Team = PopulationTeam(scheme, groups, args)
@@ -270,7 +280,7 @@ class Run:
         if args.checkpoint_path or args.evaluate_path:
             self.resume()
         elif args.evaluate and not (args.init_param_path or args.env_args.get("heuristic_ai")):
-            self.log.warning("evaluate=True tests untrained weights; give checkpoint_path or evaluate_path")
+            self.log.warning("evaluate=True tests untrained weights; trained ones need a checkpoint_path")
         if self._only_tests:
             self.evaluate()
             self.logger.log_stat("episode", args.test_nepisode, self.t_env)

@@ -11,8 +11,8 @@ from utils.config import Key
 STEPS = "environment steps"
 EPISODES = "episodes"
 LOOPS = "game loops"
-# Bounds far above use, so that what is beyond them is a mistake: of counts, factors and points, and widths of networks.
-T, M, K, WIDTH = 10**12, 10**6, 10**3, 2**13
+# Bounds far above use: of steps, of counts and points, of what is small, and of the width of networks and of batches.
+T, M, K, WIDE = 10**12, 10**6, 10**3, 2**12
 
 DEFAULT = {
     # what is put together
@@ -30,7 +30,7 @@ DEFAULT = {
     "opponent_group": Key(str, choices=("homologue", "non_homologue")),
     "opponent_epsilon": Key(float, low=0, high=1),
     # the run
-    "batch_size_run": Key(int, "environments", low=1, high=10 * K),
+    "batch_size_run": Key(int, "environments", low=1, high=WIDE),
     "max_worker_restarts": Key(int, "processes", low=0, high=M),
     "worker_timeout_seconds": Key(float, "seconds", above=0, high=M),
     "t_max": Key(int, STEPS, low=1, high=T),
@@ -38,7 +38,7 @@ DEFAULT = {
     "use_cuda": Key(bool),
     "buffer_device": Key(str, choices=("cpu", "cuda", "disk"), nullable=True),
     "buffer_cpu_only": Key(bool),
-    "n_threads": Key(int, "threads", low=1, high=K),
+    "n_threads": Key(int, "threads", low=1, high=256),
     "debug": Key(bool),
     "repeat_id": Key(int, low=-T, high=T),
     "label": Key(str),
@@ -80,7 +80,7 @@ DEFAULT = {
     "td_lambda": Key(float, low=0, high=1),
     "bootstrap_timeouts": Key(bool),
     # the agents' network
-    "rnn_hidden_dim": Key(int, "units", low=1, high=WIDTH),
+    "rnn_hidden_dim": Key(int, "units", low=1, high=WIDE),
     "dueling": Key(bool),
     "obs_agent_id": Key(bool),
     "obs_last_action": Key(bool),
@@ -99,9 +99,9 @@ ALGORITHMS = {
     "double_q": Key(bool),
     # mixers
     "mixer": Key(str, names="modules.mixers:REGISTRY", nullable=True),
-    "mixing_embed_dim": Key(int, "units", low=1, high=WIDTH),
+    "mixing_embed_dim": Key(int, "units", low=1, high=K),
     "hypernet_layers": Key(int, "layers", choices=(1, 2)),
-    "hypernet_embed": Key(int, "units", low=1, high=WIDTH),
+    "hypernet_embed": Key(int, "units", low=1, high=K),
     # critics
     "critic_target_update_interval": Key(int, "gradient steps", low=1, high=T),
     "critic_q_fn": Key(str, names="modules.critics:REGISTRY"),
@@ -116,11 +116,11 @@ ALGORITHMS = {
     "policy_model": Key(str, names="modules.agents:REGISTRY", nullable=True),
     "am_model": Key(str, names="modules.am:REGISTRY"),
     "am_lr": Key(float, above=0, high=K),
-    "am_hidden_dim": Key(int, "units", low=1, high=WIDTH),
-    "liam_embedding_dim": Key(int, "units", low=1, high=WIDTH),
+    "am_hidden_dim": Key(int, "units", low=1, high=WIDE),
+    "liam_embedding_dim": Key(int, "units", low=1, high=WIDE),
     "obs_is_state": Key(bool),
     "omg_horizon": Key(int, STEPS, low=1, high=K),
-    "omg_subgoal_dim": Key(int, "units", low=1, high=WIDTH),
+    "omg_subgoal_dim": Key(int, "units", low=1, high=WIDE),
     "omg_vae_alpha": Key(float, low=0, high=M),
     "omg_cvae_alpha": Key(float, low=0, high=M),
     "omg_value": Key(str, choices=("mean", "max")),
@@ -190,9 +190,9 @@ ENVIRONMENTS = {
     "env_args.normalize_reward": Key(bool),
     "env_args.penalty": Key(float, low=0, high=M),
     # simple_tag
-    "env_args.num_adversaries": Key(int, "predators", low=1, high=K),
-    "env_args.num_good": Key(int, "prey", low=1, high=K),
-    "env_args.num_obstacles": Key(int, low=0, high=K),
+    "env_args.num_adversaries": Key(int, "predators", low=1, high=100),
+    "env_args.num_good": Key(int, "prey", low=1, high=100),
+    "env_args.num_obstacles": Key(int, low=0, high=100),
     "env_args.max_cycles": Key(int, STEPS, low=1, high=M),
     "env_args.terminate_on_success": Key(bool),
 }

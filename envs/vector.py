@@ -19,8 +19,10 @@ from envs.multiagentenv import MultiAgentEnv, Observations, Outcomes, VectorEnv,
 from envs.worker import Failure, MemoryFile, SharedStep, Worker, WorkerLost, row_type
 from utils.errors import UserError
 from utils.logging import LOGGER_NAME
+from utils.memory import free_memory, in_words
 from utils.seeding import replacement_seed
 
+BYTES_PER_WORKER = 30_000_000  # at least, with Python and NumPy in it
 CLOSE_SECONDS = 10.0  # for all worlds to be closed, before their processes are killed
 
 
@@ -108,6 +110,11 @@ class ProcessVectorEnv(VectorEnv):
         env_args: dict[str, Any],
     ):
         self.n_envs = len(seeds)
+        if self.n_envs * BYTES_PER_WORKER > free_memory():
+            raise UserError(
+                f"there is no memory for a process for each of {self.n_envs} environments: {in_words(free_memory())} "
+                "are free; lower batch_size_run"
+            )
         self.seeds = list(seeds)
         self.limits = limits
         self._recipe = pickle.dumps((env_class, env_args))

@@ -283,6 +283,37 @@ def test_evaluate_with_a_checkpoint_tests_the_checkpoint(tmp_path):
         assert logger.stats["test_return_mean"] == [(step, greedy_return)]
 
 
+@pytest.mark.parametrize("weights", [False, True])
+def test_a_test_of_untrained_weights_is_told(tmp_path, caplog, weights):
+    sequential(evaluate=True, init_param_path=saved_weights(tmp_path / "weights", 1) if weights else "")
+    assert ("evaluate=True tests untrained weights" in caplog.text) is not weights
+
+
+def test_more_episodes_at_once_than_memory_holds_are_refused(monkeypatch):
+    monkeypatch.setattr(run, "free_memory", lambda: 3_000)
+    with pytest.raises(UserError, match="8 episodes at once take .* but 3.0 kB of memory are free; lower"):
+        built(runner="parallel", batch_size_run=8)
+
+
+@pytest.mark.parametrize("refusal", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_memory_that_is_refused_at_the_start_is_one_sentence(refusal, monkeypatch):
+    def build(*_):
+        raise refusal
+
+    monkeypatch.setattr(run, "build", build)
+    with pytest.raises(UserError, match="the run does not fit into memory, of which .* are free; lower batch_size_run"):
+        sequential()
+
+
+def test_another_error_at_the_start_keeps_its_traceback(monkeypatch):
+    def build(*_):
+        raise RuntimeError("our own fault")
+
+    monkeypatch.setattr(run, "build", build)
+    with pytest.raises(RuntimeError, match="our own fault"):
+        sequential()
+
+
 class RecordedGame(RandomGame):
     """Writes into `saved`, for each replay, how many episodes this world has begun and where the replay should go."""
 
