@@ -22,6 +22,7 @@ from controllers import REGISTRY as CONTROLLERS
 from controllers.check import check_policy
 from controllers.population_controller import PopulationTeam
 from controllers.team import Team
+from envs.multiagentenv import fields_of
 from learners import REGISTRY as LEARNERS
 from runners import REGISTRY as RUNNERS
 from utils.checkpoints import RANDOM_STATES, Checkpoints, find_checkpoint, random_states, set_random_states
@@ -155,7 +156,7 @@ def complete(args: Any, env_info: Mapping[str, Any], logger: Any) -> Any:
         UserError: the seats do not add up to the environment's agents, or so many episodes do not fit into the buffer.
     """
     sizes = {key: env_info[key] for key in ("n_agents", "n_actions", "state_shape", "obs_shape", "episode_limit")}
-    args = convert({**args._asdict(), **sizes, "runs_per_update": 1})
+    args = convert({**args._asdict(), **sizes, "fields": fields_of(env_info), "runs_per_update": 1})
     if not args.population:
         return args
     seats = " + ".join(f"{count} {alg}" for alg, count in args.population.items())
@@ -177,10 +178,15 @@ def complete(args: Any, env_info: Mapping[str, Any], logger: Any) -> Any:
 
 
 def episode_layout(args: Any) -> tuple[dict[str, Any], dict[str, int], dict[str, Any]]:
-    """The fields of an episode, as an `EpisodeBatch` takes them: (scheme, groups, preprocess)."""
-    scheme = {
-        "state": {"vshape": args.state_shape},
-        "obs": {"vshape": args.obs_shape, "group": "agents"},
+    """The fields of an episode, as an `EpisodeBatch` takes them: (scheme, groups, preprocess).
+
+    Those in `args.fields` are the environment's (`fields_of` in envs/multiagentenv.py).
+    """
+    scheme: dict[str, Any] = {}
+    for name, field in args.fields.items():
+        entry = {**vars(field), "dtype": getattr(th, field.dtype)}
+        scheme[name] = {key: value for key, value in entry.items() if value is not None}
+    scheme |= {
         "actions": {
             "vshape": (1,),
             "group": "agents",
@@ -188,8 +194,6 @@ def episode_layout(args: Any) -> tuple[dict[str, Any], dict[str, int], dict[str,
             "store_dtype": th.int16,
             "below": args.n_actions,
         },
-        "avail_actions": {"vshape": (args.n_actions,), "group": "agents", "dtype": th.uint8, "below": 2},
-        "reward": {"vshape": (1,)},
         "terminated": {"vshape": (1,), "dtype": th.uint8, "below": 2},
     }
     groups = {"agents": args.n_agents}
