@@ -12,7 +12,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -88,7 +87,7 @@ def _run_command_line(params: list[str]) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])
     try:
         result = _run_sacred(ex, command, options)
-        for name, path in result.items():
+        for name, path in (result or {}).items():  # with --queue there is none
             print(f"{name}: {path}")
     finally:
         if records.dir is not None:  # there is none with --unobserved
@@ -219,7 +218,7 @@ def _run_sacred(ex: Any, command: str, options: dict[str, Any]) -> Any:
         run = ex._create_run(command, options=options)
         for observer in run.observers if options["--id"] is None else ():
             if hasattr(observer, "_make_run_dir"):  # a number that is free in one folder may be taken in another
-                observer._make_run_dir = partial(type(observer)._make_run_dir, observer, None)
+                observer._make_run_dir = lambda _, make=observer._make_run_dir: make(None)
         run.pre_run_hooks.append(lambda: begun.append(True))
         return run()
     except (ArithmeticError, ImportError, LookupError, OSError, RuntimeError, ValueError) as error:

@@ -42,6 +42,7 @@ DEFAULT = {
     "repeat_id": Key(int, low=-T, high=T),
     "label": Key(str),
     "common_reward": Key(bool),
+    "reward_scalarisation": Key(str, choices=("sum",)),
     # tests
     "test_nepisode": Key(int, EPISODES, low=1, high=M),
     "test_interval": Key(int, STEPS, low=1, high=T),

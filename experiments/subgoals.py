@@ -30,6 +30,7 @@ from utils.files import read_config
 from utils.logging import Logger, get_logger
 from utils.MY_EXP_PATH import check_results_path, experiment_root
 from utils.subgoals import subgoal_hit_ratio
+from utils.weights import fits
 
 DESCRIPTION = """Plays test episodes of an OMG checkpoint on the embedded engine. Draws, over the first of them and step
 by step, the state that the decoded subgoal of one agent stands for, as a GIF and a PNG; prints the subgoal hit ratio
@@ -286,7 +287,9 @@ def look(args: Namespace) -> list[Path]:
     Raises:
         UserError: the checkpoint can't be looked at.
     """
-    run_args, parts, logger = set_up(configure(args))
+    config = configure(args)
+    with fits(args.record / "config.json" if args.record else args.checkpoint):
+        run_args, parts, logger = set_up(config)
     try:
         load_weights(parts.mac, args.checkpoint)
         if not 0 <= args.agent < run_args.n_agents:
