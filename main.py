@@ -119,6 +119,10 @@ def _configure(ex: Any, params: list[str]) -> tuple[dict[str, Any], str, dict[st
         raise UserError(sentence)
     algorithms = [CONFIG / "algs" / f"{alg}.yaml" for alg in counts]
     _add_sources(ex, [CONFIG / "default.yaml", CONFIG / "envs" / f"{env}.yaml", *algorithms])
+    if not config["common_reward"]:
+        from envs.multiagentenv import check_rewards_of_each  # here: it imports NumPy
+
+        check_rewards_of_each(ENVS[config["env"]], config["env"])
     check_results_path(config["local_results_path"])
     _check_storage(Path(config["local_results_path"]) / "sacred", options)
     if config["use_tensorboard"]:

@@ -24,6 +24,7 @@ from controllers.basic_controller import BasicMAC
 from controllers.check import check_policy
 from controllers.population_controller import PopulationTeam
 from controllers.team import Team
+from envs.multiagentenv import fields_of
 from learners import REGISTRY as LEARNERS
 from runners import REGISTRY as RUNNERS
 from utils.checkpoints import RANDOM_STATES, Checkpoints, find_checkpoint, random_states, set_random_states
@@ -490,16 +491,22 @@ def load_policy(folder: str | Path) -> Policy:
 
 
 def with_sizes(args: Any, env_info: Mapping[str, Any]) -> Any:
-    """The configuration with the sizes of the environment."""
+    """The configuration with the sizes of the environment and the fields that it writes."""
     sizes = {key: env_info[key] for key in ("n_agents", "n_actions", "state_shape", "obs_shape", "episode_limit")}
-    return convert({**args._asdict(), **sizes})
+    fields = {name: asdict(field) for name, field in fields_of(env_info).items()}
+    return convert({**args._asdict(), **sizes, "fields": fields})
 
 
 def episode_layout(args: Any) -> tuple[dict[str, Any], dict[str, int], dict[str, Any]]:
-    """The fields of an episode, as an `EpisodeBatch` takes them: (scheme, groups, preprocess)."""
-    scheme = {
-        "state": {"vshape": args.state_shape},
-        "obs": {"vshape": args.obs_shape, "group": "agents"},
+    """The fields of an episode, as an `EpisodeBatch` takes them: (scheme, groups, preprocess).
+
+    Those in `args.fields` are the environment's (`fields_of` in envs/multiagentenv.py).
+    """
+    scheme: dict[str, Any] = {}
+    for name, field in args.fields.items():
+        entry = {**field, "dtype": getattr(th, field["dtype"])}
+        scheme[name] = {key: value for key, value in entry.items() if value is not None}
+    scheme |= {
         "actions": {
             "vshape": (1,),
             "group": "agents",
@@ -507,8 +514,6 @@ def episode_layout(args: Any) -> tuple[dict[str, Any], dict[str, int], dict[str,
             "store_dtype": th.int16,
             "below": args.n_actions,
         },
-        "avail_actions": {"vshape": (args.n_actions,), "group": "agents", "dtype": th.uint8, "below": 2},
-        "reward": {"vshape": (1,)},
         "terminated": {"vshape": (1,), "dtype": th.uint8, "below": 2},
     }
     groups = {"agents": args.n_agents}

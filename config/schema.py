@@ -42,7 +42,7 @@ DEFAULT = {
     "debug": Key(bool),
     "repeat_id": Key(int, low=-T, high=T),
     "label": Key(str),
-    "common_reward": Key(bool, choices=(True,)),
+    "common_reward": Key(bool),
     "reward_scalarisation": Key(str, choices=("sum",)),
     # tests
     "test_nepisode": Key(int, EPISODES, low=1, high=M),
@@ -256,6 +256,8 @@ def conflict(config: Mapping[str, Any]) -> str:
         )
     if config["population"] and (sentence := _conflict_of_population(config)):
         return sentence
+    if sentence := _conflict_of_rewards(config):
+        return sentence
     learner, output, selector = (config.get(key) for key in ("learner", "agent_output_type", "action_selector"))
     if output != OUTPUT_TYPES.get(learner, output):
         return f"learner={learner} needs agent_output_type={OUTPUT_TYPES[learner]}, not {output}"
@@ -290,6 +292,16 @@ def conflict(config: Mapping[str, Any]) -> str:
             f"subgoal_mode={steps_ahead} lies beyond omg_horizon={config['omg_horizon']}; raise one or lower the other"
         )
     return ""
+
+
+def _conflict_of_rewards(config: Mapping[str, Any]) -> str:
+    learner, mixer = config.get("learner"), config.get("mixer")
+    if config["common_reward"] or (mixer is None and learner not in ("coma_learner", "qtran_learner")):
+        return ""
+    return (
+        f"common_reward=False gives each agent a reward of its own, but learner={learner} with mixer={mixer} learns "
+        "the value of the whole team; leave it True, or take an algorithm without a mixer, such as --config=iql"
+    )
 
 
 def _conflict_of_population(config: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 import main
 from envs import REGISTRY
-from envs.multiagentenv import MultiAgentEnv
+from envs.multiagentenv import Field, MultiAgentEnv
 from utils.dict2namedtuple import convert
 
 NAME = "game_of_a_test"
@@ -207,6 +207,34 @@ class RandomGame(Game):
 
     def get_avail_actions(self) -> list[list[int]]:
         return self.avail.astype(int).tolist()
+
+
+class Harvest(RandomGame):
+    """Declares three fields: of each agent, of the team, and a whole number."""
+
+    fields = {"own_food": Field((2,), group="agents"), "weather": Field(3), "clock": Field((), "int64", below=8)}
+
+    def get_own_food(self) -> np.ndarray:
+        return 2 * self.obs[:, :2]
+
+    def get_weather(self) -> np.ndarray:
+        return self.obs[0, :3] + 1
+
+    def get_clock(self) -> int:
+        return self.t
+
+
+class Wages(RandomGame):
+    """Pays agent i (i + 1) times what the first one gets; the team gets the sum."""
+
+    def __init__(self, seed: int | None = None, common_reward: bool = True):
+        super().__init__(seed)
+        self.common_reward = common_reward
+
+    def step(self, actions: Sequence[int]) -> tuple[Any, bool, dict[str, Any]]:
+        reward, over, info = super().step(actions)
+        own = [reward * (i + 1) for i in range(3)]
+        return sum(own) if self.common_reward else own, over, info
 
 
 class CrashingGame(EndlessGame):
