@@ -77,6 +77,7 @@ def _run_command_line(params: list[str]) -> None:
         ex.add_config(config)
         _run_sacred(ex, command, options)
         return
+    config = resolve(config)
     # Worker processes need it. Were it started later, it would hold the output that Sacred captures open: 2 seconds
     resource_tracker.ensure_running()
     results, storage = Path(config["local_results_path"]), options["--file_storage"]
@@ -86,7 +87,6 @@ def _run_command_line(params: list[str]) -> None:
     records = _add_file_storage(ex, results)
     if database and not options["--unobserved"]:
         _add_mongo(ex, database, records)
-    config = resolve(config)
     ex.add_config(config)
     _add_components(ex, config)
     _keep_terminal()

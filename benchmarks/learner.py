@@ -18,12 +18,11 @@ import yaml
 
 from components.episode_buffer import EpisodeBatch
 from controllers import REGISTRY as CONTROLLERS
-from envs.multiagentenv import fields_of
 from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.maps import MAP_NAMES
 from learners import REGISTRY as LEARNERS
 from modules.fast_paths import FAST_PATHS, NO_FAST_PATHS
-from run import episode_layout
+from run import episode_layout, sizes_of
 from utils.command import (
     Parser,
     check_at_least,
@@ -79,10 +78,8 @@ class Case:
         config: dict[str, Any] = {}
         for file in (CONFIG / "default.yaml", CONFIG / "algs" / f"{algorithm}.yaml"):
             config |= yaml.safe_load(file.read_text(encoding="utf-8"))
-        sizes = BattleVectorEnv(range(1), map_name=map_name).get_env_info()
-        self.args = SimpleNamespace(
-            **{**config, **sizes, "fields": fields_of(sizes), "device": device, "population": None}
-        )
+        sizes = sizes_of(BattleVectorEnv(range(1), map_name=map_name).get_env_info())
+        self.args = SimpleNamespace(**{**config, **sizes, "device": device, "population": None})
         self.args.batch_size //= batch_share
         scheme, groups, _ = episode_layout(self.args)
         th.manual_seed(0)
