@@ -261,8 +261,16 @@ def test_each_layer_overrides_the_ones_below_it():
 
 
 def test_text_stays_as_it_is_typed_and_paths_begin_in_the_home_folder():
-    config, _, _ = configured("--label=a #1", "--local_results_path=~/x #1", "with", "env_args.replay_dir=~/y")
-    assert config["label"] == "a #1" and config["local_results_path"] == str(Path.home() / "x #1")
+    given = (
+        "--label=a #1",
+        "--local_results_path=~/x #1",
+        "with",
+        "env_args.replay_dir=~/y",
+        "env_args.game_version=4 #1",
+    )
+    config, _, _ = configured(*given[:2], "with", *given[2:])
+    assert config["label"] == "a #1" and config["env_args"]["game_version"] == "4 #1"
+    assert config["local_results_path"] == str(Path.home() / "x #1")
     assert config["env_args"]["replay_dir"] == str(Path.home() / "y")
 
 

@@ -321,6 +321,7 @@ def test_what_is_typed_gets_the_declared_kind(key, text, value):
         (Key(Path), "null"),
         (Key(Path), "/" + "a" * 5000),
         (Key(Path), "a/" * 2000),
+        (Key(Path), "/x/" + "a" * 256),
         (Key(Path), "a\0b"),
         (Key(str, is_in_file_name=True), "a/b"),
         (Key(str, is_in_file_name=True), "a" * 101),
@@ -486,6 +487,17 @@ def test_the_recorded_configuration_of_a_population_gives_it_again(tmp_path):
     assert merge_population("2iql1iql_omg", counts, "sc2", [], files) == config
     changed = merge_population("2iql1iql_omg", counts, "sc2", [("lr", "0.1")], files)
     assert [changed[alg]["lr"] for alg in counts] == [0.1, 0.1] and changed["iql"]["gamma"] == 0.5
+
+
+def test_in_a_file_for_a_population_a_key_is_for_all_or_stands_under_an_algorithms_name():
+    content = {"multi_algs": True, "train_alg": "iql", "gamma": 0.5, "iql": {"lr": 0.1}}
+    config = merge_population("2iql1iql_omg", {"iql": 2, "iql_omg": 1}, "sc2", [], [("mine.yaml", content)])
+    assert config["iql"]["gamma"] == config["iql_omg"]["gamma"] == 0.5
+    assert config["iql"]["lr"] == 0.1 and config["iql_omg"]["lr"] == 0.0005
+    with pytest.raises(UserError, match="mine.yaml: unknown key 'gama'; did you mean 'gamma'"):
+        merge_population("2iql1iql_omg", {"iql": 2}, "sc2", [], [("mine.yaml", {**content, "gama": 1})])
+    with pytest.raises(UserError, match="mine.yaml, iql: unknown key 'am_lr'; it belongs to"):
+        merge_population("2iql1iql_omg", {"iql": 2}, "sc2", [], [("mine.yaml", {**content, "iql": {"am_lr": 1}})])
 
 
 def test_a_recorded_address_without_its_password_is_left_out(tmp_path):
