@@ -18,6 +18,7 @@ import yaml
 
 from components.episode_buffer import EpisodeBatch
 from controllers import REGISTRY as CONTROLLERS
+from envs.multiagentenv import fields_of
 from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.maps import MAP_NAMES
 from learners import REGISTRY as LEARNERS
@@ -79,7 +80,9 @@ class Case:
         for file in (CONFIG / "default.yaml", CONFIG / "algs" / f"{algorithm}.yaml"):
             config |= yaml.safe_load(file.read_text(encoding="utf-8"))
         sizes = BattleVectorEnv(range(1), map_name=map_name).get_env_info()
-        self.args = SimpleNamespace(**{**config, **sizes, "device": device, "population": None})
+        self.args = SimpleNamespace(
+            **{**config, **sizes, "fields": fields_of(sizes), "device": device, "population": None}
+        )
         self.args.batch_size //= batch_share
         scheme, groups, _ = episode_layout(self.args)
         th.manual_seed(0)

@@ -11,7 +11,7 @@ from typing import Any
 
 from config.schema import OF_PYMARL, RENAMED, SCHEMA
 from utils.config import Declarations, flatten, load_json, load_yaml, recursive_dict_update
-from utils.errors import UserError, unknown
+from utils.errors import UserError, shortened, unknown
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "config"
@@ -98,8 +98,8 @@ def read_population(name: str, known: Collection[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     if not re.fullmatch(f"({pair})+", name):
         raise UserError(
-            f"{COMMAND_LINE}: --config={name} is no population: write a count and an algorithm in turn, such as "
-            f"7iql1iql_omg, with some of: {', '.join(known)}"
+            f"{COMMAND_LINE}: --config={shortened(name)} is no population: write a count and an algorithm in turn, "
+            f"such as 7iql1iql_omg, with some of: {', '.join(known)}"
         )
     # A name that another begins with, such as iql and iql_omg, ends where a count begins, or the whole.
     for count, alg in re.findall(rf"{pair}(?=[0-9]|$)", name):

@@ -11,8 +11,8 @@ from utils.config import Key
 STEPS = "environment steps"
 EPISODES = "episodes"
 LOOPS = "game loops"
-# Bounds far above use, so that what is beyond them is a mistake: of counts, factors and points, and widths of networks.
-T, M, K, WIDTH = 10**12, 10**6, 10**3, 2**13
+# Bounds far above use: of steps, of counts and points, of what is small, and of the width of networks and of batches.
+T, M, K, WIDE = 10**12, 10**6, 10**3, 2**12
 
 DEFAULT = {
     # what is put together
@@ -23,13 +23,14 @@ DEFAULT = {
     # a population
     "multi_algs": Key(bool),
     "train_alg": Key(str, nullable=True),
+    "population_factor": Key(int, low=1, high=K, nullable=True),
     "is_agent_shift": Key(bool),
     "agent_shift": Key(int, "seats", low=0, high=K),
     "opponent_pool": Key(Path),
     "opponent_group": Key(str, choices=("homologue", "non_homologue")),
     "opponent_epsilon": Key(float, low=0, high=1),
     # the run
-    "batch_size_run": Key(int, "environments", low=1, high=10 * K),
+    "batch_size_run": Key(int, "environments", low=1, high=WIDE),
     "max_worker_restarts": Key(int, "processes", low=0, high=M),
     "worker_timeout_seconds": Key(float, "seconds", above=0, high=M),
     "t_max": Key(int, STEPS, low=1, high=T),
@@ -37,11 +38,11 @@ DEFAULT = {
     "use_cuda": Key(bool),
     "buffer_device": Key(str, choices=("cpu", "cuda", "disk"), nullable=True),
     "buffer_cpu_only": Key(bool),
-    "n_threads": Key(int, "threads", low=1, high=K),
+    "n_threads": Key(int, "threads", low=1, high=256),
     "debug": Key(bool),
     "repeat_id": Key(int, low=-T, high=T),
     "label": Key(str),
-    "common_reward": Key(bool, choices=(True,)),
+    "common_reward": Key(bool),
     "reward_scalarisation": Key(str, choices=("sum",)),
     # tests
     "test_nepisode": Key(int, EPISODES, low=1, high=M),
@@ -79,7 +80,7 @@ DEFAULT = {
     "td_lambda": Key(float, low=0, high=1),
     "bootstrap_timeouts": Key(bool),
     # the agents' network
-    "rnn_hidden_dim": Key(int, "units", low=1, high=WIDTH),
+    "rnn_hidden_dim": Key(int, "units", low=1, high=WIDE),
     "dueling": Key(bool),
     "obs_agent_id": Key(bool),
     "obs_last_action": Key(bool),
@@ -98,9 +99,9 @@ ALGORITHMS = {
     "double_q": Key(bool),
     # mixers
     "mixer": Key(str, names="modules.mixers:REGISTRY", nullable=True),
-    "mixing_embed_dim": Key(int, "units", low=1, high=WIDTH),
+    "mixing_embed_dim": Key(int, "units", low=1, high=K),
     "hypernet_layers": Key(int, "layers", choices=(1, 2)),
-    "hypernet_embed": Key(int, "units", low=1, high=WIDTH),
+    "hypernet_embed": Key(int, "units", low=1, high=K),
     # critics
     "critic_target_update_interval": Key(int, "gradient steps", low=1, high=T),
     "critic_q_fn": Key(str, names="modules.critics:REGISTRY"),
@@ -115,11 +116,11 @@ ALGORITHMS = {
     "policy_model": Key(str, names="modules.agents:REGISTRY", nullable=True),
     "am_model": Key(str, names="modules.am:REGISTRY"),
     "am_lr": Key(float, above=0, high=K),
-    "am_hidden_dim": Key(int, "units", low=1, high=WIDTH),
-    "liam_embedding_dim": Key(int, "units", low=1, high=WIDTH),
+    "am_hidden_dim": Key(int, "units", low=1, high=WIDE),
+    "liam_embedding_dim": Key(int, "units", low=1, high=WIDE),
     "obs_is_state": Key(bool),
     "omg_horizon": Key(int, STEPS, low=1, high=K),
-    "omg_subgoal_dim": Key(int, "units", low=1, high=WIDTH),
+    "omg_subgoal_dim": Key(int, "units", low=1, high=WIDE),
     "omg_vae_alpha": Key(float, low=0, high=M),
     "omg_cvae_alpha": Key(float, low=0, high=M),
     "omg_value": Key(str, choices=("mean", "max")),
@@ -189,9 +190,9 @@ ENVIRONMENTS = {
     "env_args.normalize_reward": Key(bool),
     "env_args.penalty": Key(float, low=0, high=M),
     # simple_tag
-    "env_args.num_adversaries": Key(int, "predators", low=1, high=K),
-    "env_args.num_good": Key(int, "prey", low=1, high=K),
-    "env_args.num_obstacles": Key(int, low=0, high=K),
+    "env_args.num_adversaries": Key(int, "predators", low=1, high=100),
+    "env_args.num_good": Key(int, "prey", low=1, high=100),
+    "env_args.num_obstacles": Key(int, low=0, high=100),
     "env_args.max_cycles": Key(int, STEPS, low=1, high=M),
     "env_args.terminate_on_success": Key(bool),
 }
@@ -248,9 +249,14 @@ def conflict(config: Mapping[str, Any]) -> str:
             f"batch_size_run={config['batch_size_run']} but the episode runner plays one environment; "
             "set it to 1, or runner=parallel"
         )
-    if (config["multi_algs"] or config["train_alg"]) and not config["population"]:
-        return "multi_algs and train_alg are for a population, such as --config=7iql1iql_omg; leave them out"
+    if (config["multi_algs"] or config["train_alg"] or config["population_factor"]) and not config["population"]:
+        return (
+            "multi_algs, train_alg and population_factor are for a population, such as --config=7iql1iql_omg; "
+            "leave them out"
+        )
     if config["population"] and (sentence := _conflict_of_population(config)):
+        return sentence
+    if sentence := _conflict_of_rewards(config):
         return sentence
     learner, output, selector = (config.get(key) for key in ("learner", "agent_output_type", "action_selector"))
     if output != OUTPUT_TYPES.get(learner, output):
@@ -286,6 +292,16 @@ def conflict(config: Mapping[str, Any]) -> str:
             f"subgoal_mode={steps_ahead} lies beyond omg_horizon={config['omg_horizon']}; raise one or lower the other"
         )
     return ""
+
+
+def _conflict_of_rewards(config: Mapping[str, Any]) -> str:
+    learner, mixer = config.get("learner"), config.get("mixer")
+    if config["common_reward"] or (mixer is None and learner not in ("coma_learner", "qtran_learner")):
+        return ""
+    return (
+        f"common_reward=False gives each agent a reward of its own, but learner={learner} with mixer={mixer} learns "
+        "the value of the whole team; leave it True, or take an algorithm without a mixer, such as --config=iql"
+    )
 
 
 def _conflict_of_population(config: Mapping[str, Any]) -> str:

@@ -124,6 +124,10 @@ class BasicMAC:
         n_available = (~unavailable).sum(-1, keepdim=True).clamp(min=1)
         return ((1 - epsilon) * policy + epsilon / n_available).masked_fill(unavailable, 0.0)
 
+    def use_generator(self, generator: th.Generator) -> None:
+        """Takes the generator, in main memory, by which the policy draws when acting."""
+        self.generator = self.action_selector.generator = generator
+
     def init_hidden(self, batch_size: int) -> None:
         """Gets ready for the first step of `batch_size` episodes, in which the networks act with their present weights.
 

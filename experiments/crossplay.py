@@ -150,10 +150,11 @@ def set_stage(member: Member, n_episodes: int, n_worlds: int, seed: int) -> Stag
     if member.engine:
         env_args["engine"] = member.engine
     own = {"env_args": env_args, "seed": seed, "batch_size_run": n_worlds, "device": "cpu", "models_path": ""}
+    own["common_reward"] = True
     args = convert({**member.config, **own})
     runner = make_runner(args, Episodes())
     try:
-        args = run.complete(args, runner.get_env_info(), runner.logger)
+        args = run.with_sizes(args, runner.get_env_info())
         can_be_won = "battle_won" in runner.env.info_keys
     finally:
         runner.close_env()

@@ -221,7 +221,7 @@ def test_a_run_names_the_folders_that_it_wrote(tmp_path, capsys):
 
 def test_the_keys_that_plots_of_epymarl_ask_for_are_recorded(tmp_path, capsys):
     assert main.main([*COMMAND, "common_reward=False", f"local_results_path={tmp_path}"]) == 2
-    assert "common_reward=False is not allowed" in capsys.readouterr().err
+    assert "common_reward=False, but the environment" in capsys.readouterr().err
     config, *_ = main._configure(main._experiment(), COMMAND)
     assert config["common_reward"] is True and config["reward_scalarisation"] == "sum"
 

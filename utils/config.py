@@ -139,15 +139,20 @@ def _decimal(text: str) -> int | float | None:
     return int(plain) if plain.lstrip("+-").isdigit() and math.isfinite(number) else number
 
 
-def _as_path(text: str) -> str | None:
-    """The path with `~` expanded, or None where no system could have it, or where a word for nothing was meant."""
-    try:
-        path = expanded(text)
-    except ValueError:
-        return None
+def _as_path(text: str) -> str:
+    """The path with `~` expanded.
+
+    Raises:
+        ValueError: no system could have it, or a word for nothing was meant.
+    """
+    path = expanded(text)
+    if path in ("None", "null"):
+        raise ValueError(f"it must be a path; leave it empty for none, or write ./{path} for a folder of that name")
     sizes = [len(os.fsencode(part)) for part in path.split("/")]
-    fits = max(sizes) <= LONGEST_NAME and sum(sizes) + len(sizes) <= LONGEST_PATH
-    return path if fits and "\0" not in path and path not in ("None", "null") else None
+    if max(sizes) > LONGEST_NAME or sum(sizes) + len(sizes) > LONGEST_PATH or "\0" in path:
+        limits = f"at most {LONGEST_PATH:,} bytes, {LONGEST_NAME} in a name, none of them zero"
+        raise ValueError(f"it must be a path that a system can have: {limits}")
+    return path
 
 
 class _Loader(yaml.SafeLoader):
@@ -300,7 +305,10 @@ class Declarations:
             return False
         only = self.without_effect[key]
         if str(value) != str(only):
-            raise UserError(f"{source}: {key} changes nothing here and may only be {only}; leave it out")
+            raise UserError(
+                f"{source}: {key}={shortened(value)} is not allowed: PyMARL's {key} is known here as {only} only, "
+                "which changes nothing; leave it out"
+            )
         logging.getLogger(LOGGER_NAME).warning(f"{source}: {key}={only} is PyMARL's and changes nothing here")
         return True
 
