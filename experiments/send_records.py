@@ -15,7 +15,7 @@ from utils.errors import UserError
 from utils.files import read_json
 from utils.mongo import UNSENDABLE, UNSENT, is_there, open_database, send, without_password
 
-WORDS = "record of a run", "leave this run out, or restore it"
+WORDS = "complete record", "leave this run out, or restore it"
 LAYOUTS = {
     "run": {
         "status": str,

@@ -90,7 +90,7 @@ def _layout_of(own: Any) -> Any:
 
     def like_own(value: Any) -> Any:
         if not isinstance(value, th.Tensor) or (value.shape, value.dtype) != (own.shape, own.dtype):
-            raise ValueError(f"it must be {_in_words(own)}, not {_in_words(value)}")
+            raise ValueError(f"it is {_in_words(value)}, not {_in_words(own)}")
         if not value.isfinite().all():
             raise ValueError("it must be finite")
         return value
