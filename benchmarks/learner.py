@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
-from types import SimpleNamespace
 from typing import Any
 
 import torch as th
@@ -18,12 +17,11 @@ import yaml
 
 from components.episode_buffer import EpisodeBatch
 from controllers import REGISTRY as CONTROLLERS
-from envs.multiagentenv import fields_of
 from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.maps import MAP_NAMES
 from learners import REGISTRY as LEARNERS
 from modules.fast_paths import FAST_PATHS, NO_FAST_PATHS
-from run import episode_layout
+from run import episode_layout, with_sizes
 from utils.command import (
     Parser,
     check_at_least,
@@ -36,6 +34,7 @@ from utils.command import (
     run_program,
     surroundings,
 )
+from utils.dict2namedtuple import convert
 from utils.errors import UserError, unknown
 from utils.process import keep_freed_memory
 
@@ -80,10 +79,8 @@ class Case:
         for file in (CONFIG / "default.yaml", CONFIG / "algs" / f"{algorithm}.yaml"):
             config |= yaml.safe_load(file.read_text(encoding="utf-8"))
         sizes = BattleVectorEnv(range(1), map_name=map_name).get_env_info()
-        self.args = SimpleNamespace(
-            **{**config, **sizes, "fields": fields_of(sizes), "device": device, "population": None}
-        )
-        self.args.batch_size //= batch_share
+        config |= {"batch_size": config["batch_size"] // batch_share, "device": device, "population": None}
+        self.args = with_sizes(convert(config), sizes)
         scheme, groups, _ = episode_layout(self.args)
         th.manual_seed(0)
         self.learner = LEARNERS[self.args.learner](

@@ -10,7 +10,6 @@ from math import prod
 from pathlib import Path
 from statistics import mean, median
 from time import process_time
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,10 @@ import torch as th
 
 from benchmarks.engine import draw_actions
 from components.episode_buffer import EpisodeBatch, ReplayBuffer
-from envs.multiagentenv import Observations, Outcomes, fields_of
+from envs.multiagentenv import Observations, Outcomes
 from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.maps import MAP_NAMES
-from run import episode_layout
+from run import episode_layout, with_sizes
 from utils.command import (
     Parser,
     check_at_least,
@@ -32,6 +31,7 @@ from utils.command import (
     run_program,
     surroundings,
 )
+from utils.dict2namedtuple import convert
 
 MAPS = ("8m", "27m_vs_30m")
 ENVS = 16
@@ -67,7 +67,7 @@ class Play:
     def __init__(self, map_name: str):
         self.env = BattleVectorEnv(range(ENVS), map_name=map_name)
         self.info = self.env.get_env_info()
-        self.layout = episode_layout(SimpleNamespace(**self.info, fields=fields_of(self.info), population={}))
+        self.layout = episode_layout(with_sizes(convert({"population": {}}), self.info))
         scheme, groups, preprocess = self.layout
         self.batch = EpisodeBatch(scheme, groups, ENVS, self.info["episode_limit"] + 1, preprocess=preprocess)
         self.fields = {key: value.numpy() for key, value in self.batch.data.transition_data.items()}
