@@ -11,10 +11,10 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from multiprocessing import resource_tracker
 from pathlib import Path
+from threading import TIMEOUT_MAX
 from typing import Any
 
 from config.components import conflict
@@ -30,6 +30,7 @@ from config.layers import (
     merge_population,
     read_file,
     read_population,
+    yaml_files,
 )
 from config.schema import RUN
 from envs import REGISTRY as ENVS
@@ -83,17 +84,22 @@ def _run_command_line(params: list[str]) -> None:
         return
     # Worker processes need it. Were it started later, it would hold the output that Sacred captures open: 2 seconds
     resource_tracker.ensure_running()
-    make_results_folder(config["local_results_path"])
-    records = _add_file_storage(ex, Path(config["local_results_path"]))
+    results, storage = Path(config["local_results_path"]), options["--file_storage"]
+    make_results_folder(results if options["--unobserved"] else results / "sacred")
+    if storage:
+        make_results_folder(storage, "--file_storage")
+    records = _add_file_storage(ex, results)
     if database and not options["--unobserved"]:
         _add_mongo(ex, database, records)
-    ex.add_config(_resolve(config))
+    config = resolve(config)
+    ex.add_config(config)
+    _add_components(ex)
     _keep_terminal()
     # Sacred's `tee` processes inherit this: one whose reader has gone still writes what goes into the records
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])
     try:
         result = _run_sacred(ex, command, options)
-        for name, path in result.items():
+        for name, path in (result or {}).items():  # with --queue there is none
             print(f"{name}: {path}")
     finally:
         if records.dir is not None:  # there is none with --unobserved
@@ -116,6 +122,11 @@ def _configure(ex: Any, params: list[str]) -> tuple[dict[str, Any], str, dict[st
         config = merge_population(name, counts, env, given, files)
     if sentence := conflict(config):
         raise UserError(sentence)
+    _add_sources(ex, yaml_files(list(counts), env))
+    if not config["common_reward"]:
+        from envs.multiagentenv import check_rewards_of_each  # here: it imports NumPy
+
+        check_rewards_of_each(ENVS[config["env"]], config["env"])
     check_results_path(config["local_results_path"])
     _check_storage(Path(config["local_results_path"]) / "sacred", options)
     if config["use_tensorboard"]:
@@ -190,20 +201,21 @@ def _check_storage(records: Path, options: dict[str, Any]) -> None:
     """Checks where Sacred's options put records, and writes their `~` out.
 
     Raises:
-        UserError: `--id` is of a run that is there, or is no name of a folder; `--file_storage` can't be written to.
+        UserError: `--id` is of a run that is there, or is no name for one; `--file_storage` can't be written to.
     """
     check_results_path(records)
     folders = [records]
     if options["--file_storage"]:
-        options["--file_storage"] = expanded(options["--file_storage"])
+        try:
+            options["--file_storage"] = expanded(options["--file_storage"])
+        except ValueError as error:
+            raise UserError(f"--file_storage: {error}") from error
         check_results_path(options["--file_storage"], "--file_storage")
         folders.append(Path(options["--file_storage"]))
     if (given := options["--id"]) is None:
         return
     if not NAME_OF_RUN.fullmatch(given):
-        raise UserError(
-            f"--id={shortened(given)} is no name of a folder; write a number or a word of letters and digits"
-        )
+        raise UserError(f"--id={shortened(given)} is no name for a run; write a number or a word of letters and digits")
     for folder in folders:
         if (folder / given).exists():
             raise UserError(f"--id={given} is taken: {folder / given} is there; give another, or leave --id out")
@@ -220,7 +232,9 @@ def _run_sacred(ex: Any, command: str, options: dict[str, Any]) -> Any:
         run = ex._create_run(command, options=options)
         for observer in run.observers if options["--id"] is None else ():
             if hasattr(observer, "_make_run_dir"):  # a number that is free in one folder may be taken in another
-                observer._make_run_dir = partial(type(observer)._make_run_dir, observer, None)
+                observer._make_run_dir = lambda _, make=observer._make_run_dir: make(None)
+        if not 0 < run.beat_interval < TIMEOUT_MAX:
+            raise ValueError(f"--beat-interval={run.beat_interval} must be a number of seconds above 0")
         run.pre_run_hooks.append(lambda: begun.append(True))
         return run()
     except (ArithmeticError, ImportError, LookupError, OSError, RuntimeError, ValueError) as error:
@@ -241,6 +255,25 @@ def _experiment() -> Any:
     ex.logger = get_logger()
     ex.main(my_main)
     return ex
+
+
+def _add_components(ex: Any) -> None:
+    """Has Sacred store the sources of the components that are chosen, and of all that these import.
+
+    Sacred itself finds what is imported before the run starts.
+    """
+    import run  # noqa: F401  # for all that it imports; the components were imported for their keys
+
+    modules = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    files = {Path(file) for file in modules if file and file.endswith(".py")}
+    _add_sources(ex, {file for file in files if ROOT in file.parents and Path(sys.prefix) not in file.parents})
+
+
+def _add_sources(ex: Any, files: Iterable[Path]) -> None:
+    from sacred.dependencies import Source, get_digest  # Sacred's own method takes Python files only
+
+    for file in sorted(set(files) - {Path(source.filename) for source in ex.sources}):
+        ex.sources.add(Source(str(file), get_digest(str(file)), None, None, None))
 
 
 def _sacred_flags(ex: Any) -> set[str]:
@@ -288,8 +321,22 @@ def _keep_terminal() -> None:
     sys.__stderr__ = forgiving(os.dup(2), sys.__stderr__)  # type: ignore[misc, assignment]
 
 
-def _resolve(config: dict[str, Any]) -> dict[str, Any]:
-    """Gives the configuration as it will really run: seed, device, engine, versions and commit settled."""
+def settings(*params: str) -> dict[str, Any]:
+    """Returns the configuration that a command line means, for `run.Run`: `settings("--config=qmix", ...)`.
+
+    Raises:
+        UserError: the first mistake that is found.
+    """
+    return resolve(read_settings(*params))
+
+
+def read_settings(*params: str) -> dict[str, Any]:
+    """Returns the same before it is known what it will run on; nothing but configuration files is read."""
+    return _configure(_experiment(), list(params))[0]
+
+
+def resolve(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns the configuration as it will really run: seed, device, engine, versions and commit settled."""
     from run import args_sanity_check
 
     seed = secrets.randbelow(2**31) if config["seed"] is None else config["seed"]
@@ -302,6 +349,9 @@ def _resolve(config: dict[str, Any]) -> dict[str, Any]:
     if config["test_nepisode"] != asked:
         per_run = config["batch_size_run"]
         log.warning(f"test_nepisode={asked} becomes {config['test_nepisode']}: {per_run} episodes are played at once")
+    if config["population"] and config["population_factor"] is None:
+        seats = config["population"]
+        config["population_factor"] = max(sum(seats.values()) // seats[config["train_alg"]], 1)
     resolved = {
         "engine": engine,
         **ENVS[config["env"]].describe(**env_args),

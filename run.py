@@ -1,40 +1,48 @@
-"""One run: wires runner, controller, buffer and learner, and loops over episodes, updates and tests.
+"""One run, as an object: a configuration becomes an environment, a runner, a team, a buffer and a learner, which play,
+learn and test until `t_max`.
 
-`main.py` makes the configuration and hands it over inside a Sacred run.
+`main.py` makes the configuration, and hands it over inside a Sacred run.
 """
 
+import json
 import random
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch as th
 
-from components.episode_buffer import ReplayBuffer
+from components.episode_buffer import EpisodeBatch, ReplayBuffer
 from components.step_rows import NoRoom
 from components.transforms import OneHot
 from controllers import REGISTRY as CONTROLLERS
+from controllers.basic_controller import BasicMAC
 from controllers.check import check_policy
 from controllers.population_controller import PopulationTeam
 from controllers.team import Team
+from envs.multiagentenv import fields_of
 from learners import REGISTRY as LEARNERS
 from runners import REGISTRY as RUNNERS
 from utils.checkpoints import RANDOM_STATES, Checkpoints, find_checkpoint, random_states, set_random_states
-from utils.dict2namedtuple import convert
+from utils.dict2namedtuple import convert, unfrozen
 from utils.errors import UserError
-from utils.files import fitted
-from utils.logging import Logger
+from utils.files import fitted, read_json
+from utils.logging import Logger, get_logger
+from utils.memory import free_memory, in_words, sized_to_fit
 from utils.MY_EXP_PATH import experiment_root
 from utils.process import keep_freed_memory, set_threads
 from utils.progress import Progress
+from utils.seeding import named_seed
 from utils.signals import StopRequest
 from utils.weights import fits, load_weights
 
+SMALLER = "lower batch_size_run or the widths of networks, such as rnn_hidden_dim"
+SETTINGS_FILE = "settings.json"
+"""In the folder of a checkpoint: the configuration and the sizes of the environment, for `load_policy`."""
 ENGINE_NAMES = {"sim": "the embedded engine (not StarCraft II)", "game": "StarCraft II"}
 
 
@@ -46,6 +54,492 @@ class Clock:
     last_log_t: int = 0
     last_save_t: int = 0
     episode: int = 0
+
+
+@dataclass(frozen=True)
+class Generators:
+    """The random numbers of a run, each kind from a generator of its own, made from the run's seed and its name."""
+
+    sampling: np.random.Generator  # which episodes are learned from
+    acting: th.Generator  # actions; goes on where the initial weights left torch's default generator
+    dealing: th.Generator  # who plays in which seat
+    learning: th.Generator  # what learners draw, on the device that computes
+
+    @classmethod
+    def of(cls, seed: int, device: str) -> "Generators":
+        """Those of a run whose networks have been made."""
+        acting = th.Generator()
+        acting.set_state(th.get_rng_state())
+        dealing, learning = (
+            th.Generator(place).manual_seed(named_seed(seed, name))
+            for name, place in (("dealing", "cpu"), ("learning", device))
+        )
+        return cls(np.random.default_rng(seed), acting, dealing, learning)
+
+    def state_dict(self) -> dict[str, th.Tensor]:
+        """Where those of torch stand."""
+        return {name: getattr(self, name).get_state() for name in ("acting", "dealing", "learning")}
+
+    def load_state_dict(self, state: Mapping[str, th.Tensor]) -> None:
+        for name, value in state.items():
+            getattr(self, name).set_state(value)
+
+
+class Run:
+    """A configuration and the parts that it means: `runner`, `team`, `mac`, `buffer`, `learner`, `clock`, `generators`.
+
+    Used as a context manager, it closes the environments at the end:
+
+        with Run(main.settings("--config=qmix", "--env-config=sc2", "with", "t_max=20000")) as run:
+            run.train()
+            run.evaluate(32)
+            run.save("weights")
+
+    Args:
+        config: what `main.settings` returns.
+        logger: where statistics go; None: to the console and to `run.logger.stats`.
+
+    Raises:
+        UserError: the environment can't be had, the population does not fit it, weights to start from are missing, or
+            the policy acts by other values than it learns.
+    """
+
+    def __init__(self, config: Mapping[str, Any], logger: Logger | None = None):
+        self.logger = logger or Logger(get_logger())
+        self.log = self.logger.console_logger
+        config = {"device": config["resolved"]["device"], "models_path": "", **config}
+        for seed in (random.seed, np.random.seed, th.manual_seed):
+            seed(config["seed"])
+        set_threads(config["n_threads"])
+        keep_freed_memory()
+        th.autograd.set_detect_anomaly(config["debug"])
+        args = convert(config)
+        with sized_to_fit(SMALLER):
+            self.runner = RUNNERS[args.runner](args=args, logger=self.logger)
+        try:
+            with sized_to_fit(SMALLER):
+                self._build(args)
+        except BaseException:
+            self.close()
+            raise
+
+    def _build(self, args: Any) -> None:
+        env_info = self.runner.get_env_info()
+        self.args = args = with_sizes(args, env_info)
+        self.factor = args.population_factor or 1
+        self.t_max, self.batch_size = self.factor * args.t_max, self.factor * args.batch_size
+        if args.save_replay and not self.runner.env.keeps_replays:
+            raise UserError(f"save_replay=True, but the environment '{args.env}' keeps no replays; leave it False")
+        scheme, groups, preprocess = episode_layout(args)
+        buffer_device = args.buffer_device or ("cpu" if args.buffer_cpu_only else args.device)
+        buffer_sizes = args.buffer_size, args.episode_limit + 1
+        self.buffer = ReplayBuffer(scheme, groups, *buffer_sizes, preprocess, buffer_device, args.local_results_path)
+        played = args.batch_size_run * self.buffer.max_seq_length * self.buffer.bytes_per_step
+        if played > free_memory():
+            raise UserError(
+                f"{args.batch_size_run} episodes at once take {in_words(played)}, but {in_words(free_memory())} of "
+                "memory are free; lower batch_size_run"
+            )
+        if args.population:
+            self._check_seats()
+            self.team: Team = PopulationTeam(scheme, groups, args)
+        else:
+            self.team = Team(CONTROLLERS[args.mac](scheme, groups, args))
+        self.mac = self.team.mac
+        check_policy(self.team, scheme, groups, preprocess)
+        if args.init_param_path:
+            self.team.start_from(_find_weights(args))
+        elif args.population and not (args.opponent_pool or args.checkpoint_path or args.evaluate_path):
+            self.log.warning("the frozen seats have untrained weights; give init_param_path or opponent_pool")
+        self.runner.setup(scheme=scheme, groups=groups, preprocess=preprocess, mac=self.team)
+        self.learner = LEARNERS[args.learner](self.mac, scheme, self.logger, args)
+        self.clock = Clock(last_test_t=-args.test_interval - 1)  # so that the first episodes are followed by a test
+        self.checkpoints = Checkpoints(args.models_path, args.keep_checkpoints)
+        self.generators = Generators.of(args.seed, args.device)
+        self.team.use_generators(self.generators.acting, self.generators.dealing)
+        self.learner.generator = self.generators.learning
+
+    def _check_seats(self) -> None:
+        args = self.args
+        seats = " + ".join(f"{count} {alg}" for alg, count in args.population.items())
+        if sum(args.population.values()) != args.n_agents:
+            raise UserError(
+                f"--config={args.name} has {seats} = {sum(args.population.values())} seats, but the environment has "
+                f"{args.n_agents} agents; make the counts add up to {args.n_agents}"
+            )
+        if self.batch_size > args.buffer_size:
+            raise UserError(
+                f"batch_size={args.batch_size}, {self.factor} times as many in this population, is more than "
+                f"buffer_size={args.buffer_size} episodes, so training would never start; raise buffer_size"
+            )
+        self.log.info(
+            f"{seats}, of which {args.train_alg} learns: {self.factor} times the episodes, t_max={self.t_max}, "
+            f"batch_size={self.batch_size}"
+        )
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the environments."""
+        self.runner.close_env()
+
+    @property
+    def t_env(self) -> int:
+        """Environment steps of training so far."""
+        return self.runner.t_env
+
+    def train(self, t_max: int | None = None) -> None:
+        """Episodes, updates, tests, summaries and checkpoints until `t_max`, or until a signal asks for a stop.
+
+        Raises:
+            KeyboardInterrupt: a signal asked, and a checkpoint has been saved.
+            UserError: there is no room for the replay buffer. Where that turns out underway, a checkpoint has been
+                saved.
+        """
+        t_max = self.t_max if t_max is None else t_max
+        self.buffer.tell_size(self.log)
+        self._started = time.time(), self.t_env
+        progress = Progress(t_max, self.args.log_interval)
+        self.log.info(f"Beginning training for {t_max} timesteps")
+        try:
+            with StopRequest() as stop:
+                if self.clock.episode > 0:  # resumed: perhaps where a test was broken off
+                    self._after_episode(stop)
+                while self.t_env <= t_max and not stop.asked:
+                    self.play_and_learn()
+                    self._after_episode(stop)
+                    progress.update(self.t_env, self.clock.episode, self.runner.test_win_rate)
+                if self.args.save_model or stop.asked:
+                    self.save_checkpoint()
+                if stop.asked:
+                    raise KeyboardInterrupt(stop.number)
+        except NoRoom:
+            self.save_checkpoint()
+            raise
+        finally:
+            progress.close()
+        self.log.info("Finished Training")
+
+    def play_and_learn(self) -> None:
+        """One round of training: an episode in each world, or in a population several, and an update."""
+        n_runs = -(-self.factor // self.args.batch_size_run)
+        for _ in range(n_runs):
+            self.buffer.insert_episode_batch(self.runner.run(test_mode=False))
+        if self.buffer.can_sample(self.batch_size):
+            sample = self.buffer.sample(self.batch_size, rng=self.generators.sampling)
+            if str(sample.device) != self.args.device:
+                sample.to(self.args.device)
+            self.learner.train(self.team.experience(sample), self.t_env, self.clock.episode)
+        self.clock.episode += n_runs * self.args.batch_size_run
+
+    def _after_episode(self, stop: StopRequest) -> None:
+        """A test, a summary and a checkpoint, each where it is due."""
+        args, clock, t_env = self.args, self.clock, self.t_env
+        if t_env - clock.last_test_t >= args.test_interval:
+            before = self.training_state()
+            if not self._test(args.test_nepisode, stop):
+                self.set_training_state(before)  # so that a run resumed from here plays the whole test
+                return
+            clock.last_test_t = t_env
+        if t_env - clock.last_log_t >= args.log_interval:
+            clock.last_log_t = t_env
+            self.logger.log_stat("episode", clock.episode, t_env)
+            started, first_t = self._started
+            speed = (t_env - first_t) / max(time.time() - started, 1e-9)
+            self.logger.log_stat("steps_per_second", speed, t_env, to_sacred=False)
+            self.logger.print_recent_stats()
+        if args.save_model and t_env - clock.last_save_t >= args.save_model_interval:
+            clock.last_save_t = t_env
+            self.save_checkpoint()
+
+    def evaluate(self, n_episodes: int | None = None) -> dict[str, float]:
+        """Plays at least `n_episodes` test episodes (None: `test_nepisode`), in every world equally many.
+
+        Returns their statistics by PyMARL's names, such as test_return_mean; they are logged, too.
+        """
+        self._test(n_episodes or self.args.test_nepisode)
+        stats = self.logger.stats
+        return {key: stats[key][-1][1] for key in list(stats) if key.startswith("test_")}
+
+    def _test(self, n_episodes: int, stop: StopRequest | None = None) -> bool:
+        """Returns False where a stop was asked for in the middle; nothing is logged then."""
+        per_round = self.args.batch_size_run
+        self.runner.test_nepisode = -(-n_episodes // per_round) * per_round
+        for _ in range(self.runner.test_nepisode // per_round):
+            if stop is not None and stop.asked:
+                return False
+            self.runner.run(test_mode=True)
+        return True
+
+    def execute(self) -> None:
+        """Trains, or tests weights and stops, as configured."""
+        args = self.args
+        if args.checkpoint_path or args.evaluate_path:
+            self.resume()
+        elif args.evaluate and not (args.init_param_path or args.env_args.get("heuristic_ai")):
+            self.log.warning("evaluate=True tests untrained weights; trained ones need a checkpoint_path")
+        if self._only_tests:
+            self.evaluate()
+            self.logger.log_stat("episode", args.test_nepisode, self.t_env)
+            self.logger.print_recent_stats()
+        else:
+            self.train()
+            if args.final_eval:
+                self.evaluate()
+            if args.save_replay:
+                self.runner.run(test_mode=True)
+        if args.save_replay:
+            try:
+                self.runner.save_replay()
+            except (OSError, UserError) as error:  # the disk may be full
+                if self._only_tests:
+                    raise
+                self.log.error(f"Could not save the replay: {error}")
+
+    @property
+    def _only_tests(self) -> bool:
+        """Whether the run tests weights and stops; as in PyMARL, a replay of a checkpoint asks for no training."""
+        args = self.args
+        return bool(args.evaluate or args.evaluate_path or (args.save_replay and args.checkpoint_path))
+
+    def training_state(self) -> dict[str, Any]:
+        """All that the rest of a run depends on, but for weights and episodes: counters and random numbers."""
+        return {
+            "clock": asdict(self.clock),
+            "learner": self.learner.counts(),
+            "runner": self.runner.state_dict(),
+            "sampling": self.generators.sampling.bit_generator.state,
+            "random": random_states(),
+            "generators": self.generators.state_dict(),
+        }
+
+    def _read_training_state(self, file: Path) -> dict[str, Any]:
+        """The `training_state` in a state.th, and the statistics under "stats"; nothing has been taken over.
+
+        Raises:
+            UserError: it can't be read, or is not of the layout that these parts have.
+        """
+        layout = {
+            "clock": dict.fromkeys(asdict(self.clock), int),
+            "learner": dict.fromkeys(self.learner.counts(), int),
+            "runner": self.runner.state_layout,
+            "sampling": dict,
+            "random": RANDOM_STATES,
+            "stats": {str: [[int, float]]},
+        }
+        content = load_weights(file, "cpu")
+        with fits(file):
+            # Before the generators had names, torch's default one drew all numbers.
+            content.setdefault("generators", {"acting": content["random"]["torch"]})
+            return fitted(content, layout | {"generators": dict.fromkeys(content["generators"], th.Tensor)})
+
+    def set_training_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on from such a state."""
+        for name in asdict(self.clock):
+            setattr(self.clock, name, state["clock"][name])
+        self.learner.set_counts(state["learner"])
+        self.runner.load_state_dict(state["runner"])
+        self.generators.sampling.bit_generator.state = state["sampling"]
+        self.generators.load_state_dict(state["generators"])
+        set_random_states(state["random"])
+
+    def save(self, folder: str | Path) -> None:
+        """Writes PyMARL's files, such as agent.th, and what it takes to resume: state.th and buffer.th.
+
+        Raises:
+            OSError, RuntimeError: they can't be written.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / SETTINGS_FILE).write_text(json.dumps(unfrozen(self.args)) + "\n", encoding="utf-8")
+        self.team.save_models(folder, self.learner)
+        th.save({**self.training_state(), "stats": self.logger.state_dict()}, folder / "state.th")
+        if self.args.save_buffer:
+            th.save(self.buffer.state_dict(), folder / "buffer.th")
+
+    def save_checkpoint(self) -> None:
+        """`save` into `<models>/<t_env>`, whole or not at all.
+
+        A checkpoint that can't be written, on a full disk for instance, costs an error message and not the run.
+        """
+        folder, stats = self.checkpoints.folder / str(self.t_env), self.logger.stats
+        if folder.exists():
+            return  # nothing has happened since
+        scores = [stats[key][-1][1] for key in ("test_battle_won_mean", "test_return_mean") if key in stats]
+        try:
+            with self.checkpoints.new(self.t_env, scores[0] if scores else None) as path:
+                self.save(path)
+        except (OSError, RuntimeError) as error:  # torch's writer raises the second
+            self.log.error(f"Could not save models to {folder}: {error}; the run goes on without")
+            return
+        self.log.info(f"Saved models to {folder}")
+
+    def resume(self) -> None:
+        """Takes the weights of `evaluate_path`, or goes on from the step of `checkpoint_path` next to `load_step`.
+
+        Raises:
+            UserError: there is no such folder, no step in it, or one of its files is broken or does not fit.
+        """
+        args = self.args
+        if args.evaluate_path:
+            folder = Path(args.evaluate_path)
+            if not folder.is_dir():
+                raise UserError(
+                    f"evaluate_path {folder} is not a folder; give one that a run with save_model=True wrote"
+                )
+            self.team.load_models(folder)
+            return
+        folder = find_checkpoint(args.checkpoint_path, args.load_step)
+        if self._only_tests:
+            self.team.load_models(folder)
+            self.runner.t_env = int(folder.name)
+        else:
+            self.load(folder)
+
+    def load(self, folder: str | Path) -> None:
+        """Goes on from what `save` wrote; where something is missing there, not bit for bit, with a warning.
+
+        Raises:
+            UserError: weights are missing, or a file is broken or does not fit.
+        """
+        folder, missing = Path(folder), []
+        buffer_file, state_file = folder / "buffer.th", folder / "state.th"
+        state = self._read_training_state(state_file) if state_file.is_file() else None
+        self.team.load_models(folder, self.learner)
+        if buffer_file.is_file():
+            episodes = load_weights(buffer_file, "cpu", mmap=True)
+            with fits(buffer_file):
+                self.buffer.load_state_dict(episodes)
+        else:
+            missing.append("replay buffer")
+        if state is not None:
+            with fits(state_file):
+                self.set_training_state(state)
+            self.logger.load_state_dict(state["stats"])
+            if state["runner"]["env"] is None or state["runner"]["n_envs"] != self.args.batch_size_run:
+                missing.append("state of these environments")
+        else:
+            if folder.name.isdigit():
+                self.runner.t_env = self.clock.last_save_t = int(folder.name)
+            missing.append("counters, statistics and random states")
+        if missing:
+            self.log.warning(f"{folder} has no {', no '.join(missing)}: the run goes on, but not bit for bit")
+
+
+class Policy:
+    """A trained policy that acts in one episode at a time, outside of a run.
+
+    policy = load_policy("results/models/<run>/<step>")
+    policy.reset()
+    actions = policy.act(obs, avail_actions)
+    """
+
+    def __init__(self, mac: BasicMAC, layout: tuple[dict[str, Any], dict[str, int], dict[str, Any]], n_steps: int):
+        self.mac = mac
+        self._new_batch = lambda: EpisodeBatch(*layout[:2], 1, n_steps, preprocess=layout[2])
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything, before the first step of an episode."""
+        self.mac.init_hidden(1)
+        self._batch, self._t = self._new_batch(), 0
+
+    def act(self, obs: np.ndarray, avail_actions: np.ndarray, state: np.ndarray | None = None) -> np.ndarray:
+        """Returns the actions [agent] of one step, without exploration.
+
+        Args:
+            obs: [agent, obs_shape].
+            avail_actions: [agent, n_actions], not 0 where an action is available.
+            state: [state_shape], for agent models that read it.
+
+        Raises:
+            ValueError: a shape is another than the policy was trained with, or the episode is longer.
+        """
+        seen = {"obs": obs, "avail_actions": avail_actions} | ({} if state is None else {"state": state})
+        if self._t == self._batch.max_seq_length:
+            raise ValueError(
+                f"the policy was trained in episodes of at most {self._t} steps; call reset() before the next"
+            )
+        self._batch.update({key: np.asarray(value)[None] for key, value in seen.items()}, ts=self._t)
+        actions = self.mac.select_actions(self._batch, self._t, t_env=0, test_mode=True).cpu()
+        self._batch.update({"actions": actions}, ts=self._t)
+        self._t += 1
+        return actions[0].numpy()
+
+
+def load_policy(folder: str | Path) -> Policy:
+    """Returns the policy in the folder of a checkpoint, `<models>/<run>/<step>`, computing on the CPU.
+
+    Raises:
+        UserError: the folder has no settings or weights, they do not fit, or the checkpoint is that of a population.
+    """
+    remedy = "give the folder of a checkpoint that a run with save_model=True wrote, named by its step"
+    settings = read_json(Path(folder) / SETTINGS_FILE, {"mac": str, "population": dict}, "configuration", remedy)
+    if settings["population"]:
+        raise UserError(f"{folder} holds a population, whose seats need each other; resume it with checkpoint_path")
+    with fits(Path(folder) / SETTINGS_FILE):
+        args = convert({**settings, "device": "cpu"})
+        layout = episode_layout(args)
+        mac = CONTROLLERS[args.mac](*layout[:2], args)
+        n_steps = args.episode_limit + 1
+    mac.load_models(folder)
+    return Policy(mac, layout, n_steps)
+
+
+def with_sizes(args: Any, env_info: Mapping[str, Any]) -> Any:
+    """The configuration with the sizes of the environment and the fields that it writes."""
+    sizes = {key: env_info[key] for key in ("n_agents", "n_actions", "state_shape", "obs_shape", "episode_limit")}
+    fields = {name: asdict(field) for name, field in fields_of(env_info).items()}
+    return convert({**args._asdict(), **sizes, "fields": fields})
+
+
+def episode_layout(args: Any) -> tuple[dict[str, Any], dict[str, int], dict[str, Any]]:
+    """The fields of an episode, as an `EpisodeBatch` takes them: (scheme, groups, preprocess).
+
+    Those in `args.fields` are the environment's (`fields_of` in envs/multiagentenv.py).
+    """
+    scheme: dict[str, Any] = {}
+    for name, field in args.fields.items():
+        entry = {**field, "dtype": getattr(th, field["dtype"])}
+        scheme[name] = {key: value for key, value in entry.items() if value is not None}
+    scheme |= {
+        "actions": {
+            "vshape": (1,),
+            "group": "agents",
+            "dtype": th.long,
+            "store_dtype": th.int16,
+            "below": args.n_actions,
+        },
+        "terminated": {"vshape": (1,), "dtype": th.uint8, "below": 2},
+    }
+    groups = {"agents": args.n_agents}
+    if args.population:
+        learners = args.population[args.train_alg]
+        scheme["agent_idx"] = {"vshape": (learners,), "dtype": th.long, "episode_const": True, "below": args.n_agents}
+    preprocess = {"actions": ("actions_onehot", [OneHot(out_dim=args.n_actions)])}
+    return scheme, groups, preprocess
+
+
+def _find_weights(args: Any) -> Path:
+    """The folder that `init_param_path` means: as given or under the experiment root, with the map's name if there.
+
+    Raises:
+        UserError: there is none.
+    """
+    map_name = str(args.env_args.get("map_name", ""))
+    for folder in (Path(args.init_param_path), Path(experiment_root()) / args.init_param_path):
+        if map_name and (folder / map_name).is_dir():
+            return folder / map_name
+        if folder.is_dir():
+            return folder
+    raise UserError(
+        f"init_param_path {args.init_param_path} is no folder, here or under {experiment_root()}; "
+        "give one that a run with save_model=True wrote"
+    )
 
 
 def args_sanity_check(config: Mapping[str, Any], _log: Any) -> dict[str, Any]:
@@ -86,12 +580,6 @@ def run(_run: Any, _config: Mapping[str, Any], _log: Any) -> dict[str, str]:
         config["env_args"] = {**config["env_args"], "replay_dir": folders["replays"]}
 
     args = convert({**config, "device": config["resolved"]["device"], "models_path": folders["models"]})
-    random.seed(args.seed)
-    np.random.seed(args.seed)
-    th.manual_seed(args.seed)
-    set_threads(args.n_threads)
-    keep_freed_memory()
-    th.autograd.set_detect_anomaly(args.debug)
     logger = Logger(_log)
     logger.setup_sacred(_run)
     if args.use_tensorboard:
@@ -108,320 +596,5 @@ def run(_run: Any, _config: Mapping[str, Any], _log: Any) -> dict[str, str]:
 
 def run_sequential(args: Any, logger: Any) -> None:
     """Sets everything up, and trains or tests; environments are closed however it ends."""
-    runner = RUNNERS[args.runner](args=args, logger=logger)
-    try:
-        if args.save_replay and not runner.env.keeps_replays:
-            raise UserError(f"save_replay=True, but the environment '{args.env}' keeps no replays; leave it False")
-        args = complete(args, runner.get_env_info(), logger)
-        parts = build(args, logger, runner)
-        if args.checkpoint_path or args.evaluate_path:
-            load_checkpoint(args, logger, parts)
-        elif args.evaluate and not (args.init_param_path or args.env_args.get("heuristic_ai")):
-            logger.console_logger.warning(
-                "evaluate=True tests untrained weights; give checkpoint_path or evaluate_path"
-            )
-        if _only_tests(args):
-            th.manual_seed(args.seed)  # networks drew as many numbers as they have weights: now all meet the same team
-            evaluate_sequential(args, logger, runner)
-        else:
-            train_sequential(args, logger, parts)
-            if args.final_eval:
-                evaluate_sequential(args, logger, runner)
-            if args.save_replay:
-                runner.run(test_mode=True)
-        if args.save_replay:
-            try:
-                runner.save_replay()
-            except (OSError, UserError) as error:  # the disk may be full
-                if _only_tests(args):
-                    raise
-                logger.console_logger.error(f"Could not save the replay: {error}")
-    finally:
-        runner.close_env()
-
-
-def _only_tests(args: Any) -> bool:
-    """Whether the run tests weights and stops; as in PyMARL, a replay of a checkpoint asks for no training."""
-    return bool(args.evaluate or args.evaluate_path or (args.save_replay and args.checkpoint_path))
-
-
-def complete(args: Any, env_info: Mapping[str, Any], logger: Any) -> Any:
-    """The configuration with what the environment decides: its sizes and, in a population, how much is played.
-
-    A seat that learns alone among n gets one n-th of what a team that shares its parameters gets from an episode. So n
-    times as many episodes are played, for each update and in all, and are sampled.
-
-    Raises:
-        UserError: the seats do not add up to the environment's agents, or so many episodes do not fit into the buffer.
-    """
-    sizes = {key: env_info[key] for key in ("n_agents", "n_actions", "state_shape", "obs_shape", "episode_limit")}
-    args = convert({**args._asdict(), **sizes, "runs_per_update": 1})
-    if not args.population:
-        return args
-    seats = " + ".join(f"{count} {alg}" for alg, count in args.population.items())
-    if sum(args.population.values()) != args.n_agents:
-        raise UserError(
-            f"--config={args.name} has {seats} = {sum(args.population.values())} seats, but the environment has "
-            f"{args.n_agents} agents; make the counts add up to {args.n_agents}"
-        )
-    factor = args.n_agents // args.population[args.train_alg]
-    changed = {"t_max": factor * args.t_max, "batch_size": factor * args.batch_size}
-    if changed["batch_size"] > args.buffer_size:
-        raise UserError(
-            f"batch_size={args.batch_size}, {factor} times as many in this population, is more than "
-            f"buffer_size={args.buffer_size} episodes, so training would never start; raise buffer_size"
-        )
-    told = ", ".join(f"{key}={value}" for key, value in changed.items())
-    logger.console_logger.info(f"{seats}, of which {args.train_alg} learns: {factor} times the episodes, {told}")
-    return convert({**args._asdict(), **changed, "runs_per_update": -(-factor // args.batch_size_run)})
-
-
-def episode_layout(args: Any) -> tuple[dict[str, Any], dict[str, int], dict[str, Any]]:
-    """The fields of an episode, as an `EpisodeBatch` takes them: (scheme, groups, preprocess)."""
-    scheme = {
-        "state": {"vshape": args.state_shape},
-        "obs": {"vshape": args.obs_shape, "group": "agents"},
-        "actions": {
-            "vshape": (1,),
-            "group": "agents",
-            "dtype": th.long,
-            "store_dtype": th.int16,
-            "below": args.n_actions,
-        },
-        "avail_actions": {"vshape": (args.n_actions,), "group": "agents", "dtype": th.uint8, "below": 2},
-        "reward": {"vshape": (1,)},
-        "terminated": {"vshape": (1,), "dtype": th.uint8, "below": 2},
-    }
-    groups = {"agents": args.n_agents}
-    if args.population:
-        learners = args.population[args.train_alg]
-        scheme["agent_idx"] = {"vshape": (learners,), "dtype": th.long, "episode_const": True, "below": args.n_agents}
-    preprocess = {"actions": ("actions_onehot", [OneHot(out_dim=args.n_actions)])}
-    return scheme, groups, preprocess
-
-
-def make_team(args: Any, scheme: dict[str, Any], groups: dict[str, int]) -> Team:
-    """The policies that play, in the seats that they play: one for all, or a population."""
-    return (
-        PopulationTeam(scheme, groups, args) if args.population else Team(CONTROLLERS[args.mac](scheme, groups, args))
-    )
-
-
-def build(args: Any, logger: Any, runner: Any) -> SimpleNamespace:
-    """A run's parts: `mac`, `buffer`, `learner`, `runner`, `clock`, `checkpoints`, and `rng`, by which it samples."""
-    scheme, groups, preprocess = episode_layout(args)
-    buffer_device = args.buffer_device or ("cpu" if args.buffer_cpu_only else args.device)
-    buffer_sizes = args.buffer_size, args.episode_limit + 1
-    buffer = ReplayBuffer(scheme, groups, *buffer_sizes, preprocess, buffer_device, args.local_results_path)
-    team = make_team(args, scheme, groups)
-    check_policy(team, scheme, groups, preprocess)
-    if args.init_param_path:
-        team.start_from(_find_weights(args))
-    elif args.population and not (args.opponent_pool or args.checkpoint_path or args.evaluate_path):
-        logger.console_logger.warning("the frozen seats have untrained weights; give init_param_path or opponent_pool")
-    runner.setup(scheme=scheme, groups=groups, preprocess=preprocess, mac=team)
-    learner = LEARNERS[args.learner](team.mac, scheme, logger, args)
-    return SimpleNamespace(
-        team=team,
-        mac=team.mac,
-        buffer=buffer,
-        learner=learner,
-        runner=runner,
-        clock=Clock(last_test_t=-args.test_interval - 1),  # so that the first episodes are followed by a test
-        checkpoints=Checkpoints(args.models_path, args.keep_checkpoints),
-        rng=np.random.default_rng(args.seed),
-    )
-
-
-def train_sequential(args: Any, logger: Any, parts: SimpleNamespace) -> None:
-    """Episodes, updates, tests, summaries and checkpoints until `t_max`, or until a signal asks for a stop.
-
-    Raises:
-        KeyboardInterrupt: a signal asked, and a checkpoint has been saved.
-        UserError: there is no room for the replay buffer. Where that turns out underway, a checkpoint has been saved.
-    """
-    runner, buffer, learner, clock = parts.runner, parts.buffer, parts.learner, parts.clock
-    buffer.tell_size(logger.console_logger)
-    parts.started = time.time(), runner.t_env
-    progress = Progress(args.t_max, args.log_interval)
-    logger.console_logger.info(f"Beginning training for {args.t_max} timesteps")
-    try:
-        with StopRequest() as stop:
-            if clock.episode > 0:  # resumed: perhaps where a test was broken off
-                _after_episode(args, logger, parts, stop)
-            while runner.t_env <= args.t_max and not stop.asked:
-                for _ in range(args.runs_per_update):
-                    buffer.insert_episode_batch(runner.run(test_mode=False))
-                if buffer.can_sample(args.batch_size):
-                    sample = buffer.sample(args.batch_size, rng=parts.rng)
-                    if str(sample.device) != args.device:
-                        sample.to(args.device)
-                    learner.train(parts.team.experience(sample), runner.t_env, clock.episode)
-                clock.episode += args.runs_per_update * args.batch_size_run
-                _after_episode(args, logger, parts, stop)
-                progress.update(runner.t_env, clock.episode, runner.test_win_rate)
-            if args.save_model or stop.asked:
-                save_checkpoint(args, logger, parts)
-            if stop.asked:
-                raise KeyboardInterrupt(stop.number)
-    except NoRoom:
-        save_checkpoint(args, logger, parts)
-        raise
-    finally:
-        progress.close()
-    logger.console_logger.info("Finished Training")
-
-
-def _after_episode(args: Any, logger: Any, parts: SimpleNamespace, stop: StopRequest) -> None:
-    """A test, a summary and a checkpoint, each where it is due."""
-    runner, clock = parts.runner, parts.clock
-    if runner.t_env - clock.last_test_t >= args.test_interval:
-        before = training_state(parts)
-        if not evaluate_sequential(args, logger, runner, stop):
-            set_training_state(parts, before)  # so that a run resumed from here plays the whole test
-            return
-        clock.last_test_t = runner.t_env
-    if runner.t_env - clock.last_log_t >= args.log_interval:
-        clock.last_log_t = runner.t_env
-        logger.log_stat("episode", clock.episode, runner.t_env)
-        started, first_t = parts.started
-        speed = (runner.t_env - first_t) / max(time.time() - started, 1e-9)
-        logger.log_stat("steps_per_second", speed, runner.t_env, to_sacred=False)
-        logger.print_recent_stats()
-    if args.save_model and runner.t_env - clock.last_save_t >= args.save_model_interval:
-        clock.last_save_t = runner.t_env
-        save_checkpoint(args, logger, parts)
-
-
-def evaluate_sequential(args: Any, logger: Any, runner: Any, stop: StopRequest | None = None) -> bool:
-    """Plays `test_nepisode` episodes greedily; the runner logs their statistics under `test_...`.
-
-    Gives False where a stop was asked for in the middle; nothing is logged then.
-    """
-    for _ in range(args.test_nepisode // args.batch_size_run):
-        if stop is not None and stop.asked:
-            return False
-        runner.run(test_mode=True)
-    if _only_tests(args):
-        logger.log_stat("episode", args.test_nepisode, runner.t_env)
-        logger.print_recent_stats()
-    return True
-
-
-def training_state(parts: SimpleNamespace) -> dict[str, Any]:
-    """All that the rest of a run depends on, but for weights and episodes: counters and random numbers."""
-    return {
-        "clock": asdict(parts.clock),
-        "learner": parts.learner.counts(),
-        "runner": parts.runner.state_dict(),
-        "sampling": parts.rng.bit_generator.state,
-        "random": random_states(),
-    }
-
-
-def read_training_state(parts: SimpleNamespace, file: Path) -> dict[str, Any]:
-    """The `training_state` in a state.th, and the statistics under "stats"; nothing has been taken over.
-
-    Raises:
-        UserError: it can't be read, or is not of the layout that these parts have.
-    """
-    layout = {
-        "clock": dict.fromkeys(asdict(parts.clock), int),
-        "learner": dict.fromkeys(parts.learner.counts(), int),
-        "runner": parts.runner.state_layout,
-        "sampling": dict,
-        "random": RANDOM_STATES,
-        "stats": {str: [[int, float]]},
-    }
-    content = load_weights(file, "cpu")
-    with fits(file):
-        return fitted(content, layout)
-
-
-def set_training_state(parts: SimpleNamespace, state: dict[str, Any]) -> None:
-    for name in asdict(parts.clock):
-        setattr(parts.clock, name, state["clock"][name])
-    parts.learner.set_counts(state["learner"])
-    parts.runner.load_state_dict(state["runner"])
-    parts.rng.bit_generator.state = state["sampling"]
-    set_random_states(state["random"])
-
-
-def save_checkpoint(args: Any, logger: Any, parts: SimpleNamespace) -> None:
-    """Writes PyMARL's files into `<models>/<t_env>`, and what it takes to resume: state.th and buffer.th.
-
-    A checkpoint that can't be written, on a full disk for instance, costs an error message and not the run.
-    """
-    step = parts.runner.t_env
-    folder = parts.checkpoints.folder / str(step)
-    if folder.exists():
-        return  # nothing has happened since
-    scores = [logger.stats[key][-1][1] for key in ("test_battle_won_mean", "test_return_mean") if key in logger.stats]
-    try:
-        with parts.checkpoints.new(step, scores[0] if scores else None) as path:
-            parts.team.save_models(path, parts.learner)
-            th.save({**training_state(parts), "stats": logger.state_dict()}, path / "state.th")
-            if args.save_buffer:
-                th.save(parts.buffer.state_dict(), path / "buffer.th")
-    except (OSError, RuntimeError) as error:  # torch's writer raises the second
-        logger.console_logger.error(f"Could not save models to {folder}: {error}; the run goes on without")
-        return
-    logger.console_logger.info(f"Saved models to {folder}")
-
-
-def load_checkpoint(args: Any, logger: Any, parts: SimpleNamespace) -> None:
-    """Takes the weights of `evaluate_path`, or goes on from the step of `checkpoint_path` that `load_step` asks for.
-
-    Raises:
-        UserError: there is no such folder, no step in it, or one of its files is broken or does not fit.
-    """
-    if args.evaluate_path:
-        folder = Path(args.evaluate_path)
-        if not folder.is_dir():
-            raise UserError(f"evaluate_path {folder} is not a folder; give one that a run with save_model=True wrote")
-        parts.team.load_models(folder)
-        return
-    folder = find_checkpoint(args.checkpoint_path, args.load_step)
-    if _only_tests(args):
-        parts.team.load_models(folder)
-        parts.runner.t_env = int(folder.name)
-        return
-    missing = []
-    buffer_file, state_file = folder / "buffer.th", folder / "state.th"
-    state = read_training_state(parts, state_file) if state_file.is_file() else None
-    parts.team.load_models(folder, parts.learner)
-    if buffer_file.is_file():
-        episodes = load_weights(buffer_file, "cpu", mmap=True)
-        with fits(buffer_file):
-            parts.buffer.load_state_dict(episodes)
-    else:
-        missing.append("replay buffer")
-    if state is not None:
-        with fits(state_file):
-            set_training_state(parts, state)
-        logger.load_state_dict(state["stats"])
-        if state["runner"]["env"] is None or state["runner"]["n_envs"] != args.batch_size_run:
-            missing.append("state of these environments")
-    else:
-        parts.runner.t_env = parts.clock.last_save_t = int(folder.name)
-        missing.append("counters, statistics and random states")
-    if missing:
-        logger.console_logger.warning(f"{folder} has no {', no '.join(missing)}: the run goes on, but not bit for bit")
-
-
-def _find_weights(args: Any) -> Path:
-    """The folder that `init_param_path` means: as given or under the experiment root, with the map's name if there.
-
-    Raises:
-        UserError: there is none.
-    """
-    map_name = str(args.env_args.get("map_name", ""))
-    for folder in (Path(args.init_param_path), Path(experiment_root()) / args.init_param_path):
-        if map_name and (folder / map_name).is_dir():
-            return folder / map_name
-        if folder.is_dir():
-            return folder
-    raise UserError(
-        f"init_param_path {args.init_param_path} is no folder, here or under {experiment_root()}; "
-        "give one that a run with save_model=True wrote"
-    )
+    with Run(args._asdict(), logger) as run:
+        run.execute()

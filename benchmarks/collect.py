@@ -47,7 +47,7 @@ it the policy's matrix products alone would take."""
 def products(run: TimedRun, n_rows: int) -> float:
     """Seconds of one step's matrix products for so many rows: the policy's least."""
     agent = run.parts.mac.agent
-    weights = [agent.fc1.weight, agent.rnn.weight_ih, agent.rnn.weight_hh, agent.fc2.weight]
+    weights = [weight for name, weight in agent.named_parameters() if "weight" in name]
     pairs = [(np.ones((n_rows, w.shape[1]), np.float32), w.detach().numpy().T) for w in weights]
     times = []
     for _ in range(20):
@@ -69,13 +69,13 @@ def measure(map_name: str, n_envs: int, seconds: float, results: Path) -> dict[s
         calls[0] += 1
         return select_actions(*args, **kwargs)
 
-    run.parts.team.select_actions = counted
+    run.parts.team.select_actions = counted  # type: ignore[method-assign]
     run.collect()
     repeats, shares_of_products = [], []
     for _ in range(REPEATS):
         calls[0] = 0
         speed = run.speed(run.collect, seconds / REPEATS)
-        rows = speed.n_steps * run.args.n_agents / calls[0]
+        rows = speed.n_steps * run.parts.args.n_agents / calls[0]
         shares_of_products.append(calls[0] * products(run, round(rows)) / speed.seconds)
         repeats.append(speed)
     run.close()

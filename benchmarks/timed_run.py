@@ -5,13 +5,9 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, NamedTuple
 
-import torch as th
-
 import main as command_line
-import run
-from utils.dict2namedtuple import convert
+from run import Run
 from utils.logging import Logger, get_logger
-from utils.process import keep_freed_memory, set_threads
 
 PHASES = ("engine", "policy", "storing", "sampling", "update")
 
@@ -38,21 +34,15 @@ class TimedRun:
     def __init__(self, algorithm: str, map_name: str, results: Path, settings: Sequence[str] = ()):
         own = [f"env_args.map_name={map_name}", "env_args.engine=sim", "seed=1", "use_cuda=False"]
         given = [f"--config={algorithm}", "--env-config=sc2", "with", *own, f"local_results_path={results}", *settings]
-        config = command_line._resolve(command_line._configure(command_line._experiment(), given)[0])
-        args = convert({**config, "device": "cpu", "models_path": ""})
-        set_threads(args.n_threads)
-        keep_freed_memory()
-        th.manual_seed(args.seed)
+        config = command_line.settings(*given)
         logger = Logger(get_logger())
         logger.console_logger.setLevel("ERROR")
-        runner = run.RUNNERS[args.runner](args=args, logger=logger)
-        self.args = run.complete(args, runner.get_env_info(), logger)
-        self.parts = run.build(self.args, logger, runner)
+        self.parts = Run(config, logger)
         self.seconds = dict.fromkeys(PHASES, 0.0)
         for owner, method, phase in (
-            (runner.env, "reset", "engine"),
-            (runner.env, "step", "engine"),
-            (runner.mac, "select_actions", "policy"),
+            (self.parts.runner.env, "reset", "engine"),
+            (self.parts.runner.env, "step", "engine"),
+            (self.parts.team, "select_actions", "policy"),
             (self.parts.buffer, "insert_episode_batch", "storing"),
             (self.parts.buffer, "sample", "sampling"),
             (self.parts.learner, "train", "update"),
@@ -65,13 +55,7 @@ class TimedRun:
 
     def train(self) -> None:
         """One round of the training loop of run.py: episodes, and where there are enough, an update."""
-        parts, args = self.parts, self.args
-        for _ in range(args.runs_per_update):
-            self.collect()
-        if parts.buffer.can_sample(args.batch_size):
-            sample = parts.buffer.sample(args.batch_size, rng=parts.rng)
-            parts.learner.train(parts.team.experience(sample), parts.runner.t_env, parts.clock.episode)
-        parts.clock.episode += args.runs_per_update * args.batch_size_run
+        self.parts.play_and_learn()
 
     def speed(self, work: Callable[[], None], seconds: float) -> Speed:
         """Does `work` until so much time has passed."""
@@ -85,7 +69,7 @@ class TimedRun:
         return Speed(self.parts.runner.t_env - first_t, computed, computed / passed, shares)
 
     def close(self) -> None:
-        self.parts.runner.close_env()
+        self.parts.close()
 
     def _timed(self, method: Callable[..., Any], phase: str) -> Callable[..., Any]:
         def timed(*args: Any, **kwargs: Any) -> Any:

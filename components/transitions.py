@@ -18,7 +18,7 @@ class Transitions(NamedTuple):
     avail: th.Tensor  # [b, T+1, a, u], True where the action is available
     state: th.Tensor  # [b, T+1, s]
     actions: th.Tensor  # [b, T, a], integers
-    reward: th.Tensor  # [b, T, 1]
+    reward: th.Tensor  # [b, T, 1], or [b, T, a] where each agent has its own
     discount: th.Tensor  # [b, T, 1], gamma, or 0 where the episode truly ended
     mask: th.Tensor  # [b, T, 1], 1.0 where the transition was played
     played: Where  # the same as indices: x[played] are the N played transitions of x [b, T (+1), ...]

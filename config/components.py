@@ -138,7 +138,8 @@ def check_known(settings: Iterable[Setting], known: Collection[str]) -> None:
             only = OF_PYMARL[setting.key]
             if str(setting.value) != str(only):
                 raise UserError(
-                    f"{setting.source}: {setting.key} changes nothing here and may only be {only}; leave it out"
+                    f"{setting.source}: {setting.key}={shortened(setting.value)} is not allowed: PyMARL's "
+                    f"{setting.key} is known here as {only} only, which changes nothing; leave it out"
                 )
             logging.getLogger(LOGGER_NAME).warning(
                 f"{setting.source}: {setting.key}={only} is PyMARL's and changes nothing here"

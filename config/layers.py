@@ -108,8 +108,8 @@ def read_population(name: str, known: Collection[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     if not re.fullmatch(f"({pair})+", name):
         raise UserError(
-            f"{COMMAND_LINE}: --config={name} is no population: write a count and an algorithm in turn, such as "
-            f"7iql1iql_omg, with some of: {', '.join(known)}"
+            f"{COMMAND_LINE}: --config={shortened(name)} is no population: write a count and an algorithm in turn, "
+            f"such as 7iql1iql_omg, with some of: {', '.join(known)}"
         )
     # A name that another begins with, such as iql and iql_omg, ends where a count begins, or the whole.
     for count, alg in re.findall(rf"{pair}(?=[0-9]|$)", name):
@@ -124,8 +124,9 @@ def explain(name: str) -> str:
     is_alg = name in known_names("--config")
     arg_name, alg, env = ("--config", name, "sc2") if is_alg else ("--env-config", "iql", name)
     chosen, _ = _choose(alg, env, [], [])
-    own = [setting for setting in chain(*_chain(arg_name, name)) if setting.key in RUN and setting.key != "name"]
-    of_run = [f"  {key}: {value}" for key, value in {setting.key: setting.value for setting in own}.items()]
+    settings = chain(*(layer for _, layer in _chain(arg_name, name)))
+    own = {setting.key: setting.value for setting in settings if setting.key in RUN and setting.key != "name"}
+    of_run = [f"  {key}: {value}" for key, value in own.items()]
     parts = [part for part in chosen.parts if (part.key == "env") != is_alg]
     lines = [f"{name}: {about(CONFIG / SUBFOLDERS[arg_name] / f'{name}.yaml')}", "", "what it sets of a run", *of_run]
     return "\n".join([*lines, *(part.explain(chosen.values) for part in parts), ""])
@@ -140,8 +141,9 @@ def _choose(alg: str, env: str, written: Layers, typed: list[Setting]) -> tuple[
     """What the YAML files, a user's own and the command line mean, and the keys that such files may set: those of the
     components that are chosen in the end, and of those that the files alone would choose.
     """
-    run = [*_chain("--env-config", env), *_chain("--config", alg)]
-    run = [[*_layer(load_yaml(default := CONFIG / "default.yaml"), shown(default))], *run]
+    default = CONFIG / "default.yaml"
+    chained = [layer for _, layer in (*_chain("--env-config", env), *_chain("--config", alg))]
+    run = [_layer(load_yaml(default), shown(default)), *chained]
     files = [*run, *written]
     choice = choose([*chain(*files), *typed])
     may_set = set(choice.keys).union(*(choose(chain(*files[:n])).keys for n in range(1, len(files) + 1)))
@@ -152,8 +154,14 @@ def _choose(alg: str, env: str, written: Layers, typed: list[Setting]) -> tuple[
     return choice, may_set
 
 
-def _chain(arg_name: str, name: str, above: Collection[str] = ()) -> Layers:
-    """The layers of a YAML file of this folder: those of the file that it `extends`, and its own."""
+def yaml_files(algs: Collection[str], env: str) -> list[Path]:
+    """The files of this folder from which these algorithms and this environment have their values."""
+    chains = [_chain("--env-config", env), *(_chain("--config", alg) for alg in algs)]
+    return [CONFIG / "default.yaml", *(path for path, _ in chain(*chains))]
+
+
+def _chain(arg_name: str, name: str, above: Collection[str] = ()) -> list[tuple[Path, list[Setting]]]:
+    """The YAML files of this folder, with their layers: the one of this name, after those that it `extends`."""
     path = CONFIG / SUBFOLDERS[arg_name] / f"{name}.yaml"
     content = load_yaml(path)
     base = content.pop("extends", None)
@@ -161,7 +169,8 @@ def _chain(arg_name: str, name: str, above: Collection[str] = ()) -> Layers:
     if base is not None and base not in others:
         raise UserError(f"{shown(path)}: {unknown('file to extend', base, others)}")
     own = [Setting("name", name, shown(path))] if arg_name == "--config" else []
-    return [*(_chain(arg_name, base, (name, *above)) if base else ()), [*own, *_layer(content, shown(path))]]
+    below = _chain(arg_name, base, (name, *above)) if base else []
+    return [*below, (path, [*own, *_layer(content, shown(path))])]
 
 
 def _layer(content: Any, source: str, without: Collection[str] = ()) -> list[Setting]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from utils.config import EPISODES, STEPS, K, Key, M, T
+from utils.config import EPISODES, STEPS, WIDE, K, Key, M, T
 
 RUN = {
     # what is put together; the environment first, since the others import torch
@@ -18,22 +18,25 @@ RUN = {
     # a population
     "multi_algs": Key(bool),
     "train_alg": Key(str, nullable=True),
+    "population_factor": Key(int, low=1, high=K, nullable=True),
     "is_agent_shift": Key(bool),
     "agent_shift": Key(int, "seats", low=0, high=K),
     "opponent_pool": Key(Path),
     "opponent_group": Key(str, choices=("homologue", "non_homologue")),
     "opponent_epsilon": Key(float, low=0, high=1),
     # the run
-    "batch_size_run": Key(int, "environments", low=1, high=10 * K),
+    "batch_size_run": Key(int, "environments", low=1, high=WIDE),
     "t_max": Key(int, STEPS, low=1, high=T),
     "seed": Key(int, low=0, high=2**32 - 1, nullable=True),
     "use_cuda": Key(bool),
     "buffer_device": Key(str, choices=("cpu", "cuda", "disk"), nullable=True),
     "buffer_cpu_only": Key(bool),
-    "n_threads": Key(int, "threads", low=1, high=K),
+    "n_threads": Key(int, "threads", low=1, high=256),
     "debug": Key(bool),
     "repeat_id": Key(int, low=-T, high=T),
     "label": Key(str),
+    "common_reward": Key(bool),
+    "reward_scalarisation": Key(str, choices=("sum",)),
     # tests
     "test_nepisode": Key(int, EPISODES, low=1, high=M),
     "test_interval": Key(int, STEPS, low=1, high=T),
@@ -82,6 +85,9 @@ def conflict(config: Mapping[str, Any]) -> str:
             f"batch_size={config['batch_size']} is more than buffer_size={config['buffer_size']} episodes, "
             "so training would never start; raise buffer_size or lower batch_size"
         )
-    if (config["multi_algs"] or config["train_alg"]) and not config["population"]:
-        return "multi_algs and train_alg are for a population, such as --config=7iql1iql_omg; leave them out"
+    if (config["multi_algs"] or config["train_alg"] or config["population_factor"]) and not config["population"]:
+        return (
+            "multi_algs, train_alg and population_factor are for a population, such as --config=7iql1iql_omg; "
+            "leave them out"
+        )
     return ""

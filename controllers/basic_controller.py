@@ -17,7 +17,7 @@ from modules.agents import REGISTRY as AGENTS
 from modules.inputs import agent_ids, last_actions
 from modules.network import Network
 from modules.unroll import Step, acting_step, step, unroll, unroll_with_hidden
-from utils.config import WIDTH, key
+from utils.config import WIDE, key
 from utils.weights import load_into
 
 ALL = slice(None)
@@ -34,7 +34,7 @@ class BasicMAC:
     @dataclass(frozen=True)
     class Keys:
         agent: str = key("rnn", "the agents' network", names="modules.agents:REGISTRY")
-        rnn_hidden_dim: int = key(64, "size of the network's hidden state", "units", low=1, high=WIDTH)
+        rnn_hidden_dim: int = key(64, "size of the network's hidden state", "units", low=1, high=WIDE)
         obs_agent_id: bool = key(True, "append the agent's one-hot id to its observation")
         obs_last_action: bool = key(True, "append the agent's one-hot last action to its observation")
         agent_output_type: str = key(
@@ -136,6 +136,10 @@ class BasicMAC:
         # Padded steps have no available action: any finite count will do there.
         n_available = (~unavailable).sum(-1, keepdim=True).clamp(min=1)
         return ((1 - epsilon) * policy + epsilon / n_available).masked_fill(unavailable, 0.0)
+
+    def use_generator(self, generator: th.Generator) -> None:
+        """Takes the generator, in main memory, by which the policy draws when acting."""
+        self.generator = self.action_selector.generator = generator
 
     def init_hidden(self, batch_size: int) -> None:
         """Gets ready for the first step of `batch_size` episodes, in which the networks act with their present weights.

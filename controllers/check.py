@@ -54,7 +54,7 @@ def made_up_episodes(scheme: dict, groups: dict[str, int], preprocess: dict) -> 
         if field.is_floating_point():
             field.normal_()
     batch["avail_actions"][:] = 1
-    batch["actions"].random_(batch.scheme["avail_actions"]["vshape"][0])
+    batch["actions"].random_(batch["avail_actions"].shape[-1])
     batch["filled"][:] = 1
     for field in batch.data.transition_data.values():
         field[1, N_STEPS - 1] = 0

@@ -44,9 +44,9 @@ class PopulationTeam(Team):
         UserError: the pool is broken, is of another map, or has too few members.
     """
 
-    def __init__(self, scheme: dict, groups: dict[str, int], args: Any, generator: th.Generator | None = None):
+    def __init__(self, scheme: dict, groups: dict[str, int], args: Any):
         self.args = args
-        self.generator = generator  # by which seats are dealt
+        self.generator: th.Generator | None = None  # by which seats are dealt; None: torch's default one
         self.n_agents = args.n_agents
         self._plan = (scheme, {**groups, "agents": 1})
         own = args._asdict()  # each algorithm's keys stand under its name
@@ -112,6 +112,11 @@ class PopulationTeam(Team):
             members = first + th.randperm(len(self.players) - first, generator=self.generator)
             owners[drawn] = members[0] if self.args.opponent_group == "homologue" else members[: int(drawn.sum())]
         return owners
+
+    def use_generators(self, acting: th.Generator, dealing: th.Generator) -> None:
+        for player in self.players:
+            player.mac.use_generator(acting)
+        self.generator = dealing
 
     def start_episodes(self, batch: EpisodeBatch, worlds: np.ndarray) -> None:
         """Deals the seats of the episodes in the mask [batch] and notes the learner's; all memory is new."""

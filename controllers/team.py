@@ -29,6 +29,10 @@ class Team:
         """Actions [b, agent] at step `t_ep` of episodes `bs`."""
         return self.mac.select_actions(batch, t_ep, t_env, bs, test_mode)
 
+    def use_generators(self, acting: th.Generator, dealing: th.Generator) -> None:
+        """Takes the generators by which policies draw, and by which seats are dealt."""
+        self.mac.use_generator(acting)
+
     @property
     def epsilon(self) -> float:
         """The share of random actions of the policy that learns."""

@@ -12,10 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from envs.multiagentenv import REWARD_OF_EACH, Field, MultiAgentEnv
 from utils.errors import UserError
 
 SIZES = ("state_shape", "obs_shape", "n_actions", "n_agents", "episode_limit")
 LARGEST = float(np.finfo(np.float32).max)
+# Names that fields of a world's own can't have: they mean something else in a batch, at a step or after `get_`.
+TAKEN = {"obs", "state", "avail_actions", "env_info", "stats", "total_actions", "actions", "actions_onehot", "filled"}
+TAKEN |= {"terminated", "truncated", "info", "lost", "seat", "agent_idx"}
 
 
 def whole_sizes(env_info: Any, name: str) -> dict[str, Any]:
@@ -28,20 +32,27 @@ def whole_sizes(env_info: Any, name: str) -> dict[str, Any]:
         if size is None or size < 1 or not size.is_integer():
             raise _refusal(name, "get_env_info", f"{key}={_shown(env_info.get(key))}", "a whole number of at least 1")
         sizes[key] = int(size)
+    for key, field in env_info.get("fields", {}).items():
+        is_own = key not in TAKEN and not key.startswith("team_") if key != "reward" else field == REWARD_OF_EACH
+        if not (is_own and isinstance(field, Field)):
+            raise _refusal(name, "get_env_info", f"the field {key!r}: {field}", "a Field with a name of its own")
     return {**env_info, **sizes}
 
 
-def read_step(name: str, answer: Any) -> tuple[float, bool, Mapping[str, Any]]:
-    """(reward, terminated, info) that `step` of the class `name` gave."""
+def read_step(
+    name: str, answer: Any, shape: tuple[int, ...] = ()
+) -> tuple[float | np.ndarray, bool, Mapping[str, Any]]:
+    """(reward, terminated, info) that `step` of the class `name` gave; the reward's `shape` is [] or [agent]."""
     try:
         reward, over, info = answer
     except (TypeError, ValueError):
         n_values = f"{len(answer)} values" if isinstance(answer, tuple | list) else _shown(answer)
         needed = 'three values, reward, terminated and info (with info["episode_limit"]=True after a time-out)'
         raise _refusal(name, "step", n_values, needed) from None
-    number = _number(reward)
+    number = _numbers(reward, shape) if shape else _number(reward)
     if number is None:
-        raise _refusal(name, "step", f"the reward {_shown(reward)}", "one finite number for the team")
+        needed = f"{shape[0]} finite numbers, one for each agent" if shape else "one finite number for the team"
+        raise _refusal(name, "step", f"the reward {_shown(reward)}", needed)
     if not isinstance(info, dict | Mapping):  # the first is the faster look
         raise _refusal(name, "step", f"the info {_shown(info)}", "a dict, which may be empty")
     return number, read_flag(name, "terminated", over), info
@@ -76,6 +87,17 @@ def write(name: str, method: str, given: Any, row: np.ndarray, sizes: str) -> No
     if not math.isfinite(np.vdot(row, row)):  # the fastest look; large numbers may overflow there
         for place in np.argwhere(~np.isfinite(row)).tolist():
             raise _refusal(name, method, f"{row[tuple(place)]} at index {place}", "finite numbers, in float32 too")
+
+
+def write_field(env: MultiAgentEnv, key: str, row: np.ndarray, below: int | None) -> None:
+    """As `write`, a field of the world's own."""
+    name, method = type(env).__name__, f"get_{key}"
+    if not hasattr(env, method):
+        raise UserError(f"{name} declares the field {key!r}, but has no method {method} that gives it")
+    given = getattr(env, method)()
+    write(name, method, given, row, f"n_agents and vshape of its Field {key!r}")
+    if row.dtype.kind != "f" and not (np.array_equal(row, given) and (below is None or (row < below).all())):
+        raise _refusal(name, method, _shown(given), f"{row.dtype}" + (f" below {below}" if below else ""))
 
 
 def write_avail_actions(name: str, given: Any, row: np.ndarray, is_over: bool) -> None:
@@ -117,6 +139,12 @@ def _number(value: Any) -> float | None:
             return None
         value = array.item()
     return float(value) if abs(value) <= LARGEST else None
+
+
+def _numbers(value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    """As `_number`, an array of this shape."""
+    array = _array(value)
+    return array if array is not None and array.shape == shape and (abs(array) <= LARGEST).all() else None
 
 
 def _shown(value: Any) -> str:

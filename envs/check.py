@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -95,11 +95,17 @@ def _play_episode(env: MultiAgentEnv, rng: np.random.Generator, refuses_unavaila
             assert _equal(seen, _look(env, env_info)), "a refused action changed what is seen"
         actions = random_actions(seen.avail_actions[0], rng)
         reward, terminated, info = env.step(actions.tolist())
-        assert isinstance(reward, float) and np.isfinite(reward), f"the reward {reward!r} is no finite float"
+        assert np.shape(reward) == (() if env.common_reward else (env.n_agents,)), (
+            f"the reward {reward!r} is not one for {'the team' if env.common_reward else 'each agent'}"
+        )
+        rewards = [reward] if env.common_reward else list(reward)  # type: ignore[arg-type]
+        assert all(isinstance(each, float) and np.isfinite(each) for each in rewards), (
+            f"the reward {reward!r} is no finite float"
+        )
         assert isinstance(terminated, bool), f"terminated is {terminated!r}, which is no bool"
         n_steps += 1
         seen = _look(env, env_info)
-        _record(history, [*seen, np.array([reward, terminated])])
+        _record(history, [*seen, np.array([*rewards, terminated])])
     for key in env.info_keys:
         assert key in info, f"info lacks {key!r} of info_keys at the end of the episode"
         assert np.isfinite(float(info[key])), f"info[{key!r}] is {info[key]!r}, which is no finite number"
@@ -110,7 +116,9 @@ def _play_episode(env: MultiAgentEnv, rng: np.random.Generator, refuses_unavaila
 def _look(env: MultiAgentEnv, env_info: dict[str, Any]) -> Observations:
     """What is seen now, through PyMARL's methods, checked: a batch of one."""
     avail_actions = np.array(env.get_avail_actions())
-    seen = Observations(np.stack(env.get_obs())[None], env.get_state()[None], avail_actions[None])
+    names = env_info.get("fields", {}).keys() - {"reward"}
+    own = {name: np.array(getattr(env, f"get_{name}")())[None] for name in sorted(names)}
+    seen = Observations(np.stack(env.get_obs())[None], env.get_state()[None], avail_actions[None], **own)
     sizes = env.get_obs_size(), env.get_state_size(), env.get_total_actions(), env.n_agents, env.episode_limit
     told = tuple(env_info[key] for key in ("obs_shape", "state_shape", "n_actions", "n_agents", "episode_limit"))
     assert sizes == told, f"get_env_info tells the sizes {told}, the methods and attributes {sizes}"
@@ -123,7 +131,7 @@ def _look(env: MultiAgentEnv, env_info: dict[str, Any]) -> Observations:
 def _play_episodes(env: VectorEnv, rng: np.random.Generator, refuses_unavailable: bool = False) -> str:
     env_info = _check_env_info(env.get_env_info())
     limit = env_info["episode_limit"]
-    seen, outcomes = Observations.empty(env.n_envs, env_info), Outcomes.empty(env.n_envs, env.info_keys)
+    seen, outcomes = Observations.empty(env.n_envs, env_info), Outcomes.empty(env.n_envs, env.info_keys, env_info)
     env.reset(seen)
     running, n_steps, history = np.ones(env.n_envs, bool), np.zeros(env.n_envs, int), hashlib.sha1()
     while running.any():
@@ -160,10 +168,14 @@ def _check_env_info(env_info: dict[str, Any]) -> dict[str, Any]:
 
 def _check_seen(seen: Observations, worlds: np.ndarray, env_info: dict[str, Any]) -> None:
     """Shapes, kinds and values of what is seen in the worlds of the mask."""
-    for name, array, wanted in zip(Observations._fields, seen, Observations.empty(len(worlds), env_info), strict=True):
-        assert array.shape == wanted.shape, f"{name} is {array.shape[1:]} and not {wanted.shape[1:]} as told"
-    assert all(array.dtype.kind == "f" for array in seen[:2]), "observations or states are no floats"
-    assert all(np.isfinite(array[worlds]).all() for array in seen[:2]), "an observation or a state is not finite"
+    wanted = vars(Observations.empty(len(worlds), env_info))
+    assert vars(seen).keys() == wanted.keys(), f"{sorted(vars(seen))} is seen and not {sorted(wanted)} as told"
+    for name, array in vars(seen).items():
+        told = wanted[name]
+        assert array.shape == told.shape, f"{name} is {array.shape[1:]} and not {told.shape[1:]} as told"
+        are_floats = told.dtype.kind == "f"
+        assert name == "avail_actions" or (array.dtype.kind == "f") == are_floats, f"{name} is {array.dtype}"
+        assert np.isfinite(array[worlds]).all(), f"{name} is not finite"
     avail_actions = seen.avail_actions[worlds]
     assert np.isin(avail_actions, (0, 1)).all(), "an availability is neither 0 nor 1"
     assert avail_actions.any(-1).all(), "an agent has no available action"
@@ -177,7 +189,7 @@ def _assert_refused(step: Callable[..., Any], *arguments: Any) -> None:
     raise AssertionError("an action that is not available was not refused by a ValueError")
 
 
-def _equal(arrays: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
+def _equal(arrays: Iterable[np.ndarray], others: Iterable[np.ndarray]) -> bool:
     return all(map(np.array_equal, arrays, others))
 
 

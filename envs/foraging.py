@@ -19,9 +19,10 @@ from utils.errors import UserError
 class ForagingEnv(PackageEnv):
     """The arguments are the package's; `field_size` is the side of a square, `sight` None the whole field.
 
-    Actions: none, north, south, west, east, load; one that can't be done counts as none. The reward is the sum of the
-    players': with `normalize_reward`, the share of all food (by level) that was loaded in this step, less the
-    penalties. An episode ends when no food is left; `max_episode_steps` cuts it off.
+    Actions: none, north, south, west, east, load; one that can't be done counts as none. A player's reward is its
+    part, by levels, of the food that it loaded, less its penalty; the team's is their sum: with `normalize_reward`, the
+    share of all food (by level) that was loaded in this step, less the penalties. An episode ends when no food is left;
+    `max_episode_steps` cuts it off.
     """
 
     @dataclass(frozen=True)
@@ -63,8 +64,10 @@ class ForagingEnv(PackageEnv):
         normalize_reward: bool = True,
         penalty: float = 0.0,
         seed: int | None = None,
+        common_reward: bool = True,
     ):
         super().__init__(seed)
+        self.common_reward = common_reward
         for kind, low, high in (
             ("player", min_player_level, max_player_level),
             ("food", min_food_level, max_food_level),
@@ -105,9 +108,9 @@ class ForagingEnv(PackageEnv):
         self._obs = np.stack(obs)
         self._food_levels = float(self._env.field.sum())
 
-    def step(self, actions: Sequence[int]) -> tuple[float, bool, dict[str, Any]]:
+    def step(self, actions: Sequence[int]) -> tuple[float | list[float], bool, dict[str, Any]]:
         obs, rewards, over, _, _ = self._env.step([int(action) for action in actions])
         self._obs = np.stack(obs)
         left = float(self._env.field.sum())
         info = {"food_loaded": 1 - left / max(self._food_levels, 1), "episode_limit": bool(over and left > 0)}
-        return float(sum(rewards)), bool(over), info
+        return float(sum(rewards)) if self.common_reward else [float(own) for own in rewards], bool(over), info

@@ -1,5 +1,6 @@
 """What an environment is: `MultiAgentEnv`, one world with PyMARL's methods, and `VectorEnv`, B worlds at once.
 
+`Field` declares what a world writes at every step; batch, buffer and workers' memory follow from `fields_of`.
 The runner only knows `VectorEnv`. Every `MultiAgentEnv` has one (`MultiAgentEnv.vector`): by default a generic one of
 `vector.py`, in this process or in worker processes; an environment that can play many worlds together overrides it.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,22 +19,57 @@ from utils.config import key
 from utils.errors import UserError
 
 
-class Observations(NamedTuple):
-    """What the agents may see at one step, written by a `VectorEnv` into arrays that the caller owns."""
+@dataclass(frozen=True)
+class Field:
+    """A field of a batch that the environment writes, as an entry of a scheme (components/episode_buffer.py)."""
+
+    vshape: int | tuple[int, ...]
+    dtype: str = "float32"  # NumPy's and torch's name
+    group: str | None = None  # "agents": such an entry for each agent
+    below: int | None = None  # a bound of whole numbers from 0 on
+
+    def empty(self, batch_size: int, n_agents: int) -> np.ndarray:
+        """Zeros [batch, *vshape] or [batch, agent, *vshape]."""
+        vshape = (self.vshape,) if isinstance(self.vshape, int) else self.vshape
+        return np.zeros((batch_size, *([n_agents] if self.group else []), *vshape), self.dtype)
+
+
+REWARD_OF_EACH = Field((), group="agents")
+
+
+def fields_of(env_info: Mapping[str, Any]) -> dict[str, Field]:
+    """All fields that an environment with this `env_info` writes: what is seen at every step, and `reward`."""
+    return {
+        "state": Field(env_info["state_shape"]),
+        "obs": Field(env_info["obs_shape"], group="agents"),
+        "avail_actions": Field(env_info["n_actions"], "uint8", "agents", below=2),
+        "reward": Field((1,)),
+        **env_info.get("fields", {}),
+    }
+
+
+class Observations:
+    """What the agents may see at one step, written by a `VectorEnv` into arrays that the caller owns.
+
+    They are attributes, those of the environment's own fields too, and come in order when it is iterated over.
+    """
 
     obs: np.ndarray  # [batch, agent, obs_shape] float32
     state: np.ndarray  # [batch, state_shape] float32
     avail_actions: np.ndarray  # [batch, agent, n_actions] uint8
 
+    def __init__(self, obs: np.ndarray, state: np.ndarray, avail_actions: np.ndarray, **own: np.ndarray):
+        self.__dict__.update(obs=obs, state=state, avail_actions=avail_actions, **own)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(vars(self).values())
+
     @classmethod
     def empty(cls, batch_size: int, env_info: dict[str, Any]) -> Observations:
         """Arrays of the right sizes for an environment with this `env_info`."""
-        n_agents = env_info["n_agents"]
-        return cls(
-            obs=np.zeros((batch_size, n_agents, env_info["obs_shape"]), np.float32),
-            state=np.zeros((batch_size, env_info["state_shape"]), np.float32),
-            avail_actions=np.zeros((batch_size, n_agents, env_info["n_actions"]), np.uint8),
-        )
+        fields = fields_of(env_info)
+        del fields["reward"]
+        return cls(**{name: field.empty(batch_size, env_info["n_agents"]) for name, field in fields.items()})
 
 
 class Outcomes(NamedTuple):
@@ -45,20 +81,31 @@ class Outcomes(NamedTuple):
     row means nothing, the episode can't go on, and a new world stands in its place and waits for its `reset`.
     """
 
-    reward: np.ndarray  # [batch] float32, one reward for the team
+    reward: np.ndarray  # [batch] float32, one for the team; or [batch, agent], one for each
     terminated: np.ndarray  # [batch] bool
     truncated: np.ndarray  # [batch] bool
     info: dict[str, np.ndarray]  # for each name of `info_keys`: [batch] float32
     lost: np.ndarray  # [batch] bool
 
     @classmethod
-    def empty(cls, batch_size: int, info_keys: Sequence[str]) -> Outcomes:
+    def empty(cls, batch_size: int, info_keys: Sequence[str], env_info: Mapping[str, Any] | None = None) -> Outcomes:
+        """With a reward for each agent where `env_info` declares it so."""
+        of_each = env_info is not None and fields_of(env_info)["reward"] == REWARD_OF_EACH
         return cls(
-            reward=np.zeros(batch_size, np.float32),
+            reward=np.zeros((batch_size, env_info["n_agents"]) if env_info and of_each else batch_size, np.float32),
             terminated=np.zeros(batch_size, bool),
             truncated=np.zeros(batch_size, bool),
             info={key: np.zeros(batch_size, np.float32) for key in info_keys},
             lost=np.zeros(batch_size, bool),
+        )
+
+
+def check_rewards_of_each(env_class: Any, name: str) -> None:
+    """Raises: UserError where the environment of this name has no rewards of each agent."""
+    if "common_reward" not in inspect.signature(env_class).parameters:
+        raise UserError(
+            f"common_reward=False, but the environment '{name}' has one reward for the whole team; leave it True, or "
+            "take an environment that has one for each agent, such as lbforaging"
         )
 
 
@@ -76,6 +123,11 @@ class MultiAgentEnv(ABC):
     n_agents: int
     info_keys: tuple[str, ...] = ()
     """The entries of `step`'s info that become statistics, read at the last step of an episode."""
+    fields: Mapping[str, Field] = {}
+    """What it shows at every step beside observations, state and available actions; `get_<name>()` gives each."""
+    common_reward: bool = True
+    """`step` gives one reward for the team, and not one for each agent; a class whose constructor takes
+    `common_reward` and keeps it here can do either."""
     needs_process: ClassVar[bool] = False
     """A program of its own plays it, which may hang, must not get the terminal's Ctrl-C, and must not be left behind:
     any runner plays it in a worker process."""
@@ -85,8 +137,8 @@ class MultiAgentEnv(ABC):
         """Starts an episode; gives (observations of all agents, state)."""
 
     @abstractmethod
-    def step(self, actions: Sequence[int]) -> tuple[float, bool, dict[str, Any]]:
-        """Plays one action per agent; gives (team reward, terminated, info).
+    def step(self, actions: Sequence[int]) -> tuple[float | Sequence[float], bool, dict[str, Any]]:
+        """Plays one action per agent; gives (reward, terminated, info), with rewards [agent] unless `common_reward`.
 
         `info["episode_limit"]` is True where only the time limit ended the episode, `info["lost"]` where the world
         failed: it has repaired itself, and waits for its `reset` (`Outcomes.lost`).
@@ -120,12 +172,15 @@ class MultiAgentEnv(ABC):
         return self.get_avail_actions()[agent_id]
 
     def get_env_info(self) -> dict[str, Any]:
+        """The sizes, and under `fields` what else `fields_of` needs, if there is anything."""
+        fields = {**self.fields, **({} if self.common_reward else {"reward": REWARD_OF_EACH})}
         return {
             "state_shape": self.get_state_size(),
             "obs_shape": self.get_obs_size(),
             "n_actions": self.get_total_actions(),
             "n_agents": self.n_agents,
             "episode_limit": self.episode_limit,
+            **({"fields": fields} if fields else {}),
         }
 
     def get_stats(self) -> dict[str, float]:

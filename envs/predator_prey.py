@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from envs.package_env import PackageEnv
-from utils.config import STEPS, K, M, key
+from utils.config import STEPS, M, key
 
 DIRECTIONS = np.array([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)], float)  # of none, left, right, down, up
 # Where the prey expects to be within half a second: it is slow to turn.
 SECONDS_AHEAD, REACH = 0.5, 0.3
 OUTSIDE_COST = 10.0
+PAY = 10.0  # for a touch, in the package
 
 
 def flee(position: np.ndarray, velocity: np.ndarray, predators: np.ndarray) -> int:
@@ -34,15 +35,16 @@ def flee(position: np.ndarray, velocity: np.ndarray, predators: np.ndarray) -> i
 class PredatorPreyEnv(PackageEnv):
     """The arguments are the package's: adversaries are predators, good agents prey.
 
-    Actions: none, left, right, down, up. The reward is 10 for every pair of predator and prey that touch, once for the
-    team. `max_cycles` cuts an episode off; with `terminate_on_success` it ends when every prey is touched at once.
+    Actions: none, left, right, down, up. The reward is 10 for every pair of predator and prey that touch: once for the
+    team, or for the predator of the pair. `max_cycles` cuts an episode off; with `terminate_on_success` it ends when
+    every prey is touched at once.
     """
 
     @dataclass(frozen=True)
     class Keys(PackageEnv.Keys):
-        num_adversaries: int = key(3, "agents of the team", "predators", low=1, high=K)
-        num_good: int = key(1, "those that flee", "prey", low=1, high=K)
-        num_obstacles: int = key(2, "obstacles that nobody can pass", low=0, high=K)
+        num_adversaries: int = key(3, "agents of the team", "predators", low=1, high=100)
+        num_good: int = key(1, "those that flee", "prey", low=1, high=100)
+        num_obstacles: int = key(2, "obstacles that nobody can pass", low=0, high=100)
         max_cycles: int = key(25, "the time limit", STEPS, low=1, high=M)
         terminate_on_success: bool = key(False, "the episode ends when every prey is touched at once")
 
@@ -59,8 +61,10 @@ class PredatorPreyEnv(PackageEnv):
         max_cycles: int = 25,
         terminate_on_success: bool = False,
         seed: int | None = None,
+        common_reward: bool = True,
     ):
         super().__init__(seed)
+        self.common_reward = common_reward
         self.n_agents = num_adversaries
         self.episode_limit = max_cycles
         self._env = self._import("simple_tag_v3").raw_env(
@@ -81,7 +85,7 @@ class PredatorPreyEnv(PackageEnv):
         self._caught = False
         self._look()
 
-    def step(self, actions: Sequence[int]) -> tuple[float, bool, dict[str, Any]]:
+    def step(self, actions: Sequence[int]) -> tuple[float | list[float], bool, dict[str, Any]]:
         # The package lets one agent after the other choose and moves them all after the last.
         for action in [*actions, *map(self._flee, self._prey)]:
             self._env.step(int(action))
@@ -90,7 +94,15 @@ class PredatorPreyEnv(PackageEnv):
         self._caught |= reward > 0
         is_end = bool(self._env.scenario.is_terminal(self._env.world))
         is_cut_off = self._env.steps >= self.episode_limit and not is_end
-        return reward, is_end or is_cut_off, {"caught": self._caught, "episode_limit": is_cut_off}
+        info = {"caught": self._caught, "episode_limit": is_cut_off}
+        return reward if self.common_reward else self._own_rewards(), is_end or is_cut_off, info
+
+    def _own_rewards(self) -> list[float]:
+        """What each predator's own touches pay; the package pays every predator for those of all."""
+        world, touch = self._env.world, self._env.scenario.is_collision
+        agents = {agent.name: agent for agent in world.agents}
+        prey = [agents[name] for name in self._prey]
+        return [PAY * sum(touch(one, agents[name]) for one in prey) for name in self._predators]
 
     def _flee(self, prey: str) -> int:
         obs = self._env.observe(prey)  # own velocity and position; obstacles, predators, other prey as seen from there

@@ -10,17 +10,20 @@ import logging
 import pickle
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from envs import answers
-from envs.multiagentenv import MultiAgentEnv, Observations, Outcomes, VectorEnv, WorkerLimits
+from envs.multiagentenv import Field, MultiAgentEnv, Observations, Outcomes, VectorEnv, WorkerLimits
 from envs.worker import Failure, MemoryFile, SharedStep, Worker, WorkerLost, row_type
 from utils.errors import UserError
 from utils.logging import LOGGER_NAME
+from utils.memory import free_memory, in_words
 from utils.seeding import replacement_seed
 
+BYTES_PER_WORKER = 30_000_000  # at least, with Python and NumPy in it
 CLOSE_SECONDS = 10.0  # for all worlds to be closed, before their processes are killed
 
 
@@ -38,6 +41,10 @@ class SerialVectorEnv(VectorEnv):
     def get_env_info(self) -> dict[str, Any]:
         return answers.whole_sizes(self.envs[0].get_env_info(), type(self.envs[0]).__name__)
 
+    @cached_property
+    def _own_fields(self) -> dict[str, Field]:
+        return {name: field for name, field in self.get_env_info().get("fields", {}).items() if name != "reward"}
+
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
         for i in _chosen(self.n_envs, worlds):
             self.envs[i].reset()
@@ -49,7 +56,7 @@ class SerialVectorEnv(VectorEnv):
         for i in _chosen(self.n_envs, worlds):
             env = self.envs[i]
             name = type(env).__name__
-            outcomes.reward[i], over, info = answers.read_step(name, env.step(actions[i]))
+            outcomes.reward[i], over, info = answers.read_step(name, env.step(actions[i]), outcomes.reward.shape[1:])
             truncated = over and answers.read_flag(name, "episode_limit", info.get("episode_limit", False))
             outcomes.terminated[i] = over and not truncated
             outcomes.truncated[i] = truncated
@@ -86,6 +93,8 @@ class SerialVectorEnv(VectorEnv):
         answers.write(name, "get_obs", env.get_obs(), observations.obs[i], "n_agents, get_obs_size()")
         answers.write(name, "get_state", env.get_state(), observations.state[i], "get_state_size()")
         answers.write_avail_actions(name, env.get_avail_actions(), observations.avail_actions[i], is_over)
+        for own, field in self._own_fields.items():
+            answers.write_field(env, own, vars(observations)[own][i, ...], field.below)
 
 
 class ProcessVectorEnv(VectorEnv):
@@ -108,6 +117,11 @@ class ProcessVectorEnv(VectorEnv):
         env_args: dict[str, Any],
     ):
         self.n_envs = len(seeds)
+        if self.n_envs * BYTES_PER_WORKER > free_memory():
+            raise UserError(
+                f"there is no memory for a process for each of {self.n_envs} environments: {in_words(free_memory())} "
+                "are free; lower batch_size_run"
+            )
         self.seeds = list(seeds)
         self.limits = limits
         self._recipe = pickle.dumps((env_class, env_args))
@@ -135,7 +149,7 @@ class ProcessVectorEnv(VectorEnv):
         self._ask(_chosen(self.n_envs, worlds), "reset")
         rows = slice(None) if worlds is None else worlds
         self._lost[rows] = self._shared.outcomes.lost[rows] = False
-        _copy_rows(self._shared.observations, observations, rows)
+        _copy_rows(vars(self._shared.observations), vars(observations), rows)
 
     def step(
         self, actions: np.ndarray, observations: Observations, outcomes: Outcomes, worlds: np.ndarray | None = None
@@ -145,8 +159,8 @@ class ProcessVectorEnv(VectorEnv):
         self._shared.actions[rows] = actions[rows]
         self._call([i for i in _chosen(self.n_envs, worlds) if not self._lost[i]], "step")
         self._shared.outcomes.lost[self._lost] = True
-        _copy_rows(self._shared.observations, observations, rows)
-        _copy_rows(self._shared.outcomes, outcomes, rows)
+        _copy_rows(vars(self._shared.observations), vars(observations), rows)
+        _copy_rows(self._shared.outcomes._asdict(), outcomes._asdict(), rows)
 
     def get_stats(self) -> list[dict[str, float]]:
         return [stats for (stats,) in self._ask(range(self.n_envs), "get_stats")]
@@ -230,10 +244,10 @@ def _chosen(n_worlds: int, worlds: np.ndarray | None) -> Sequence[int]:
     return range(n_worlds) if worlds is None else np.flatnonzero(worlds).tolist()
 
 
-def _copy_rows(source: Any, target: Any, rows: Any) -> None:
-    """Copies rows of all arrays, those of dicts included, of a named tuple."""
-    for ours, theirs in zip(source, target, strict=True):
-        if isinstance(ours, dict):
-            _copy_rows(ours.values(), [theirs[key] for key in ours], rows)
+def _copy_rows(source: dict[str, Any], target: dict[str, Any], rows: Any) -> None:
+    """Copies rows of all arrays, those of inner dicts included."""
+    for name, array in source.items():
+        if isinstance(array, dict):
+            _copy_rows(array, target[name], rows)
         else:
-            theirs[rows] = ours[rows]
+            target[name][rows] = array[rows]

@@ -69,13 +69,15 @@ class SharedStep(NamedTuple):
         outcomes = Outcomes(
             info=info, **{field: rows[field] for field in ("reward", "terminated", "truncated", "lost")}
         )
-        return cls(rows["actions"], Observations(*(rows[field] for field in Observations._fields)), outcomes)
+        assert rows.dtype.names is not None
+        seen = {name: rows[name] for name in rows.dtype.names if name not in cls._fields + Outcomes._fields}
+        return cls(rows["actions"], Observations(**seen), outcomes)
 
 
 def row_type(env_info: dict[str, Any], info_keys: Sequence[str]) -> np.dtype:
     """The layout of one world's row."""
-    seen, outcomes = Observations.empty(1, env_info), Outcomes.empty(1, info_keys)
-    fields = {"actions": np.zeros((1, env_info["n_agents"]), np.int64), **seen._asdict(), **outcomes._asdict()}
+    seen, outcomes = Observations.empty(1, env_info), Outcomes.empty(1, info_keys, env_info)
+    fields = {"actions": np.zeros((1, env_info["n_agents"]), np.int64), **vars(seen), **outcomes._asdict()}
     info = np.dtype([(key, array.dtype) for key, array in fields.pop("info").items()])
     layout = [(name, array.dtype, array.shape[1:]) for name, array in fields.items()]
     return np.dtype([*layout, ("info", info)], align=True)

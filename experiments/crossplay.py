@@ -118,7 +118,7 @@ def common_world(members: Sequence[Member]) -> Member:
 
     def world(member: Member) -> dict[str, Any]:
         ignored = NOT_OF_THE_WORLD if reads_state(member) else NOT_OF_THE_WORLD | OF_THE_STATE
-        with fits(member.folder / MEMBER_FILE):
+        with fits(f"{member.folder}/{MEMBER_FILE}"):
             settings = flatten({key: value for key, value in member.config["env_args"].items() if key not in ignored})
         return {"env": member.env, **{f"env_args.{key}": value for key, value in settings}, "engine": member.engine}
 
@@ -150,10 +150,11 @@ def set_stage(member: Member, n_episodes: int, n_worlds: int, seed: int) -> Stag
     if member.engine:
         env_args["engine"] = member.engine
     own = {"env_args": env_args, "seed": seed, "batch_size_run": n_worlds, "device": "cpu", "models_path": ""}
+    own["common_reward"] = True
     args = convert({**member.config, **own})
     runner = make_runner(args, Episodes())
     try:
-        args = run.complete(args, runner.get_env_info(), runner.logger)
+        args = run.with_sizes(args, runner.get_env_info())
         can_be_won = "battle_won" in runner.env.info_keys
     finally:
         runner.close_env()
@@ -167,7 +168,7 @@ def make_runner(args: Any, logger: Logger) -> Any:
 
 def load_mac(member: Member, stage: Stage) -> Any:
     """The member's controller. Raises: UserError where its weights do not fit its configuration, or that is broken."""
-    with fits(member.folder / MEMBER_FILE):
+    with fits(f"{member.folder}/{MEMBER_FILE}"):
         args = convert({**stage.args._asdict(), **member.own_config, "device": "cpu"})
         scheme, groups, _ = run.episode_layout(args)
         mac = run.CONTROLLERS[args.mac](scheme, groups, args)
@@ -356,7 +357,7 @@ def cross_play(args: Namespace) -> None:
         raise UserError(f"{args.pool} has one member, and cross-play needs two; train more with experiments.pool")
     host = common_world(members)
     keep_freed_memory()
-    with fits(host.folder / MEMBER_FILE):
+    with fits(f"{host.folder}/{MEMBER_FILE}"):
         set_threads(host.config["n_threads"])
         stage = set_stage(host, args.episodes, args.worlds, args.seed)
     args.metric = args.metric or metrics(stage)[0]

@@ -6,19 +6,15 @@ but them to tell it where the teammate is going.
 
 import csv
 import logging
-import random
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-import torch as th
 
 import main as command_line
-import run
+from run import Run
 from utils.command import Parser, check_at_least, exit_status, run_program
-from utils.dict2namedtuple import convert
 from utils.errors import UserError
 from utils.logging import Logger
 from utils.MY_EXP_PATH import check_results_path, experiment_root
@@ -51,24 +47,16 @@ def make_config(method: str, seed: int, t_max: int) -> dict:
     if alg == "iql_omg":
         own += [*OF_OMG, f"eta_anneal_time={half}", f"omg_vae_pretrain_steps={t_max // 10}"]
     params = [f"--config={alg}", "--env-config=goal_game", "with", *own]
-    config, _, _ = command_line._configure(command_line._experiment(), params)
-    return command_line._resolve({**config, "batch_size_run": N_WORLDS})
+    config = command_line.read_settings(*params)
+    return command_line.resolve({**config, "batch_size_run": N_WORLDS})
 
 
-def train(config: dict) -> tuple[SimpleNamespace, Curve]:
-    """The parts of a run without records when it is over, and its curve."""
-    random.seed(config["seed"])
-    np.random.seed(config["seed"])
-    th.manual_seed(config["seed"])
-    th.set_num_threads(1)
-    logger = Logger(logging.getLogger(__name__))
-    args = convert({**config, "device": "cpu", "models_path": ""})
-    runner = run.RUNNERS[args.runner](args=args, logger=logger)
-    args = run.complete(args, runner.get_env_info(), logger)
-    parts = run.build(args, logger, runner)
-    run.train_sequential(args, logger, parts)
-    run.evaluate_sequential(args, logger, runner)
-    return parts, [(t, float(value)) for t, value in logger.stats["test_return_mean"]]
+def train(config: dict) -> tuple[Run, Curve]:
+    """A run without records when it is over, and its curve."""
+    run = Run({**config, "device": "cpu"}, Logger(logging.getLogger(__name__)))
+    run.train()
+    run.evaluate()
+    return run, [(t, float(value)) for t, value in run.logger.stats["test_return_mean"]]
 
 
 def draw(curves: dict[str, list[Curve]], file: Path) -> None:

@@ -18,6 +18,7 @@ from typing import TextIO
 
 import main as command_line
 from utils.errors import UserError
+from utils.MY_EXP_PATH import make_results_folder
 from utils.signals import StopRequest
 from utils.timehelper import time_str
 
@@ -85,7 +86,7 @@ def only_one(folder: Path) -> Iterator[int]:
     Raises:
         UserError: another command, or a run that outlived it, is at work there.
     """
-    (folder / WORK).mkdir(parents=True, exist_ok=True)
+    make_results_folder(folder / WORK, "FOLDER")
     with (folder / WORK / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,7 +8,7 @@ import io
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -221,11 +221,11 @@ class Evaluation(Job):
         return f"won {sum(episode['won'] for episode in episodes) / len(episodes):.0%}"
 
 
-def read_rows(file: Path) -> list[dict[str, str]]:
-    """The episodes that a test has left. Raises: UserError where the file holds something else."""
+def read_rows(file: Path, fields: Sequence[str] = FIELDS) -> list[dict[str, str]]:
+    """The episodes that a test has left, with these fields. Raises: UserError where the file holds something else."""
     try:
         rows = list(csv.DictReader(io.StringIO(read_bytes(file).decode(), newline="")))
-        return fitted(rows, [dict.fromkeys(FIELDS, str) | ROW])
+        return fitted(rows, [{field: ROW.get(field, str) for field in fields}])
     except (ValueError, csv.Error) as error:
         raise UserError(
             f"{file} holds no test episodes ({reason(error)}); delete it, so that they are played anew"
@@ -315,7 +315,9 @@ def tune_jobs(setup: Setup) -> list[Training]:
             own += ("eta=0.0",) if method.alg == "iql_omg" else ()
             for seed in setup.seeds:
                 test = setup.test(name, seed, group, "zero-shot")
-                lengths = [int(row["length"]) for row in read_rows(test)] if test.is_file() else [EPISODE_GUESS]
+                lengths = (
+                    [int(row["length"]) for row in read_rows(test, ["length"])] if test.is_file() else [EPISODE_GUESS]
+                )
                 # main.py plays `factor` episodes at a time, the last of them beyond t_max: half of those on average
                 n_episodes = scale.tune_episodes - factor / 2
                 t_max = max(round(n_episodes * sum(lengths) / len(lengths) / factor), 1)

@@ -100,7 +100,7 @@ def make_plans(args: Namespace) -> list[Plan]:
         for seed in dict.fromkeys(args.seeds):
             arguments = [*names, "with", f"seed={seed}", *settings]
             if not plans or plans[-1].identity.algorithm != algorithm:
-                config, _, _ = command_line._configure(command_line._experiment(), list(arguments))
+                config = command_line.read_settings(*arguments)
                 engine = ENVS[config["env"]].resolve(**config["env_args"])
             identity = Identity(algorithm, config["env"], config["env_args"].get("map_name"), seed)
             words = [algorithm, str(identity.map or identity.env), *([engine] if engine else []), f"seed{seed}"]

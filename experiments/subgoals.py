@@ -7,7 +7,6 @@ import json
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,21 +14,20 @@ import torch as th
 from PIL import Image, ImageDraw, ImageFont
 
 import main as command_line
-import run
 from envs.sc2.sim.features import SIGHT_RANGE, Layout
 from envs.sc2.sim.film import LEAST_VIEW, MARGIN
 from envs.sc2.sim.maps import MAP_NAMES, SC2Map
 from envs.sc2.sim.render import TEAM_COLOURS, TEXT, Painter, view_around
 from envs.sc2.sim.replay import Replay
+from run import Run
 from utils.checkpoints import find_checkpoint
 from utils.command import Parser, exit_status, run_program
 from utils.config import flatten
-from utils.dict2namedtuple import convert
 from utils.errors import UserError, unknown
 from utils.files import read_config
-from utils.logging import Logger, get_logger
 from utils.MY_EXP_PATH import check_results_path, experiment_root
 from utils.subgoals import subgoal_hit_ratio
+from utils.weights import fits
 
 DESCRIPTION = """Plays test episodes of an OMG checkpoint on the embedded engine. Draws, over the first of them and step
 by step, the state that the decoded subgoal of one agent stands for, as a GIF and a PNG; prints the subgoal hit ratio
@@ -240,16 +238,12 @@ def configure(args: Namespace) -> dict[str, Any]:
 
 
 def _read(params: list[str]) -> dict[str, Any]:
-    return command_line._configure(command_line._experiment(), params)[0]
+    return command_line.read_settings(*params)
 
 
-def set_up(config: dict[str, Any]) -> tuple[Any, SimpleNamespace, Logger]:
-    """The `args` of a run, its parts and its logger, as run.py makes them."""
-    logger = Logger(get_logger())
-    args = convert({**command_line._resolve(config), "device": "cpu", "models_path": ""})
-    runner = run.RUNNERS[args.runner](args=args, logger=logger)
-    args = run.complete(args, runner.get_env_info(), logger)
-    return args, run.build(args, logger, runner), logger
+def set_up(config: dict[str, Any]) -> Run:
+    """A run whose weights are not loaded yet."""
+    return Run({**command_line.resolve(config), "device": "cpu"})
 
 
 def load_weights(mac: Any, checkpoint: Path) -> None:
@@ -262,10 +256,10 @@ def load_weights(mac: Any, checkpoint: Path) -> None:
         )
 
 
-def picked_in_hindsight(parts: SimpleNamespace, logger: Logger, batch: Any, horizon: int) -> list[float]:
+def picked_in_hindsight(run: Run, batch: Any) -> list[float]:
     """How often the learner picks each k of 1..horizon: what it logs of an update, which changes the weights."""
-    parts.learner.train(batch, t_env=10**9, episode_num=0)
-    return [logger.stats[f"subgoal_k{k}"][-1][1] for k in range(1, horizon + 1)]
+    run.learner.train(batch, t_env=10**9, episode_num=0)
+    return [run.logger.stats[f"subgoal_k{k}"][-1][1] for k in range(1, run.args.omg_horizon + 1)]
 
 
 def table(picked: Sequence[float], nearest: tuple[list[float], float, float]) -> str:
@@ -287,24 +281,24 @@ def look(args: Namespace) -> list[Path]:
     Raises:
         UserError: the checkpoint can't be looked at.
     """
-    run_args, parts, logger = set_up(configure(args))
-    try:
-        load_weights(parts.mac, args.checkpoint)
-        if not 0 <= args.agent < run_args.n_agents:
-            raise UserError(f"--agent={args.agent} must be one of the {run_args.n_agents} agents, from 0 on")
-        batch = parts.runner.run(test_mode=True)
-        battle = parts.runner.env
-        inference = infer(parts.mac, batch)
-        map_name, won = battle.map.name, logger.stats["test_battle_won_mean"][-1][1]
+    config = configure(args)
+    with fits(args.record / "config.json" if args.record else args.checkpoint):
+        made = set_up(config)
+    with made as run:
+        load_weights(run.mac, args.checkpoint)
+        if not 0 <= args.agent < run.args.n_agents:
+            raise UserError(f"--agent={args.agent} must be one of the {run.args.n_agents} agents, from 0 on")
+        batch = run.runner.run(test_mode=True)
+        battle = run.runner.env
+        inference = infer(run.mac, batch)
+        map_name, won = battle.map.name, run.logger.stats["test_battle_won_mean"][-1][1]
         print(f"{args.episodes} episodes of {map_name} on the embedded engine, {won:.0%} won")
         print(f"subgoal hit ratio: {hit_ratio(inference):.3f} (the paper's: {PAPER_HIT_RATIO})")
-        picked = picked_in_hindsight(parts, logger, batch, run_args.omg_horizon)
-        print(table(picked, shares_ahead(inference.nearest, run_args.omg_horizon)))
-        film = draw_film(Replay.of(battle), inference, battle.layout, args.agent, run_args.obs_is_state, args.size)
+        picked = picked_in_hindsight(run, batch)
+        print(table(picked, shares_ahead(inference.nearest, run.args.omg_horizon)))
+        film = draw_film(Replay.of(battle), inference, battle.layout, args.agent, run.args.obs_is_state, args.size)
         name = f"subgoals_{map_name}_agent{args.agent}_seed{args.seed}"
         return save_pictures(list(film), args.out / name, args.fps)
-    finally:
-        parts.runner.close_env()
 
 
 def _parse(argv: Sequence[str] | None) -> Namespace:

@@ -61,11 +61,18 @@ class Learner:
             known = {name: LEARNERS[name] for name in LEARNERS}
             able = " or ".join(n for n, k in known.items() if issubclass(k, Learner) and k.trains(kinds["am_model"]))
             return f"learner={learner} would leave am_model={model} untrained; set learner={able}, or am_model=none"
-        alg, is_for_team = config["train_alg"], not cls.learns_seats or config.get("mixer") is not None
+        alg, mixer = config["train_alg"], config.get("mixer")
+        is_for_team = not cls.learns_seats or mixer is not None
+        if is_for_team and not config["common_reward"]:
+            return (
+                f"common_reward=False gives each agent a reward of its own, but learner={learner} with mixer={mixer} "
+                "learns the value of the whole team; leave it True, or take an algorithm without a mixer, such as "
+                "--config=iql"
+            )
         if config["population"] and alg == config["name"] and is_for_team:
             able = ", ".join(name for name in LEARNERS if getattr(LEARNERS[name], "learns_seats", False))
             return (
-                f"train_alg={alg} learns the values of whole teams (learner={learner}, mixer={config.get('mixer')}); "
+                f"train_alg={alg} learns the values of whole teams (learner={learner}, mixer={mixer}); "
                 f"in a population one learns for single seats: a learner of {able}, and mixer=null"
             )
         return ""

@@ -14,7 +14,7 @@ import numpy as np
 from components.episode_buffer import EpisodeBatch
 from envs import REGISTRY as ENVS
 from envs.answers import whole_sizes
-from envs.multiagentenv import Observations, Outcomes, WorkerLimits
+from envs.multiagentenv import Observations, Outcomes, WorkerLimits, fields_of
 from utils.config import Key, M, key
 from utils.errors import UserError
 from utils.seeding import world_seeds
@@ -45,32 +45,25 @@ class EpisodeRunner:
         )
 
     parallel = False  # whether worlds that need no process of their own get one, too
-    state_layout = {  # of `state_dict`, as utils/files.py has layouts
-        "t_env": COUNT,
-        "log_train_stats_t": int,
-        "train_stats": {"returns": [float], "sums": {str: float}},
-        "test_win_rate": (None, float),
-        "n_tests": [COUNT],
-        "dropped_episodes": COUNT,
-        "n_envs": COUNT,
-        "env": (None, dict),
-    }
 
     def __init__(self, args: Any, logger: Any):
         self.args = args
         self.logger = logger
         self.batch_size = args.batch_size_run
-        env_args = dict(args.env_args)
+        env_args = {**args.env_args, **({} if args.common_reward else {"common_reward": False})}
         env_seed = env_args.pop("seed", None)
         self.seeds = world_seeds(args.seed if env_seed is None else env_seed, self.batch_size)
         limits = WorkerLimits(args.max_worker_restarts, args.worker_timeout_seconds)
         self.env = ENVS[args.env].vector(self.seeds, workers=limits, parallel=self.parallel, **env_args)
-        self.episode_limit = self.get_env_info()["episode_limit"]
-        self.outcomes = Outcomes.empty(self.batch_size, self.env.info_keys)
+        env_info = self.get_env_info()
+        self.episode_limit = env_info["episode_limit"]
+        self.seen = [name for name in fields_of(env_info) if name != "reward"]
+        self.outcomes = Outcomes.empty(self.batch_size, self.env.info_keys, env_info)
         self.t_env = 0
         self.dropped_episodes = 0
-        self.train_stats = EpisodeStats()
-        self.test_stats = EpisodeStats()
+        self.train_stats = self.new_stats()
+        self.test_stats = self.new_stats()
+        self.test_nepisode = args.test_nepisode  # episodes after which the statistics of a test are logged
         self.n_tests = [0] * self.batch_size  # test episodes of each world
         self.log_train_stats_t = -args.runner_log_interval - 1  # so that the first episodes are logged
         self.test_win_rate: float | None = None
@@ -88,6 +81,23 @@ class EpisodeRunner:
         )
         self.mac = mac
 
+    @property
+    def state_layout(self) -> dict[str, Any]:
+        """Of `state_dict`, as utils/files.py has layouts."""
+        return {
+            "t_env": COUNT,
+            "log_train_stats_t": int,
+            "train_stats": self.train_stats.layout,
+            "test_win_rate": (None, float),
+            "n_tests": [COUNT],
+            "dropped_episodes": COUNT,
+            "n_envs": COUNT,
+            "env": (None, dict),
+        }
+
+    def new_stats(self) -> "EpisodeStats":
+        return EpisodeStats(0 if self.args.common_reward else self.outcomes.reward.shape[1])
+
     def get_env_info(self) -> dict[str, Any]:
         return whole_sizes(self.env.get_env_info(), self.args.env)
 
@@ -103,7 +113,7 @@ class EpisodeRunner:
         return {
             "t_env": self.t_env,
             "log_train_stats_t": self.log_train_stats_t,
-            "train_stats": {"returns": list(self.train_stats.returns), "sums": dict(self.train_stats.sums)},
+            "train_stats": self.train_stats.state_dict(),
             "test_win_rate": self.test_win_rate,
             "n_tests": list(self.n_tests),
             "dropped_episodes": self.dropped_episodes,
@@ -122,9 +132,8 @@ class EpisodeRunner:
         if len(state["n_tests"]) != state["n_envs"]:
             raise ValueError(f"'runner.n_tests' is of {len(state['n_tests'])} worlds, not of {state['n_envs']}")
         self.t_env, self.log_train_stats_t = state["t_env"], state["log_train_stats_t"]
-        self.train_stats, self.test_stats = EpisodeStats(), EpisodeStats()
-        self.train_stats.returns.extend(state["train_stats"]["returns"])
-        self.train_stats.sums.update(state["train_stats"]["sums"])
+        self.train_stats, self.test_stats = self.new_stats(), self.new_stats()
+        self.train_stats.load_state_dict(state["train_stats"])
         self.test_win_rate, self.dropped_episodes = state["test_win_rate"], state["dropped_episodes"]
         if state["n_envs"] == self.env.n_envs:
             self.n_tests = list(state["n_tests"])
@@ -142,10 +151,11 @@ class EpisodeRunner:
                 self.logger.log_stat("dropped_episodes", self.dropped_episodes, self.t_env)
 
         returns = batch["reward"].numpy().sum((1, 2), dtype=float)
+        own_returns = batch["reward"].numpy().sum(1, dtype=float)[:, : self.train_stats.n_agents]
         lengths = batch["filled"].numpy().sum((1, 2), dtype=int) - 1
         if not test_mode:
             self.t_env += int(lengths.sum())
-        self._keep_stats(test_mode, returns, lengths)
+        self._keep_stats(test_mode, returns, own_returns, lengths)
         return batch
 
     def _play(self, batch: EpisodeBatch, worlds: np.ndarray, test_mode: bool) -> np.ndarray:
@@ -153,18 +163,20 @@ class EpisodeRunner:
         fields = {key: value.numpy() for key, value in batch.data.transition_data.items()}
         running, lost = worlds.copy(), np.zeros(self.batch_size, bool)
 
-        self.env.reset(_observations(fields, 0), worlds)
+        rewards = self.outcomes.reward.reshape(self.batch_size, -1)  # a view: one for the team, or one for each agent
+
+        self.env.reset(self._observations(fields, 0), worlds)
         fields["filled"][worlds, 0] = 1
         self.mac.start_episodes(batch, worlds)
         for t in range(self.episode_limit):
             played = slice(None) if running.all() else np.flatnonzero(running)
             actions = self.mac.select_actions(batch, t, self.t_env, bs=played, test_mode=test_mode)
             fields["actions"][played, t, :, 0] = actions.cpu().numpy()
-            self.env.step(fields["actions"][:, t, :, 0], _observations(fields, t + 1), self.outcomes, running)
+            self.env.step(fields["actions"][:, t, :, 0], self._observations(fields, t + 1), self.outcomes, running)
 
             over, cut_off = self.outcomes.terminated, self.outcomes.truncated
             is_end = over if self.args.bootstrap_timeouts else over | cut_off
-            fields["reward"][played, t, 0] = self.outcomes.reward[played]
+            fields["reward"][played, t] = rewards[played]
             fields["terminated"][played, t, 0] = is_end[played]
             fields["filled"][played, t + 1] = 1
             lost |= running & self.outcomes.lost
@@ -181,12 +193,16 @@ class EpisodeRunner:
             values[lost] = 0
         return lost
 
-    def _keep_stats(self, test_mode: bool, returns: np.ndarray, lengths: np.ndarray) -> None:
+    def _observations(self, fields: dict[str, np.ndarray], t: int) -> Observations:
+        """The places of step t in the batch, for the worlds to write into."""
+        return Observations(**{name: fields[name][:, t] for name in self.seen})
+
+    def _keep_stats(self, test_mode: bool, returns: np.ndarray, own_returns: np.ndarray, lengths: np.ndarray) -> None:
         stats = self.test_stats if test_mode else self.train_stats
-        stats.add(returns, lengths, self.outcomes.info)
+        stats.add(returns, own_returns, lengths, self.outcomes.info)
         if test_mode:
-            self._record_tests(returns, lengths)
-        if test_mode and len(stats.returns) >= self.args.test_nepisode:
+            self._record_tests(returns, own_returns, lengths)
+        if test_mode and len(stats.returns) >= self.test_nepisode:
             self.test_win_rate = stats.mean("battle_won")
             stats.log(self.logger, self.t_env, prefix="test_")
         elif not test_mode and self.t_env - self.log_train_stats_t >= self.args.runner_log_interval:
@@ -194,7 +210,7 @@ class EpisodeRunner:
             self.logger.log_stat("epsilon", self.mac.epsilon, self.t_env)
             self.log_train_stats_t = self.t_env
 
-    def _record_tests(self, returns: np.ndarray, lengths: np.ndarray) -> None:
+    def _record_tests(self, returns: np.ndarray, own_returns: np.ndarray, lengths: np.ndarray) -> None:
         """Records the test episode of each world: one line of `test_episodes.jsonl`."""
         for world, seed in enumerate(self.seeds):
             seats, teammates = self.mac.seats_of(world)
@@ -205,6 +221,7 @@ class EpisodeRunner:
                 "seed": seed,
                 "episode": self.n_tests[world],  # counted from 0 in each world
                 "return": float(returns[world]),
+                **({} if self.args.common_reward else {"returns": own_returns[world].tolist()}),  # of each agent
                 "length": int(lengths[world]),
                 "won": bool(info["battle_won"]) if "battle_won" in info else None,
                 "seat": None if not teammates else seats[0] if len(seats) == 1 else seats,  # the learner's
@@ -216,14 +233,33 @@ class EpisodeRunner:
 
 
 class EpisodeStats:
-    """What episodes came to since the last log: returns, lengths and the environment's declared info."""
+    """What episodes came to since the last log: returns, lengths and the environment's declared info.
 
-    def __init__(self) -> None:
-        self.returns: list[float] = []
+    Those of each agent, too, where `n_agents` have rewards of their own; else that is 0.
+    """
+
+    def __init__(self, n_agents: int) -> None:
+        self.n_agents = n_agents
+        self.returns: list[float] = []  # of the team
+        self.own_returns: list[list[float]] = []  # of each agent
         self.sums: dict[str, float] = defaultdict(float)
+        own = {"own_returns": [[float] * n_agents]} if n_agents else {}
+        self.layout = {"returns": [float], "sums": {str: float}, **own}
 
-    def add(self, returns: np.ndarray, lengths: np.ndarray, info: dict[str, np.ndarray]) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        own = {"own_returns": list(self.own_returns)} if self.n_agents else {}
+        return {"returns": list(self.returns), "sums": dict(self.sums), **own}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.returns = list(state["returns"])
+        self.own_returns = list(state["own_returns"]) if self.n_agents else []
+        self.sums.update(state["sums"])
+
+    def add(
+        self, returns: np.ndarray, own_returns: np.ndarray, lengths: np.ndarray, info: dict[str, np.ndarray]
+    ) -> None:
         self.returns.extend(returns.tolist())
+        self.own_returns.extend(own_returns.tolist())
         self.sums["ep_length"] += float(lengths.sum())
         for name, values in info.items():
             self.sums[name] += float(values.sum())
@@ -233,15 +269,16 @@ class EpisodeStats:
         return self.sums[key] / len(self.returns) if key in self.sums else None
 
     def log(self, logger: Any, t_env: int, prefix: str = "") -> None:
-        """Logs the means under PyMARL's names and starts anew."""
-        logger.log_stat(f"{prefix}return_mean", np.mean(self.returns), t_env)
-        logger.log_stat(f"{prefix}return_std", np.std(self.returns), t_env)
+        """Logs the means under PyMARL's names, rewards of each agent under EPyMARL's too, and starts anew."""
+        returns = {"": self.returns}
+        if self.n_agents:
+            of_agents = np.array(self.own_returns).T
+            returns |= {"total_": self.returns, **{f"agent_{i}_": own for i, own in enumerate(of_agents)}}
+        for name, values in returns.items():
+            logger.log_stat(f"{prefix}{name}return_mean", np.mean(values), t_env)
+            logger.log_stat(f"{prefix}{name}return_std", np.std(values), t_env)
         for name in self.sums:
             logger.log_stat(f"{prefix}{name}_mean", self.sums[name] / len(self.returns), t_env)
         self.returns.clear()
+        self.own_returns.clear()
         self.sums.clear()
-
-
-def _observations(fields: dict[str, np.ndarray], t: int) -> Observations:
-    """The places of step t in the batch, for the worlds to write into."""
-    return Observations(fields["obs"][:, t], fields["state"][:, t], fields["avail_actions"][:, t])

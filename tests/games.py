@@ -16,7 +16,7 @@ import numpy as np
 
 import main
 from envs import REGISTRY
-from envs.multiagentenv import MultiAgentEnv
+from envs.multiagentenv import Field, MultiAgentEnv
 from utils.dict2namedtuple import convert
 
 NAME = "game_of_a_test"
@@ -36,10 +36,10 @@ def configure(alg: str, env_args: dict[str, Any] | None = None, batch_size_run: 
     """What main.py hands to run.py for `--config=alg --key=value ...`, but in the registered game, without a GPU."""
     quiet = {"use_cuda": False, "use_tensorboard": False}
     params = [f"--{key}={value}" for key, value in (quiet | settings).items()]
-    config, _, _ = main._configure(main._experiment(), [f"--config={alg}", "--env-config=sc2", *params])
+    config = main.read_settings(*[f"--config={alg}", "--env-config=sc2", *params])
     world = {"env": NAME, "env_args": env_args or {}, "batch_size_run": batch_size_run}
     with nullcontext() if NAME in REGISTRY else registered(Game):
-        return main._resolve({**config, **world})
+        return main.resolve({**config, **world})
 
 
 def frozen(config: dict) -> Any:
@@ -207,6 +207,34 @@ class RandomGame(Game):
 
     def get_avail_actions(self) -> list[list[int]]:
         return self.avail.astype(int).tolist()
+
+
+class Harvest(RandomGame):
+    """Declares three fields: of each agent, of the team, and a whole number."""
+
+    fields = {"own_food": Field((2,), group="agents"), "weather": Field(3), "clock": Field((), "int64", below=8)}
+
+    def get_own_food(self) -> np.ndarray:
+        return 2 * self.obs[:, :2]
+
+    def get_weather(self) -> np.ndarray:
+        return self.obs[0, :3] + 1
+
+    def get_clock(self) -> int:
+        return self.t
+
+
+class Wages(RandomGame):
+    """Pays agent i (i + 1) times what the first one gets; the team gets the sum."""
+
+    def __init__(self, seed: int | None = None, common_reward: bool = True):
+        super().__init__(seed)
+        self.common_reward = common_reward
+
+    def step(self, actions: Sequence[int]) -> tuple[Any, bool, dict[str, Any]]:
+        reward, over, info = super().step(actions)
+        own = [reward * (i + 1) for i in range(3)]
+        return sum(own) if self.common_reward else own, over, info
 
 
 class CrashingGame(EndlessGame):

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch as th
 
-import run
 from envs.sc2.sim import film
 from experiments import jobs, subgoals
 from experiments.omg_runs import FIELDS, Evaluation, read_rows
@@ -182,7 +181,7 @@ def test_a_checkpoint_that_holds_something_else_is_refused_before_the_first_step
     th.save(content, path)
     parts, args, logger = built(alg="qmix", checkpoint_path=tmp_path / "models")
     before = random_states()
-    refused(path, run.load_checkpoint, args, logger, parts)
+    refused(path, parts.resume)
     assert parts.runner.t_env == 0 or file == "state"
     assert not logger.stats and (file == "state" or equal(before, random_states()))
     assert file != "buffer" or parts.buffer.episodes_in_buffer == 0
@@ -242,7 +241,7 @@ def test_other_bytes_in_a_weight_file_are_refused(models, tmp_path, file, name):
     path = find_checkpoint(tmp_path / "models", 0) / f"{file}.th"
     path.write_bytes(BYTES[name](path))
     parts, args, logger = built(alg="qmix", checkpoint_path=tmp_path / "models")
-    said = refused(path, run.load_checkpoint, args, logger, parts)
+    said = refused(path, parts.resume)
     assert "unfold" not in name or "unfolds" in said or "not stored in full" in said
 
 
@@ -265,7 +264,7 @@ def test_what_is_refused_ends_a_run_before_its_first_episode(models, tmp_path):
 
 def test_an_untouched_checkpoint_is_taken(models):
     parts, args, logger = built(alg="qmix", checkpoint_path=models)
-    run.load_checkpoint(args, logger, parts)
+    parts.resume()
     assert parts.runner.t_env > 0 and logger.stats and parts.buffer.episodes_in_buffer > 0
 
 
@@ -310,7 +309,7 @@ def test_a_replay_that_holds_something_else_is_refused(replay_content, tmp_path,
     path.write_bytes(gzip.compress(json.dumps(content).encode()))
     assert film.main([str(path), str(tmp_path / "film.png")]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: ") and said.count("\n") == 1 and "replay" in said
+    assert said.startswith(f"error: {path}") and said.count("\n") == 1
     assert not (tmp_path / "film.png").exists()
 
 
@@ -326,7 +325,7 @@ def test_a_replay_that_unfolds_is_refused_at_once(tmp_path, capsys):
     part = gzip.compress(bytes(2**20))
     path.write_bytes(part * (1 + MOST_UNPACKED_BYTES // 2**20))
     assert film.main([str(path), str(tmp_path / "film.png")]) == 2
-    assert f"{path} is no replay of the embedded engine (it unfolds to more than" in capsys.readouterr().err
+    assert f"{path} is no replay (it unfolds to more than" in capsys.readouterr().err
     path.write_bytes(gzip.compress(b"[" * 10**6))
     assert film.main([str(path), str(tmp_path / "film.png")]) == 2
     path.write_bytes(part[:-20])
@@ -341,8 +340,6 @@ YAMLS = {
     "brackets in brackets": "a: " + "[" * 1000,
     "a file too large": "#" * 2**19,
     "a tag of Python": "a: !!python/object/apply:os.getpid []",
-    "a number of many digits": "a: " + "1" * 5000,
-    "a day that is none": "a: 2001-99-99",
     "a key of lists": "? [a]\n: 1",
     "merged groups": "a: &a {b: 1}\nc: {<<: *a}",
     "an alias of nothing": "a: *b",
@@ -510,6 +507,7 @@ def test_jobs_that_can_not_be_published_are_told_of_and_others_go_on(job, monkey
     (plan(job).records() / "config.json").write_text("{")
     with jobs.only_one(tmp_path) as lock:
         queue = jobs.JobQueue([plan(job)], 1, lock)
-        assert queue.run() and queue.failed == ["job"]
+        queue.run()
+    assert queue.failed == ["job"]
     said = capsys.readouterr().out
     assert "has ended, but" in said and "config.json" in said

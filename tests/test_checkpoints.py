@@ -15,7 +15,7 @@ import torch as th
 
 import run
 from tests.games import RandomGame, configure, registered
-from tests.test_run import SHORT, RecordedRun, built, equal, quiet_logger, sequential, whole_run
+from tests.test_run import SHORT, RecordedRun, built, equal, sequential, whole_run
 from utils.checkpoints import Checkpoints, find_checkpoint, random_states, set_random_states
 from utils.errors import UserError
 from utils.weights import load_into
@@ -92,7 +92,7 @@ def test_what_a_checkpoint_lacks_is_said_and_the_rest_is_taken(tmp_path, caplog)
     folders, info = whole_run(local_results_path=tmp_path, **settings)
     assert not list(tmp_path.glob("**/buffer.th"))
     resumed, args, _ = built(checkpoint_path=folders["models"], batch_size_run=3)
-    run.load_checkpoint(args, quiet_logger(), resumed)
+    resumed.resume()
     assert "no replay buffer" in caplog.text and "no state of these environments" in caplog.text
     (step,) = steps_in(folders["models"])
     assert resumed.runner.t_env == step and resumed.clock.episode > 0 and resumed.buffer.episodes_in_buffer == 0
@@ -260,7 +260,7 @@ def test_pymarls_own_weights_load_with_and_without_its_optimiser(tmp_path, caplo
     parts, _, _ = built(alg="qmix")
     pymarl_files(tmp_path / "12345", parts.learner, with_optimiser)
     resumed, args, logger = built(alg="qmix", seed=5, checkpoint_path=tmp_path, t_max=12345 + 60)
-    run.load_checkpoint(args, logger, resumed)
+    resumed.resume()
     assert resumed.runner.t_env == 12345
     learner = resumed.learner
     assert equal(dict(learner.mac.state_dict()), dict(parts.mac.state_dict()))
@@ -270,7 +270,7 @@ def test_pymarls_own_weights_load_with_and_without_its_optimiser(tmp_path, caplo
     if with_optimiser:
         averages = [learner.optimiser.state[param]["square_avg"] for param in learner.params]
         assert all((average == 0.25).all() for average in averages)
-    run.train_sequential(args, logger, resumed)
+    resumed.train()
     assert logger.stats["loss"][0][0] > 12345
 
 

@@ -17,6 +17,7 @@ import yaml
 import main
 from config import layers
 from utils.config import flatten, load_yaml
+from utils.errors import UserError
 
 MAIN = Path(main.__file__)
 ALGORITHMS = sorted(path.stem for path in (MAIN.parent / "config" / "algs").glob("*.yaml"))
@@ -114,6 +115,13 @@ def runs(tmp_path_factory):
         ((*IQL, "t_max=5"), ("'t_max=5'", "goes after `with`", "--t_max=5")),
         ((*IQL, "with", "debug"), ("'debug' after `with`", "debug=VALUE")),
         ((*IQL, "-n"), ("can't make sense of '-n'", "--help")),
+        ((*IQL, "with", "nowhere.json"), ("'nowhere.json' after `with` is no setting; there is no such file",)),
+        ((*IQL, "--label"), ("--label needs a value",)),
+        ((*IQL, "--rnn_hidden_dim=1000000000"), ("rnn_hidden_dim=1000000000", "at most 4,096")),
+        ((*IQL, "--local_results_path=/" + "a" * 5000), ("(5,001 characters)", "a path that a system can have")),
+        ((*IQL, "--id=../x"), ("--id=../x is no name for a run",)),
+        ((*IQL, "--file_storage=/dev/null/x"), ("--file_storage='/dev/null/x'",)),
+        ((*IQL, "--file_storage=~nobody-is-called-so/x"), ("--file_storage: ~nobody-is-called-so/x names a home",)),
         ((*IQL, "--batch_size=6000"), ("batch_size=6000", "buffer_size=5000")),
         ((*IQL, "--local_results_path=/dev/null/x"), ("'/dev/null/x'", "/dev/null is not a folder")),
         ((*IQL, "--save_replay", "--env_args.replay_dir=/dev/null/x"), ("env_args.replay_dir='/dev/null/x'",)),
@@ -127,6 +135,56 @@ def test_a_mistake_is_one_sentence_exit_status_2_and_nothing_on_disk(tmp_path, p
     for fragment in fragments:
         assert fragment in finished.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("param", "fragment"),
+    [
+        ("--loglevel=FOO", "Unknown level: 'FOO'"),
+        ("--capture=foo", "Unknown capture mode 'foo'"),
+        ("--priority=x", "must be a number"),
+        ("--beat-interval=x", "could not convert string to float"),
+        ("--beat-interval=1e300", "must be a number of seconds"),
+        ("--s3=x", "Valid bucket specification not found"),
+        ("--sql=garbage", "Sacred can't start the run"),
+        ("--local_results_path=/proc/x", "the folder can't be made"),
+        ("--file_storage=/proc/x", "the folder can't be made"),
+    ],
+)
+def test_what_sacred_or_the_system_refuses_is_one_sentence_and_no_record(
+    tmp_path, capsys, monkeypatch, param, fragment
+):
+    monkeypatch.setattr(sys, "__stderr__", sys.__stderr__)
+    monkeypatch.setattr(main, "_resolve", lambda config: config)
+    if "results" not in param:
+        param = f"--local_results_path={tmp_path}", param
+    assert main.main([*IQL, *((param,) if isinstance(param, str) else param)]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") == 1 and fragment in message
+    assert list(tmp_path.rglob("*.json")) == []
+
+
+def test_an_id_that_is_taken_is_refused(tmp_path):
+    (tmp_path / "sacred" / "17").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"--id=17 is taken: .*sacred/17 is there"):
+        configured("--id=17", f"--local_results_path={tmp_path}")
+    (tmp_path / "more" / "18").mkdir(parents=True)
+    with pytest.raises(UserError, match="--id=18 is taken: .*more/18 is there"):
+        configured("--id=18", f"--local_results_path={tmp_path}", f"--file_storage={tmp_path / 'more'}")
+
+
+def test_two_folders_of_records_have_numbers_of_their_own(tmp_path, monkeypatch):
+    def my_main():
+        """Stands in for a run."""
+
+    monkeypatch.setattr(main, "my_main", my_main)
+    (tmp_path / "more" / "1").mkdir(parents=True)
+    ex = main._experiment()
+    observer = main._add_file_storage(ex, tmp_path)
+    config, command, options = configured(f"--file_storage={tmp_path / 'more'}")
+    ex.add_config(config)
+    main._run_sacred(ex, command, options)
+    assert Path(observer.dir).name == "1" and (tmp_path / "more" / "2" / "config.json").is_file()
 
 
 @pytest.fixture
@@ -219,9 +277,22 @@ def test_each_layer_overrides_the_ones_below_it():
     assert command == "my_main"
 
 
+def test_text_stays_as_it_is_typed_and_paths_begin_in_the_home_folder():
+    config, _, _ = configured("--label=a #1", "--local_results_path=~/x #1", "with", "env_args.replay_dir=~/y")
+    assert config["label"] == "a #1" and config["local_results_path"] == str(Path.home() / "x #1")
+    assert config["env_args"]["replay_dir"] == str(Path.home() / "y")
+
+
+def test_files_after_with_lie_below_all_single_settings(tmp_path):
+    path = tmp_path / "a=b.yaml"
+    path.write_text("seed: 1\nlr: 0.1\ngamma: 0.5\nenv_args:\n  map_name: 3m\n")
+    config, _, _ = configured("--seed=2", "with", "lr=0.2", str(path))
+    assert (config["seed"], config["lr"], config["gamma"], config["env_args"]["map_name"]) == (2, 0.2, 0.5, "3m")
+
+
 def test_an_algorithms_yaml_overrides_the_environments(own_config):
     (own_config / "mine.yaml").write_text("t_max: 5\n")
-    config, _, _ = main._configure(main._experiment(), ["--config=mine", "--env-config=sc2"])
+    config = main.read_settings(*["--config=mine", "--env-config=sc2"])
     assert config["t_max"] == 5
 
 
@@ -342,9 +413,22 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(runs):
 
 def test_a_seed_that_is_not_given_is_drawn_and_recorded(monkeypatch):
     config, _, _ = configured()
-    first, second = (main._resolve(config)["seed"] for _ in range(2))
-    assert first != second and main._resolve(config)["env_args"]["seed"] is not None
+    first, second = (main.resolve(config)["seed"] for _ in range(2))
+    assert first != second and main.resolve(config)["env_args"]["seed"] is not None
     assert config["seed"] is None
+
+
+def test_a_test_of_fewer_episodes_than_asked_for_is_told(capsys):
+    config, _, _ = configured("--test_nepisode=20", "--runner=parallel", "--batch_size_run=8")
+    assert main._resolve(config)["test_nepisode"] == 16
+    assert "test_nepisode=20 becomes 16: 8 episodes are played at once" in capsys.readouterr().err
+
+
+def test_a_recorded_run_can_be_done_again_from_its_record(runs):
+    _, config, *_ = runs("iql")
+    records = Path(config["local_results_path"]) / "sacred" / "1" / "config.json"
+    again, _, _ = main._configure(main._experiment(), [*IQL, "with", str(records)])
+    assert again == {key: value for key, value in config.items() if key != "resolved"}
 
 
 def test_a_mistake_found_by_the_run_is_one_sentence_and_a_failed_record(tmp_path):

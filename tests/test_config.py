@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import json
+import logging
 import os
 import re
 from pathlib import Path
@@ -12,12 +14,13 @@ from hypothesis import strategies as st
 
 import main
 from config.components import all_parts, conflict
-from config.layers import merge, merge_population
-from config.schema import RUN
+from config.layers import merge, merge_population, read_file
+from config.schema import OF_PYMARL, RUN
 from utils.config import Key, flatten, load_yaml, nested, recursive_dict_update
 from utils.dict2namedtuple import convert
 from utils.errors import UserError
-from utils.MY_EXP_PATH import check_results_path, experiment_root
+from utils.logging import LOGGER_NAME
+from utils.MY_EXP_PATH import check_results_path, experiment_root, make_results_folder
 
 CONFIG = Path(main.__file__).parent / "config"
 DEFAULT_YAML = CONFIG / "default.yaml"
@@ -274,6 +277,22 @@ def test_an_empty_yaml_file_changes_nothing(tmp_path):
         (Key(str), "", ""),
         (Key(str), "a: b: c", "a: b: c"),
         (Key(str), "'quoted'", "quoted"),
+        (Key(str), "a #1", "a #1"),
+        (Key(str), " a: {b", " a: {b"),
+        (Key(str), "'a' and 'b'", "'a' and 'b'"),
+        (Key(str), "None", "None"),
+        (Key(str), "2024-01-01", "2024-01-01"),
+        (Key(str, nullable=True), "None", None),
+        (Key(str, nullable=True), "~", None),
+        (Key(str, nullable=True), "'None'", "None"),
+        (Key(int, nullable=True), "NULL", None),
+        (Key(Path), "/x/exp #1", "/x/exp #1"),
+        (Key(Path), "~/x", os.path.expanduser("~/x")),
+        (Key(Path), "", ""),
+        (Key(int), "010", 10),
+        (Key(int), "+7", 7),
+        (Key(int), "1_000_000", 1000000),
+        (Key(float), "0010.5", 10.5),
         (Key((bool, int, str), low=1, choices=("random",)), "random", "random"),
         (Key((bool, int, str), low=1, choices=("random",)), "True", True),
         (Key((bool, int, str), low=1, choices=("random",)), "3", 3),
@@ -293,6 +312,24 @@ def test_what_is_typed_gets_the_declared_kind(key, text, value):
         (Key(int), "null"),
         (Key(int), "[1"),
         (Key(int, low=1), "0"),
+        (Key(int), "1:30"),
+        (Key(int), "0x10"),
+        (Key(int), "0o7"),
+        (Key(int), "1_0"),
+        (Key(int), "\u0663"),
+        (Key(int), "~"),
+        (Key(int), "9" * 400),
+        (Key(int), "9" * 5000),
+        (Key(float), "1e400"),
+        (Key(float), "1e99999999999"),
+        (Key(float), "1:30.5"),
+        (Key(Path), "None"),
+        (Key(Path), "null"),
+        (Key(Path), "/" + "a" * 5000),
+        (Key(Path), "a/" * 2000),
+        (Key(Path), "a\0b"),
+        (Key(str, is_in_file_name=True), "a/b"),
+        (Key(str, is_in_file_name=True), "a" * 101),
         (Key(int, choices=(1, 2)), "3"),
         (Key(float), ".nan"),
         (Key(float), ".inf"),
@@ -316,6 +353,8 @@ def test_a_value_of_another_kind_or_out_of_bounds_is_refused(key, text):
     [
         (Key(int, "environment steps", low=1), "a whole number in environment steps, at least 1"),
         (Key(float, above=0), "a number, above 0"),
+        (Key(float, above=0, high=10**6), "a number, above 0, at most 1,000,000"),
+        (Key(Path), "a path, or empty"),
         (Key(str, choices=("mean", "max")), "one of mean, max"),
         (Key(int, nullable=True), "a whole number, or null"),
         (Key((int, str), low=1, choices=("random",)), "a whole number, at least 1, or one of random"),
@@ -323,6 +362,34 @@ def test_a_value_of_another_kind_or_out_of_bounds_is_refused(key, text):
 )
 def test_what_is_allowed_is_said_in_words(key, words):
     assert key.allowed() == words
+
+
+def test_a_home_folder_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="~nobody-is-called-so/x names a home folder that is not there"):
+        Key(Path).read_text("~nobody-is-called-so/x")
+
+
+def test_numbers_in_yaml_files_are_decimal_too_and_dates_are_text(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("a: 010\nb: 1:30\nc: 0x10\nd: 1e-4\ne: -1.5\nf: 2024-01-01\ng: 1_000\n")
+    assert load_yaml(path) == {"a": 10, "b": "1:30", "c": "0x10", "d": 1e-4, "e": -1.5, "f": "2024-01-01", "g": 1000}
+
+
+NUMBERS = {key: declaration for key, declaration in SCHEMA.items() if {int, float} & set(declaration._free_kinds())}
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_every_number_has_bounds_and_what_is_beyond_them_is_refused(key):
+    low = NUMBERS[key].above if NUMBERS[key].low is None else NUMBERS[key].low
+    high = NUMBERS[key].high
+    assert low is not None and high is not None
+    assert NUMBERS[key].read_text(str(high)) == high
+    for beyond in (str(high + 1), str(low - 1), "1e300", "-1e300", "9" * 400):
+        with pytest.raises(ValueError, match="at most"):
+            NUMBERS[key].read_text(beyond)
+    for beyond in (high + 1, low - 1, 1e300, 10**400, float("nan"), float("inf")):  # as in a file
+        with pytest.raises(ValueError, match="at most"):
+            NUMBERS[key].read(beyond)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
@@ -395,3 +462,79 @@ def test_a_results_folder_that_may_not_be_written_to_is_refused(tmp_path, monkey
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # tests may run as root, who may write anywhere
     with pytest.raises(UserError, match="may not be written to"):
         check_results_path(tmp_path / "results")
+
+
+def test_what_the_system_refuses_as_a_results_folder_is_one_sentence():
+    with pytest.raises(UserError, match="local_results_path='/proc/x' can't be used: the folder can't be made"):
+        make_results_folder("/proc/x")
+
+
+# --- files of a user's own, and PyMARL's
+
+
+def recorded(tmp_path, config):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**config, "resolved": {"engine": "sim"}}))
+    return [(str(path), read_file(path))]
+
+
+def test_the_recorded_configuration_of_a_run_gives_that_run_again(tmp_path):
+    config = merge("qmix", "sc2", [("seed", "7"), ("lr", "0.01"), ("env_args.map_name", "3m")])
+    again = merge("qmix", "sc2", [("gamma", "0.5")], recorded(tmp_path, {**config, "population": {}}))
+    assert again == {**config, "gamma": 0.5}
+
+
+def test_the_recorded_configuration_of_a_population_gives_it_again(tmp_path):
+    counts = {"iql": 2, "iql_omg": 1}
+    settings = [("multi_algs", "True"), ("train_alg", "iql_omg"), ("iql.gamma", "0.5"), ("lr", "0.01"), ("seed", "7")]
+    config = merge_population("2iql1iql_omg", counts, "sc2", settings)
+    files = recorded(tmp_path, config)
+    assert merge_population("2iql1iql_omg", counts, "sc2", [], files) == config
+    changed = merge_population("2iql1iql_omg", counts, "sc2", [("lr", "0.1")], files)
+    assert [changed[alg]["lr"] for alg in counts] == [0.1, 0.1] and changed["iql"]["gamma"] == 0.5
+
+
+def test_a_recorded_address_without_its_password_is_left_out(tmp_path):
+    ((_, content),) = recorded(tmp_path, {"mongo_url": "mongodb://me:***@host/db", "seed": 1})
+    assert content == {"seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fragment"),
+    [
+        ("mine.json", '{"lr": ', "mine.json can't be read as JSON"),
+        ("mine.json", "[1]", "must hold an object with keys, not list"),
+        ("mine.json", '{"t_max": ' + "9" * 5000 + "}", "mine.json can't be read as JSON"),
+        ("mine.json", '{"t_max": ' + "9" * 400 + "}", r"t_max=9*\.\.\. \(400 characters\) is not allowed"),
+        ("mine.json", '{"lr": NaN}', "lr=nan is not allowed"),
+        ("mine.json", "[" * 100_000, "mine.json can't be read as JSON"),
+        ("mine.yaml", "a: " + "[" * 100_000, "mine.yaml can't be read as YAML"),
+        ("mine.yaml", "lrr: 1", "mine.yaml: unknown key 'lrr'; did you mean 'lr'"),
+        ("mine.yaml", "lr: !!int x", "line 1, column 5: x is no"),
+    ],
+)
+def test_a_file_of_ones_own_that_is_not_well_formed_is_one_sentence(tmp_path, name, text, fragment):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=fragment):
+        merge("iql", "sc2", [], [(str(tmp_path / name), read_file(tmp_path / name))])
+
+
+def test_pymarls_keys_that_change_nothing_are_left_out_with_a_warning(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(LOGGER_NAME), "propagate", True)
+    for key, value in OF_PYMARL.items():
+        caplog.clear()
+        assert merge("coma", "sc2", [(key, str(value))]) == merge("coma", "sc2", [])
+        assert merge("coma", "sc2", [], [("mine.yaml", {key: value})]) == merge("coma", "sc2", [])
+        words = f"{key}={value} is PyMARL's and changes nothing here"
+        assert set(caplog.messages) == {f"command line: {words}", f"mine.yaml: {words}"}
+        with pytest.raises(UserError, match=f"{key}=other is not allowed: .* {value} only"):
+            merge("coma", "sc2", [(key, "other")])
+
+
+def test_pymarls_own_yaml_of_coma_means_what_it_meant():
+    pymarls = {
+        **{"learner": "coma_learner", "critic_train_mode": "seq", "critic_train_reps": 1, "q_nstep": 0},
+        "target_update_interval": 100,
+    }
+    config = merge("coma", "sc2", [], [("coma.yaml", pymarls)])
+    assert config == {**merge("coma", "sc2", []), "critic_target_update_interval": 100}

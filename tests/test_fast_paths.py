@@ -70,9 +70,7 @@ def test_episodes_of_different_lengths_in_values_and_gradients(kind, options):
         inputs.grad = None
         outputs, hidden = unroll_with_hidden(network, inputs, filled)
         assert th.equal(unroll(network, inputs, filled), outputs)
-        finite = outputs.masked_fill(
-            outputs.isinf(), 0
-        )  # a subgoal without spread has a log-variance of minus infinity
+        finite = outputs.masked_fill(outputs.isinf(), 0)  # the log-variance of a subgoal without spread
         (finite.square().mean() + hidden.sin().mean()).backward()
         learned = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
         assert inputs.grad.any() and learned

@@ -5,7 +5,6 @@ import pytest
 import torch as th
 
 import run
-from runners import REGISTRY as RUNNERS
 from tests.builders import RecordingLogger
 from tests.games import (
     EndlessGame,
@@ -13,7 +12,6 @@ from tests.games import (
     MemoryGame,
     TwoStepGame,
     configure,
-    frozen,
     registered,
 )
 
@@ -43,12 +41,9 @@ def train(game, alg, seed, t_max, **settings):
     th.manual_seed(seed)
     logger = RecordingLogger()
     with registered(game):
-        args = frozen(config)
-        runner = RUNNERS[args.runner](args=args, logger=logger)
-        args = run.complete(args, runner.get_env_info(), logger)
-        parts = run.build(args, logger, runner)
-        run.train_sequential(args, logger, parts)
-        run.evaluate_sequential(args, logger, runner)
+        parts = run.Run({**config, "device": "cpu"}, logger)
+        parts.train()
+        parts.evaluate()
     return parts, logger
 
 

@@ -182,7 +182,7 @@ def test_every_kind_of_run_is_valid_and_means_what_it_should(tmp_path):
     for job in made:
         if "_7_" in job.name and "_iql_" not in job.name:
             continue  # differs from its like with 6 teammates in the group alone
-        config, _, _ = command_line._configure(command_line._experiment(), list(job.arguments))
+        config = command_line.read_settings(*job.arguments)
         learner = config["train_alg"]
         n_seats = 2 if "_6_homologue" in job.name else 1
         assert sum(config["population"].values()) == 8 and config["population"][learner] == n_seats

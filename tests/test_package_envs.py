@@ -23,6 +23,8 @@ WORLDS = [
     ("lbforaging", {"max_food_level": 2, "observe_agent_levels": False, "normalize_reward": False}),
     ("simple_tag", {}),
     ("simple_tag", {"num_good": 2, "num_obstacles": 0, "max_cycles": 10, "terminate_on_success": True}),
+    ("lbforaging", {"common_reward": False}),
+    ("simple_tag", {"common_reward": False}),
 ]
 
 
@@ -58,7 +60,7 @@ def outcomes_of_one_step(env_class, draw, **env_args):
     """What the generic vector makes of one step of agents that do as `draw(env)` says, in a world that it arranged."""
     worlds = env_class.vector([1], **env_args)
     seen = Observations.empty(1, worlds.get_env_info())
-    outcomes = Outcomes.empty(1, worlds.info_keys)
+    outcomes = Outcomes.empty(1, worlds.info_keys, worlds.get_env_info())
     worlds.reset(seen)
     actions = draw(worlds.envs[0])
     worlds.step(np.array([actions]), seen, outcomes)
@@ -97,6 +99,14 @@ def test_the_time_limit_cuts_foraging_off():
 def test_the_teams_reward_is_the_sum_of_the_players():
     outcomes = outcomes_of_one_step(ForagingEnv, two_beside_food, normalize_reward=False)
     assert outcomes.reward[0] == 1 * 3 + 2 * 3  # level of the player times level of the food
+
+
+def test_each_player_has_its_own_reward():
+    own = {"normalize_reward": False, "common_reward": False}
+    assert outcomes_of_one_step(ForagingEnv, two_beside_food, **own).reward.tolist() == [[1 * 3, 2 * 3]]
+    own = {"penalty": 0.25, "common_reward": False}
+    outcomes = outcomes_of_one_step(ForagingEnv, lambda env: two_beside_food(env, actions=(NONE, LOAD)), **own)
+    assert outcomes.reward.tolist() == [[0, -0.25]]
 
 
 def test_one_alone_can_not_lift_it_and_may_be_penalised():
@@ -141,6 +151,21 @@ def test_every_touch_pays_ten_once(n_touching):
     outcomes = outcomes_of_one_step(PredatorPreyEnv, touching(n_touching))
     assert outcomes.reward[0] == 10 * n_touching and outcomes.info["caught"][0] == (n_touching > 0)
     assert not outcomes.terminated[0] and not outcomes.truncated[0]
+
+
+@pytest.mark.parametrize("n_touching", [0, 1, 2])
+def test_each_predator_is_paid_for_its_own_touches(n_touching):
+    outcomes = outcomes_of_one_step(PredatorPreyEnv, touching(n_touching), common_reward=False)
+    assert outcomes.reward.tolist() == [[10.0 * (i < n_touching) for i in range(3)]]
+
+
+def test_the_predators_rewards_add_up_to_the_teams():
+    team, each = (PredatorPreyEnv(seed=3, num_good=2, common_reward=common) for common in (True, False))
+    for env in (team, each):
+        env.reset()
+    for _ in range(20):
+        actions = [chase(obs, team) for obs in team.get_obs()]
+        assert team.step(actions)[0] == sum(each.step(actions)[0])
 
 
 @pytest.mark.parametrize(
@@ -195,9 +220,10 @@ def test_predators_can_be_drawn_without_a_window():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_keys_give_every_argument_its_constructors_default(name):
+    """`common_reward` aside, which is a key of the run and not of the environment."""
     env_args = merge("iql", name, [])["env_args"]
     parameters = inspect.signature(REGISTRY[name].__init__).parameters
-    assert env_args == {key: p.default for key, p in parameters.items() if key != "self"}
+    assert env_args == {key: p.default for key, p in parameters.items() if key not in ("self", "common_reward")}
 
 
 def test_both_files_of_sc2_have_the_same_arguments():
@@ -237,7 +263,7 @@ def test_levels_that_contradict_each_other_are_a_mistake(settings, sentence, tmp
 
 
 def test_what_an_algorithm_sets_for_another_environment_is_left_out(capsys):
-    config, _, _ = main._configure(main._experiment(), ["--config=coma", "--env-config=simple_tag"])
+    config = main.read_settings(*["--config=coma", "--env-config=simple_tag"])
     assert "state_last_action" not in config["env_args"]
     assert main.main(["--config=coma", "--env-config=simple_tag", "--env_args.state_last_action=True"]) == 2
     assert "it belongs to" in capsys.readouterr().err

@@ -64,14 +64,14 @@ def test_counts_and_names_are_read(name, counts):
 )
 def test_a_bad_population_is_one_sentence(params, fragments):
     with pytest.raises(UserError) as caught:
-        main._configure(main._experiment(), [*params, "--env-config=sc2"])
+        main.read_settings(*params, "--env-config=sc2")
     assert "\n" not in str(caught.value)
     for fragment in fragments:
         assert fragment in str(caught.value)
 
 
 def configured(*params):
-    return main._configure(main._experiment(), ["--env-config=sc2", "--multi_algs", *params])[0]
+    return main.read_settings("--env-config=sc2", "--multi_algs", *params)
 
 
 def test_each_algorithm_has_its_own_keys_and_the_learners_stand_on_top():

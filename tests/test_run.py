@@ -61,13 +61,11 @@ def sequential(game=RandomGame, alg="iql", **settings):
 
 
 def built(game=RandomGame, alg="iql", env_args=None, **settings):
-    """The parts of a run before its first episode, and its `args`."""
+    """A run before its first episode, its `args` and its logger."""
     logger = quiet_logger()
     with registered(game):
-        args = frozen(configure(alg, env_args, **(SHORT | settings)))
-        runner = RUNNERS[args.runner](args=args, logger=logger)
-    args = run.complete(args, runner.get_env_info(), logger)
-    return run.build(args, logger, runner), args, logger
+        made = run.Run(frozen(configure(alg, env_args, **(SHORT | settings)))._asdict(), logger)
+    return made, made.args, logger
 
 
 def equal(first, second):
@@ -182,11 +180,11 @@ def test_debug_switches_anomaly_detection_on_for_its_own_run_only(tmp_path):
 def test_a_checkpoint_brings_back_networks_targets_optimiser_and_steps(tmp_path, alg):
     prior = {"omg_vae_pretrain_steps": 30} if alg == "iql_omg" else {}
     parts, args, logger = built(alg=alg, local_results_path=tmp_path, target_update_interval=20, **prior)
-    run.train_sequential(args, logger, parts)
-    run.save_checkpoint(args, logger, parts)
+    parts.train()
+    parts.save_checkpoint()
     resumed, args, _ = built(alg=alg, checkpoint_path=tmp_path, seed=9, **prior)
     assert not equal(resumed.mac.state_dict(), parts.mac.state_dict())
-    run.load_checkpoint(args, quiet_logger(), resumed)
+    resumed.resume()
     assert resumed.runner.t_env == parts.runner.t_env
     saved, loaded = parts.learner.state_dict(), resumed.learner.state_dict()
     for name in saved.keys() - {"last_target_update_episode", "log_stats_t"}:
@@ -201,10 +199,10 @@ def test_load_step_takes_the_newest_or_the_nearest_step(tmp_path, load_step, tak
     for step in (100, 200, 1000):
         parts.runner.t_env = step
         weight.data.fill_(step)
-        run.save_checkpoint(args, logger, parts)
+        parts.save_checkpoint()
     (tmp_path / "notes").mkdir()
     resumed, args, _ = built(checkpoint_path=tmp_path, load_step=load_step)
-    run.load_checkpoint(args, quiet_logger(), resumed)
+    resumed.resume()
     assert resumed.runner.t_env == taken and (resumed.mac.agent.fc2.bias == taken).all()
 
 
@@ -279,10 +277,41 @@ def test_evaluate_with_a_checkpoint_tests_the_checkpoint(tmp_path):
     for step, best in ((10, 0), (20, 1)):
         parts.mac.agent.fc2.bias.data.copy_(th.eye(2)[best])
         parts.runner.t_env = step
-        run.save_checkpoint(args, logger, parts)
+        parts.save_checkpoint()
     for step, greedy_return in ((10, 1), (20, 3)):
         logger = sequential(MatrixGame, evaluate=True, checkpoint_path=tmp_path, load_step=step)
         assert logger.stats["test_return_mean"] == [(step, greedy_return)]
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_a_test_of_untrained_weights_is_told(tmp_path, caplog, weights):
+    sequential(evaluate=True, init_param_path=saved_weights(tmp_path / "weights", 1) if weights else "")
+    assert ("evaluate=True tests untrained weights" in caplog.text) is not weights
+
+
+def test_more_episodes_at_once_than_memory_holds_are_refused(monkeypatch):
+    monkeypatch.setattr(run, "free_memory", lambda: 3_000)
+    with pytest.raises(UserError, match="8 episodes at once take .* but 3.0 kB of memory are free; lower"):
+        built(runner="parallel", batch_size_run=8)
+
+
+@pytest.mark.parametrize("refusal", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_memory_that_is_refused_at_the_start_is_one_sentence(refusal, monkeypatch):
+    def build(*_):
+        raise refusal
+
+    monkeypatch.setattr(run, "build", build)
+    with pytest.raises(UserError, match="the run does not fit into memory, of which .* are free; lower batch_size_run"):
+        sequential()
+
+
+def test_another_error_at_the_start_keeps_its_traceback(monkeypatch):
+    def build(*_):
+        raise RuntimeError("our own fault")
+
+    monkeypatch.setattr(run, "build", build)
+    with pytest.raises(RuntimeError, match="our own fault"):
+        sequential()
 
 
 class RecordedGame(RandomGame):
@@ -334,7 +363,7 @@ def test_replays_go_where_the_environments_arguments_say(tmp_path, replays):
 @pytest.mark.parametrize("how", [{}, {"evaluate": True}])
 def test_a_replay_of_a_checkpoint_is_of_the_last_test_episode_and_nothing_is_trained(tmp_path, replays, how):
     parts, args, logger = built(RecordedGame, local_results_path=tmp_path)
-    run.save_checkpoint(args, logger, parts)
+    parts.save_checkpoint()
     logger = sequential(RecordedGame, checkpoint_path=tmp_path, save_replay=True, test_nepisode=4, **how)
     assert replays == [(4, "")]
     assert "test_return_mean" in logger.stats and "return_mean" not in logger.stats

@@ -3,7 +3,9 @@
 Scenes of single rules are in `test_sc2_dynamics.py`.
 """
 
+import errno
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numba.core import caching
 
 from envs.check import check_vector_env, random_actions
 from envs.multiagentenv import Observations, Outcomes
@@ -22,6 +25,7 @@ from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.maps import MAP_NAMES
 from envs.sc2.sim.units import BIOLOGICAL
 from tests.scenes import STOP, draw, largest_overlap
+from utils.logging import LOGGER_NAME
 
 ROOT = Path(__file__).resolve().parent.parent
 OVERLAP = 0.01  # that is tolerated; a marine is 0.75 wide
@@ -157,6 +161,36 @@ def test_compiled_code_is_stale_as_soon_as_any_file_of_the_engine_changes(tmp_pa
     assert jit.sources_stamp(tmp_path) == jit.STAMP
     (tmp_path / "weapons.py").write_text("MIN_DAMAGE = 1\n")
     assert jit.sources_stamp(tmp_path) != jit.STAMP
+
+
+@pytest.mark.parametrize("reason", ["no folder", "a full disk", "a torn file"])
+def test_code_is_compiled_where_it_cannot_be_kept_and_that_is_said_once(reason, monkeypatch, caplog):
+    def refuse(*_):
+        raise EOFError if reason == "a torn file" else OSError(errno.ENOSPC, "No space left on device")
+
+    if reason == "no folder":
+        monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    else:
+        monkeypatch.setattr(caching.IndexDataCacheFile, "save" if reason == "a full disk" else "load", refuse)
+        monkeypatch.setattr(caching.IndexDataCacheFile, "_save_data", lambda *_: None)
+        monkeypatch.setattr(caching.IndexDataCacheFile, "_save_index", lambda *_: None)
+    monkeypatch.setattr(logging.getLogger(LOGGER_NAME), "propagate", True)
+    jit.warn_without_cache.cache_clear()
+    for i in range(2):
+        assert jit.compiled(lambda number, i=i: number + 1)(i) == i + 1
+    (message,) = set(caplog.messages)
+    assert "NUMBA_CACHE_DIR" in message
+    jit.warn_without_cache.cache_clear()
+
+
+def test_the_engine_is_imported_where_neither_its_folder_nor_home_takes_files(tmp_path):
+    for package in ("envs", "utils"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "envs" / "sc2" / "sim" / "__pycache__").write_text("")
+    command = [sys.executable, "-c", "import envs.sc2.sim.features"]
+    environment = os.environ | {"HOME": os.devnull}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0 and result.stderr.count("\n") == 1 and "NUMBA_CACHE_DIR" in result.stderr
 
 
 def test_battles_outside_the_mask_stand_still():

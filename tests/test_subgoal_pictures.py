@@ -32,7 +32,7 @@ def arguments(**changes):
 def make_checkpoint(folder, is_trained=True, settings=SMALL):
     """An untrained checkpoint and its record, as a run leaves them; gives the folder of models."""
     config = subgoals.configure(arguments(set=list(settings)))
-    _, parts, _ = subgoals.set_up(config)
+    parts = subgoals.set_up(config)
     parts.mac.am.vae.is_trained.fill_(is_trained)
     models, record = folder / "models" / "iql_omg_3m_sim_seed1_4", folder / "sacred" / "4"
     for path in (models / "120", record):
@@ -107,12 +107,12 @@ def test_the_hit_ratio_is_the_mean_over_episodes_and_agents():
 
 def test_numbers_are_those_of_the_learner():
     settings = [*SMALL, "obs_is_state=False"]
-    args, parts, logger = subgoals.set_up(subgoals.configure(arguments(episodes=3, set=settings)))
+    parts = subgoals.set_up(subgoals.configure(arguments(episodes=3, set=settings)))
     parts.mac.am.vae.is_trained.fill_(True)
     batch = parts.runner.run(test_mode=True)
     inference = subgoals.infer(parts.mac, batch)
-    picked = subgoals.picked_in_hindsight(parts, logger, batch, args.omg_horizon)
-    assert subgoals.hit_ratio(inference) == pytest.approx(logger.stats["subgoal_hit_ratio"][-1][1])
+    picked = subgoals.picked_in_hindsight(parts, batch)
+    assert subgoals.hit_ratio(inference) == pytest.approx(parts.logger.stats["subgoal_hit_ratio"][-1][1])
     assert len(picked) == 3 and sum(picked) == pytest.approx(1)
     lengths = batch["filled"].sum((1, 2))
     assert (inference.nearest >= 0).sum() == 3 * (lengths - 1).sum() and inference.n_states.tolist() == lengths.tolist()
@@ -153,7 +153,7 @@ def test_a_ghost_is_a_ring_at_its_place_with_a_line_from_the_unit():
 @pytest.mark.parametrize("is_state", [False, True])
 def test_a_perfect_subgoal_is_drawn_where_the_units_will_be(monkeypatch, is_state):
     """It decodes to the agent's observation, or to the state, three steps later."""
-    _, parts, _ = subgoals.set_up(subgoals.configure(arguments(episodes=1, set=list(SMALL))))
+    parts = subgoals.set_up(subgoals.configure(arguments(episodes=1, set=list(SMALL))))
     batch = parts.runner.run(test_mode=False)  # at random, so that all of them move about
     replay, n_states = subgoals.Replay.of(parts.runner.env), int(batch["filled"].sum())
     later = (th.arange(batch["obs"].shape[1]) + 3).clamp(max=n_states - 1)

@@ -16,6 +16,7 @@ import pytest
 import torch as th
 
 import run
+from envs import vector
 from envs.check import _play_episodes, check_vector_env, random_actions
 from envs.multiagentenv import Observations, Outcomes, WorkerLimits
 from envs.vector import ProcessVectorEnv, SerialVectorEnv
@@ -292,3 +293,9 @@ def test_nothing_outlives_the_process_that_plays():
         while any(map(is_group, (processes[end].pid, *pids[end]))):
             assert time.monotonic() < deadline, end
             time.sleep(0.05)
+
+
+def test_more_processes_than_memory_holds_are_refused_before_one_is_started(monkeypatch):
+    monkeypatch.setattr(vector, "free_memory", lambda: 100_000_000)
+    with pytest.raises(UserError, match="no memory for a process for each of 8 environments: 100.0 MB are free"):
+        TroubledGame.vector(range(8), workers=LIMITS)

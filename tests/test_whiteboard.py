@@ -148,7 +148,7 @@ def test_a_change_in_one_place_acts_by_what_it_learns(change, monkeypatch):
     assert kind in of_run
     batch = parts.runner.run()
     before = act(parts.mac, batch)
-    run.train_sequential(args, logger, parts)
+    parts.train()
     after, learned = act(parts.mac, batch), parts.mac.unroll(batch, test_mode=True)
     filled = batch["filled"].squeeze(-1) > 0
     assert th.allclose(after[filled], learned[filled], atol=1e-5)

@@ -21,8 +21,8 @@ from utils.MY_EXP_PATH import expanded
 MOST_YAML_BYTES = 2**18  # a tenth of a second per 5,000
 KIND_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "text", Path: "a path, or empty"}
 STEPS, EPISODES = "environment steps", "episodes"
-# Bounds far above use, so that what is beyond them is a mistake: of counts, factors and points, and widths of networks.
-T, M, K, WIDTH = 10**12, 10**6, 10**3, 2**13
+# Bounds far above use: of steps, of counts and points, of what is small, and of the width of networks and of batches.
+T, M, K, WIDE = 10**12, 10**6, 10**3, 2**12
 NOTHING = ("", "null", "none", "~")  # in any case; what means nothing where a key may be nothing
 WHOLE = "([0-9]+|[0-9]{1,3}(_[0-9]{3})+)"
 DECIMAL = re.compile(rf"[-+]?({WHOLE}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{{1,4}})?$")
@@ -167,15 +167,20 @@ def _decimal(text: str) -> int | float | None:
     return int(plain) if plain.lstrip("+-").isdigit() and math.isfinite(number) else number
 
 
-def _as_path(text: str) -> str | None:
-    """The path with `~` expanded, or None where no system could have it, or where a word for nothing was meant."""
-    try:
-        path = expanded(text)
-    except ValueError:
-        return None
+def _as_path(text: str) -> str:
+    """The path with `~` expanded.
+
+    Raises:
+        ValueError: no system could have it, or a word for nothing was meant.
+    """
+    path = expanded(text)
+    if path in ("None", "null"):
+        raise ValueError(f"it must be a path; leave it empty for none, or write ./{path} for a folder of that name")
     sizes = [len(os.fsencode(part)) for part in path.split("/")]
-    fits = max(sizes) <= LONGEST_NAME and sum(sizes) + len(sizes) <= LONGEST_PATH
-    return path if fits and "\0" not in path and path not in ("None", "null") else None
+    if max(sizes) > LONGEST_NAME or sum(sizes) + len(sizes) > LONGEST_PATH or "\0" in path:
+        limits = f"at most {LONGEST_PATH:,} bytes, {LONGEST_NAME} in a name, none of them zero"
+        raise ValueError(f"it must be a path that a system can have: {limits}")
+    return path
 
 
 class YamlLoader(yaml.SafeLoader):

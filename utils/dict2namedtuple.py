@@ -32,6 +32,17 @@ def convert(config: Mapping[str, Any]) -> Any:
     return args(**{key: _freeze(value) for key, value in config.items()})
 
 
+def unfrozen(args: Any) -> dict[str, Any]:
+    """Returns the configuration that `convert` was given, as plain dicts and lists."""
+    return _thaw(args._asdict())
+
+
+def _thaw(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _thaw(inner) for key, inner in value.items()}
+    return [_thaw(inner) for inner in value] if isinstance(value, tuple) else value
+
+
 def _freeze(value: Any) -> Any:
     if isinstance(value, Mapping):
         return FrozenDict({key: _freeze(inner) for key, inner in value.items()})

@@ -50,12 +50,13 @@ class FileRecords(FileStorageObserver):
             if self.files.problem:
                 raise self.files.problem
         except OSError as error:
-            place = error.filename or self.basedir
             if self.dir is not None:
                 self.files.forget()
                 shutil.rmtree(self.dir, ignore_errors=True)
                 self.dir = None
-            other = "--id" if isinstance(error, FileExistsError) else "local_results_path, or make room"
+            is_taken = isinstance(error, FileExistsError) and event["_id"] is not None
+            place = error.filename if is_taken else self.basedir
+            other = "--id" if is_taken else "local_results_path, or make room"
             raise UserError(f"a run can't be recorded in {place}: {error.strerror}; give another {other}") from error
         return run_id
 

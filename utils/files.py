@@ -23,7 +23,7 @@ KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "
 KINDS |= {list: "a list", tuple: "a list", type(None): "nothing"}
 
 
-def read_bytes(path: str | Path, most: int = MOST_BYTES) -> bytes:
+def read_bytes(path: str | Path, most: int = MOST_BYTES, kind: str = "file") -> bytes:
     """What is in a file.
 
     Raises:
@@ -31,7 +31,7 @@ def read_bytes(path: str | Path, most: int = MOST_BYTES) -> bytes:
     """
     try:
         if not Path(path).is_file():
-            raise UserError(f"there is no file {path}; check the path")
+            raise UserError(f"there is no {kind} {path}; check the path")
         with open(path, "rb") as file:
             content = file.read(most + 1)
     except OSError as error:
@@ -47,7 +47,7 @@ def read_json(path: str | Path, layout: Any, kind: str, remedy: str, packed: boo
     Raises:
         UserError: as `read_bytes`, or it is no JSON of this layout, or `packed` by gzip and too large.
     """
-    return parse_json(read_bytes(path), layout, str(path), kind, remedy, packed)
+    return parse_json(read_bytes(path, kind=kind), layout, str(path), kind, remedy, packed)
 
 
 def parse_json(content: bytes, layout: Any, place: str, kind: str, remedy: str, packed: bool = False) -> Any:

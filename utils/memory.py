@@ -1,8 +1,12 @@
 """How much main memory is left, and bytes in words."""
 
 import os
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+
+from utils.errors import UserError
 
 # Of each kind of control group: where they are, the files of limit and use, and the entry of memory.stat for files
 # that the system keeps at hand and would give up.
@@ -18,6 +22,22 @@ def in_words(n_bytes: float) -> str:
         if n_bytes >= size:
             return f"{n_bytes / size:,.1f} {unit}"
     return f"{n_bytes:.0f} bytes"
+
+
+@contextmanager
+def sized_to_fit(remedy: str) -> Iterator[None]:
+    """For what allocates as much as settings ask for.
+
+    Raises:
+        UserError: the memory inside was refused; the sentence ends with `remedy`.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch raises the second
+        if isinstance(error, RuntimeError) and not re.search("can't allocate|not enough|out of memory", str(error)):
+            raise
+        left = in_words(free_memory())
+        raise UserError(f"the run does not fit into memory, of which {left} are free; {remedy}") from error
 
 
 def free_memory(root: Path = Path("/")) -> int:

@@ -122,10 +122,10 @@ class RecordFiles:
                     problem = error
         if problem and not self.problem:
             self._log.warning(
-                f"{problem.strerror}: {self.folder}; the run goes on, and its files there follow when there is room"
+                f"{problem.strerror}: {self.folder}; the run goes on, and its files follow when they can be written"
             )
         elif self.problem and not problem:
-            self._log.info(f"There is room again: {self.folder} has what it missed")
+            self._log.info(f"The disk takes files again: {self.folder} has what it missed")
         self.problem = problem
         self._next_try = time.monotonic() + RETRY_SECONDS if problem else 0.0
 

@@ -11,7 +11,7 @@ from torch import nn
 from components.episode_buffer import EpisodeBatch
 from modules.am.trajectory_am import TrajectoryAM, both_alive
 from modules.inputs import others
-from utils.config import WIDTH, key
+from utils.config import WIDE, key
 from utils.transfer import Where
 
 
@@ -20,7 +20,7 @@ class LIAMAM(TrajectoryAM):
 
     @dataclass(frozen=True)
     class Keys(TrajectoryAM.Keys):
-        liam_embedding_dim: int = key(64, "size of the embedding that the policy reads", "units", low=1, high=WIDTH)
+        liam_embedding_dim: int = key(64, "size of the embedding that the policy reads", "units", low=1, high=WIDE)
 
     file = "liam_am.th"
 

@@ -15,7 +15,7 @@ from torch import nn
 from components.episode_buffer import EpisodeBatch, Episodes
 from modules.am.agent_model import ALL, AgentModel
 from modules.inputs import agent_ids, last_actions
-from utils.config import WIDTH, M, key
+from utils.config import WIDE, M, key
 from utils.rl_utils import gaussian_kl
 from utils.transfer import Where
 from utils.weights import load_into
@@ -132,7 +132,7 @@ class OMGAM(AgentModel):
     @dataclass(frozen=True)
     class Keys:
         obs_is_state: bool = key(False, "the opponent model reads the state in place of the observation")
-        omg_subgoal_dim: int = key(64, "size of a subgoal", "units", low=1, high=WIDTH)
+        omg_subgoal_dim: int = key(64, "size of a subgoal", "units", low=1, high=WIDE)
         omg_vae_alpha: float = key(0.001, "weight of the KL term in the prior's loss", low=0, high=M)
         omg_cvae_alpha: float = key(0.001, "weight of the KL term in the posterior's loss", low=0, high=M)
         omg_opponent_actions: bool = key(False, "the posterior also reads the teammates' last actions")

@@ -7,7 +7,7 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from utils.config import WIDTH, key
+from utils.config import K, key
 
 
 class QMixer(nn.Module):
@@ -18,9 +18,9 @@ class QMixer(nn.Module):
 
     @dataclass(frozen=True)
     class Keys:
-        mixing_embed_dim: int = key(32, "width of the mixing network", "units", low=1, high=WIDTH)
+        mixing_embed_dim: int = key(32, "width of the mixing network", "units", low=1, high=K)
         hypernet_layers: int = key(2, "layers of the networks that give its weights", "layers", choices=(1, 2))
-        hypernet_embed: int = key(64, "width of those networks", "units", low=1, high=WIDTH)
+        hypernet_embed: int = key(64, "width of those networks", "units", low=1, high=K)
 
     def __init__(self, args: Any):
         super().__init__()

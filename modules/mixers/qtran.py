@@ -9,7 +9,7 @@ from typing import Any
 import torch as th
 from torch import nn
 
-from utils.config import WIDTH, key
+from utils.config import K, key
 
 
 class QTranBase(nn.Module):
@@ -20,7 +20,7 @@ class QTranBase(nn.Module):
 
     @dataclass(frozen=True)
     class Keys:
-        mixing_embed_dim: int = key(64, "width of the networks of both values", "units", low=1, high=WIDTH)
+        mixing_embed_dim: int = key(64, "width of the networks of both values", "units", low=1, high=K)
         network_size: str = key("small", "hidden layers: small (two), or big (three)", choices=("small", "big"))
         qtran_arch: str = key(
             "qtran_paper",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -14,7 +13,7 @@ from PIL import Image
 from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.render import Painter, View, view_around
 from envs.sc2.sim.replay import SUFFIX, Replay
-from utils.command import Parser
+from utils.command import Parser, exit_status
 from utils.errors import UserError
 from utils.MY_EXP_PATH import experiment_root
 
@@ -111,13 +110,16 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     return args
 
 
+def _show(args: Namespace) -> None:
+    """Raises: UserError where the file is no replay, or one that can't be shown."""
+    replay = Replay.load(args.replay)
+    try:
+        save_film(replay, args.out, args.fps, args.every, args.size)
+    except UserError as mistake:
+        raise UserError(f"{args.replay}: {mistake}") from mistake
+    print(args.out)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Shows a replay; gives the exit status: 2 after a user's mistake."""
-    try:
-        args = _parse(argv)
-        save_film(Replay.load(args.replay), args.out, args.fps, args.every, args.size)
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
-    print(args.out)
-    return 0
+    return exit_status(lambda: _show(_parse(argv)))

@@ -24,7 +24,7 @@ from utils.records import write_whole
 FORMAT = 1
 SMALL = Key(int, low=0, high=10_000).read
 SUFFIX = ".sim.json.gz"
-KIND, REMEDY = "replay of the embedded engine", f"give a file that save_replay wrote, named *{SUFFIX}"
+KIND, REMEDY = "replay", f"give a file of the embedded engine that save_replay wrote, named *{SUFFIX}"
 OTHER_ENGINE = (
     "the replay was recorded by an embedded engine with other rules, which played another battle; "
     "show it with the version of the code that recorded it"
@@ -70,8 +70,6 @@ class Replay(NamedTuple):
         Raises:
             UserError: there is no such file, it is no replay, or it is one in a format of another version.
         """
-        if not path.is_file():
-            raise UserError(f"there is no replay {path}")
         version = read_json(path, {"format": int}, KIND, REMEDY, packed=True)["format"]
         if version != FORMAT:
             raise UserError(
