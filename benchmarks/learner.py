@@ -14,9 +14,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch as th
-import yaml
 
 from components.episode_buffer import EpisodeBatch
+from config.layers import merge
 from controllers import REGISTRY as CONTROLLERS
 from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.maps import MAP_NAMES
@@ -38,7 +38,6 @@ from utils.command import (
 from utils.errors import UserError, unknown
 from utils.process import keep_freed_memory
 
-CONFIG = Path(__file__).resolve().parent.parent / "config"
 ALGORITHMS = ("iql", "vdn", "qmix", "qtran", "coma", "iql_am", "iql_liam", "iql_omg")
 THREADS_MAPS = ("3m", "8m", "27m_vs_30m")
 STEPS = 60
@@ -75,9 +74,7 @@ class Case:
     """A learner with its default settings on the sizes of a map, and episodes to learn from."""
 
     def __init__(self, algorithm: str, map_name: str, device: str, batch_share: int = 1):
-        config: dict[str, Any] = {}
-        for file in (CONFIG / "default.yaml", CONFIG / "algs" / f"{algorithm}.yaml"):
-            config |= yaml.safe_load(file.read_text(encoding="utf-8"))
+        config = merge(algorithm, "sc2", [])
         sizes = sizes_of(BattleVectorEnv(range(1), map_name=map_name).get_env_info())
         self.args = SimpleNamespace(**{**config, **sizes, "device": device, "population": None})
         self.args.batch_size //= batch_share
