@@ -117,7 +117,7 @@ class RecordFiles:
                     problem = error
         if problem and not self.problem:
             self._log.warning(
-                f"{problem.strerror}: {self.folder}; the run goes on, and its files there follow when they can be written"
+                f"{problem.strerror}: {self.folder}; the run goes on, and its files there follow as soon as they can"
             )
         elif self.problem and not problem:
             self._log.info(f"The disk takes files again: {self.folder} has what it missed")
