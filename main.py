@@ -17,20 +17,22 @@ from pathlib import Path
 from threading import TIMEOUT_MAX
 from typing import Any
 
+from config.components import conflict
 from config.layers import (
     COMMAND_LINE,
     CONFIG,
     ROOT,
     SUBFOLDERS,
+    about,
+    explain,
     known_names,
     merge,
     merge_population,
-    names_of,
     read_file,
     read_population,
-    shown,
+    yaml_files,
 )
-from config.schema import SCHEMA, conflict
+from config.schema import RUN
 from envs import REGISTRY as ENVS
 from utils.command import check_guarded, exit_status, forgiving, run_program
 from utils.curves import check_backend
@@ -38,6 +40,7 @@ from utils.errors import UserError, shortened, unknown
 from utils.logging import get_logger
 from utils.MY_EXP_PATH import check_results_path, expanded, make_results_folder
 
+HELP = {"-h", "--help", "help"}
 RECORDED_PACKAGES = ("torch", "numpy", "numba", "sacred", "smac", "pysc2", "lbforaging", "mpe2")
 NAME_OF_RUN = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 USAGE = """usage: python main.py --config=ALGORITHM --env-config=ENVIRONMENT [--KEY=VALUE ...] [with KEY=VALUE ...]
@@ -46,6 +49,7 @@ Precedence, lowest first: config/default.yaml, the environment's YAML, the algor
 --KEY=VALUE, `with KEY=VALUE`. Such a file is YAML or JSON of your own, or the config.json of a run: it is done again.
 Dotted keys reach into groups: --env_args.map_name=3m. A bare --KEY is --KEY=True. Text is taken as it stands, and ~ at
 the start of a path means the home folder; numbers are decimal; null, None and ~ are nothing where a key may be null.
+--help qmix tells the keys of that algorithm, --help sc2 those of that environment.
 Sacred's own commands and options work too: print_config, --name=, --comment=, --mongo_db=, --unobserved, --force ...
 """
 
@@ -64,8 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     check_guarded()
     params = list(sys.argv[1:] if argv is None else argv)
-    if {"-h", "--help", "help"} & set(params):
-        return exit_status(lambda: print(_help()))
+    if HELP & set(params):
+        names = [param for param in params if param in known_names("--config") + known_names("--env-config")]
+        return exit_status(lambda: print("\n".join(map(explain, names)) or _help()))
     return exit_status(lambda: _run_command_line(params))
 
 
@@ -77,6 +82,7 @@ def _run_command_line(params: list[str]) -> None:
         ex.add_config(config)
         _run_sacred(ex, command, options)
         return
+    config = resolve(config)
     # Worker processes need it. Were it started later, it would hold the output that Sacred captures open: 2 seconds
     resource_tracker.ensure_running()
     results, storage = Path(config["local_results_path"]), options["--file_storage"]
@@ -86,9 +92,8 @@ def _run_command_line(params: list[str]) -> None:
     records = _add_file_storage(ex, results)
     if database and not options["--unobserved"]:
         _add_mongo(ex, database, records)
-    config = resolve(config)
     ex.add_config(config)
-    _add_components(ex, config)
+    _add_components(ex)
     _keep_terminal()
     # Sacred's `tee` processes inherit this: one whose reader has gone still writes what goes into the records
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])
@@ -117,8 +122,7 @@ def _configure(ex: Any, params: list[str]) -> tuple[dict[str, Any], str, dict[st
         config = merge_population(name, counts, env, given, files)
     if sentence := conflict(config):
         raise UserError(sentence)
-    algorithms = [CONFIG / "algs" / f"{alg}.yaml" for alg in counts]
-    _add_sources(ex, [CONFIG / "default.yaml", CONFIG / "envs" / f"{env}.yaml", *algorithms])
+    _add_sources(ex, yaml_files(list(counts), env))
     if not config["common_reward"]:
         from envs.multiagentenv import check_rewards_of_each  # here: it imports NumPy
 
@@ -158,7 +162,7 @@ def _get_other_config(params: list[str], sacred_flags: set[str]) -> list[tuple[s
     for param in [p for p in params if p.startswith("--") and p.partition("=")[0] not in sacred_flags]:
         params.remove(param)
         key, equals, text = param[2:].partition("=")
-        if not equals and key in SCHEMA and bool not in SCHEMA[key].kinds:
+        if not equals and key in RUN and bool not in RUN[key].kinds:
             raise UserError(f"{COMMAND_LINE}: --{key} needs a value; write --{key}=VALUE")
         settings.append((key, text if equals else "True"))
     return settings
@@ -253,18 +257,13 @@ def _experiment() -> Any:
     return ex
 
 
-def _add_components(ex: Any, config: dict[str, Any]) -> None:
+def _add_components(ex: Any) -> None:
     """Has Sacred store the sources of the components that are chosen, and of all that these import.
 
     Sacred itself finds what is imported before the run starts.
     """
-    import run  # noqa: F401  # for all that it imports
+    import run  # noqa: F401  # for all that it imports; the components were imported for their keys
 
-    for own in (config, *(config[alg] for alg in config["population"])):
-        for key, declared in SCHEMA.items():
-            if declared.names.endswith(":REGISTRY") and own.get(key) is not None:
-                registry: Any = names_of(declared.names)
-                registry[own[key]]  # imports the component
     modules = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     files = {Path(file) for file in modules if file and file.endswith(".py")}
     _add_sources(ex, {file for file in files if ROOT in file.parents and Path(sys.prefix) not in file.parents})
@@ -381,16 +380,13 @@ def _commit() -> str | None:
 
 
 def _help() -> str:
-    """Gives usage, algorithms, environments and every key: the YAML files are their own documentation."""
+    """Usage, algorithms, environments and the keys of every run, with the comments of their YAML file."""
     sections = [USAGE]
-    files = {title: sorted((CONFIG / folder).glob("*.yaml")) for title, folder in SUBFOLDERS.items()}
-    for title, paths in files.items():
-        lines = [f"  {path.stem:<10} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}" for path in paths]
-        sections.append("\n".join([f"{title}=", *lines, ""]))
-    for path in [CONFIG / "default.yaml", *files["--env-config"], *files["--config"]]:
-        body = path.read_text(encoding="utf-8").strip().splitlines()
-        sections.append("\n".join([f"{shown(path)}", *(f"  {line}".rstrip() for line in body), ""]))
-    return "\n".join(sections)
+    for arg_name, folder in SUBFOLDERS.items():
+        firsts = [f"  {name:<10} {about(CONFIG / folder / f'{name}.yaml')}" for name in known_names(arg_name)]
+        sections.append("\n".join([f"{arg_name}=", *firsts, ""]))
+    body = (CONFIG / "default.yaml").read_text(encoding="utf-8").strip().splitlines()
+    return "\n".join([*sections, "config/default.yaml", *(f"  {line}".rstrip() for line in body), ""])
 
 
 if __name__ == "__main__":

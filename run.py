@@ -492,9 +492,13 @@ def load_policy(folder: str | Path) -> Policy:
 
 def with_sizes(args: Any, env_info: Mapping[str, Any]) -> Any:
     """The configuration with the sizes of the environment and the fields that it writes."""
+    return convert({**args._asdict(), **sizes_of(env_info)})
+
+
+def sizes_of(env_info: Mapping[str, Any]) -> dict[str, Any]:
+    """What networks and episodes take from an environment: sizes, and its `fields` as mappings."""
     sizes = {key: env_info[key] for key in ("n_agents", "n_actions", "state_shape", "obs_shape", "episode_limit")}
-    fields = {name: asdict(field) for name, field in fields_of(env_info).items()}
-    return convert({**args._asdict(), **sizes, "fields": fields})
+    return {**sizes, "fields": {name: asdict(field) for name, field in fields_of(env_info).items()}}
 
 
 def episode_layout(args: Any) -> tuple[dict[str, Any], dict[str, int], dict[str, Any]]:

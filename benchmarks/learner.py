@@ -14,16 +14,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch as th
-import yaml
 
 from components.episode_buffer import EpisodeBatch
+from config.layers import merge
 from controllers import REGISTRY as CONTROLLERS
-from envs.multiagentenv import fields_of
 from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.maps import MAP_NAMES
 from learners import REGISTRY as LEARNERS
 from modules.fast_paths import FAST_PATHS, NO_FAST_PATHS
-from run import episode_layout
+from run import episode_layout, sizes_of
 from utils.command import (
     Parser,
     check_at_least,
@@ -39,7 +38,6 @@ from utils.command import (
 from utils.errors import UserError, unknown
 from utils.process import keep_freed_memory
 
-CONFIG = Path(__file__).resolve().parent.parent / "config"
 ALGORITHMS = ("iql", "vdn", "qmix", "qtran", "coma", "iql_am", "iql_liam", "iql_omg")
 THREADS_MAPS = ("3m", "8m", "27m_vs_30m")
 STEPS = 60
@@ -76,13 +74,9 @@ class Case:
     """A learner with its default settings on the sizes of a map, and episodes to learn from."""
 
     def __init__(self, algorithm: str, map_name: str, device: str, batch_share: int = 1):
-        config: dict[str, Any] = {}
-        for file in (CONFIG / "default.yaml", CONFIG / "algs" / f"{algorithm}.yaml"):
-            config |= yaml.safe_load(file.read_text(encoding="utf-8"))
-        sizes = BattleVectorEnv(range(1), map_name=map_name).get_env_info()
-        self.args = SimpleNamespace(
-            **{**config, **sizes, "fields": fields_of(sizes), "device": device, "population": None}
-        )
+        config = merge(algorithm, "sc2", [])
+        sizes = sizes_of(BattleVectorEnv(range(1), map_name=map_name).get_env_info())
+        self.args = SimpleNamespace(**{**config, **sizes, "device": device, "population": None})
         self.args.batch_size //= batch_share
         scheme, groups, _ = episode_layout(self.args)
         th.manual_seed(0)

@@ -18,10 +18,10 @@ import torch as th
 
 from benchmarks.engine import draw_actions
 from components.episode_buffer import EpisodeBatch, ReplayBuffer
-from envs.multiagentenv import Observations, Outcomes, fields_of
+from envs.multiagentenv import Observations, Outcomes
 from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.maps import MAP_NAMES
-from run import episode_layout
+from run import episode_layout, sizes_of
 from utils.command import (
     Parser,
     check_at_least,
@@ -67,7 +67,7 @@ class Play:
     def __init__(self, map_name: str):
         self.env = BattleVectorEnv(range(ENVS), map_name=map_name)
         self.info = self.env.get_env_info()
-        self.layout = episode_layout(SimpleNamespace(**self.info, fields=fields_of(self.info), population={}))
+        self.layout = episode_layout(SimpleNamespace(**sizes_of(self.info), population={}))
         scheme, groups, preprocess = self.layout
         self.batch = EpisodeBatch(scheme, groups, ENVS, self.info["episode_limit"] + 1, preprocess=preprocess)
         self.fields = {key: value.numpy() for key, value in self.batch.data.transition_data.items()}

@@ -4,12 +4,15 @@ Actions are chosen in main memory, where the environments want them, so that dra
 schedules of epsilon are in `components/epsilon_schedules.py`.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch as th
 
 from components.epsilon_schedules import DecayThenFlatSchedule
+from utils.config import STEPS, T, key
 from utils.registry import Registry
 
 REGISTRY = Registry(
@@ -23,6 +26,24 @@ REGISTRY = Registry(
 
 class ActionSelector:
     """Holds `epsilon`, the share of random actions at the last training step that was asked for."""
+
+    @dataclass(frozen=True)
+    class Keys:
+        epsilon_start: float = key(1.0, "share of random actions at the start", low=0, high=1)
+        epsilon_finish: float = key(0.05, "share of random actions from epsilon_anneal_time on", low=0, high=1)
+        epsilon_anneal_time: int = key(50000, "from epsilon_start to epsilon_finish", STEPS, low=1, high=T)
+
+    output_type = "q"
+    """What it reads, as `agent_output_type` has it."""
+
+    @classmethod
+    def conflict(cls, config: Mapping[str, Any], kinds: Mapping[str, type]) -> str:
+        selector, output = config["action_selector"], config["agent_output_type"]
+        sentence = (
+            f"action_selector={selector} does not go with agent_output_type={output}; "
+            "multinomial draws from a policy (pi_logits), epsilon_greedy reads values (q)"
+        )
+        return "" if output == cls.output_type else sentence
 
     generator: th.Generator | None = None
     """Where random numbers come from; None: torch's default generator."""
@@ -56,6 +77,14 @@ class EpsilonGreedyActionSelector(ActionSelector):
 
 class MultinomialActionSelector(ActionSelector):
     """A draw from the policy over available actions; its most likely action when testing with `test_greedy`."""
+
+    @dataclass(frozen=True)
+    class Keys(ActionSelector.Keys):
+        mask_before_softmax: bool = key(
+            False, "unavailable actions are left out before the policy's softmax, not after it"
+        )
+
+    output_type = "pi_logits"
 
     def select_action(
         self, agent_inputs: th.Tensor, avail_actions: th.Tensor, t_env: int, test_mode: bool = False

@@ -1,26 +1,32 @@
 """From the YAML files of this folder and the settings of the command line to one configuration.
 
-Each setting is checked against `schema.py` by utils/config.py; main.py reads the command line.
+Each setting is checked against the keys of the run and of the components that were chosen (`components.py`); main.py
+reads the command line.
 """
 
-import importlib
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from config.schema import OF_PYMARL, RENAMED, SCHEMA
-from utils.config import Declarations, flatten, load_json, load_yaml, recursive_dict_update
+import yaml
+
+from config.components import Choice, Setting, check_known, choose
+from config.schema import RENAMED, RUN
+from utils.config import YamlLoader, flatten, load_json, load_yaml, nested
 from utils.errors import UserError, shortened, unknown
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "config"
 SUBFOLDERS = {"--config": "algs", "--env-config": "envs"}
 COMMAND_LINE = "command line"
+OF_ALGORITHMS = "config/algs/"
 NO_SETTINGS = ("resolved", "population")  # of a recorded configuration: what the program found out by itself
 
 Settings = Sequence[tuple[str, str]]  # (key, text), as they were typed
 Files = Sequence[tuple[str, dict[str, Any]]]  # (path, content) of a user's own, as given after `with`
+Layers = Sequence[list[Setting]]  # one for each file, lowest first
 
 
 def known_names(arg_name: str) -> list[str]:
@@ -41,14 +47,17 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def merge(alg: str, env: str, settings: Settings, files: Files = ()) -> dict[str, Any]:
-    """The configuration of a run of one algorithm: default.yaml, the environment's YAML, the algorithm's, `files`,
-    `settings`.
+    """The configuration of a run of one algorithm: its components' defaults, default.yaml, the environment's YAML, the
+    algorithm's, `files`, `settings`.
 
     Raises:
         UserError: the first mistake that is found.
     """
-    config = _overlay(_merge_files(alg, env), files, [alg, env])
-    return _with_policy_model(_apply(config, settings, [alg, env]), settings)
+    written, typed = [_layer(content, source) for source, content in files], _typed(settings, COMMAND_LINE)
+    choice, may_set = _choose(alg, env, written, typed)
+    check_known(chain(*written), may_set)
+    check_known(typed, choice.keys)
+    return _with_policy_model(choice, typed)
 
 
 def merge_population(
@@ -68,22 +77,23 @@ def merge_population(
     learner = asked.get("train_alg", "")
     if learner not in counts:
         raise UserError(f"{COMMAND_LINE}: {unknown('train_alg', learner, list(counts))}; say which of them learns")
-    bases = {alg: _merge_files(alg, env) for alg in counts}
-    keys = {alg: _keys(base) for alg, base in bases.items()}
-    for source, content in files:
-        common = {key: value for key, value in content.items() if key not in (*counts, "name")}
-        _overlay(bases[learner], [(source, common)], [*counts, env], set().union(*keys.values()))  # for its errors
-        for alg in counts:
-            layers = [(source, _only(common, keys[alg])), (f"{source}, {alg}", content.get(alg, {}))]
-            bases[alg] = _overlay(bases[alg], layers, [alg, env])
-    for_all = [(key, text) for key, text in settings if key.partition(".")[0] not in counts]
-    _apply(bases[learner], for_all, [*counts, env], set().union(*keys.values()))  # for its errors: the keys of any
-    merged = {}
-    for alg, base in bases.items():
+    shared = [_layer(content, source, without=(*counts, "name")) for source, content in files]
+    for_all = _typed([(key, text) for key, text in settings if key.partition(".")[0] not in counts], COMMAND_LINE)
+    merged: dict[str, dict[str, Any]] = {}
+    may_be_written: set[str] = set()
+    may_be_typed: set[str] = set()
+    for alg in counts:
         own = [(key.removeprefix(f"{alg}."), text) for key, text in settings if key.startswith(f"{alg}.")]
-        shared = [(key, text) for key, text in for_all if key in keys[alg] or key == "env_args"]
-        config = _apply(_apply(base, shared, [alg, env]), own, [alg, env], source=f"{COMMAND_LINE}, {alg}")
-        merged[alg] = _with_policy_model(config, [*shared, *own])
+        typed = _typed(own, f"{COMMAND_LINE}, {alg}")
+        written = [_layer(content.get(alg) or {}, f"{source}, {alg}") for source, content in files]
+        choice, may_set = _choose(alg, env, [*chain(*zip(shared, written))], [*for_all, *typed])
+        check_known(chain(*written), may_set)
+        check_known(typed, choice.keys)
+        may_be_written |= may_set
+        may_be_typed |= choice.keys.keys()
+        merged[alg] = _with_policy_model(choice, [s for s in (*for_all, *typed) if s.key in choice.keys])
+    check_known(chain(*shared), may_be_written)
+    check_known(for_all, may_be_typed)
     run = {**merged[learner], "name": name, "population": counts}
     return run | {alg: {key: value for key, value in own.items() if key != "env_args"} for alg, own in merged.items()}
 
@@ -109,83 +119,103 @@ def read_population(name: str, known: Collection[str]) -> dict[str, int]:
     return counts
 
 
-def _merge_files(alg: str, env: str) -> dict[str, Any]:
-    from_files = Declarations(SCHEMA, SCHEMA, names_of, lambda key: (), OF_PYMARL)
-    config: dict[str, Any] = {}
-    for path in (CONFIG / "default.yaml", CONFIG / "envs" / f"{env}.yaml", CONFIG / "algs" / f"{alg}.yaml"):
-        layer = from_files.read_layer(_renamed(load_yaml(path)), shown(path))
-        if path.parent.name == "algs":  # what it sets for an environment holds in those that have it
-            own = layer.get("env_args", {}).items()
-            layer["env_args"] = {key: value for key, value in own if key in config["env_args"]}
-        config = recursive_dict_update(config, layer)
-    return config
+def explain(name: str) -> str:
+    """What an algorithm or an environment is put together from: its components, and their keys with defaults."""
+    is_alg = name in known_names("--config")
+    arg_name, alg, env = ("--config", name, "sc2") if is_alg else ("--env-config", "iql", name)
+    chosen, _ = _choose(alg, env, [], [])
+    settings = chain(*(layer for _, layer in _chain(arg_name, name)))
+    own = {setting.key: setting.value for setting in settings if setting.key in RUN and setting.key != "name"}
+    of_run = [f"  {key}: {value}" for key, value in own.items()]
+    parts = [part for part in chosen.parts if (part.key == "env") != is_alg]
+    lines = [f"{name}: {about(CONFIG / SUBFOLDERS[arg_name] / f'{name}.yaml')}", "", "what it sets of a run", *of_run]
+    return "\n".join([*lines, *(part.explain(chosen.values) for part in parts), ""])
 
 
-def _renamed(layer: dict[str, Any]) -> dict[str, Any]:
-    """`layer` with the names that this program has for what PyMARL names otherwise."""
-    names = RENAMED.get(str(layer.get("learner")), {})
-    return {names.get(key, key): value for key, value in layer.items()}
+def about(path: Path) -> str:
+    """The first line of a YAML file, which says what it is."""
+    return path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
 
 
-def _overlay(
-    config: dict[str, Any], files: Files, chosen: Sequence[str], declared: Collection[str] | None = None
-) -> dict[str, Any]:
-    """`config` with what `files` hold over it; `chosen` are the names of its YAML files."""
-    keys = declared or _keys(config)
-    declarations = Declarations(SCHEMA, keys, names_of, lambda key: _owners_of(key, chosen), OF_PYMARL)
-    for source, content in files:
-        config = recursive_dict_update(config, declarations.read_layer(_renamed(content), source))
-    return config
+def _choose(alg: str, env: str, written: Layers, typed: list[Setting]) -> tuple[Choice, set[str]]:
+    """What the YAML files, a user's own and the command line mean, and the keys that such files may set: those of the
+    components that are chosen in the end, and of those that the files alone would choose.
+    """
+    default = CONFIG / "default.yaml"
+    chained = [layer for _, layer in (*_chain("--env-config", env), *_chain("--config", alg))]
+    run = [_layer(load_yaml(default), shown(default)), *chained]
+    files = [*run, *written]
+    choice = choose([*chain(*files), *typed])
+    may_set = set(choice.keys).union(*(choose(chain(*files[:n])).keys for n in range(1, len(files) + 1)))
+    # What an algorithm's YAML sets for an environment holds in those that have it.
+    check_known(
+        (s for s in chain(*run) if not (s.source.startswith(OF_ALGORITHMS) and s.key.startswith("env_args."))), may_set
+    )
+    return choice, may_set
 
 
-def _only(content: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:
-    """What is in `content` under `keys`, of which an environment's are not told apart."""
-    return {key: value for key, value in content.items() if key in keys or key == "env_args"}
+def yaml_files(algs: Collection[str], env: str) -> list[Path]:
+    """The files of this folder from which these algorithms and this environment have their values."""
+    chains = [_chain("--env-config", env), *(_chain("--config", alg) for alg in algs)]
+    return [CONFIG / "default.yaml", *(path for path, _ in chain(*chains))]
 
 
-def _keys(config: dict[str, Any]) -> set[str]:
-    return {key for key, _ in flatten(config)} & SCHEMA.keys()
+def _chain(arg_name: str, name: str, above: Collection[str] = ()) -> list[tuple[Path, list[Setting]]]:
+    """The YAML files of this folder, with their layers: the one of this name, after those that it `extends`."""
+    path = CONFIG / SUBFOLDERS[arg_name] / f"{name}.yaml"
+    content = load_yaml(path)
+    base = content.pop("extends", None)
+    others = set(known_names(arg_name)) - {name, *above}
+    if base is not None and base not in others:
+        raise UserError(f"{shown(path)}: {unknown('file to extend', base, others)}")
+    own = [Setting("name", name, shown(path))] if arg_name == "--config" else []
+    below = _chain(arg_name, base, (name, *above)) if base else []
+    return [*below, (path, [*own, *_layer(content, shown(path))])]
 
 
-def _apply(
-    config: dict[str, Any],
-    settings: Settings,
-    chosen: Sequence[str],
-    declared: Collection[str] | None = None,
-    source: str = COMMAND_LINE,
-) -> dict[str, Any]:
-    """`config` with the settings over it; `chosen` are the names of its YAML files."""
-    keys = declared or _keys(config)
-    declarations = Declarations(SCHEMA, keys, names_of, lambda key: _owners_of(key, chosen), OF_PYMARL)
+def _layer(content: Any, source: str, without: Collection[str] = ()) -> list[Setting]:
+    """The settings of a file, with the names that this program has for what PyMARL names otherwise."""
+    if not isinstance(content, dict):
+        raise UserError(f"{source}: '{shortened(content)}' is no group of keys")
+    names = RENAMED.get(str(content.get("learner")), {})
+    return [
+        Setting(names.get(key, key), value, source)
+        for key, value in flatten(content)
+        if key.partition(".")[0] not in without
+    ]
+
+
+def _typed(settings: Settings, source: str) -> list[Setting]:
+    """The settings of the command line; a group that is given as a whole, `env_args={map_name: 3m}`, taken apart."""
+    typed = []
     for key, text in settings:
-        config = recursive_dict_update(config, declarations.read_text(key, text, source))
-    return config
+        group = _as_mapping(text) if key.partition(".")[0] == "env_args" else None
+        whole = [Setting(inner, value, source) for inner, value in flatten(nested(key, group))] if group else []
+        typed += whole or [Setting(key, text, source, is_typed=True)]
+    return typed
 
 
-def _with_policy_model(config: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """`config`, whose `agent` is what `policy_model` names, the word for it beside an agent model.
+def _as_mapping(text: str) -> dict[str, Any] | None:
+    try:
+        value = yaml.load(text, Loader=YamlLoader)
+    except (yaml.YAMLError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _with_policy_model(choice: Choice, typed: Sequence[Setting]) -> dict[str, Any]:
+    """The configuration, whose `agent` is what `policy_model` names, the word for it beside an agent model.
 
     Raises:
         UserError: the settings give both, and not the same.
     """
+    config = choice.nested()
     policy = config.get("policy_model")
     if policy is None:
         return config
-    if "agent" in dict(settings) and config["agent"] != policy:
+    if config["agent"] != policy and any(setting.key == "agent" for setting in typed):
         raise UserError(f"agent={config['agent']} and policy_model={policy} both name the policy network; give one")
     return {**config, "agent": policy}
-
-
-def names_of(reference: str) -> Iterable[str]:
-    """Gives the names in a collection such as "runners:REGISTRY"; importing a registry imports nothing else."""
-    module, _, attribute = reference.partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
-def _owners_of(key: str, chosen: Sequence[str]) -> list[str]:
-    """Gives the algorithms and environments, other than the chosen ones, whose YAML declares the key."""
-    files = (path for folder in SUBFOLDERS.values() for path in sorted((CONFIG / folder).glob("*.yaml")))
-    return [f.stem for f in files if f.stem not in chosen and key in dict(flatten(load_yaml(f)))]
 
 
 def shown(path: Path) -> str:

@@ -5,6 +5,7 @@ seat of a team is the business of `controllers/team.py`.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from modules.agents import REGISTRY as AGENTS
 from modules.inputs import agent_ids, last_actions
 from modules.network import Network
 from modules.unroll import Step, acting_step, step, unroll, unroll_with_hidden
+from utils.config import WIDE, key
 from utils.weights import load_into
 
 ALL = slice(None)
@@ -28,6 +30,17 @@ class BasicMAC:
 
     The batch may lie on another device than the network: inputs are moved to `args.device`.
     """
+
+    @dataclass(frozen=True)
+    class Keys:
+        agent: str = key("rnn", "the agents' network", names="modules.agents:REGISTRY")
+        rnn_hidden_dim: int = key(64, "size of the network's hidden state", "units", low=1, high=WIDE)
+        obs_agent_id: bool = key(True, "append the agent's one-hot id to its observation")
+        obs_last_action: bool = key(True, "append the agent's one-hot last action to its observation")
+        agent_output_type: str = key(
+            "q", "what the network gives: action values, or the logits of a policy", choices=("q", "pi_logits")
+        )
+        action_selector: str = key("epsilon_greedy", "exploration", names="components.action_selectors:REGISTRY")
 
     generator: th.Generator | None = None
     """Where random numbers of acting come from, in main memory; None: torch's default generator."""

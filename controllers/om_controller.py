@@ -3,6 +3,8 @@
 The plain controller is `basic_controller.py`; the models are in `modules/am`.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,27 @@ from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.agent_model import AgentModel
 from modules.network import Network
 from modules.unroll import step_each, step_over, unroll_with_hidden
+from utils.config import key
 
 
 class MultiModuleMAC(BasicMAC):
     """One agent model, shared by all agents, and their policy; what the model infers is an input of the policy."""
+
+    @dataclass(frozen=True)
+    class Keys(BasicMAC.Keys):
+        am_model: str | None = key(None, "the opponent model", names="modules.am:REGISTRY")
+        policy_model: str | None = key(
+            None, "the policy network, as agent names it; null: what agent says", names="modules.agents:REGISTRY"
+        )
+
+    @staticmethod
+    def conflict(config: Mapping[str, Any], kinds: Mapping[str, type]) -> str:
+        if config["am_model"] is not None:
+            return ""
+        return (
+            f"mac={config['mac']} needs an agent model; give am_model, or take an algorithm that has one, such as "
+            "--config=iql_omg"
+        )
 
     def __init__(self, scheme: dict, groups: dict[str, int], args: Any):
         self.am: AgentModel = AGENT_MODELS[args.am_model](scheme, args).to(args.device)

@@ -6,11 +6,13 @@ Players walk on a grid and load food beside them; the levels of those who load t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from envs.package_env import PackageEnv
+from utils.config import STEPS, K, M, key
 from utils.errors import UserError
 
 
@@ -22,6 +24,24 @@ class ForagingEnv(PackageEnv):
     share of all food (by level) that was loaded in this step, less the penalties. An episode ends when no food is left;
     `max_episode_steps` cuts it off.
     """
+
+    @dataclass(frozen=True)
+    class Keys(PackageEnv.Keys):
+        field_size: int = key(8, "side of the square field", "cells", low=5, high=K)
+        players: int = key(2, "agents of the team", "players", low=1, high=20)
+        max_num_food: int = key(2, "pieces of food; fewer, where no more find a place two cells apart", low=1, high=K)
+        sight: int | None = key(None, "how far a player sees, cells; null: the whole field", "cells", low=1, high=K)
+        force_coop: bool = key(True, "every piece of food takes all players (or three of them) to lift")
+        max_episode_steps: int = key(50, "the time limit", STEPS, low=1, high=M)
+        min_player_level: int = key(1, "a player's lowest level", low=1, high=K)
+        max_player_level: int = key(2, "a player's highest level", low=1, high=K)
+        min_food_level: int = key(1, "the lowest level of food", low=1, high=K)
+        max_food_level: int | None = key(
+            None, "the highest level of food; null: the sum of the players' levels (of the lowest three)", low=1, high=K
+        )
+        observe_agent_levels: bool = key(True, "observe the players' levels")
+        normalize_reward: bool = key(True, "the return of an episode in which all food is loaded is 1")
+        penalty: float = key(0.0, "subtracted for each player whose attempt to load failed", low=0, high=M)
 
     n_actions = 6
     package = "lbforaging"

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from utils.config import key
 from utils.errors import UserError
 
 
@@ -259,6 +260,10 @@ class MultiAgentEnv(ABC):
 
 class SeededEnv(MultiAgentEnv):
     """A world that carries nothing from one episode to the next but where its generator `_rng` stands."""
+
+    @dataclass(frozen=True)
+    class Keys:
+        seed: int | None = key(None, "the environment's seed; null: the run's seed", low=0, high=2**32 - 1)
 
     def __init__(self, seed: int | None = None):
         self._seed = seed

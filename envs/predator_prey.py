@@ -6,11 +6,13 @@ The predators are the team. The prey, which is faster, follows the fixed rule of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from envs.package_env import PackageEnv
+from utils.config import STEPS, M, key
 
 DIRECTIONS = np.array([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)], float)  # of none, left, right, down, up
 # Where the prey expects to be within half a second: it is slow to turn.
@@ -37,6 +39,14 @@ class PredatorPreyEnv(PackageEnv):
     team, or for the predator of the pair. `max_cycles` cuts an episode off; with `terminate_on_success` it ends when
     every prey is touched at once.
     """
+
+    @dataclass(frozen=True)
+    class Keys(PackageEnv.Keys):
+        num_adversaries: int = key(3, "agents of the team", "predators", low=1, high=100)
+        num_good: int = key(1, "those that flee", "prey", low=1, high=100)
+        num_obstacles: int = key(2, "obstacles that nobody can pass", low=0, high=100)
+        max_cycles: int = key(25, "the time limit", STEPS, low=1, high=M)
+        terminate_on_success: bool = key(False, "the episode ends when every prey is touched at once")
 
     n_actions = 5
     package = "mpe2"

@@ -150,7 +150,7 @@ def set_stage(member: Member, n_episodes: int, n_worlds: int, seed: int) -> Stag
     if member.engine:
         env_args["engine"] = member.engine
     own = {"env_args": env_args, "seed": seed, "batch_size_run": n_worlds, "device": "cpu", "models_path": ""}
-    own["common_reward"] = True
+    own["common_reward"] = True  # pairs are compared by the team's return
     args = convert({**member.config, **own})
     runner = make_runner(args, Episodes())
     try:

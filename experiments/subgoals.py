@@ -224,7 +224,8 @@ def configure(args: Namespace) -> dict[str, Any]:
     config = _read([*names, "with", *own])
     if args.record:
         recorded = read_config(args.record, dict)
-        known = dict(flatten(config)).keys() & command_line.SCHEMA.keys()
+        # Not the learner: one that trains the model alone picks no subgoals.
+        known = dict(flatten(config)).keys() - {"population", "learner"}
         settings = [f"{key}={json.dumps(value)}" for key, value in flatten(recorded) if key in known]
         config = _read([*names, "with", *settings, *args.set, *own])
     elif args.set:

@@ -1,5 +1,6 @@
 """Trains nothing but an agent model. Together with Q-learning that is `q_learner_4am.py`, or `omg_learner.py`."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch as th
@@ -7,6 +8,8 @@ import torch as th
 from components.episode_buffer import EpisodeBatch
 from components.transitions import make_transitions
 from learners.base_learner import Learner
+from modules.am.none_am import NoneAM
+from utils.config import K, key
 from utils.transfer import where
 
 
@@ -15,6 +18,16 @@ class AMLearner(Learner):
 
     A prior that was trained is found so by `omg_learner`, which then trains no other.
     """
+
+    @dataclass(frozen=True)
+    class Keys(Learner.Keys):
+        am_lr: float = key(0.001, "Adam's learning rate for the opponent model", above=0, high=K)
+
+    needs_model = True
+
+    @classmethod
+    def trains(cls, model: type) -> bool:
+        return not issubclass(model, NoneAM)
 
     def __init__(self, mac: Any, scheme: dict, logger: Any, args: Any):
         super().__init__(mac, logger, args)

@@ -3,12 +3,18 @@
 The maths is in `utils/rl_utils.py`; each learner's `train` reads from top to bottom in its own file.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch as th
 
 from components.episode_buffer import EpisodeBatch
+from learners import REGISTRY as LEARNERS
+from modules.am import REGISTRY as AGENT_MODELS
+from modules.am.none_am import NoneAM
+from utils.config import K, T, key
 from utils.errors import UserError
 from utils.weights import load_into
 
@@ -19,6 +25,57 @@ class LossNotFinite(UserError, FloatingPointError):
 
 class Learner:
     """A checked step of an optimiser, how often to log, saving and restoring of the `parts`."""
+
+    @dataclass(frozen=True)
+    class Keys:
+        gamma: float = key(0.99, "discount per environment step", low=0, high=1)
+        lr: float = key(0.0005, "RMSprop's learning rate", above=0, high=K)
+        critic_lr: float = key(0.0005, "RMSprop's learning rate for a critic", above=0, high=K)
+        optim_alpha: float = key(0.99, "RMSprop's smoothing of squared gradients", low=0, high=1)
+        optim_eps: float = key(0.00001, "RMSprop's epsilon", above=0, high=K)
+        grad_norm_clip: float = key(10, "longest gradient that is applied, L2 norm", above=0, high=T)
+        td_lambda: float = key(0.0, "the values' targets: 0 looks one step ahead, 1 at the whole return", low=0, high=1)
+
+    output_type = "q"
+    """What the agents' network must give it, as `agent_output_type` has it."""
+    needs_model = False
+    """Whether it learns with the controller's agent model."""
+    learns_seats = True
+    """Whether it can learn from the episodes of single seats, as in a population."""
+
+    @classmethod
+    def trains(cls, model: type) -> bool:
+        """Whether nothing of an agent model is left untrained by it."""
+        return issubclass(model, NoneAM)
+
+    @classmethod
+    def conflict(cls, config: Mapping[str, Any], kinds: Mapping[str, type]) -> str:
+        """Returns a sentence about what it can't learn with, or nothing; `kinds` are the chosen components' classes."""
+        learner, mac, model = config["learner"], config["mac"], config.get("am_model")
+        if (output := config["agent_output_type"]) != cls.output_type:
+            return f"learner={learner} needs agent_output_type={cls.output_type}, not {output}"
+        if cls.needs_model and not ("am_model" in kinds and cls.trains(kinds["am_model"])):
+            models = " or ".join(name for name in AGENT_MODELS if cls.trains(AGENT_MODELS[name]))
+            return f"learner={learner} needs mac=multi_module_mac and am_model={models}, not {mac} and {model}"
+        if "am_model" in kinds and not cls.trains(kinds["am_model"]):
+            known = {name: LEARNERS[name] for name in LEARNERS}
+            able = " or ".join(n for n, k in known.items() if issubclass(k, Learner) and k.trains(kinds["am_model"]))
+            return f"learner={learner} would leave am_model={model} untrained; set learner={able}, or am_model=none"
+        alg, mixer = config["train_alg"], config.get("mixer")
+        is_for_team = not cls.learns_seats or mixer is not None
+        if is_for_team and not config["common_reward"]:
+            return (
+                f"common_reward=False gives each agent a reward of its own, but learner={learner} with mixer={mixer} "
+                "learns the value of the whole team; leave it True, or take an algorithm without a mixer, such as "
+                "--config=iql"
+            )
+        if config["population"] and alg == config["name"] and is_for_team:
+            able = ", ".join(name for name in LEARNERS if getattr(LEARNERS[name], "learns_seats", False))
+            return (
+                f"train_alg={alg} learns the values of whole teams (learner={learner}, mixer={mixer}); "
+                f"in a population one learns for single seats: a learner of {able}, and mixer=null"
+            )
+        return ""
 
     generator: th.Generator | None = None
     """Where random numbers of learning come from; None: torch's default generator of the device."""
@@ -49,8 +106,8 @@ class Learner:
 
     def log(self, t_env: int, **stats: th.Tensor) -> None:
         """Logs scalars and counts the interval from here."""
-        for key, value in stats.items():
-            self.logger.log_stat(key, value.item(), t_env)
+        for name, value in stats.items():
+            self.logger.log_stat(name, value.item(), t_env)
         self.log_stats_t = t_env
 
     def descend(

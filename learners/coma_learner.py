@@ -6,6 +6,7 @@ The critic is `modules/critics/coma.py`; lambda-returns are in `utils/rl_utils.p
 
 from collections import defaultdict
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import torch as th
@@ -15,12 +16,27 @@ from components.episode_buffer import EpisodeBatch
 from components.transitions import Transitions, make_transitions, played_mask
 from learners.base_learner import Learner
 from modules.critics import REGISTRY as CRITICS
+from utils.config import STEPS, T, key
 from utils.rl_utils import build_td_lambda_targets, chosen, masked_mean
 from utils.transfer import where
 
 
 class COMALearner(Learner):
     """Trains the critic towards TD(lambda) and the policy by the critic's counterfactual advantages."""
+
+    @dataclass(frozen=True)
+    class Keys(Learner.Keys):
+        critic_target_update_interval: int = key(
+            200, "from one copy to the target critic to the next", "gradient steps", low=1, high=T
+        )
+        critic_q_fn: str = key("coma", "the critic's network", names="modules.critics:REGISTRY")
+        critic_baseline_fn: str = key(
+            "coma", "the advantage's baseline: coma (what the agent's other actions are worth)", choices=("coma",)
+        )
+        q_nstep: int = key(0, "further steps in the advantage's Q-values: 0 (the critic's own)", STEPS, choices=(0,))
+
+    output_type = "pi_logits"
+    learns_seats = False
 
     def __init__(self, mac: Any, scheme: dict, logger: Any, args: Any):
         super().__init__(mac, logger, args)

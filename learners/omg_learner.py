@@ -5,6 +5,8 @@ Plain Q-learning is `q_learner.py`; the model is `modules/am/omg_am.py`, the cho
 Tensors are [batch, time, agent, ...]; the suffix `_t` is for the steps t of all transitions, `_tp1` for those after.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch as th
@@ -15,7 +17,9 @@ from components.epsilon_schedules import DecayThenFlatSchedule
 from components.transitions import Transitions, make_transitions
 from learners.am_learner import train_prior
 from learners.q_learner import QLearner
-from modules.am.omg_am import Gaussian
+from learners.q_learner_4am import QLearner4AM
+from modules.am.omg_am import OMGAM, Gaussian
+from utils.config import STEPS, K, T, key
 from utils.rl_utils import best_value, chosen
 from utils.subgoals import candidate_steps, choose_candidate, subgoal_hit_ratio
 
@@ -29,6 +33,37 @@ class Hindsight(NamedTuple):
 
 class OMGLearner(QLearner):
     """Trains policy and posterior together, after the prior, which is frozen once it is trained."""
+
+    @dataclass(frozen=True)
+    class Keys(QLearner4AM.Keys):
+        omg_horizon: int = key(5, "candidate subgoals lie up to this far ahead", STEPS, low=1, high=K)
+        omg_value: str = key("mean", "a candidate's value over the available actions", choices=("mean", "max"))
+        subgoal_mode: bool | int | str = key(
+            "optimistic",
+            "candidate that is picked: optimistic or True, conservative or False, random, or so many steps ahead",
+            STEPS,
+            low=1,
+            high=K,
+            choices=("optimistic", "conservative", "random"),
+        )
+        eta: float = key(0.5, "chance, at the start, of training on the picked subgoal", low=0, high=1)
+        eta_anneal_time: int = key(50000, "from eta down to 0", STEPS, low=1, high=T)
+        omg_vae_pretrain_steps: int = key(
+            10000, "the prior is trained at the start of the run, and then frozen", STEPS, low=0, high=T
+        )
+
+    needs_model = True
+
+    @classmethod
+    def trains(cls, model: type) -> bool:
+        return issubclass(model, OMGAM)
+
+    @classmethod
+    def conflict(cls, config: Mapping[str, Any], kinds: Mapping[str, type]) -> str:
+        ahead, horizon = config["subgoal_mode"], config["omg_horizon"]
+        if type(ahead) is int and ahead > horizon:
+            return f"subgoal_mode={ahead} lies beyond omg_horizon={horizon}; raise one or lower the other"
+        return super().conflict(config, kinds)
 
     def __init__(self, mac: Any, scheme: dict, logger: Any, args: Any):
         super().__init__(mac, scheme, logger, args)

@@ -3,6 +3,8 @@
 Tensors are [batch, time, agent, ...]; the suffix `_t` is for the steps t of all transitions, `_tp1` for those after.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch as th
@@ -12,6 +14,8 @@ from components.transitions import Transitions, make_transitions
 from learners.base_learner import Learner
 from learners.targets import Targets
 from modules.mixers import REGISTRY as MIXERS
+from modules.mixers.qtran import QTranBase
+from utils.config import EPISODES, T, key
 from utils.rl_utils import best_value, build_td_lambda_targets, chosen, masked_mean
 from utils.transfer import Where
 
@@ -27,6 +31,28 @@ class TDLoss(NamedTuple):
 
 class QLearner(Learner):
     """Q-learning over whole episodes, with double Q (van Hasselt et al. 2016) if `double_q`."""
+
+    @dataclass(frozen=True)
+    class Keys(Learner.Keys):
+        mixer: str | None = key(
+            None, "how the agents' values are joined; null: each for itself", names="modules.mixers:REGISTRY"
+        )
+        double_q: bool = key(True, "the live network picks the action whose value the target network gives")
+        target_update_interval: int = key(
+            200, "from one copy to the target network to the next", EPISODES, low=1, high=T
+        )
+
+    mixer_of_joint_values = False
+    """Whether its mixer gives the value of joint actions, as QTRAN's does, in place of joining the agents' values."""
+
+    @classmethod
+    def conflict(cls, config: Mapping[str, Any], kinds: Mapping[str, type]) -> str:
+        if cls.mixer_of_joint_values != issubclass(kinds.get("mixer", object), QTranBase):
+            return (
+                f"learner={config['learner']} and mixer={config['mixer']} do not go together: "
+                "qtran_learner and qtran_base need each other; take both, as --config=qtran does, or neither"
+            )
+        return super().conflict(config, kinds)
 
     def __init__(self, mac: Any, scheme: dict, logger: Any, args: Any):
         super().__init__(mac, logger, args)

@@ -2,6 +2,7 @@
 and LIAM (`modules/am`). Without a model it is plain Q-learning, `q_learner.py`; OMG has its own, `omg_learner.py`.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch as th
@@ -9,6 +10,8 @@ import torch as th
 from components.episode_buffer import EpisodeBatch
 from components.transitions import make_transitions
 from learners.q_learner import QLearner
+from modules.am.omg_am import OMGAM
+from utils.config import K, key
 from utils.rl_utils import best_value, chosen
 
 
@@ -17,6 +20,16 @@ class QLearner4AM(QLearner):
 
     Neither loss trains the other's networks.
     """
+
+    @dataclass(frozen=True)
+    class Keys(QLearner.Keys):
+        am_lr: float = key(0.001, "Adam's learning rate for the opponent model", above=0, high=K)
+
+    needs_model = True
+
+    @classmethod
+    def trains(cls, model: type) -> bool:
+        return not issubclass(model, OMGAM)
 
     def __init__(self, mac: Any, scheme: dict, logger: Any, args: Any):
         super().__init__(mac, scheme, logger, args)

@@ -4,17 +4,28 @@ Networks of the joint value are in `modules/mixers/qtran.py`; mixed values are l
 Tensors are [batch, time, agent, ...]; the suffix `_t` is for the steps t of all transitions, `_tp1` for those after.
 """
 
+from dataclasses import dataclass
+
 import torch as th
 import torch.nn.functional as F
 
 from components.episode_buffer import EpisodeBatch
 from components.transitions import make_transitions
 from learners.q_learner import QLearner
+from utils.config import M, key
 from utils.rl_utils import best_available, build_td_lambda_targets, chosen, masked_mean
 
 
 class QTranLearner(QLearner):
     """Trains Q(s, u) by Q-learning, with double Q if `double_q`, and the agents' values by it."""
+
+    @dataclass(frozen=True)
+    class Keys(QLearner.Keys):
+        opt_loss: float = key(1, "weight of the loss where the agents choose what they hold best", low=0, high=M)
+        nopt_min_loss: float = key(0.1, "weight of the loss where they chose anything else", low=0, high=M)
+
+    mixer_of_joint_values = True
+    learns_seats = False
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
         """One update by td_loss + opt_loss * L_opt + nopt_min_loss * L_nopt, means over played steps.

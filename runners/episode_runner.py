@@ -4,7 +4,8 @@ The worlds write what is seen straight into the episode batch; `run.py` decides 
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from components.episode_buffer import EpisodeBatch
 from envs import REGISTRY as ENVS
 from envs.answers import whole_sizes
 from envs.multiagentenv import Observations, Outcomes, WorkerLimits, fields_of
-from utils.config import Key
+from utils.config import Key, M, key
 from utils.errors import UserError
 from utils.seeding import world_seeds
 
@@ -27,6 +28,21 @@ class EpisodeRunner:
     An episode whose world is lost (`Outcomes.lost`) is dropped and played anew: it reaches neither the batch nor the
     statistics nor `t_env`, only the count `dropped_episodes`.
     """
+
+    @dataclass(frozen=True)
+    class Keys:
+        max_worker_restarts: int = key(
+            5,
+            "environments' processes that may die or fall silent, and are replaced, before the run stops",
+            low=0,
+            high=M,
+        )
+        worker_timeout_seconds: float = key(
+            300, "how long such a process may be silent, its environment's launch included", "seconds", above=0, high=M
+        )
+        bootstrap_timeouts: bool = key(
+            True, "an episode cut off by the time limit bootstraps; False trains it as an end, as PyMARL did"
+        )
 
     parallel = False  # whether worlds that need no process of their own get one, too
 
@@ -51,6 +67,12 @@ class EpisodeRunner:
         self.n_tests = [0] * self.batch_size  # test episodes of each world
         self.log_train_stats_t = -args.runner_log_interval - 1  # so that the first episodes are logged
         self.test_win_rate: float | None = None
+
+    @classmethod
+    def conflict(cls, config: Mapping[str, Any], kinds: Mapping[str, type]) -> str:
+        n = config["batch_size_run"]
+        alone = f"batch_size_run={n} but the episode runner plays one environment; set it to 1, or runner=parallel"
+        return "" if cls.parallel or n == 1 else alone
 
     def setup(self, scheme: dict, groups: dict[str, int], preprocess: dict, mac: Any) -> None:
         """Takes the layout of episodes and the controller that acts."""
@@ -239,8 +261,8 @@ class EpisodeStats:
         self.returns.extend(returns.tolist())
         self.own_returns.extend(own_returns.tolist())
         self.sums["ep_length"] += float(lengths.sum())
-        for key, values in info.items():
-            self.sums[key] += float(values.sum())
+        for name, values in info.items():
+            self.sums[name] += float(values.sum())
 
     def mean(self, key: str) -> float | None:
         """The mean of an entry of the info over the episodes; nothing where the environment does not declare it."""
@@ -255,8 +277,8 @@ class EpisodeStats:
         for name, values in returns.items():
             logger.log_stat(f"{prefix}{name}return_mean", np.mean(values), t_env)
             logger.log_stat(f"{prefix}{name}return_std", np.std(values), t_env)
-        for key in self.sums:
-            logger.log_stat(f"{prefix}{key}_mean", self.sums[key] / len(self.returns), t_env)
+        for name in self.sums:
+            logger.log_stat(f"{prefix}{name}_mean", self.sums[name] / len(self.returns), t_env)
         self.returns.clear()
         self.own_returns.clear()
         self.sums.clear()

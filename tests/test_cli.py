@@ -16,7 +16,7 @@ import yaml
 
 import main
 from config import layers
-from utils.config import load_yaml
+from utils.config import flatten, load_yaml
 from utils.errors import UserError
 
 MAIN = Path(main.__file__)
@@ -110,7 +110,7 @@ def runs(tmp_path_factory):
         ((*IQL, "--env_args.map_name=3mm"), ("'3mm'", "did you mean '3m'?", "8m")),
         ((*IQL, "--env_args.engine=simm"), ("engine=simm", "auto, game, sim", "did you mean 'sim'?")),
         ((*IQL, "--runner=episodic"), ("'episodic'", "did you mean 'episode'?")),
-        ((*IQL, "--mixing_embed_dim=64"), ("'mixing_embed_dim'", "it belongs to qmix")),
+        ((*IQL, "--mixing_embed_dim=64"), ("'mixing_embed_dim'", "it belongs to mixer=qmix and mixer=qtran_base")),
         ((*IQL, "--resolved.seed=1"), ("'resolved.seed'",)),
         ((*IQL, "t_max=5"), ("'t_max=5'", "goes after `with`", "--t_max=5")),
         ((*IQL, "with", "debug"), ("'debug' after `with`", "debug=VALUE")),
@@ -219,7 +219,12 @@ def test_a_mistake_in_a_yaml_file_names_the_file(own_config, capsys, text, fragm
 
 
 def test_mistakes_and_help_are_answered_without_importing_torch(tmp_path):
-    for params, status in ((["--help"], 0), ([*IQL, "--lrr=1"], 2), ([*IQL, "--env_args.map_name=3mm"], 2)):
+    for params, status in (
+        (["--help"], 0),
+        ([*IQL, "--t_max=0"], 2),
+        (["--config=iql"], 2),
+        ([*IQL, "--env_args.map_name=3mm"], 2),
+    ):
         code = (
             f"import sys; sys.path.insert(0, {str(MAIN.parent)!r}); import main\n"
             f"assert main.main({params!r}) == {status}\n"
@@ -231,14 +236,26 @@ def test_mistakes_and_help_are_answered_without_importing_torch(tmp_path):
         assert finished.returncode == 0, finished.stderr
 
 
-def test_help_lists_algorithms_environments_and_every_key_with_its_comment(capsys):
+def test_help_lists_algorithms_environments_and_every_key_of_a_run_with_its_comment(capsys):
     assert main.main(["--help"]) == 0
     text = capsys.readouterr().out
     for name in (*ALGORITHMS, "sc2"):
         assert f"\n  {name} " in text
-    for key in main.SCHEMA:
-        assert f"  {key.split('.')[-1]}: " in text, key
-    assert "gamma: 0.99 # discount per environment step" in text
+    for key in main.RUN:
+        assert f"  {key}: " in text, key
+    assert "batch_size: 32 # episodes in one update" in text
+
+
+@pytest.mark.parametrize("name", [*ALGORITHMS, *layers.known_names("--env-config")])
+def test_help_of_an_algorithm_or_an_environment_has_every_key_of_its_components(capsys, name):
+    assert main.main(["--help", name]) == 0
+    text = capsys.readouterr().out
+    is_alg = name in ALGORITHMS
+    config = layers.merge(name, "sc2", []) if is_alg else {"env_args": layers.merge("iql", name, [])["env_args"]}
+    for key in dict(flatten(config)).keys() - main.RUN.keys():
+        assert f"  {key}: " in text or (is_alg and key.startswith("env_args.")), key
+    if name == "qmix":
+        assert "gamma: 0.99 # discount per environment step (a number, at least 0, at most 1)" in text
 
 
 # --- what is merged
@@ -261,8 +278,16 @@ def test_each_layer_overrides_the_ones_below_it():
 
 
 def test_text_stays_as_it_is_typed_and_paths_begin_in_the_home_folder():
-    config, _, _ = configured("--label=a #1", "--local_results_path=~/x #1", "with", "env_args.replay_dir=~/y")
-    assert config["label"] == "a #1" and config["local_results_path"] == str(Path.home() / "x #1")
+    given = (
+        "--label=a #1",
+        "--local_results_path=~/x #1",
+        "with",
+        "env_args.replay_dir=~/y",
+        "env_args.game_version=4 #1",
+    )
+    config, _, _ = configured(*given[:2], "with", *given[2:])
+    assert config["label"] == "a #1" and config["env_args"]["game_version"] == "4 #1"
+    assert config["local_results_path"] == str(Path.home() / "x #1")
     assert config["env_args"]["replay_dir"] == str(Path.home() / "y")
 
 

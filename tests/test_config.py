@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import main
+from config.components import all_parts, conflict
 from config.layers import merge, merge_population, read_file
-from config.schema import ALGORITHMS, DEFAULT, ENVIRONMENTS, OF_PYMARL, SCHEMA, conflict
+from config.schema import OF_PYMARL, RUN
 from utils.config import Key, flatten, load_yaml, nested, recursive_dict_update
 from utils.dict2namedtuple import convert
 from utils.errors import UserError
@@ -63,29 +64,39 @@ PYMARL_DEFAULTS = {
 }
 
 
+SCHEMA = dict(RUN)
+for some in all_parts():
+    SCHEMA |= some.keys
+
+
 def leaves(path):
-    """The keys that a YAML file declares and their values; an empty group is no key."""
-    return {key: value for key, value in flatten(load_yaml(path)) if value != {}}
+    """The keys that a YAML file sets and their values; an empty group is no key."""
+    return {key: value for key, value in flatten(load_yaml(path)) if value != {} and key != "extends"}
 
 
 def merged(alg):
-    config = load_yaml(DEFAULT_YAML)
-    for path in (CONFIG / "envs" / "sc2.yaml", CONFIG / "algs" / f"{alg}.yaml"):
-        config = recursive_dict_update(config, load_yaml(path))
-    return {**config, "population": {}}
+    return {**merge(alg, "sc2", []), "population": {}}
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
-def test_every_value_in_yaml_is_what_the_schema_declares(path):
+def test_every_value_in_yaml_is_what_its_key_allows(path):
     for key, value in leaves(path).items():
         SCHEMA[key].read(value)
 
 
-def test_every_declared_key_has_a_value_in_the_yaml_where_it_belongs():
-    assert leaves(DEFAULT_YAML).keys() == DEFAULT.keys()
-    assert ALGORITHMS.keys() <= set().union(*map(leaves, ALG_YAMLS))
-    assert ENVIRONMENTS.keys() <= set().union(*map(leaves, ENV_YAMLS))
-    assert len(SCHEMA) == len(DEFAULT) + len(ALGORITHMS) + len(ENVIRONMENTS)
+def test_every_key_of_a_run_has_its_value_in_the_default_yaml_and_no_default_stands_twice():
+    assert leaves(DEFAULT_YAML).keys() == RUN.keys()
+    for part in all_parts():
+        assert not part.keys.keys() & RUN.keys(), part
+    for path in (*ALG_YAMLS, *ENV_YAMLS):
+        own = leaves(path).items() - {("env", "sc2")}
+        assert not own & leaves(DEFAULT_YAML).items(), path
+
+
+def test_every_key_of_a_component_says_in_one_line_what_it_is():
+    for part in all_parts():
+        for key, declared in part.keys.items():
+            assert declared.help and "\n" not in declared.help, key
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
@@ -146,15 +157,10 @@ def test_parallel_plays_as_many_environments_as_asked():
     assert not conflict({**config, "batch_size_run": 8}) and not conflict({**config, "batch_size_run": 1})
 
 
-def test_the_schemas_action_selectors_are_the_registered_ones():
-    registry = importlib.import_module("components.action_selectors").REGISTRY
-    assert set(SCHEMA["action_selector"].choices) == set(registry)
-
-
-def test_the_environments_yaml_gives_every_argument_its_constructors_default():
+def test_the_keys_of_sc2_give_every_argument_its_constructors_default():
     sim = importlib.import_module("envs.sc2.sim.env")
     parameters = inspect.signature(sim.BattleVectorEnv.__init__).parameters
-    env_args = load_yaml(CONFIG / "envs" / "sc2.yaml")["env_args"]
+    env_args = merged("iql")["env_args"]
     rules = importlib.import_module("envs.sc2.sim.rules").Rules()
     assert env_args.pop("rules") == rules._asdict()
     assert env_args.pop("engine") == "auto" and env_args.pop("seed") is None
@@ -196,7 +202,7 @@ def test_policy_model_names_the_agent_where_there_is_an_agent_model(settings, ag
 def test_two_different_names_of_the_policy_network_are_refused_and_plain_algorithms_have_one():
     with pytest.raises(UserError, match="agent=rnn and policy_model=ff both name the policy network; give one"):
         merge("iql_omg", "sc2", [("policy_model", "ff"), ("agent", "rnn")])
-    with pytest.raises(UserError, match="'policy_model'.*iql_omg"):
+    with pytest.raises(UserError, match="'policy_model'; it belongs to mac=multi_module_mac"):
         merge("iql", "sc2", [("policy_model", "ff")])
 
 
@@ -211,10 +217,10 @@ def test_in_a_population_policy_model_is_that_of_the_algorithms_that_have_it():
     ("alg", "changes", "fragment"),
     [
         ("iql_am", {"mac": "basic_mac"}, "needs mac=multi_module_mac and am_model=none or base or liam, not basic_mac"),
-        ("iql_am", {"am_model": "liam"}, "needs liam_embedding_dim and more, which iql_am lacks; take --config=iql_li"),
-        ("iql_am", {"am_model": "omg"}, "am_model=omg needs omg_subgoal_dim and more, which iql_am lacks"),
+        ("iql_am", {"am_model": "liam"}, ""),
+        ("iql_am", {"am_model": "omg"}, "and am_model=none or base or liam, not multi_module_mac and omg"),
         ("iql_omg", {"learner": "q_learner_4am"}, "not multi_module_mac and omg"),
-        ("iql_omg", {"learner": "q_learner"}, "would leave am_model=omg untrained; set learner=omg_learner or am_"),
+        ("iql_omg", {"learner": "q_learner"}, "would leave am_model=omg untrained; set learner=am_learner or omg_"),
         ("iql_am", {"learner": "am_learner", "am_model": "none"}, "am_model=base or liam or omg, not multi_module_mac"),
         ("iql_liam", {"learner": "am_learner"}, ""),
         ("iql_omg", {"learner": "am_learner"}, ""),
@@ -321,6 +327,7 @@ def test_what_is_typed_gets_the_declared_kind(key, text, value):
         (Key(Path), "null"),
         (Key(Path), "/" + "a" * 5000),
         (Key(Path), "a/" * 2000),
+        (Key(Path), "/x/" + "a" * 256),
         (Key(Path), "a\0b"),
         (Key(str, is_in_file_name=True), "a/b"),
         (Key(str, is_in_file_name=True), "a" * 101),
@@ -486,6 +493,17 @@ def test_the_recorded_configuration_of_a_population_gives_it_again(tmp_path):
     assert merge_population("2iql1iql_omg", counts, "sc2", [], files) == config
     changed = merge_population("2iql1iql_omg", counts, "sc2", [("lr", "0.1")], files)
     assert [changed[alg]["lr"] for alg in counts] == [0.1, 0.1] and changed["iql"]["gamma"] == 0.5
+
+
+def test_in_a_file_for_a_population_a_key_is_for_all_or_stands_under_an_algorithms_name():
+    content = {"multi_algs": True, "train_alg": "iql", "gamma": 0.5, "iql": {"lr": 0.1}}
+    config = merge_population("2iql1iql_omg", {"iql": 2, "iql_omg": 1}, "sc2", [], [("mine.yaml", content)])
+    assert config["iql"]["gamma"] == config["iql_omg"]["gamma"] == 0.5
+    assert config["iql"]["lr"] == 0.1 and config["iql_omg"]["lr"] == 0.0005
+    with pytest.raises(UserError, match="mine.yaml: unknown key 'gama'; did you mean 'gamma'"):
+        merge_population("2iql1iql_omg", {"iql": 2}, "sc2", [], [("mine.yaml", {**content, "gama": 1})])
+    with pytest.raises(UserError, match="mine.yaml, iql: unknown key 'am_lr'; it belongs to"):
+        merge_population("2iql1iql_omg", {"iql": 2}, "sc2", [], [("mine.yaml", {**content, "iql": {"am_lr": 1}})])
 
 
 def test_a_recorded_address_without_its_password_is_left_out(tmp_path):

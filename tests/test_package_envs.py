@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import main
+from config.layers import merge
 from envs import REGISTRY
 from envs.check import check_env, check_vector_env
 from envs.foraging import ForagingEnv
 from envs.multiagentenv import Observations, Outcomes
 from envs.predator_prey import PredatorPreyEnv, flee
-from utils.config import load_yaml
 
 NONE, LOAD = 0, 5
 NAMES = ("lbforaging", "simple_tag")
@@ -219,19 +219,16 @@ def test_predators_can_be_drawn_without_a_window():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_yaml_gives_every_argument_its_constructors_default(name):
+def test_the_keys_give_every_argument_its_constructors_default(name):
     """`common_reward` aside, which is a key of the run and not of the environment."""
-    env_args = load_yaml(main.CONFIG / "envs" / f"{name}.yaml")["env_args"]
+    env_args = merge("iql", name, [])["env_args"]
     parameters = inspect.signature(REGISTRY[name].__init__).parameters
     assert env_args == {key: p.default for key, p in parameters.items() if key not in ("self", "common_reward")}
 
 
 def test_both_files_of_sc2_have_the_same_arguments():
-    assert (
-        load_yaml(main.CONFIG / "envs" / "sc2_beta.yaml").keys() == load_yaml(main.CONFIG / "envs" / "sc2.yaml").keys()
-    )
-    sc2, beta = (load_yaml(main.CONFIG / "envs" / f"{name}.yaml")["env_args"] for name in ("sc2", "sc2_beta"))
-    assert beta == sc2
+    sc2, beta = (merge("iql", name, []) for name in ("sc2", "sc2_beta"))
+    assert beta["env_args"] == sc2["env_args"] and beta.keys() == sc2.keys()
 
 
 @pytest.mark.parametrize(

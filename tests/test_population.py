@@ -10,8 +10,8 @@ import yaml
 import main
 import run
 from components.seats import seats_that_learn
+from config.components import conflict
 from config.layers import known_names, read_population
-from config.schema import conflict
 from controllers.population_controller import PopulationTeam
 from controllers.team import Team
 from modules.agents.rnn_agent import RNNAgent

@@ -1,27 +1,28 @@
-"""Configuration as data: reading YAML strictly, merging layers, and checking each value against its declaration.
-The values are in config/*.yaml, the declarations in config/schema.py, and the order of the layers in main.py.
+"""Configuration as data: reading YAML strictly, merging layers, and what a key may hold.
+A component declares its keys beside its class by `key`; those of a run are in config/schema.py.
 """
 
 import json
-import logging
 import math
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import yaml
 
-from utils.errors import UserError, nearest, shortened, unknown
+from utils.errors import UserError
 from utils.files import fitted, read_bytes, values_in
-from utils.logging import LOGGER_NAME
 from utils.MY_EXP_PATH import expanded
 
 MOST_YAML_BYTES = 2**18  # a tenth of a second per 5,000
 KIND_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "text", Path: "a path, or empty"}
+STEPS, EPISODES = "environment steps", "episodes"
+# Bounds far above use: of steps, of counts and points, of what is small, and of the width of networks and of batches.
+T, M, K, WIDE = 10**12, 10**6, 10**3, 2**12
 NOTHING = ("", "null", "none", "~")  # in any case; what means nothing where a key may be nothing
 WHOLE = "([0-9]+|[0-9]{1,3}(_[0-9]{3})+)"
 DECIMAL = re.compile(rf"[-+]?({WHOLE}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{{1,4}})?$")
@@ -46,6 +47,8 @@ class Key:
     names: str = ""
     nullable: bool = False
     is_in_file_name: bool = False
+    default: Any = None
+    help: str = ""
 
     @property
     def kinds(self) -> tuple[type, ...]:
@@ -109,6 +112,31 @@ class Key:
         )
 
 
+def key(default: Any, help: str, unit: str = "", **limits: Any) -> Any:
+    """Declares one key of a component: a field of the frozen dataclass `Keys` in its class.
+
+    `help` is one line; its kind, and whether it may be nothing, follow from the field's annotation; `limits` are the
+    other fields of `Key`.
+    """
+    return field(default=default, metadata={"key": Key((), unit, default=default, help=help, **limits)})
+
+
+def declared_keys(declaration: Any, prefix: str = "") -> dict[str, Key]:
+    """Returns the keys that a dataclass of keys declares, by their dotted names; a dataclass in it is a group."""
+    hints = get_type_hints(declaration)
+    keys: dict[str, Key] = {}
+    for one in fields(declaration):
+        name, hint = prefix + one.name, hints[one.name]
+        if is_dataclass(hint):
+            keys |= declared_keys(hint, f"{name}.")
+        else:
+            kinds = get_args(hint) or (hint,)
+            kind = tuple(kind for kind in kinds if kind is not type(None))
+            declared = replace(one.metadata["key"], kind=kind, nullable=kind != kinds)
+            keys[name] = replace(declared, default=declared.read(declared.default))
+    return keys
+
+
 def _as_kind(value: Any, kind: type) -> Any:
     """Gives the value as `kind`, or None where it is of another kind."""
     if kind is Path:
@@ -155,7 +183,7 @@ def _as_path(text: str) -> str:
     return path
 
 
-class _Loader(yaml.SafeLoader):
+class YamlLoader(yaml.SafeLoader):
     """PyYAML's safe loader with decimal numbers only, without dates, and which refuses a key that is given twice."""
 
     yaml_implicit_resolvers = {
@@ -182,11 +210,11 @@ class _Loader(yaml.SafeLoader):
         return value
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", DECIMAL, list("-+.0123456789"))
+YamlLoader.add_implicit_resolver("tag:yaml.org,2002:float", DECIMAL, list("-+.0123456789"))
 for _name in ("int", "float", "bool"):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _Loader.construct_scalar_of)
+    YamlLoader.add_constructor(f"tag:yaml.org,2002:{_name}", YamlLoader.construct_scalar_of)
 for _name in ("timestamp", "binary", "omap", "pairs", "set"):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _Loader.construct_undefined)
+    YamlLoader.add_constructor(f"tag:yaml.org,2002:{_name}", YamlLoader.construct_undefined)
 
 
 def load_yaml(path: Path, layout: Any = dict, remedy: str = "correct the file") -> dict[str, Any]:
@@ -197,7 +225,7 @@ def load_yaml(path: Path, layout: Any = dict, remedy: str = "correct the file") 
             mapping of this layout, or unfolds to more than a configuration has.
     """
     try:
-        content = yaml.load(read_bytes(path, MOST_YAML_BYTES).decode(), Loader=_Loader)
+        content = yaml.load(read_bytes(path, MOST_YAML_BYTES).decode(), Loader=YamlLoader)
         for _ in values_in(content, MOST_YAML_BYTES):
             pass
     except yaml.MarkedYAMLError as error:
@@ -252,81 +280,3 @@ def load_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold an object with keys, not {type(content).__name__}")
     return content
-
-
-@dataclass(frozen=True)
-class Declarations:
-    """All that values are checked against: the schema, the keys that the chosen YAML files declare, and look-ups.
-
-    `names_of` gives the names that `Key.names` refers to; `owners_of` the algorithms or environments, other than the
-    chosen ones, that declare a key. `without_effect` has keys that are left out with a warning, each with the only
-    value that it may have.
-    """
-
-    schema: Mapping[str, Key]
-    declared: Collection[str]
-    names_of: Callable[[str], Iterable[str]]
-    owners_of: Callable[[str], Iterable[str]]
-    without_effect: Mapping[str, Any]
-
-    def read_layer(self, layer: Mapping[str, Any], source: str) -> dict[str, Any]:
-        """Gives a YAML layer with typed values; `source` says in messages where it was written.
-
-        Raises:
-            UserError: a key is unknown or a value is not allowed.
-        """
-        typed: dict[str, Any] = {}
-        for key, value in flatten(layer):
-            if not self._has_no_effect(key, value, source):
-                typed = recursive_dict_update(typed, nested(key, self._read(key, value, source, Key.read)))
-        return typed
-
-    def read_text(self, key: str, text: str, source: str) -> dict[str, Any]:
-        """Gives the layer that one setting of the command line stands for.
-
-        Raises:
-            UserError: the key is unknown or the value is not allowed.
-        """
-        if self._has_no_effect(key, text, source):
-            return {}
-        if not any(other.startswith(key + ".") for other in self.schema):
-            return nested(key, self._read(key, text, source, Key.read_text))
-        try:
-            group = yaml.load(text, Loader=_Loader)
-        except (yaml.YAMLError, RecursionError):
-            group = None
-        if not isinstance(group, dict):
-            inner = next(other for other in self.schema if other.startswith(key + "."))
-            raise UserError(f"{source}: '{key}' is a group of keys; set one of them, such as {inner}")
-        return self.read_layer(nested(key, group), source)
-
-    def _has_no_effect(self, key: str, value: Any, source: str) -> bool:
-        if key in self.declared or key not in self.without_effect:
-            return False
-        only = self.without_effect[key]
-        if str(value) != str(only):
-            raise UserError(
-                f"{source}: {key}={shortened(value)} is not allowed: PyMARL's {key} is known here as {only} only, "
-                "which changes nothing; leave it out"
-            )
-        logging.getLogger(LOGGER_NAME).warning(f"{source}: {key}={only} is PyMARL's and changes nothing here")
-        return True
-
-    def _read(self, key: str, value: Any, source: str, read: Callable[[Key, Any], Any]) -> Any:
-        if key not in self.declared:
-            if value == {} and any(other.startswith(key + ".") for other in self.schema):
-                return value
-            owners = " and ".join(self.owners_of(key))
-            reason = f"; it belongs to {owners}" if owners else nearest(key, self.declared)
-            raise UserError(f"{source}: unknown key '{shortened(key)}'{reason} (--help lists all keys)")
-        declaration = self.schema[key]
-        try:
-            typed = read(declaration, value)
-        except ValueError as error:
-            hint = nearest(shortened(value), map(str, declaration.choices))
-            raise UserError(f"{source}: {key}={shortened(value)} is not allowed: {error}{hint}") from error
-        if declaration.names and typed is not None:
-            names = list(self.names_of(declaration.names))
-            if typed not in names:
-                raise UserError(f"{source}: {unknown(key, typed, names)}")
-        return typed

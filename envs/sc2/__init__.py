@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from envs.multiagentenv import MultiAgentEnv, VectorEnv, WorkerLimits
+from utils.config import K, M, key
 from utils.errors import UserError
 
-ENGINES = ("auto", "game", "sim")
+ENGINES, LOOPS = ("auto", "game", "sim"), "game loops"
 
 
 def resolve_engine(engine: str, **env_args: Any) -> str:
@@ -34,8 +37,82 @@ def resolve_engine(engine: str, **env_args: Any) -> str:
     return "game"
 
 
+@dataclass(frozen=True)
+class RuleKeys:
+    """The embedded engine only: readings of StarCraft II's rules that are not settled (`sim/rules.py`)."""
+
+    spawn_lattice: str = key(
+        "greedy", "how units are placed around a spawn point: greedy or square", choices=("greedy", "square")
+    )
+    enemy_march: str = key(
+        "formation",
+        "enemies ordered to a point keep their places to each other (formation) or not (point)",
+        choices=("formation", "point"),
+    )
+    enemy_medivac: str = key(
+        "march",
+        "an enemy medivac goes with the army (march) or stays where it was created (stay)",
+        choices=("march", "stay"),
+    )
+    scan_period_loops: int = key(3, "a unit without a target looks for one this often", LOOPS, low=1, high=K)
+    cooldown_start: str = key(
+        "windup", "the weapon's cooldown starts at its windup or at its effect", choices=("windup", "effect")
+    )
+    spawn_age_loops: int = key(2, "age of the units at the first observation", LOOPS, low=0, high=2)
+    creep_damage: bool = key(False, "a spine crawler loses 3 health per second, as it stands on no creep")
+    playable_area: int = key(
+        32, "side of the area that positions are scaled by, map units: 32 or 28", "map units", choices=(32, 28)
+    )
+
+
 class StarCraft2Env:
     """The registry's entry: makes the environment of the resolved engine."""
+
+    @dataclass(frozen=True)
+    class Keys:
+        engine: str = key(
+            "auto",
+            "auto (the game where it is installed), game (StarCraft II), sim (the embedded engine)",
+            choices=ENGINES,
+        )
+        map_name: str = key("8m", "the map", names="envs.sc2.sim.maps:MAP_NAMES")
+        step_mul: int = key(8, "game loops per environment step", LOOPS, low=1, high=K)
+        move_amount: int = key(2, "how far a move is ordered", "map units", low=1, high=K)
+        difficulty: str = key(
+            "7",
+            "the game's computer opponent: 1 (very easy) .. 7 (very hard) .. 9, A (cheating)",
+            choices=(*"123456789", "A"),
+        )
+        game_version: str | None = key(None, "StarCraft II's version; null: the newest installed")
+        seed: int | None = key(None, "the environment's seed; null: the run's seed", low=0, high=2**32 - 1)
+        continuing_episode: bool = key(False, "report an end by the time limit in info, as `episode_limit`")
+        debug: bool = key(False, "the game interface's own logging")
+        obs_all_health: bool = key(True, "observe others' health and shield")
+        obs_own_health: bool = key(True, "observe one's own health and shield")
+        obs_last_action: bool = key(False, "observe allies' last actions")
+        obs_pathing_grid: bool = key(False, "observe whether 8 points around can be walked on")
+        obs_terrain_height: bool = key(False, "observe the height of 9 points around")
+        obs_instead_of_state: bool = key(False, "the state is all observations joined")
+        obs_timestep_number: bool = key(False, "observe the time, as a share of the episode's limit")
+        state_last_action: bool = key(True, "the state holds all last actions")
+        state_timestep_number: bool = key(False, "the state holds the time, as a share of the episode's limit")
+        reward_sparse: bool = key(False, "reward only the outcome: 1 won, -1 lost")
+        reward_only_positive: bool = key(True, "leave allies' damage and deaths out of the reward")
+        reward_death_value: float = key(10, "for an enemy's death", "points", low=-M, high=M)
+        reward_win: float = key(200, "for a victory", "points", low=-M, high=M)
+        reward_defeat: float = key(0, "for a defeat", "points", low=-M, high=M)
+        reward_negative_scale: float = key(0.5, "factor on allies' damage and deaths", low=-M, high=M)
+        reward_scale: bool = key(True, "scale rewards so that a flawless victory returns reward_scale_rate")
+        reward_scale_rate: float = key(20, "the highest return after scaling", "points", above=0, high=M)
+        replay_dir: Path = key("", "folder of replays; empty: local_results_path/replays/<name of the run>")
+        replay_prefix: str = key(
+            "", "a replay's name starts with this; empty: with the map's name", is_in_file_name=True
+        )
+        window_size_x: int = key(1920, "width of the game's window", "pixels", low=1, high=10 * K)
+        window_size_y: int = key(1200, "height of the game's window", "pixels", low=1, high=10 * K)
+        heuristic_ai: bool = key(False, "a hand-written policy acts instead of the agents")
+        heuristic_rest: bool = key(False, "that policy keeps to the actions that the agents have")
+        rules: RuleKeys = RuleKeys()  # noqa: RUF009 (immutable)
 
     def __new__(cls, engine: str = "auto", **env_args: Any) -> MultiAgentEnv:  # type: ignore[misc]
         return _environment_class(resolve_engine(engine, **env_args))(**env_args)

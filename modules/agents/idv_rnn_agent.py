@@ -1,5 +1,6 @@
 """A recurrent network for each agent, all of them computed at once; `rnn_agent.py` has the one that agents share."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch as th
@@ -10,6 +11,13 @@ from modules.agents.rnn_agent import RNNAgent
 
 class IdvRNNAgent(RNNAgent):
     """As RNNAgent, but its parameters have the agents as a further, first dimension, and nothing is shared."""
+
+    @staticmethod
+    def conflict(config: Mapping[str, Any], kinds: Mapping[str, type]) -> str:
+        if not config["population"]:
+            return ""
+        name = config["name"]
+        return f"{name} has a network for each agent, which a population can't deal out; take {name}.agent=rnn"
 
     def __init__(self, input_shape: int, args: Any):
         super().__init__(input_shape, args)

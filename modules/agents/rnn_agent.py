@@ -3,6 +3,7 @@
 What a network is, is in `modules/network.py`.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch as th
@@ -10,10 +11,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from modules.network import Network
+from utils.config import key
 
 
 class RNNAgent(Network):
     """fc1, ReLU, GRUCell, fc2. `dueling` adds a state value: Q = V + A - mean(A) (Wang et al. 2016, equation 9)."""
+
+    @dataclass(frozen=True)
+    class Keys:
+        dueling: bool = key(False, "split Q into a value and advantages")
 
     def __init__(self, input_shape: int, args: Any):
         super().__init__()

@@ -2,6 +2,7 @@
 agent's own trajectory from which the others' observations and actions can be rebuilt.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch as th
@@ -10,11 +11,16 @@ from torch import nn
 from components.episode_buffer import EpisodeBatch
 from modules.am.trajectory_am import TrajectoryAM, both_alive
 from modules.inputs import others
+from utils.config import WIDE, key
 from utils.transfer import Where
 
 
 class LIAMAM(TrajectoryAM):
     """The policy reads the embedding; the decoders are needed for learning only."""
+
+    @dataclass(frozen=True)
+    class Keys(TrajectoryAM.Keys):
+        liam_embedding_dim: int = key(64, "size of the embedding that the policy reads", "units", low=1, high=WIDE)
 
     file = "liam_am.th"
 

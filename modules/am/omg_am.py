@@ -4,6 +4,7 @@ subgoals, and a posterior that infers from an agent's trajectory which state the
 `learners/omg_learner.py` picks the subgoals to learn from; `controllers/om_controller.py` acts on the inferred ones.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from torch import nn
 from components.episode_buffer import EpisodeBatch, Episodes
 from modules.am.agent_model import ALL, AgentModel
 from modules.inputs import agent_ids, last_actions
+from utils.config import WIDE, M, key
 from utils.rl_utils import gaussian_kl
 from utils.transfer import Where
 from utils.weights import load_into
@@ -126,6 +128,23 @@ class OMGAM(AgentModel):
     Raises:
         UserError: there is no prior, or it does not fit.
     """
+
+    @dataclass(frozen=True)
+    class Keys:
+        obs_is_state: bool = key(False, "the opponent model reads the state in place of the observation")
+        omg_subgoal_dim: int = key(64, "size of a subgoal", "units", low=1, high=WIDE)
+        omg_vae_alpha: float = key(0.001, "weight of the KL term in the prior's loss", low=0, high=M)
+        omg_cvae_alpha: float = key(0.001, "weight of the KL term in the posterior's loss", low=0, high=M)
+        omg_opponent_actions: bool = key(False, "the posterior also reads the teammates' last actions")
+        omg_supervised: bool = key(
+            False, "an MLP that regresses the picked subgoal takes the posterior's place (the paper's ablation)"
+        )
+        omg_prior_path: Path = key(
+            "", "folder of a trained prior, as learner=am_learner saves it; empty: this run trains its own"
+        )
+        omg_vae_batches: int = key(
+            8, "while the prior is trained: its steps per training call", "gradient steps", low=1, high=M
+        )
 
     def __init__(self, scheme: dict, args: Any):
         super().__init__()

@@ -2,6 +2,7 @@
 and which of the others count.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 from components.episode_buffer import EpisodeBatch, Episodes
 from modules.am.agent_model import ALL, AgentModel
 from modules.inputs import agent_ids, last_actions, others
+from utils.config import WIDE, key
 from utils.errors import UserError
 from utils.transfer import Where
 from utils.weights import load_into
@@ -26,6 +28,10 @@ class TrajectoryAM(AgentModel):
     Raises:
         UserError: there are no others.
     """
+
+    @dataclass(frozen=True)
+    class Keys:
+        am_hidden_dim: int = key(64, "size of the opponent model's hidden state", "units", low=1, high=WIDE)
 
     file: str
 

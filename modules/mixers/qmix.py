@@ -1,10 +1,13 @@
 """QMIX's monotonic mixing network (Rashid et al. 2018). The plain sum is in `modules/mixers/vdn.py`."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch as th
 import torch.nn.functional as F
 from torch import nn
+
+from utils.config import K, key
 
 
 class QMixer(nn.Module):
@@ -12,6 +15,12 @@ class QMixer(nn.Module):
 
     The weights come from hypernetworks that read the state. `hypernet_layers` 1: linear; 2: one hidden layer.
     """
+
+    @dataclass(frozen=True)
+    class Keys:
+        mixing_embed_dim: int = key(32, "width of the mixing network", "units", low=1, high=K)
+        hypernet_layers: int = key(2, "layers of the networks that give its weights", "layers", choices=(1, 2))
+        hypernet_embed: int = key(64, "width of those networks", "units", low=1, high=K)
 
     def __init__(self, args: Any):
         super().__init__()

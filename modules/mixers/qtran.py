@@ -3,10 +3,13 @@
 Mixers of the agents' values are in `qmix.py` and `vdn.py`; the learner is `learners/qtran_learner.py`.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch as th
 from torch import nn
+
+from utils.config import K, key
 
 
 class QTranBase(nn.Module):
@@ -14,6 +17,16 @@ class QTranBase(nn.Module):
 
     Q(s, u) = Q(s, sum over agents of e(h_a, u_a)). `network_size` "big" has one hidden layer more than "small".
     """
+
+    @dataclass(frozen=True)
+    class Keys:
+        mixing_embed_dim: int = key(64, "width of the networks of both values", "units", low=1, high=K)
+        network_size: str = key("small", "hidden layers: small (two), or big (three)", choices=("small", "big"))
+        qtran_arch: str = key(
+            "qtran_paper",
+            "what the joint value reads: the state, and what all agents remember and do",
+            choices=("qtran_paper",),
+        )
 
     def __init__(self, args: Any):
         super().__init__()
