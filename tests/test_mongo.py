@@ -346,7 +346,7 @@ def test_a_record_that_is_torn_does_not_keep_the_next_one_back(database, tmp_pat
     assert send_records.main([str(tmp_path), f"--mongo_db={database.address}"]) == 2
     printed = capsys.readouterr()
     assert printed.out == f"{whole}: run 1 in {database.address}\n" and (torn / mongo.UNSENT).exists()
-    assert printed.err.startswith(f"error: {torn} ") and printed.err.count("\n") == 1
+    assert printed.err.startswith(f"error: {torn / 'info.json'} is no") and printed.err.count("\n") == 1
 
 
 # --- mistakes and secrets
