@@ -15,10 +15,8 @@ from envs.check import check_env, check_vector_env
 from envs.multiagentenv import Field, WorkerLimits
 from envs.vector import ProcessVectorEnv, SerialVectorEnv
 from learners.q_learner import QLearner
-from runners import REGISTRY as RUNNERS
 from tests.builders import RecordingLogger, make_args, make_batch, make_mac, make_scheme
-from tests.games import Harvest, Wages, configure, frozen, registered
-from tests.test_checkpoints import contents
+from tests.games import Harvest, Wages, configure, registered
 from tests.test_run import equal, whole_run
 from utils.errors import UserError
 
@@ -93,15 +91,9 @@ def test_a_wrong_declaration_is_one_sentence(fields, methods, sentence):
 def play(runner, n_runs=3, **settings):
     """The batches that a runner of two worlds of `Wages` plays, and what it logs."""
     config = configure("iql", batch_size_run=2, runner=runner, seed=7, runner_log_interval=1, **settings)
-    args, logger = frozen({**config, "common_reward": False}), RecordingLogger()
-    with registered(Wages):
-        played = RUNNERS[runner](args=args, logger=logger)
-    try:
-        th.manual_seed(3)
-        run.build(run.complete(args, played.get_env_info(), logger), logger, played)
-        return [played.run(test_mode=i % 2 == 1) for i in range(n_runs)], logger
-    finally:
-        played.close_env()
+    logger = RecordingLogger()
+    with registered(Wages), run.Run({**config, "common_reward": False}, logger) as made:
+        return [made.runner.run(test_mode=i % 2 == 1) for i in range(n_runs)], logger
 
 
 def test_each_agents_rewards_are_in_the_batch_and_its_returns_in_the_records():
@@ -210,7 +202,7 @@ def test_a_run_with_workers_learns_from_own_rewards_and_resumes_bit_for_bit(tmp_
         assert (steps, values) == (all_steps[first:], all_values[first:]), key
     last = [max(folder.glob("models/*/*"), key=lambda path: int(path.name)) for folder in (whole, rest)]
     assert last[0].name == last[1].name
-    files = [contents(folder) for folder in last]
+    files = [{file.name: th.load(file) for file in folder.glob("*.th")} for folder in last]
     assert files[0]["state.th"].pop("stats") and files[1]["state.th"].pop("stats")
     assert all(equal(files[0][name], files[1][name]) for name in files[0])
     assert files[0]["buffer.th"]["fields"]["reward"].shape[1:] == (2,)
