@@ -40,7 +40,7 @@ class Setting(NamedTuple):
             raise UserError(
                 f"{self.source}: {self.key}={shortened(self.value)} is not allowed: {error}{hint}"
             ) from error
-        if key.names and typed is not None and typed not in (names := names_of(key)):
+        if key.names and typed not in (None, key.default) and typed not in (names := names_of(key)):
             raise UserError(f"{self.source}: {unknown(self.key, typed, names)}")
         return typed
 

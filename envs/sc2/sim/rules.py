@@ -1,6 +1,6 @@
 """The rules of the game that are not settled, each with the default that the engine plays by.
 
-They are set under `env_args.rules` in `config/envs/sc2.yaml`; all other rules are facts of the game's data.
+They are set under `env_args.rules` (see `RuleKeys` in `envs/sc2`); all other rules are facts of the game's data.
 """
 
 from typing import Literal, NamedTuple
