@@ -98,7 +98,7 @@ def choose(settings: Iterable[Setting]) -> Choice:
         for name, key in keys.items():
             choice.values[name] = ([setting.read(key) for setting in given[name]] or [key.default])[-1]
         for name, key in keys.items():
-            if choice.values[name] is not None and isinstance(names_of(key), Registry):
+            if choice.values[name] and isinstance(names_of(key), Registry):
                 choice.parts.append(part := part_of(name, key, choice.values[name]))
                 take(part.keys)
 

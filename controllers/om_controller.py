@@ -24,14 +24,14 @@ class MultiModuleMAC(BasicMAC):
 
     @dataclass(frozen=True)
     class Keys(BasicMAC.Keys):
-        am_model: str | None = key(None, "the opponent model", names="modules.am:REGISTRY")
+        am_model: str = key("", "the opponent model", names="modules.am:REGISTRY")
         policy_model: str | None = key(
             None, "the policy network, as agent names it; null: what agent says", names="modules.agents:REGISTRY"
         )
 
     @staticmethod
     def conflict(config: Mapping[str, Any], kinds: Mapping[str, type]) -> str:
-        if config["am_model"] is not None:
+        if config["am_model"]:
             return ""
         return (
             f"mac={config['mac']} needs an agent model; give am_model, or take an algorithm that has one, such as "
