@@ -14,7 +14,7 @@ import yaml
 
 from config.components import Choice, Setting, check_known, choose
 from config.schema import RENAMED, RUN
-from utils.config import YamlLoader, flatten, load_json, load_yaml, nested
+from utils.config import flatten, load_json, load_yaml, nested, parse_yaml
 from utils.errors import UserError, shortened, unknown
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -197,8 +197,8 @@ def _typed(settings: Settings, source: str) -> list[Setting]:
 
 def _as_mapping(text: str) -> dict[str, Any] | None:
     try:
-        value = yaml.load(text, Loader=YamlLoader)
-    except (yaml.YAMLError, RecursionError):
+        value = parse_yaml(text)
+    except (yaml.YAMLError, RecursionError, ValueError):
         return None
     return value if isinstance(value, dict) else None
 

@@ -217,6 +217,14 @@ for _name in ("timestamp", "binary", "omap", "pairs", "set"):
     YamlLoader.add_constructor(f"tag:yaml.org,2002:{_name}", YamlLoader.construct_undefined)
 
 
+def parse_yaml(text: str) -> Any:
+    """What a text holds by YAML's rules. Raises: yaml.YAMLError, RecursionError; ValueError where aliases unfold it."""
+    content = yaml.load(text, Loader=YamlLoader)
+    for _ in values_in(content, MOST_YAML_BYTES):
+        pass
+    return content
+
+
 def load_yaml(path: Path, layout: Any = dict, remedy: str = "correct the file") -> dict[str, Any]:
     """Reads one YAML mapping of a layout (see utils/files.py); `remedy` says what to do if it is none.
 
@@ -225,9 +233,7 @@ def load_yaml(path: Path, layout: Any = dict, remedy: str = "correct the file") 
             mapping of this layout, or unfolds to more than a configuration has.
     """
     try:
-        content = yaml.load(read_bytes(path, MOST_YAML_BYTES).decode(), Loader=YamlLoader)
-        for _ in values_in(content, MOST_YAML_BYTES):
-            pass
+        content = parse_yaml(read_bytes(path, MOST_YAML_BYTES).decode())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -274,8 +280,8 @@ def load_json(path: Path) -> dict[str, Any]:
         UserError: the file can't be read, is not well formed or holds no object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} can't be read as JSON: {error}; correct the file") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold an object with keys, not {type(content).__name__}")
