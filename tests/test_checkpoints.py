@@ -29,8 +29,8 @@ def steps_in(folder):
 
 
 def contents(folder):
-    """All files of a checkpoint, loaded."""
-    return {path.name: th.load(path, weights_only=True) for path in folder.iterdir()}
+    """All files of weights and states of a checkpoint, loaded."""
+    return {path.name: th.load(path, weights_only=True) for path in folder.glob("*.th")}
 
 
 # --- resuming

@@ -428,7 +428,7 @@ def test_a_seed_that_is_not_given_is_drawn_and_recorded(monkeypatch):
 
 def test_a_test_of_fewer_episodes_than_asked_for_is_told(capsys):
     config, _, _ = configured("--test_nepisode=20", "--runner=parallel", "--batch_size_run=8")
-    assert main._resolve(config)["test_nepisode"] == 16
+    assert main.resolve(config)["test_nepisode"] == 16
     assert "test_nepisode=20 becomes 16: 8 episodes are played at once" in capsys.readouterr().err
 
 

@@ -48,11 +48,8 @@ def set_up(game=WatchedGame, n_worlds=1, env=None, **settings):
         config |= {"env": name, "env_args": env_args}
     logger = RecordingLogger()
     with registered(game):
-        args = frozen(config)
-        runner = EpisodeRunner(args=args, logger=logger)
-    args = run.complete(args, runner.get_env_info(), logger)
-    mac = run.build(args, logger, runner).mac
-    return runner, mac, logger
+        made = run.Run({**config, "device": "cpu"}, logger)
+    return made.runner, made.mac, logger
 
 
 def play_until(runner, condition, test_mode=False):

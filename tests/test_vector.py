@@ -20,9 +20,8 @@ from envs import vector
 from envs.check import _play_episodes, check_vector_env, random_actions
 from envs.multiagentenv import Observations, Outcomes, WorkerLimits
 from envs.vector import ProcessVectorEnv, SerialVectorEnv
-from runners import REGISTRY as RUNNERS
 from tests.builders import RecordingLogger
-from tests.games import RandomGame, TroubledGame, configure, frozen, registered
+from tests.games import RandomGame, TroubledGame, configure, registered
 from utils.errors import UserError
 from utils.logging import LOGGER_NAME
 from utils.seeding import replacement_seed, world_seeds
@@ -118,10 +117,8 @@ class Runs:
         settings = {"rnn_hidden_dim": 16, "seed": 7, "runner_log_interval": 10, **settings}
         config = configure("iql", env_args, batch_size_run=2, runner=runner, **settings)
         with registered(game):
-            self.runner = RUNNERS[runner](args=frozen(config), logger=self.logger)
-        args = run.complete(frozen(config), self.runner.get_env_info(), self.logger)
-        th.manual_seed(3)
-        self.mac = run.build(args, self.logger, self.runner).mac
+            made = run.Run({**config, "device": "cpu"}, self.logger)
+        self.runner, self.mac = made.runner, made.mac
 
     def __enter__(self):
         return self
