@@ -221,15 +221,13 @@ def configure(args: Namespace) -> dict[str, Any]:
         *("init_param_path=", "omg_prior_path=", "save_replay=False", "checkpoint_path=", "learner_log_interval=1"),
     ]
     own += [f"env_args.map_name={args.map}"] if args.map else []
-    config = _read([*names, "with", *own])
+    config = _read([*names, "with", *args.set, *own])
     if args.record:
         recorded = read_config(args.record, dict)
         # Not the learner: one that trains the model alone picks no subgoals.
         known = dict(flatten(config)).keys() - {"population", "learner"}
         settings = [f"{key}={json.dumps(value)}" for key, value in flatten(recorded) if key in known]
         config = _read([*names, "with", *settings, *args.set, *own])
-    elif args.set:
-        config = _read([*names, "with", *args.set, *own])
     if config["env"] != "sc2" or config.get("am_model") != "omg":
         raise UserError(f"{args.checkpoint} is no OMG checkpoint of a StarCraft map, or --config is not its own")
     if config["obs_is_state"] and config["env_args"]["obs_instead_of_state"]:

@@ -21,7 +21,10 @@ from utils.errors import UserError
 from utils.weights import load_into
 
 ROOT = Path(__file__).resolve().parent.parent
-SETTINGS = {"iql_omg": {"omg_vae_pretrain_steps": 70}, "iql_omg alone": {"learner": "am_learner"}}
+SETTINGS = {
+    "iql_omg": {"omg_vae_pretrain_steps": 70, "target_update_interval": 11},
+    "iql_omg alone": {"learner": "am_learner"},
+}
 
 
 def steps_in(folder):
@@ -42,7 +45,7 @@ RESUMED = [pytest.param(alg, marks=pytest.mark.slow) for alg in ("coma", "iql_am
 @pytest.mark.parametrize("alg", ["iql", "qmix", "qtran", "iql_omg", *RESUMED])
 def test_a_resumed_run_is_bit_for_bit_the_run_that_was_never_interrupted(tmp_path, alg):
     interval = "critic_target_update_interval" if alg == "coma" else "target_update_interval"
-    settings = SETTINGS.get(alg, {}) | {interval: 11, "save_model": True}
+    settings = {"save_model": True} | SETTINGS.get(alg, {interval: 11})
     if alg in ("coma", "qmix_beta"):
         settings |= {"batch_size_run": 2, "test_nepisode": 4}
     settings["alg"] = alg.split()[0]

@@ -155,7 +155,7 @@ def test_what_sacred_or_the_system_refuses_is_one_sentence_and_no_record(
     tmp_path, capsys, monkeypatch, param, fragment
 ):
     monkeypatch.setattr(sys, "__stderr__", sys.__stderr__)
-    monkeypatch.setattr(main, "_resolve", lambda config: config)
+    monkeypatch.setattr(main, "resolve", lambda config: config)
     if "results" not in param:
         param = f"--local_results_path={tmp_path}", param
     assert main.main([*IQL, *((param,) if isinstance(param, str) else param)]) == 2
@@ -285,7 +285,7 @@ def test_text_stays_as_it_is_typed_and_paths_begin_in_the_home_folder():
         "env_args.replay_dir=~/y",
         "env_args.game_version=4 #1",
     )
-    config, _, _ = configured(*given[:2], "with", *given[2:])
+    config, _, _ = configured(*given)
     assert config["label"] == "a #1" and config["env_args"]["game_version"] == "4 #1"
     assert config["local_results_path"] == str(Path.home() / "x #1")
     assert config["env_args"]["replay_dir"] == str(Path.home() / "y")

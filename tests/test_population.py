@@ -294,7 +294,7 @@ def test_a_run_with_a_pool_is_resumed_bit_for_bit_and_saves_the_learner_only(tmp
     _, info = population_run("2iql1iql_omg", "iql_omg", tmp_path / "whole", **settings)
     half, _ = population_run("2iql1iql_omg", "iql_omg", tmp_path / "half", t_max=60, **settings)
     (checkpoint,) = (tmp_path / "half").glob("models/*/*")
-    assert {path.name for path in checkpoint.iterdir()} == {"iql_omg", "state.th", "buffer.th"}
+    assert {path.name for path in checkpoint.iterdir()} == {"iql_omg", "settings.json", "state.th", "buffer.th"}
     resumed = {"checkpoint_path": half["models"], "seed": 8}
     _, resumed_info = population_run("2iql1iql_omg", "iql_omg", tmp_path / "rest", **settings, **resumed)
     assert resumed_info == info

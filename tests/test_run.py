@@ -300,7 +300,7 @@ def test_memory_that_is_refused_at_the_start_is_one_sentence(refusal, monkeypatc
     def build(*_):
         raise refusal
 
-    monkeypatch.setattr(run, "build", build)
+    monkeypatch.setattr(run.Run, "_build", build)
     with pytest.raises(UserError, match="the run does not fit into memory, of which .* are free; lower batch_size_run"):
         sequential()
 
@@ -309,7 +309,7 @@ def test_another_error_at_the_start_keeps_its_traceback(monkeypatch):
     def build(*_):
         raise RuntimeError("our own fault")
 
-    monkeypatch.setattr(run, "build", build)
+    monkeypatch.setattr(run.Run, "_build", build)
     with pytest.raises(RuntimeError, match="our own fault"):
         sequential()
 

@@ -189,7 +189,7 @@ def test_a_record_is_found_beside_the_models(tmp_path):
         (["--size=9"], "--size"),
         (["--episodes=0"], "--episodes must be at least 1"),
         (["--agent=3"], "--agent=3 must be one of the 3 agents"),
-        (["--set", "am_model=none", "learner=q_learner"], "is no OMG checkpoint"),
+        (["--set", "am_model=none", "learner=q_learner"], "belongs to am_model=omg"),
         (["--set", "gama=1"], "did you mean 'gamma'"),
         (["--record=nowhere"], "--record=nowhere has no config.json"),
         (["--set", "rnn_hidden_dim=16"], "does not fit this run"),
