@@ -16,6 +16,8 @@ from tests.test_run import whole_run
 from utils.config import K, key
 from utils.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 SC2 = "--env-config=sc2"
 
 

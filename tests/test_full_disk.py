@@ -18,6 +18,8 @@ from utils.file_records import FileRecords
 from utils.logging import LOGGER_NAME
 from utils.records import RecordFiles, append_whole, read_json_lines, write_whole
 
+pytestmark = pytest.mark.slow
+
 COMMAND = ["--config=iql", "--env-config=sc2", "--capture=no", "--beat-interval=0.02", "with", "env_args.map_name=3m"]
 SMALL = [
     "seed=1", "t_max=200", "batch_size=2", "buffer_size=4", "rnn_hidden_dim=8", "test_interval=60", "test_nepisode=1",

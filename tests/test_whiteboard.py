@@ -24,6 +24,8 @@ from tests.builders import act, make_batch, make_mac, make_omg_args
 from tests.test_run import built
 from utils.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 class OtherForward(RNNAgent):
     """Forgets half of what it knew, and adds what it sees."""
