@@ -18,7 +18,6 @@ def cut_seats(batch: EpisodeBatch, episodes: th.Tensor, seats: th.Tensor, ts: sl
     `team_obs`, `team_actions` and `team_avail_actions` [k, T, n, ...] hold the whole team's. All others are repeated.
     `episodes` are in main memory.
     """
-    on_host = episodes
     is_whole = th.equal(episodes, th.arange(batch.batch_size))
     episodes, seats = sent(episodes, batch.device), seats.to(batch.device)
 
@@ -39,12 +38,13 @@ def cut_seats(batch: EpisodeBatch, episodes: th.Tensor, seats: th.Tensor, ts: sl
         data.episode_data[key] = repeated(field)
     n_steps = len(range(*ts.indices(batch.max_seq_length)))
     groups = {**batch.groups, "agents": 1}
-    cut = EpisodeBatch(scheme, groups, len(seats), n_steps, data, batch.preprocess, batch.device)
-    cut.keep_on_host({key: batch.on_host(key)[:, ts][on_host] for key in ON_HOST})
-    return cut
+    return EpisodeBatch(scheme, groups, len(seats), n_steps, data, batch.preprocess, batch.device)
 
 
 def seats_that_learn(batch: EpisodeBatch) -> EpisodeBatch:
     """The seats `agent_idx` [b, m] of a batch of teams: b * m episodes of one agent."""
     seats = batch["agent_idx"]
-    return cut_seats(batch, th.arange(batch.batch_size).repeat_interleave(seats.shape[1]), seats.flatten())
+    episodes = th.arange(batch.batch_size).repeat_interleave(seats.shape[1])
+    cut = cut_seats(batch, episodes, seats.flatten())
+    cut.keep_on_host({key: batch.on_host(key)[episodes] for key in ON_HOST})
+    return cut

@@ -90,12 +90,16 @@ class BasicMAC:
         """Q-values or action probabilities [b, agent, action] at step `t`; moves the hidden states of `bs` on."""
         if self.hidden_states is None:
             raise RuntimeError("call init_hidden(batch_size) before the first step of an episode")
-        inputs = self.build_inputs(ep_batch, bs, slice(t, t + 1)).squeeze(1)
+        inputs = self.step_inputs(ep_batch, t, bs, test_mode)
         agent_outputs, hidden_states = self._step_of(self.agent)(inputs, self.hidden_states[bs])
         self.hidden_states = with_rows(self.hidden_states, bs, hidden_states)
         if self.args.agent_output_type == "q":
             return agent_outputs
         return self._policy(agent_outputs, ep_batch["avail_actions"][bs, t], test_mode)
+
+    def step_inputs(self, ep_batch: EpisodeBatch, t: int, bs: Episodes, test_mode: bool) -> th.Tensor:
+        """What the network reads at step `t` of episodes `bs` while acting, [b, agent, in]."""
+        return self.build_inputs(ep_batch, bs, slice(t, t + 1)).squeeze(1)
 
     def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False) -> th.Tensor:
         """Q-values or action probabilities [b, T, agent, action] of whole episodes; leaves the hidden states alone.

@@ -11,7 +11,7 @@ from typing import Any
 import torch as th
 
 from components.episode_buffer import EpisodeBatch, Episodes
-from controllers.basic_controller import ALL, BasicMAC, with_rows
+from controllers.basic_controller import BasicMAC, with_rows
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.agent_model import AgentModel
 from modules.network import Network
@@ -46,18 +46,14 @@ class MultiModuleMAC(BasicMAC):
     def input_size(self, scheme: dict) -> int:
         return super().input_size(scheme) + self.am.output_size
 
-    def forward(self, ep_batch: EpisodeBatch, t: int, bs: Episodes = ALL, test_mode: bool = False) -> th.Tensor:
-        """Q-values [b, agent, action] at step `t`; moves the hidden states of policy and model on."""
-        if self.hidden_states is None or self.am_hidden_states is None:
-            raise RuntimeError("call init_hidden(batch_size) before the first step of an episode")
+    def step_inputs(self, ep_batch: EpisodeBatch, t: int, bs: Episodes, test_mode: bool) -> th.Tensor:
+        """The same, and what the model infers at this step; moves the model's hidden states on."""
+        assert self.am_hidden_states is not None, "init_hidden makes both kinds of hidden states"
         am_inputs = self.am.build_inputs(ep_batch, bs, slice(t, t + 1)).squeeze(1)
         inferred, am_hidden_states = self._step_of(self.am)(am_inputs, self.am_hidden_states[bs])
-        features = self.am.features(inferred, not test_mode, self.generator)
-        inputs = th.cat([self.build_inputs(ep_batch, bs, slice(t, t + 1)).squeeze(1), features], -1)
-        q, hidden_states = self._step_of(self.agent)(inputs, self.hidden_states[bs])
-        self.hidden_states = with_rows(self.hidden_states, bs, hidden_states)
         self.am_hidden_states = with_rows(self.am_hidden_states, bs, am_hidden_states)
-        return q
+        features = self.am.features(inferred, not test_mode, self.generator)
+        return th.cat([super().step_inputs(ep_batch, t, bs, test_mode), features], -1)
 
     def infer(self, ep_batch: EpisodeBatch) -> tuple[th.Tensor, th.Tensor]:
         """The model's outputs and hidden states, [b, T, agent, ...] each, after each step of whole episodes."""

@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from components.episode_buffer import EpisodeBatch
 from components.epsilon_schedules import DecayThenFlatSchedule
 from components.transitions import Transitions, make_transitions
-from learners.am_learner import train_prior
+from learners.am_learner import AMLearner, train_prior
 from learners.q_learner import QLearner
-from learners.q_learner_4am import QLearner4AM
 from modules.am.omg_am import OMGAM, Gaussian
 from utils.config import STEPS, K, T, key
 from utils.rl_utils import best_value, chosen
@@ -35,7 +34,7 @@ class OMGLearner(QLearner):
     """Trains policy and posterior together, after the prior, which is frozen once it is trained."""
 
     @dataclass(frozen=True)
-    class Keys(QLearner4AM.Keys):
+    class Keys(QLearner.Keys, AMLearner.Keys):
         omg_horizon: int = key(5, "candidate subgoals lie up to this far ahead", STEPS, low=1, high=K)
         omg_value: str = key("mean", "a candidate's value over the available actions", choices=("mean", "max"))
         subgoal_mode: bool | int | str = key(

@@ -9,9 +9,9 @@ import torch as th
 
 from components.episode_buffer import EpisodeBatch
 from components.transitions import make_transitions
+from learners.am_learner import AMLearner
 from learners.q_learner import QLearner
 from modules.am.omg_am import OMGAM
-from utils.config import K, key
 from utils.rl_utils import best_value, chosen
 
 
@@ -22,8 +22,8 @@ class QLearner4AM(QLearner):
     """
 
     @dataclass(frozen=True)
-    class Keys(QLearner.Keys):
-        am_lr: float = key(0.001, "Adam's learning rate for the opponent model", above=0, high=K)
+    class Keys(QLearner.Keys, AMLearner.Keys):
+        """Of both kinds of learning."""
 
     needs_model = True
 
