@@ -225,6 +225,7 @@ def test_a_world_that_ends_the_program_never_ends_it_with_success(method, tmp_pa
     assert f"{__file__}, line " in says and "called sys.exit(None)" in says
 
 
+@pytest.mark.slow
 def test_a_world_in_a_worker_process_is_told_of_in_the_same_sentences():
     env = Errs.vector([0, 1], workers=WorkerLimits(max_restarts=0, timeout_seconds=60))
     seen, outcomes = Observations.empty(2, env.get_env_info()), Outcomes.empty(2, env.info_keys)

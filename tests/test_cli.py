@@ -89,6 +89,7 @@ def runs(tmp_path_factory):
 # --- mistakes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("params", "fragments"),
     [
@@ -432,6 +433,7 @@ def test_a_test_of_fewer_episodes_than_asked_for_is_told(capsys):
     assert "test_nepisode=20 becomes 16: 8 episodes are played at once" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_recorded_run_can_be_done_again_from_its_record(runs):
     _, config, *_ = runs("iql")
     records = Path(config["local_results_path"]) / "sacred" / "1" / "config.json"
@@ -439,6 +441,7 @@ def test_a_recorded_run_can_be_done_again_from_its_record(runs):
     assert again == {key: value for key, value in config.items() if key != "resolved"}
 
 
+@pytest.mark.slow
 def test_a_mistake_found_by_the_run_is_one_sentence_and_a_failed_record(tmp_path):
     params = (f"--local_results_path={tmp_path}", f"--checkpoint_path={tmp_path / 'nowhere'}", *SHORT_RUN)
     finished = command_line(*IQL, *params, cwd=tmp_path)
@@ -476,6 +479,7 @@ def test_an_interrupted_run_is_saved_has_its_record_marked_and_ends_by_the_signa
 TINY_RUN = ("--config=iql", "--env-config=lbforaging", "--t_max=100", "--test_interval=50", "--use_tensorboard=False")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["2>&1 | true", "> /dev/full 2>&1", ">&- 2>&-"])
 def test_a_run_goes_on_and_is_recorded_where_nobody_takes_its_output(tmp_path, lost):
     words = [sys.executable, str(MAIN), *TINY_RUN, f"--local_results_path={tmp_path}"]
@@ -502,6 +506,7 @@ def test_a_run_may_be_started_from_any_thread(tmp_path):
     assert statuses == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("from_stdin", "fragments"), [(False, ("script.py is run again", "__main__")), (True, ("script in a file",))]
 )

@@ -304,6 +304,7 @@ def test_a_run_that_is_still_running_is_left_to_itself(database, tmp_path, capsy
 # --- what MongoDB does not take
 
 
+@pytest.mark.slow
 def test_a_record_that_is_too_large_arrives_without_its_bulk_and_the_next_one_arrives_too(
     database, tmp_path, caplog, capsys
 ):
@@ -340,6 +341,7 @@ def test_of_a_text_that_is_too_long_the_end_stays_and_what_bson_has_no_form_for_
     assert mongo.fit(document) == [] and document["config"] == {"seed": 1}
 
 
+@pytest.mark.slow
 def test_a_record_that_is_torn_does_not_keep_the_next_one_back(database, tmp_path, capsys):
     torn, whole = play(tmp_path, nobody(), short_run), play(tmp_path, nobody(), short_run)
     (torn / "info.json").write_text('{"loss"')

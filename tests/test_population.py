@@ -288,6 +288,7 @@ def test_members_of_the_pool_are_drawn_for_each_episode(tmp_path, group):
         assert set(teams) == {(x, y) for x in "abc" for y in "abc" if x != y}
 
 
+@pytest.mark.slow
 def test_a_run_with_a_pool_is_resumed_bit_for_bit_and_saves_the_learner_only(tmp_path):
     make_pool(tmp_path / "pool", *POOL)
     settings = {"is_agent_shift": True, "save_model": True, "opponent_pool": tmp_path / "pool"}
@@ -353,6 +354,7 @@ def population_run(name, train_alg, folder, **settings):
     return whole_run(alg=name, **(prior | given | settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "train_alg"),
     [

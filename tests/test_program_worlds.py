@@ -109,6 +109,7 @@ if __name__ == "__main__":
 ENDS = ("Ctrl-C", "SIGTERM", "raise", "abort", "SIGKILL", "SIGKILL of all Pythons")
 
 
+@pytest.mark.slow
 def test_no_program_outlives_what_started_it():
     """All the ways to end are tried at once, since each needs two processes to start."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}

@@ -117,6 +117,7 @@ def test_a_world_without_battles_is_neither_won_nor_lost(tmp_path):
 # --- curves
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_what_was_logged(tmp_path):
     logger = Logger(logging.getLogger("unused"))
     logger.setup_tb(tmp_path / "a_run")

@@ -187,6 +187,7 @@ def metrics(folder):
     return {key: (entry["steps"], entry["values"]) for key, entry in kept.items()}
 
 
+@pytest.mark.slow
 def test_a_run_with_workers_learns_from_own_rewards_and_resumes_bit_for_bit(tmp_path):
     whole, half, rest = tmp_path / "whole", tmp_path / "half", tmp_path / "rest"
     workers = ("runner=parallel", "batch_size_run=2", "target_update_interval=7")

@@ -269,6 +269,7 @@ def is_group(number):
     return any(int(stat[2]) == number and stat[0] not in "ZX" for stat in stats)
 
 
+@pytest.mark.slow
 def test_nothing_outlives_the_process_that_plays():
     """All the ends are tried at once: a worker that hangs has five seconds."""
     command = [sys.executable, "-c", SCRIPT]
