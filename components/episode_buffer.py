@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch as th
 
+from components.packed_steps import PackedSteps
 from components.step_rows import DeviceRows, DiskRows, MemoryRows
 from utils.config import Key
 from utils.errors import UserError
@@ -28,6 +29,7 @@ ON_HOST = ("filled", "terminated")
 """Fields by which the host knows how much there is to compute, without asking a GPU."""
 FILLED = {"vshape": (1,), "dtype": th.uint8, "below": 2}
 OF_TEAM = "team_"
+Made = TypeVar("Made")
 Episodes = slice | int | Sequence[int] | np.ndarray | th.Tensor
 """What picks some episodes of a batch."""
 
@@ -92,7 +94,7 @@ class EpisodeBatch:
         self.batch_size = batch_size
         self.max_seq_length = max_seq_length
         self.device = device
-        self._made: dict[Hashable, tuple[list[int], th.Tensor]] = {}
+        self._made: dict[Hashable, tuple[list[int], Any]] = {}
         self._stayed: dict[str, th.Tensor] = {}  # in main memory
         self._derived = {derived: (source, steps) for source, (derived, steps) in self.preprocess.items()}
         if data is not None:
@@ -159,12 +161,18 @@ class EpisodeBatch:
         data = SimpleNamespace(transition_data=transition_data, episode_data=episode_data)
         return EpisodeBatch(self.scheme, self.groups, batch_size, steps, data, self.preprocess, self.device)
 
-    def once(self, key: Hashable, sources: Sequence[str], make: Callable[[], th.Tensor]) -> th.Tensor:
-        """What `make` gives under this key, made anew only after one of the fields `sources` has changed."""
+    def once(self, key: Hashable, sources: Sequence[str], make: Callable[[], Made]) -> Made:
+        """Returns what `make` returns; calls it again under the same key only after one of `sources` has changed."""
         versions = [self._field(source)._version for source in sources]
         if key not in self._made or self._made[key][0] != versions:
             self._made[key] = versions, make()
         return self._made[key][1]
+
+    def steps(self, device: str | th.device, start: int = 0) -> PackedSteps:
+        """Returns which rows the filled steps from `start` on become, for tensors on `device`."""
+        return self.once(
+            ("steps", device, start), ("filled",), lambda: PackedSteps(self.on_host("filled")[:, start:], device)
+        )
 
     def on_host(self, key: str) -> th.Tensor:
         """A field by name in main memory. Those of ON_HOST stay there when a batch is moved; others may take long."""
