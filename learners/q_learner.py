@@ -60,8 +60,12 @@ class QLearner(Learner):
         self.targets = Targets(mac, self.mixer, args.target_update_interval)
         self.target_mac, self.target_mixer = self.targets.mac, self.targets.mixer
         self.params = [*mac.parameters(), *(self.mixer.parameters() if self.mixer else ())]
-        rates = {"lr": args.lr, "alpha": args.optim_alpha, "eps": args.optim_eps}
-        self.optimiser = th.optim.RMSprop(self.params, **rates, foreach=True)
+        self.optimiser = self.make_optimiser()
+
+    def make_optimiser(self) -> th.optim.Optimizer:
+        """RMSprop of `params`."""
+        rates = {"lr": self.args.lr, "alpha": self.args.optim_alpha, "eps": self.args.optim_eps}
+        return th.optim.RMSprop(self.params, **rates, foreach=True)
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
         """One update, where V(s_tp1) = Q_target(s_tp1, argmax_u Q(s_tp1, u)), see `td_loss`."""
