@@ -44,13 +44,13 @@ class WQMixLearner(QLearner):
         q_t = mix(self.mixer, chosen(q[:, :-1], actions_t), state_t, played)
         central_t = mix(self.central_mixer, chosen(central_q[:, :-1], actions_t), state_t, played)
         with th.no_grad():
-            value_tp1 = chosen(self.central.mac.unroll(batch), best)[:, 1:]
-            value_tp1 = mix(self.central.mixer, value_tp1, state_tp1, played)
+            target_q = chosen(self.central.mac.unroll(batch), best)
+            value_tp1 = mix(self.central.mixer, target_q[:, 1:], state_tp1, played)
             target_t = build_td_lambda_targets(
                 transitions.reward, transitions.discount, mask, value_tp1, self.args.td_lambda
             )
             if self.args.weighting == "centrally":
-                best_t = mix(self.central_mixer, chosen(central_q, best)[:, :-1], state_t, played)
+                best_t = mix(self.central.mixer, target_q[:, :-1], state_t, played)
                 counts_fully = (target_t > best_t) | (actions_t == best[:, :-1]).all(-1, keepdim=True)
             else:
                 counts_fully = q_t < target_t
