@@ -5,18 +5,19 @@ learn and test until `t_max`.
 """
 
 import json
+import logging
 import random
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch as th
 
-from components.episode_buffer import EpisodeBatch, ReplayBuffer
+from components.episode_buffer import EpisodeBatch, Preprocess, ReplayBuffer, Scheme
 from components.step_rows import NoRoom
 from components.transforms import OneHot
 from controllers import REGISTRY as CONTROLLERS
@@ -24,13 +25,13 @@ from controllers.basic_controller import BasicMAC
 from controllers.check import check_policy
 from controllers.population_controller import PopulationTeam
 from controllers.team import Team
-from envs.multiagentenv import fields_of
+from envs.multiagentenv import EnvInfo, fields_of
 from learners import REGISTRY as LEARNERS
 from runners import REGISTRY as RUNNERS
 from utils.checkpoints import RANDOM_STATES, Checkpoints, find_checkpoint, random_states, set_random_states
-from utils.dict2namedtuple import convert, unfrozen
+from utils.dict2namedtuple import Args, Config, convert, unfrozen
 from utils.errors import UserError
-from utils.files import fitted, read_json
+from utils.files import Json, fitted, read_json
 from utils.logging import Logger, get_logger
 from utils.memory import free_memory, in_words, sized_to_fit
 from utils.MY_EXP_PATH import experiment_root
@@ -38,8 +39,12 @@ from utils.process import keep_freed_memory, set_threads
 from utils.progress import Progress
 from utils.seeding import named_seed
 from utils.signals import StopRequest
-from utils.weights import fits, load_weights
+from utils.weights import StateDict, fits, load_weights
 
+if TYPE_CHECKING:
+    from sacred.run import Run as SacredRun
+
+EpisodeLayout = tuple[Scheme, dict[str, int], Preprocess]
 SMALLER = "lower batch_size_run or the widths of networks, such as rnn_hidden_dim"
 SETTINGS_FILE = "settings.json"
 """In the folder of a checkpoint: the configuration and the sizes of the environment, for `load_policy`."""
@@ -104,7 +109,7 @@ class Run:
             the policy acts by other values than it learns.
     """
 
-    def __init__(self, config: Mapping[str, Any], logger: Logger | None = None):
+    def __init__(self, config: Config, logger: Logger | None = None):
         self.logger = logger or Logger(get_logger())
         self.log = self.logger.console_logger
         config = {"device": config["resolved"]["device"], "models_path": "", **config}
@@ -123,7 +128,7 @@ class Run:
             self.close()
             raise
 
-    def _build(self, args: Any) -> None:
+    def _build(self, args: Args) -> None:
         env_info = self.runner.get_env_info()
         self.args = args = with_sizes(args, env_info)
         self.factor = args.population_factor or 1
@@ -306,7 +311,7 @@ class Run:
         args = self.args
         return bool(args.evaluate or args.evaluate_path or (args.save_replay and args.checkpoint_path))
 
-    def training_state(self) -> dict[str, Any]:
+    def training_state(self) -> StateDict:
         """All that the rest of a run depends on, but for weights and episodes: counters and random numbers."""
         return {
             "clock": asdict(self.clock),
@@ -317,7 +322,7 @@ class Run:
             "generators": self.generators.state_dict(),
         }
 
-    def _read_training_state(self, file: Path) -> dict[str, Any]:
+    def _read_training_state(self, file: Path) -> StateDict:
         """The `training_state` in a state.th, and the statistics under "stats"; nothing has been taken over.
 
         Raises:
@@ -337,7 +342,7 @@ class Run:
             content.setdefault("generators", {"acting": content["random"]["torch"]})
             return fitted(content, layout | {"generators": dict.fromkeys(content["generators"], th.Tensor)})
 
-    def set_training_state(self, state: Mapping[str, Any]) -> None:
+    def set_training_state(self, state: StateDict) -> None:
         """Goes on from such a state."""
         for name in asdict(self.clock):
             setattr(self.clock, name, state["clock"][name])
@@ -438,7 +443,7 @@ class Policy:
     actions = policy.act(obs, avail_actions)
     """
 
-    def __init__(self, mac: BasicMAC, layout: tuple[dict[str, Any], dict[str, int], dict[str, Any]], n_steps: int):
+    def __init__(self, mac: BasicMAC, layout: EpisodeLayout, n_steps: int):
         self.mac = mac
         self._new_batch = lambda: EpisodeBatch(*layout[:2], 1, n_steps, preprocess=layout[2])
         self.reset()
@@ -490,23 +495,23 @@ def load_policy(folder: str | Path) -> Policy:
     return Policy(mac, layout, n_steps)
 
 
-def with_sizes(args: Any, env_info: Mapping[str, Any]) -> Any:
+def with_sizes(args: Args, env_info: EnvInfo) -> Args:
     """The configuration with the sizes of the environment and the fields that it writes."""
     return convert({**args._asdict(), **sizes_of(env_info)})
 
 
-def sizes_of(env_info: Mapping[str, Any]) -> dict[str, Any]:
+def sizes_of(env_info: EnvInfo) -> Config:
     """What networks and episodes take from an environment: sizes, and its `fields` as mappings."""
     sizes = {key: env_info[key] for key in ("n_agents", "n_actions", "state_shape", "obs_shape", "episode_limit")}
     return {**sizes, "fields": {name: asdict(field) for name, field in fields_of(env_info).items()}}
 
 
-def episode_layout(args: Any) -> tuple[dict[str, Any], dict[str, int], dict[str, Any]]:
+def episode_layout(args: Args) -> EpisodeLayout:
     """The fields of an episode, as an `EpisodeBatch` takes them: (scheme, groups, preprocess).
 
     Those in `args.fields` are the environment's (`fields_of` in envs/multiagentenv.py).
     """
-    scheme: dict[str, Any] = {}
+    scheme: Scheme = {}
     for name, field in args.fields.items():
         entry = {**field, "dtype": getattr(th, field["dtype"])}
         scheme[name] = {key: value for key, value in entry.items() if value is not None}
@@ -524,11 +529,11 @@ def episode_layout(args: Any) -> tuple[dict[str, Any], dict[str, int], dict[str,
     if args.population:
         learners = args.population[args.train_alg]
         scheme["agent_idx"] = {"vshape": (learners,), "dtype": th.long, "episode_const": True, "below": args.n_agents}
-    preprocess = {"actions": ("actions_onehot", [OneHot(out_dim=args.n_actions)])}
+    preprocess: Preprocess = {"actions": ("actions_onehot", [OneHot(out_dim=args.n_actions)])}
     return scheme, groups, preprocess
 
 
-def _find_weights(args: Any) -> Path:
+def _find_weights(args: Args) -> Path:
     """The folder that `init_param_path` means: as given or under the experiment root, with the map's name if there.
 
     Raises:
@@ -546,7 +551,7 @@ def _find_weights(args: Any) -> Path:
     )
 
 
-def args_sanity_check(config: Mapping[str, Any], _log: Any) -> dict[str, Any]:
+def args_sanity_check(config: Config, _log: logging.Logger) -> Json:
     """The configuration as this machine can run it: no CUDA where there is none, tests in whole batches.
 
     Raises:
@@ -563,8 +568,8 @@ def args_sanity_check(config: Mapping[str, Any], _log: Any) -> dict[str, Any]:
     return config
 
 
-def run(_run: Any, _config: Mapping[str, Any], _log: Any) -> dict[str, str]:
-    """Trains or tests as configured; gives the folders of its curves and models, and of its replays if it writes any.
+def run(_run: "SacredRun", _config: Config, _log: logging.Logger) -> dict[str, str]:
+    """Trains or tests as configured; returns the folders of its curves and models, and of its replays if it writes any.
 
     Raises:
         UserError: weights that are asked for are not there, or the environment cannot be had or keeps no replays.
@@ -598,7 +603,7 @@ def run(_run: Any, _config: Mapping[str, Any], _log: Any) -> dict[str, str]:
     return folders
 
 
-def run_sequential(args: Any, logger: Any) -> None:
+def run_sequential(args: Args, logger: Logger) -> None:
     """Sets everything up, and trains or tests; environments are closed however it ends."""
     with Run(args._asdict(), logger) as run:
         run.execute()

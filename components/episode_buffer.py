@@ -7,32 +7,41 @@ What a learner reads is cut from a batch in `components/transitions.py`.
 """
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from logging import Logger
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
+from numpy.typing import ArrayLike
 
 from components.step_rows import DeviceRows, DiskRows, MemoryRows
+from components.transforms import Transform
 from utils.config import Key
 from utils.errors import UserError
 from utils.files import fitted
 from utils.memory import in_words
 from utils.transfer import sent_together
+from utils.weights import StateDict
 
 HARDLY_SHORTER = 0.1
 """A buffer of which not even this share fits is refused: episodes are rarely shorter, as a share of their limit."""
 ON_HOST = ("filled", "terminated")
 """Fields by which the host knows how much there is to compute, without asking a GPU."""
-FILLED = {"vshape": (1,), "dtype": th.uint8, "below": 2}
+Field = dict[str, Any]
+Scheme = dict[str, Field]
+FILLED: Field = {"vshape": (1,), "dtype": th.uint8, "below": 2}
+ALL = slice(None)
 OF_TEAM = "team_"
+Preprocess = dict[str, tuple[str, list[Transform]]]
+"""(the name of the field that is derived, by which transforms) under the name of its source."""
 Episodes = slice | int | Sequence[int] | np.ndarray | th.Tensor
 """What picks some episodes of a batch."""
 
 
-def _complete_scheme(scheme: dict, preprocess: dict) -> dict:
+def _complete_scheme(scheme: Scheme, preprocess: Preprocess) -> Scheme:
     """The scheme with tuples for shapes, a dtype everywhere, `filled`, and the fields that `preprocess` derives."""
     if "filled" in scheme and scheme["filled"] != FILLED:
         raise ValueError("the scheme may not define 'filled': the batch keeps it")
@@ -45,12 +54,14 @@ def _complete_scheme(scheme: dict, preprocess: dict) -> dict:
         vshape, dtype = complete[source]["vshape"], complete[source]["dtype"]
         for transform in transforms:
             vshape, dtype = transform.infer_output_info(vshape, dtype)
-        shared = {name: complete[source][name] for name in ("group", "episode_const") if name in complete[source]}
+        shared: Field = {
+            name: complete[source][name] for name in ("group", "episode_const") if name in complete[source]
+        }
         complete[derived] = {"vshape": vshape, "dtype": dtype, **shared}
     return complete
 
 
-def _shape_of(key: str, entry: dict, groups: dict[str, int]) -> tuple[int, ...]:
+def _shape_of(key: str, entry: Field, groups: dict[str, int]) -> tuple[int, ...]:
     """Of one step of a field, or of the whole episode where it has one entry for it."""
     group = entry.get("group")
     if group is not None and group not in groups:
@@ -79,12 +90,12 @@ class EpisodeBatch:
 
     def __init__(
         self,
-        scheme: dict,
+        scheme: Scheme,
         groups: dict[str, int],
         batch_size: int,
         max_seq_length: int,
         data: SimpleNamespace | None = None,
-        preprocess: dict | None = None,
+        preprocess: Preprocess | None = None,
         device: str | th.device = "cpu",
     ):
         self.preprocess = preprocess or {}
@@ -116,7 +127,7 @@ class EpisodeBatch:
         return data
 
     def update(
-        self, data: dict[str, Any], *, bs: Any = slice(None), ts: Any = slice(None), mark_filled: bool = True
+        self, data: Mapping[str, ArrayLike], *, bs: Episodes = ALL, ts: slice | int = ALL, mark_filled: bool = True
     ) -> None:
         """Writes `data` into episodes `bs` and steps `ts` (an int or a slice) and marks the steps as filled.
 
@@ -151,7 +162,7 @@ class EpisodeBatch:
             return self._field(item)
         if isinstance(item, tuple) and all(isinstance(name, str) for name in item):
             return self._with_fields(item)
-        bs, ts = self._slices(*item) if isinstance(item, tuple) else self._slices(item, slice(None))
+        bs, ts = self._slices(*item) if isinstance(item, tuple) else self._slices(item, ALL)
         transition_data = {key: value[bs, ts] for key, value in self.data.transition_data.items()}
         episode_data = {key: value[bs] for key, value in self.data.episode_data.items()}
         batch_size = len(th.arange(self.batch_size)[bs])
@@ -201,7 +212,7 @@ class EpisodeBatch:
         return EpisodeBatch(scheme, self.groups, self.batch_size, self.max_seq_length, data, None, self.device)
 
     @staticmethod
-    def _slices(bs: Any, ts: Any) -> tuple[Any, slice]:
+    def _slices(bs: Episodes, ts: slice | int) -> tuple[Any, slice]:
         """Integers become slices of length one, so that no dimension is lost; steps must be contiguous."""
         if isinstance(bs, int | np.integer):
             bs = slice(int(bs), int(bs) + 1 or None)
@@ -256,11 +267,11 @@ class ReplayBuffer:
 
     def __init__(
         self,
-        scheme: dict,
+        scheme: Scheme,
         groups: dict[str, int],
         buffer_size: int,
         max_seq_length: int,
-        preprocess: dict | None = None,
+        preprocess: Preprocess | None = None,
         device: str | th.device = "cpu",
         folder: str | Path = ".",
     ):
@@ -272,7 +283,7 @@ class ReplayBuffer:
         self.device = "cpu" if device == "disk" else device
         derived = {name for name, _ in self.preprocess.values()}
         stored = {
-            key: (_shape_of(key, entry, groups), _numpy_dtype(entry.get("store_dtype", entry["dtype"])))
+            key: (_shape_of(key, entry, groups), _numpy_dtype(entry.get("store_dtype") or entry["dtype"]))
             for key, entry in self.scheme.items()
             if key not in derived
         }
@@ -364,7 +375,7 @@ class ReplayBuffer:
             return {}
         return {key: th.from_numpy(np.stack([ep.const[key] for ep in episodes])) for key in self._const_fields}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """The stored episodes, oldest first, without a copy of them, to be saved before the next one is inserted.
 
         `lengths` of the episodes, `rows` of the steps one episode after the other and then those that are free, counted
@@ -378,7 +389,7 @@ class ReplayBuffer:
             "fields": fields,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Takes the last `buffer_size` episodes of a `state_dict`, of which `rows` may be missing if they are in order.
 
         Raises:
@@ -402,7 +413,7 @@ class ReplayBuffer:
         *parts, self._free = np.split(taken[rows], np.cumsum(lengths))
         self._episodes = deque(_Episode(part, {key: const[key][i] for key in const}) for i, part in enumerate(parts))
 
-    def _checked(self, state: dict[str, Any]) -> tuple[list[int], np.ndarray]:
+    def _checked(self, state: StateDict) -> tuple[list[int], np.ndarray]:
         """Its lengths and rows, if these and all fields are as `state_dict` writes them. Raises: ValueError."""
         length = Key(int, low=1, high=self.max_seq_length).read
         fitted(state, {"lengths": [length], "fields": {str: th.Tensor}})
@@ -425,7 +436,7 @@ class ReplayBuffer:
                 raise ValueError(f"'fields.{key}' is not from {low} to {high} everywhere")
         return lengths, rows
 
-    def tell_size(self, log: Any) -> None:
+    def tell_size(self, log: Logger) -> None:
         """Says what it takes and what there is; a warning if the one may come to be more than the other.
 
         Raises:

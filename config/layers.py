@@ -8,7 +8,6 @@ import re
 from collections.abc import Collection, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -16,6 +15,7 @@ from config.components import Choice, Setting, check_known, choose
 from config.schema import RENAMED, RUN
 from utils.config import flatten, load_json, load_yaml, nested, parse_yaml
 from utils.errors import UserError, shortened, unknown
+from utils.files import Json
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "config"
@@ -25,7 +25,7 @@ OF_ALGORITHMS = "config/algs/"
 NO_SETTINGS = ("resolved", "population")  # of a recorded configuration: what the program found out by itself
 
 Settings = Sequence[tuple[str, str]]  # (key, text), as they were typed
-Files = Sequence[tuple[str, dict[str, Any]]]  # (path, content) of a user's own, as given after `with`
+Files = Sequence[tuple[str, Json]]  # (path, content) of a user's own, as given after `with`
 Layers = Sequence[list[Setting]]  # one for each file, lowest first
 
 
@@ -34,7 +34,7 @@ def known_names(arg_name: str) -> list[str]:
     return sorted(path.stem for path in (CONFIG / SUBFOLDERS[arg_name]).glob("*.yaml"))
 
 
-def read_file(path: Path) -> dict[str, Any]:
+def read_file(path: Path) -> Json:
     """The settings in a YAML or JSON file of a user's own, such as the `config.json` of a run.
 
     Raises:
@@ -46,7 +46,7 @@ def read_file(path: Path) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key not in NO_SETTINGS}
 
 
-def merge(alg: str, env: str, settings: Settings, files: Files = ()) -> dict[str, Any]:
+def merge(alg: str, env: str, settings: Settings, files: Files = ()) -> Json:
     """The configuration of a run of one algorithm: its components' defaults, default.yaml, the environment's YAML, the
     algorithm's, `files`, `settings`.
 
@@ -60,9 +60,7 @@ def merge(alg: str, env: str, settings: Settings, files: Files = ()) -> dict[str
     return _with_policy_model(choice, typed)
 
 
-def merge_population(
-    name: str, counts: dict[str, int], env: str, settings: Settings, files: Files = ()
-) -> dict[str, Any]:
+def merge_population(name: str, counts: dict[str, int], env: str, settings: Settings, files: Files = ()) -> Json:
     """The configuration of a run of several algorithms: that of the one that learns, and each one's under its name.
 
     A setting holds for all algorithms that have its key, ALGORITHM.key=value for one; so in a file, where it stands
@@ -79,7 +77,7 @@ def merge_population(
         raise UserError(f"{COMMAND_LINE}: {unknown('train_alg', learner, list(counts))}; say which of them learns")
     shared = [_layer(content, source, without=(*counts, "name")) for source, content in files]
     for_all = _typed([(key, text) for key, text in settings if key.partition(".")[0] not in counts], COMMAND_LINE)
-    merged: dict[str, dict[str, Any]] = {}
+    merged: dict[str, Json] = {}
     may_be_written: set[str] = set()
     may_be_typed: set[str] = set()
     for alg in counts:
@@ -173,7 +171,7 @@ def _chain(arg_name: str, name: str, above: Collection[str] = ()) -> list[tuple[
     return [*below, (path, [*own, *_layer(content, shown(path))])]
 
 
-def _layer(content: Any, source: str, without: Collection[str] = ()) -> list[Setting]:
+def _layer(content: object, source: str, without: Collection[str] = ()) -> list[Setting]:
     """The settings of a file, with the names that this program has for what PyMARL names otherwise."""
     if not isinstance(content, dict):
         raise UserError(f"{source}: '{shortened(content)}' is no group of keys")
@@ -195,7 +193,7 @@ def _typed(settings: Settings, source: str) -> list[Setting]:
     return typed
 
 
-def _as_mapping(text: str) -> dict[str, Any] | None:
+def _as_mapping(text: str) -> Json | None:
     try:
         value = parse_yaml(text)
     except (yaml.YAMLError, RecursionError, ValueError):
@@ -203,7 +201,7 @@ def _as_mapping(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _with_policy_model(choice: Choice, typed: Sequence[Setting]) -> dict[str, Any]:
+def _with_policy_model(choice: Choice, typed: Sequence[Setting]) -> Json:
     """The configuration, whose `agent` is what `policy_model` names, the word for it beside an agent model.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.multiagentenv import REWARD_OF_EACH, Field, MultiAgentEnv
+from envs.multiagentenv import REWARD_OF_EACH, EnvInfo, Field, MultiAgentEnv
 from utils.errors import UserError
 
 SIZES = ("state_shape", "obs_shape", "n_actions", "n_agents", "episode_limit")
@@ -22,7 +22,7 @@ TAKEN = {"obs", "state", "avail_actions", "env_info", "stats", "total_actions", 
 TAKEN |= {"terminated", "truncated", "info", "lost", "seat", "agent_idx"}
 
 
-def whole_sizes(env_info: Any, name: str) -> dict[str, Any]:
+def whole_sizes(env_info: object, name: str) -> EnvInfo:
     """The `env_info` of the environment `name` with its sizes as plain ints; any whole number will do, NumPy's too."""
     if not isinstance(env_info, Mapping):
         raise _refusal(name, "get_env_info", _shown(env_info), "a dict of its sizes")
@@ -39,9 +39,7 @@ def whole_sizes(env_info: Any, name: str) -> dict[str, Any]:
     return {**env_info, **sizes}
 
 
-def read_step(
-    name: str, answer: Any, shape: tuple[int, ...] = ()
-) -> tuple[float | np.ndarray, bool, Mapping[str, Any]]:
+def read_step(name: str, answer: Any, shape: tuple[int, ...] = ()) -> tuple[float | np.ndarray, bool, Mapping]:
     """(reward, terminated, info) that `step` of the class `name` gave; the reward's `shape` is [] or [agent]."""
     try:
         reward, over, info = answer
@@ -58,7 +56,7 @@ def read_step(
     return number, read_flag(name, "terminated", over), info
 
 
-def read_flag(name: str, what: str, value: Any) -> bool:
+def read_flag(name: str, what: str, value: object) -> bool:
     """One bool that `step` gave."""
     if value is True or value is False:
         return value
@@ -68,7 +66,7 @@ def read_flag(name: str, what: str, value: Any) -> bool:
     return bool(number)
 
 
-def read_entry(name: str, info: Mapping[str, Any], key: str) -> float:
+def read_entry(name: str, info: Mapping, key: str) -> float:
     """An entry of `step`'s info that becomes a statistic, 0 where there is none yet."""
     number = _number(info.get(key, 0))
     if number is None:
@@ -76,7 +74,7 @@ def read_entry(name: str, info: Mapping[str, Any], key: str) -> float:
     return number
 
 
-def write(name: str, method: str, given: Any, row: np.ndarray, sizes: str) -> None:
+def write(name: str, method: str, given: object, row: np.ndarray, sizes: str) -> None:
     """Copies what a method gave into `row`, which has the shape that the world told; `sizes` words that shape."""
     array = _shaped(name, method, given, row.shape, sizes)
     if array.dtype == row.dtype:
@@ -100,7 +98,7 @@ def write_field(env: MultiAgentEnv, key: str, row: np.ndarray, below: int | None
         raise _refusal(name, method, _shown(given), f"{row.dtype}" + (f" below {below}" if below else ""))
 
 
-def write_avail_actions(name: str, given: Any, row: np.ndarray, is_over: bool) -> None:
+def write_avail_actions(name: str, given: object, row: np.ndarray, is_over: bool) -> None:
     """As `write`, [agent, action]; only after the end of an episode may an agent have no available action."""
     method = "get_avail_actions"
     array = _shaped(name, method, given, row.shape, "n_agents, get_total_actions()")
@@ -115,14 +113,14 @@ def write_avail_actions(name: str, given: Any, row: np.ndarray, is_over: bool) -
         raise _refusal(name, method, f"agent {bits.index(0)} no available action", needed)
 
 
-def _shaped(name: str, method: str, given: Any, shape: tuple[int, ...], sizes: str) -> np.ndarray:
+def _shaped(name: str, method: str, given: object, shape: tuple[int, ...], sizes: str) -> np.ndarray:
     array = _array(given)
     if array is None or array.shape != shape:
         raise _refusal(name, method, _shown(given), f"an array of numbers [{sizes}] = {list(shape)}")
     return array
 
 
-def _array(value: Any) -> np.ndarray | None:
+def _array(value: object) -> np.ndarray | None:
     """Numbers as an array; None for anything else, such as text, objects or rows of unequal lengths."""
     try:
         array = np.asarray(value)
@@ -141,13 +139,13 @@ def _number(value: Any) -> float | None:
     return float(value) if abs(value) <= LARGEST else None
 
 
-def _numbers(value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+def _numbers(value: object, shape: tuple[int, ...]) -> np.ndarray | None:
     """As `_number`, an array of this shape."""
     array = _array(value)
     return array if array is not None and array.shape == shape and (abs(array) <= LARGEST).all() else None
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """A value in few words: a short one as it is, a long one by its kind and shape."""
     words = repr(value.item() if isinstance(value, np.generic) else value)
     if len(words) <= 30 and "\n" not in words:

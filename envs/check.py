@@ -10,12 +10,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from envs.answers import SIZES
-from envs.multiagentenv import MultiAgentEnv, Observations, Outcomes, VectorEnv
+from envs.multiagentenv import EnvInfo, MultiAgentEnv, Observations, Outcomes, VectorEnv
+
+Env = TypeVar("Env", MultiAgentEnv, VectorEnv)
 
 
 def check_env(
@@ -60,7 +62,7 @@ def check_vector_env(
 
 
 def _check_alike(
-    env: Any, make_env: Callable[[], Any], play: Callable[[Any, np.random.Generator], str], seed: int
+    env: Env, make_env: Callable[[], Env], play: Callable[[Env, np.random.Generator], str], seed: int
 ) -> None:
     """Two of one seed play alike, and a third does from the state of another; all that are made here are closed."""
     first, second, third = (make_env() for _ in range(3))
@@ -113,7 +115,7 @@ def _play_episode(env: MultiAgentEnv, rng: np.random.Generator, refuses_unavaila
     return history.hexdigest()
 
 
-def _look(env: MultiAgentEnv, env_info: dict[str, Any]) -> Observations:
+def _look(env: MultiAgentEnv, env_info: EnvInfo) -> Observations:
     """What is seen now, through PyMARL's methods, checked: a batch of one."""
     avail_actions = np.array(env.get_avail_actions())
     names = env_info.get("fields", {}).keys() - {"reward"}
@@ -158,7 +160,7 @@ def _play_episodes(env: VectorEnv, rng: np.random.Generator, refuses_unavailable
     return history.hexdigest()
 
 
-def _check_env_info(env_info: dict[str, Any]) -> dict[str, Any]:
+def _check_env_info(env_info: EnvInfo) -> EnvInfo:
     for key in SIZES:
         assert isinstance(env_info.get(key), Integral) and env_info[key] > 0, (
             f"get_env_info has no positive int {key!r}"
@@ -166,7 +168,7 @@ def _check_env_info(env_info: dict[str, Any]) -> dict[str, Any]:
     return env_info
 
 
-def _check_seen(seen: Observations, worlds: np.ndarray, env_info: dict[str, Any]) -> None:
+def _check_seen(seen: Observations, worlds: np.ndarray, env_info: EnvInfo) -> None:
     """Shapes, kinds and values of what is seen in the worlds of the mask."""
     wanted = vars(Observations.empty(len(worlds), env_info))
     assert vars(seen).keys() == wanted.keys(), f"{sorted(vars(seen))} is seen and not {sorted(wanted)} as told"
@@ -181,7 +183,7 @@ def _check_seen(seen: Observations, worlds: np.ndarray, env_info: dict[str, Any]
     assert avail_actions.any(-1).all(), "an agent has no available action"
 
 
-def _assert_refused(step: Callable[..., Any], *arguments: Any) -> None:
+def _assert_refused(step: Callable[..., object], *arguments: object) -> None:
     try:
         step(*arguments)
     except ValueError:
@@ -193,6 +195,6 @@ def _equal(arrays: Iterable[np.ndarray], others: Iterable[np.ndarray]) -> bool:
     return all(map(np.array_equal, arrays, others))
 
 
-def _record(history: Any, arrays: Sequence[np.ndarray]) -> None:
+def _record(history: hashlib._Hash, arrays: Sequence[np.ndarray]) -> None:
     for array in arrays:
-        history.update(np.ascontiguousarray(array))
+        history.update(np.ascontiguousarray(array).data)

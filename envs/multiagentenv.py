@@ -11,12 +11,20 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from utils.config import key
 from utils.errors import UserError
+
+EnvInfo = dict[str, Any]
+"""The sizes of an environment and its own fields, by PyMARL's names (`MultiAgentEnv.get_env_info`)."""
+Info = dict[str, Any]
+"""What `step` tells besides reward and end."""
+State = dict[str, Any]
+"""What an environment carries from one episode to the next, as plain data."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Field:
 REWARD_OF_EACH = Field((), group="agents")
 
 
-def fields_of(env_info: Mapping[str, Any]) -> dict[str, Field]:
+def fields_of(env_info: EnvInfo) -> dict[str, Field]:
     """All fields that an environment with this `env_info` writes: what is seen at every step, and `reward`."""
     return {
         "state": Field(env_info["state_shape"]),
@@ -65,7 +73,7 @@ class Observations:
         return iter(vars(self).values())
 
     @classmethod
-    def empty(cls, batch_size: int, env_info: dict[str, Any]) -> Observations:
+    def empty(cls, batch_size: int, env_info: EnvInfo) -> Observations:
         """Arrays of the right sizes for an environment with this `env_info`."""
         fields = fields_of(env_info)
         del fields["reward"]
@@ -88,7 +96,7 @@ class Outcomes(NamedTuple):
     lost: np.ndarray  # [batch] bool
 
     @classmethod
-    def empty(cls, batch_size: int, info_keys: Sequence[str], env_info: Mapping[str, Any] | None = None) -> Outcomes:
+    def empty(cls, batch_size: int, info_keys: Sequence[str], env_info: EnvInfo | None = None) -> Outcomes:
         """With a reward for each agent where `env_info` declares it so."""
         of_each = env_info is not None and fields_of(env_info)["reward"] == REWARD_OF_EACH
         return cls(
@@ -100,7 +108,7 @@ class Outcomes(NamedTuple):
         )
 
 
-def check_rewards_of_each(env_class: Any, name: str) -> None:
+def check_rewards_of_each(env_class: type, name: str) -> None:
     """Raises: UserError where the environment of this name has no rewards of each agent."""
     if "common_reward" not in inspect.signature(env_class).parameters:
         raise UserError(
@@ -137,8 +145,8 @@ class MultiAgentEnv(ABC):
         """Starts an episode; gives (observations of all agents, state)."""
 
     @abstractmethod
-    def step(self, actions: Sequence[int]) -> tuple[float | Sequence[float], bool, dict[str, Any]]:
-        """Plays one action per agent; gives (reward, terminated, info), with rewards [agent] unless `common_reward`.
+    def step(self, actions: Sequence[int]) -> tuple[float | Sequence[float], bool, Info]:
+        """Plays one action per agent; returns (reward, terminated, info), with rewards [agent] unless `common_reward`.
 
         `info["episode_limit"]` is True where only the time limit ended the episode, `info["lost"]` where the world
         failed: it has repaired itself, and waits for its `reset` (`Outcomes.lost`).
@@ -171,7 +179,7 @@ class MultiAgentEnv(ABC):
     def get_avail_agent_actions(self, agent_id: int) -> Sequence[int]:
         return self.get_avail_actions()[agent_id]
 
-    def get_env_info(self) -> dict[str, Any]:
+    def get_env_info(self) -> EnvInfo:
         """The sizes, and under `fields` what else `fields_of` needs, if there is anything."""
         fields = {**self.fields, **({} if self.common_reward else {"reward": REWARD_OF_EACH})}
         return {
@@ -187,7 +195,7 @@ class MultiAgentEnv(ABC):
         """Counts over the life of the environment; empty where it keeps none."""
         return {}
 
-    def render(self, mode: str = "human") -> Any:
+    def render(self, mode: str = "human") -> np.ndarray | None:
         """Shows the world in a window ("human"), or gives a picture uint8 [height, width, 3] ("rgb_array")."""
         raise NotImplementedError(f"{type(self).__name__} can't be drawn")
 
@@ -195,7 +203,7 @@ class MultiAgentEnv(ABC):
     def keeps_replays(self) -> bool:
         return type(self).save_replay is not MultiAgentEnv.save_replay
 
-    def save_replay(self) -> Any:
+    def save_replay(self) -> Sequence[Path] | None:
         """Writes the last episode as a file."""
         raise NotImplementedError(f"{type(self).__name__} keeps no replays")
 
@@ -203,14 +211,14 @@ class MultiAgentEnv(ABC):
         """The seed that the environment was made with."""
         return None
 
-    def state_dict(self) -> dict[str, Any] | None:
+    def state_dict(self) -> State | None:
         """What it carries from one episode to the next, such as where its random numbers stand, as plain data.
 
         None where the environment can't tell; a run in it resumes, but not bit for bit.
         """
         return None
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Goes on from such a state at the next `reset`."""
         raise NotImplementedError(f"{type(self).__name__} can't go on from a state")
 
@@ -226,7 +234,7 @@ class MultiAgentEnv(ABC):
         return None
 
     @classmethod
-    def describe(cls, **env_args: Any) -> dict[str, Any]:
+    def describe(cls, **env_args: Any) -> Info:
         """What a run's record must tell of the world besides its arguments, by name."""
         return {}
 
@@ -272,10 +280,10 @@ class SeededEnv(MultiAgentEnv):
     def seed(self) -> int | None:
         return self._seed
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         return {"random": self._rng.bit_generator.state}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         self._rng.bit_generator.state = state["random"]
 
 
@@ -286,7 +294,7 @@ class VectorEnv(ABC):
     info_keys: tuple[str, ...] = ()
 
     @abstractmethod
-    def get_env_info(self) -> dict[str, Any]:
+    def get_env_info(self) -> EnvInfo:
         """As `MultiAgentEnv.get_env_info`; the same for all worlds."""
 
     @abstractmethod
@@ -307,11 +315,11 @@ class VectorEnv(ABC):
         """`MultiAgentEnv.get_stats` of each world."""
         return [{} for _ in range(self.n_envs)]
 
-    def state_dict(self) -> dict[str, Any] | None:
+    def state_dict(self) -> State | None:
         """As `MultiAgentEnv.state_dict`, of all worlds."""
         return None
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """As `MultiAgentEnv.load_state_dict`; the number of worlds must be the same."""
         raise NotImplementedError(f"{type(self).__name__} can't go on from a state")
 
@@ -319,7 +327,7 @@ class VectorEnv(ABC):
     def keeps_replays(self) -> bool:
         return type(self).save_replay is not VectorEnv.save_replay
 
-    def save_replay(self) -> Any:
+    def save_replay(self) -> Sequence[Path] | None:
         """Writes the last episode of the first world as a file."""
         raise NotImplementedError(f"{type(self).__name__} keeps no replays")
 

@@ -11,12 +11,13 @@ import pickle
 import time
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from envs import answers
-from envs.multiagentenv import Field, MultiAgentEnv, Observations, Outcomes, VectorEnv, WorkerLimits
+from envs.multiagentenv import EnvInfo, Field, MultiAgentEnv, Observations, Outcomes, State, VectorEnv, WorkerLimits
 from envs.worker import Failure, MemoryFile, SharedStep, Worker, WorkerLost, row_type
 from utils.errors import UserError
 from utils.logging import LOGGER_NAME
@@ -38,7 +39,7 @@ class SerialVectorEnv(VectorEnv):
         self.n_envs = len(self.envs)
         self.info_keys = self.envs[0].info_keys
 
-    def get_env_info(self) -> dict[str, Any]:
+    def get_env_info(self) -> EnvInfo:
         return answers.whole_sizes(self.envs[0].get_env_info(), type(self.envs[0]).__name__)
 
     @cached_property
@@ -69,11 +70,11 @@ class SerialVectorEnv(VectorEnv):
     def get_stats(self) -> list[dict[str, float]]:
         return [env.get_stats() for env in self.envs]
 
-    def state_dict(self) -> dict[str, Any] | None:
+    def state_dict(self) -> State | None:
         states = [env.state_dict() for env in self.envs]
         return None if None in states else {"worlds": states}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         for env, world in zip(self.envs, state["worlds"], strict=True):
             env.load_state_dict(world)
 
@@ -81,7 +82,7 @@ class SerialVectorEnv(VectorEnv):
     def keeps_replays(self) -> bool:
         return self.envs[0].keeps_replays
 
-    def save_replay(self) -> Any:
+    def save_replay(self) -> Sequence[Path] | None:
         return self.envs[0].save_replay()
 
     def close(self) -> None:
@@ -110,11 +111,7 @@ class ProcessVectorEnv(VectorEnv):
     """
 
     def __init__(
-        self,
-        env_class: type[MultiAgentEnv],
-        seeds: Sequence[int],
-        limits: WorkerLimits,
-        env_args: dict[str, Any],
+        self, env_class: type[MultiAgentEnv], seeds: Sequence[int], limits: WorkerLimits, env_args: dict[str, object]
     ):
         self.n_envs = len(seeds)
         if self.n_envs * BYTES_PER_WORKER > free_memory():
@@ -141,7 +138,7 @@ class ProcessVectorEnv(VectorEnv):
             self.close()
             raise
 
-    def get_env_info(self) -> dict[str, Any]:
+    def get_env_info(self) -> EnvInfo:
         return dict(self._env_info)
 
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
@@ -165,11 +162,11 @@ class ProcessVectorEnv(VectorEnv):
     def get_stats(self) -> list[dict[str, float]]:
         return [stats for (stats,) in self._ask(range(self.n_envs), "get_stats")]
 
-    def state_dict(self) -> dict[str, Any] | None:
+    def state_dict(self) -> State | None:
         states = self._ask(range(self.n_envs), "state_dict")
         return None if None in states else {"worlds": [world for state in states for world in state["worlds"]]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         for i, world in zip(range(self.n_envs), state["worlds"], strict=True):
             self._ask([i], "load_state_dict", {"worlds": [world]})
 
@@ -177,7 +174,7 @@ class ProcessVectorEnv(VectorEnv):
     def keeps_replays(self) -> bool:
         return self._keeps_replays
 
-    def save_replay(self) -> Any:
+    def save_replay(self) -> Sequence[Path] | None:
         return self._ask([0], "save_replay")[0]
 
     def close(self) -> None:
@@ -195,14 +192,14 @@ class ProcessVectorEnv(VectorEnv):
                 logging.getLogger(LOGGER_NAME).warning(message)
             worker.kill()
 
-    def _ask(self, worlds: Sequence[int], method: str, *arguments: Any) -> list[Any]:
+    def _ask(self, worlds: Sequence[int], method: str, *arguments: object) -> list[Any]:
         """What the worlds answer, in their order; in place of a lost world the one that replaces it does."""
         answers: dict[int, Any] = {}
         while missing := [i for i in worlds if i not in answers]:
             answers |= self._call(missing, method, *arguments)
         return [answers[i] for i in worlds]
 
-    def _call(self, worlds: Sequence[int], method: str, *arguments: Any) -> dict[int, Any]:
+    def _call(self, worlds: Sequence[int], method: str, *arguments: object) -> dict[int, Any]:
         """What the worlds answer to one call, which all of them work on at once; lost worlds give no answer."""
         for i in worlds:
             self._workers[i].send(method, arguments, self.limits.timeout_seconds)
@@ -244,7 +241,7 @@ def _chosen(n_worlds: int, worlds: np.ndarray | None) -> Sequence[int]:
     return range(n_worlds) if worlds is None else np.flatnonzero(worlds).tolist()
 
 
-def _copy_rows(source: dict[str, Any], target: dict[str, Any], rows: Any) -> None:
+def _copy_rows(source: dict, target: dict, rows: np.ndarray | slice) -> None:
     """Copies rows of all arrays, those of inner dicts included."""
     for name, array in source.items():
         if isinstance(array, dict):

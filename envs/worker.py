@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.multiagentenv import Observations, Outcomes
+from envs.multiagentenv import EnvInfo, Observations, Outcomes
 from utils.command import NOT_GUARDED, check_guarded, main_script
 from utils.errors import UserError, exit_in_words
 from utils.signals import STOP_SIGNALS
@@ -74,7 +74,7 @@ class SharedStep(NamedTuple):
         return cls(rows["actions"], Observations(**seen), outcomes)
 
 
-def row_type(env_info: dict[str, Any], info_keys: Sequence[str]) -> np.dtype:
+def row_type(env_info: EnvInfo, info_keys: Sequence[str]) -> np.dtype:
     """The layout of one world's row."""
     seen, outcomes = Observations.empty(1, env_info), Outcomes.empty(1, info_keys, env_info)
     fields = {"actions": np.zeros((1, env_info["n_agents"]), np.int64), **vars(seen), **outcomes._asdict()}
@@ -96,7 +96,7 @@ class MemoryFile(FileIO):
     def map(self) -> mmap.mmap:
         return mmap.mmap(self.fileno(), 0)  # all of it
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return _attach, (DupFd(self.fileno()),)
 
 
@@ -170,11 +170,11 @@ class World:
         self.index, self.file = index, file
         self.shared: SharedStep | None = None
 
-    def call(self, method: str, arguments: tuple) -> Any:
+    def call(self, method: str, arguments: tuple) -> object:
         """What a method gives: one of those below or, of any other name, the world's own."""
         return getattr(self if hasattr(World, method) else self.env, method)(*arguments)
 
-    def launch(self) -> tuple[dict[str, Any], tuple[str, ...], bool]:
+    def launch(self) -> tuple[EnvInfo, tuple[str, ...], bool]:
         """What is known once the world is made."""
         return self.env.get_env_info(), tuple(self.env.info_keys), self.env.keeps_replays
 

@@ -7,7 +7,7 @@ import csv
 import json
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +20,9 @@ import run
 from utils.checkpoints import whole_folder
 from utils.command import Parser, check_at_least, exit_status, run_program, surroundings
 from utils.config import flatten
-from utils.dict2namedtuple import convert
+from utils.dict2namedtuple import Args, convert
 from utils.errors import UserError
+from utils.files import Json
 from utils.intervals import mean_interval, wilson_interval
 from utils.logging import Logger, get_logger
 from utils.MY_EXP_PATH import check_results_path, experiment_root
@@ -49,7 +50,7 @@ PAIR_COLUMNS = ("member_i", "member_j", "episodes", "won", "won_low", "won_high"
 class Stage(NamedTuple):
     """Where all pairs play."""
 
-    args: Any  # of the runner, with the environment's sizes
+    args: Args  # of the runner, with the environment's sizes
     can_be_won: bool
     n_episodes: int
     deals: np.ndarray  # [episode, agent] bool: whether the seat is the first member's
@@ -60,7 +61,7 @@ class Pair(NamedTuple):
 
     i: int
     j: int
-    episodes: list[dict[str, Any]]
+    episodes: list[Json]
 
     def interval(self, metric: str) -> tuple[float, float, float]:
         """The mean of a metric and its 95 % interval."""
@@ -72,16 +73,16 @@ class Pair(NamedTuple):
 class PairMAC:
     """A controller of one or two others: each of them follows all seats, and acts in those that it is dealt."""
 
-    def __init__(self, macs: Sequence[Any]):
+    def __init__(self, macs: Sequence[run.BasicMAC]):
         self.macs = macs
         self.is_first = th.ones(0, 0, dtype=th.bool)  # [batch, agent]
 
-    def start_episodes(self, ep_batch: Any, worlds: np.ndarray) -> None:
+    def start_episodes(self, ep_batch: run.EpisodeBatch, worlds: np.ndarray) -> None:
         for mac in self.macs:
             mac.init_hidden(ep_batch.batch_size)
 
     def select_actions(
-        self, ep_batch: Any, t_ep: int, t_env: int, bs: Any = slice(None), test_mode: bool = False
+        self, ep_batch: run.EpisodeBatch, t_ep: int, t_env: int, bs: Any = slice(None), test_mode: bool = False
     ) -> th.Tensor:
         """Actions [b, agent] at step `t_ep` of episodes `bs`."""
         chosen = [mac.select_actions(ep_batch, t_ep, t_env, bs, test_mode) for mac in self.macs]
@@ -97,9 +98,9 @@ class Episodes(Logger):
 
     def __init__(self) -> None:
         super().__init__(get_logger())
-        self.test_episodes: list[dict[str, Any]] = []
+        self.test_episodes: list[Json] = []
 
-    def log_test_episode(self, episode: dict[str, Any]) -> None:
+    def log_test_episode(self, episode: Json) -> None:
         self.test_episodes.append(episode)
 
 
@@ -116,7 +117,7 @@ def common_world(members: Sequence[Member]) -> Member:
     def reads_state(member: Member) -> bool:
         return bool(member.config.get("obs_is_state"))
 
-    def world(member: Member) -> dict[str, Any]:
+    def world(member: Member) -> Json:
         ignored = NOT_OF_THE_WORLD if reads_state(member) else NOT_OF_THE_WORLD | OF_THE_STATE
         with fits(f"{member.folder}/{MEMBER_FILE}"):
             settings = flatten({key: value for key, value in member.config["env_args"].items() if key not in ignored})
@@ -161,12 +162,12 @@ def set_stage(member: Member, n_episodes: int, n_worlds: int, seed: int) -> Stag
     return Stage(args, can_be_won, n_episodes, deal_seats(n_rounds * n_worlds, args.n_agents, seed))
 
 
-def make_runner(args: Any, logger: Logger) -> Any:
+def make_runner(args: Args, logger: Logger) -> Any:
     """The runner whose worlds all live in this process: worker processes would be started anew for each pair."""
     return run.RUNNERS["episode"](args=args, logger=logger)
 
 
-def load_mac(member: Member, stage: Stage) -> Any:
+def load_mac(member: Member, stage: Stage) -> run.BasicMAC:
     """The member's controller. Raises: UserError where its weights do not fit its configuration, or that is broken."""
     with fits(f"{member.folder}/{MEMBER_FILE}"):
         args = convert({**stage.args._asdict(), **member.own_config, "device": "cpu"})
@@ -176,7 +177,7 @@ def load_mac(member: Member, stage: Stage) -> Any:
     return mac
 
 
-def play(first: Any, second: Any, stage: Stage) -> list[dict[str, Any]]:
+def play(first: run.BasicMAC, second: run.BasicMAC, stage: Stage) -> list[Json]:
     """The test episodes of two controllers in one team, as rows of episodes.csv without the members' names."""
     th.manual_seed(stage.args.seed)  # policies that draw their actions in tests, too
     team = PairMAC([first] if first is second else [first, second])
@@ -295,7 +296,7 @@ def draw(matrix: np.ndarray, names: Sequence[str], algorithms: Sequence[str], me
     return figure
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Json]) -> None:
     """Only the columns that are named; None is an empty cell."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
@@ -303,7 +304,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
         writer.writerows(rows)
 
 
-def pair_row(pair: Pair, stage: Stage) -> dict[str, Any]:
+def pair_row(pair: Pair, stage: Stage) -> Json:
     row = {**pair.episodes[0], "episodes": len(pair.episodes), "won": None}
     for metric in metrics(stage):
         row[metric], row[f"{metric}_low"], row[f"{metric}_high"] = pair.interval(metric)

@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import yaml
 
@@ -36,6 +36,7 @@ from experiments.omg_runs import (
 from utils.command import Parser, check_at_least, exit_status, n_cores, run_program
 from utils.config import flatten, load_yaml
 from utils.errors import UserError, unknown
+from utils.files import Json
 from utils.MY_EXP_PATH import check_results_path, experiment_root
 from utils.pools import check_disjoint, find_members
 from utils.timehelper import time_str
@@ -86,7 +87,7 @@ def make_setup(args: Namespace) -> Setup:
     return setup
 
 
-def told(setup: Setup) -> dict[str, Any]:
+def told(setup: Setup) -> Json:
     """What settings.yaml says, so that a folder never holds results of two evaluations."""
     scale = {**asdict(setup.scale), "settings": list(setup.scale.settings)}
     return {"map": setup.map_name, "engine": setup.engine, "scale": scale}

@@ -8,7 +8,7 @@ import io
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from experiments.jobs import NOT_PUBLISHED, WORK, Job
 from utils.checkpoints import whole_folder
 from utils.config import Key
 from utils.errors import UserError
-from utils.files import fitted, read_bytes, read_config, reason
+from utils.files import Json, fitted, read_bytes, read_config, reason
 from utils.pools import find_members
 from utils.records import METRIC, read_json_lines
 
@@ -197,7 +197,7 @@ class Training(Job):
 class Evaluation(Job):
     """Leaves a CSV of its episodes."""
 
-    about: Mapping[str, Any]  # the fields that are the same for all of them
+    about: Json  # the fields that are the same for all of them
     n_episodes: int
 
     def publish(self) -> str:

@@ -6,10 +6,9 @@ Each member is a run of main.py in a process of its own. `utils/pools.py` has wh
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -19,8 +18,9 @@ from experiments.jobs import NOT_PUBLISHED, WORK, Job, JobQueue, only_one
 from utils.checkpoints import whole_folder
 from utils.command import Parser, check_at_least, exit_status, n_cores, run_program
 from utils.config import flatten
+from utils.dict2namedtuple import Config
 from utils.errors import UserError
-from utils.files import read_config
+from utils.files import Json, read_config
 from utils.MY_EXP_PATH import check_results_path
 from utils.pools import AGENT_FILE, MEMBER_FILE, Identity, Member, check_disjoint, find_members, load_pool, weights_id
 from utils.records import METRIC, read_json_lines
@@ -50,7 +50,7 @@ class Plan(Job):
     """A member to be trained; `output` is its folder."""
 
     identity: Identity
-    config: Mapping[str, Any]  # as the command line means it
+    config: Json  # as the command line means it
 
     def publish(self) -> str:
         """Puts the final weights into the pool, with `member.yaml` and the run's `metrics.jsonl`."""
@@ -118,7 +118,7 @@ def make_plans(args: Namespace) -> list[Plan]:
     return plans
 
 
-def check_settings(plan: Plan, found: Mapping[str, Any], place: Path) -> None:
+def check_settings(plan: Plan, found: Config, place: Path) -> None:
     """Raises: UserError where what has been trained under this plan's name was trained with other settings."""
     was, wanted = dict(flatten(found)), dict(flatten(plan.config))
     for key in sorted(was.keys() & wanted.keys() - FREE_KEYS):

@@ -19,12 +19,12 @@ from envs.sc2.sim.film import LEAST_VIEW, MARGIN
 from envs.sc2.sim.maps import MAP_NAMES, SC2Map
 from envs.sc2.sim.render import TEAM_COLOURS, TEXT, Painter, view_around
 from envs.sc2.sim.replay import Replay
-from run import Run
+from run import EpisodeBatch, Run
 from utils.checkpoints import find_checkpoint
 from utils.command import Parser, exit_status, run_program
 from utils.config import flatten
 from utils.errors import UserError, unknown
-from utils.files import read_config
+from utils.files import Json, read_config
 from utils.MY_EXP_PATH import check_results_path, experiment_root
 from utils.subgoals import subgoal_hit_ratio
 from utils.weights import fits
@@ -61,7 +61,7 @@ class Inference(NamedTuple):
 
 
 @th.no_grad()
-def infer(mac: Any, batch: Any) -> Inference:
+def infer(mac: Any, batch: EpisodeBatch) -> Inference:
     """The subgoals on which the tested agents acted, decoded by the prior, and the states nearest to them (L2)."""
     states = mac.am.observations(batch)
     outputs, _ = mac.infer(batch)
@@ -208,7 +208,7 @@ def record_of(checkpoint: Path) -> Path | None:
     return record if (record / "config.json").is_file() else None
 
 
-def configure(args: Namespace) -> dict[str, Any]:
+def configure(args: Namespace) -> Json:
     """The configuration under which the checkpoint is looked at: its record's, as far as its keys are still known.
 
     Raises:
@@ -235,11 +235,11 @@ def configure(args: Namespace) -> dict[str, Any]:
     return config
 
 
-def _read(params: list[str]) -> dict[str, Any]:
+def _read(params: list[str]) -> Json:
     return command_line.read_settings(*params)
 
 
-def set_up(config: dict[str, Any]) -> Run:
+def set_up(config: Json) -> Run:
     """A run whose weights are not loaded yet."""
     return Run({**command_line.resolve(config), "device": "cpu"})
 
@@ -254,7 +254,7 @@ def load_weights(mac: Any, checkpoint: Path) -> None:
         )
 
 
-def picked_in_hindsight(run: Run, batch: Any) -> list[float]:
+def picked_in_hindsight(run: Run, batch: EpisodeBatch) -> list[float]:
     """How often the learner picks each k of 1..horizon: what it logs of an update, which changes the weights."""
     run.learner.train(batch, t_env=10**9, episode_num=0)
     return [run.logger.stats[f"subgoal_k{k}"][-1][1] for k in range(1, run.args.omg_horizon + 1)]

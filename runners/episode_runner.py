@@ -7,19 +7,39 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Protocol
 
 import numpy as np
+import torch as th
 
-from components.episode_buffer import EpisodeBatch
+from components.episode_buffer import EpisodeBatch, Episodes, Preprocess, Scheme
 from envs import REGISTRY as ENVS
 from envs.answers import whole_sizes
-from envs.multiagentenv import Observations, Outcomes, WorkerLimits, fields_of
+from envs.multiagentenv import EnvInfo, Observations, Outcomes, WorkerLimits, fields_of
 from utils.config import Key, M, key
+from utils.dict2namedtuple import Args, Config
 from utils.errors import UserError
+from utils.files import Json
+from utils.logging import Logger
 from utils.seeding import world_seeds
+from utils.weights import StateDict
 
 COUNT = Key(int, low=0).read
+
+
+class Actor(Protocol):
+    """Who acts for all agents of a team, such as `controllers/team.py`, which documents these."""
+
+    @property
+    def epsilon(self) -> float: ...
+
+    def start_episodes(self, batch: EpisodeBatch, worlds: np.ndarray) -> None: ...
+
+    def select_actions(
+        self, batch: EpisodeBatch, t_ep: int, t_env: int, bs: Episodes = ..., test_mode: bool = False
+    ) -> th.Tensor: ...
+
+    def seats_of(self, world: int) -> tuple[list[int], list[str]]: ...
 
 
 class EpisodeRunner:
@@ -46,7 +66,7 @@ class EpisodeRunner:
 
     parallel = False  # whether worlds that need no process of their own get one, too
 
-    def __init__(self, args: Any, logger: Any):
+    def __init__(self, args: Args, logger: Logger):
         self.args = args
         self.logger = logger
         self.batch_size = args.batch_size_run
@@ -69,12 +89,12 @@ class EpisodeRunner:
         self.test_win_rate: float | None = None
 
     @classmethod
-    def conflict(cls, config: Mapping[str, Any], kinds: Mapping[str, type]) -> str:
+    def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
         n = config["batch_size_run"]
         alone = f"batch_size_run={n} but the episode runner plays one environment; set it to 1, or runner=parallel"
         return "" if cls.parallel or n == 1 else alone
 
-    def setup(self, scheme: dict, groups: dict[str, int], preprocess: dict, mac: Any) -> None:
+    def setup(self, scheme: Scheme, groups: dict[str, int], preprocess: Preprocess, mac: Actor) -> None:
         """Takes the layout of episodes and the controller that acts."""
         self.new_batch: Callable[[], EpisodeBatch] = partial(
             EpisodeBatch, scheme, groups, self.batch_size, self.episode_limit + 1, preprocess=preprocess
@@ -82,7 +102,7 @@ class EpisodeRunner:
         self.mac = mac
 
     @property
-    def state_layout(self) -> dict[str, Any]:
+    def state_layout(self) -> dict[str, object]:
         """Of `state_dict`, as utils/files.py has layouts."""
         return {
             "t_env": COUNT,
@@ -98,7 +118,7 @@ class EpisodeRunner:
     def new_stats(self) -> "EpisodeStats":
         return EpisodeStats(0 if self.args.common_reward else self.outcomes.reward.shape[1])
 
-    def get_env_info(self) -> dict[str, Any]:
+    def get_env_info(self) -> EnvInfo:
         return whole_sizes(self.env.get_env_info(), self.args.env)
 
     def save_replay(self) -> None:
@@ -108,7 +128,7 @@ class EpisodeRunner:
     def close_env(self) -> None:
         self.env.close()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Where training stands: steps, what is not logged yet, and the worlds (None where they can't tell)."""
         return {
             "t_env": self.t_env,
@@ -121,7 +141,7 @@ class EpisodeRunner:
             "env": self.env.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Goes on from there with the next episode; a test that was under way is forgotten.
 
         Worlds that can't tell their state, or that were not as many, stay as they are.
@@ -215,7 +235,7 @@ class EpisodeRunner:
         for world, seed in enumerate(self.seeds):
             seats, teammates = self.mac.seats_of(world)
             info = {key: float(values[world]) for key, values in self.outcomes.info.items()}
-            episode: dict[str, Any] = {
+            episode: Json = {
                 "t_env": self.t_env,
                 "world": world,
                 "seed": seed,
@@ -246,11 +266,11 @@ class EpisodeStats:
         own = {"own_returns": [[float] * n_agents]} if n_agents else {}
         self.layout = {"returns": [float], "sums": {str: float}, **own}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         own = {"own_returns": list(self.own_returns)} if self.n_agents else {}
         return {"returns": list(self.returns), "sums": dict(self.sums), **own}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         self.returns = list(state["returns"])
         self.own_returns = list(state["own_returns"]) if self.n_agents else []
         self.sums.update(state["sums"])
@@ -268,7 +288,7 @@ class EpisodeStats:
         """The mean of an entry of the info over the episodes; nothing where the environment does not declare it."""
         return self.sums[key] / len(self.returns) if key in self.sums else None
 
-    def log(self, logger: Any, t_env: int, prefix: str = "") -> None:
+    def log(self, logger: Logger, t_env: int, prefix: str = "") -> None:
         """Logs the means under PyMARL's names, rewards of each agent under EPyMARL's too, and starts anew."""
         returns = {"": self.returns}
         if self.n_agents:

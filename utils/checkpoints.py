@@ -9,13 +9,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch as th
 
 from utils.config import Key
 from utils.errors import UserError
+from utils.weights import StateDict
 
 WORD, PLACE = Key(int, low=0, high=2**32 - 1).read, Key(int, low=0, high=624).read  # of a Mersenne twister
 RANDOM_STATES = {
@@ -101,15 +102,15 @@ def find_checkpoint(folder: str | Path, step: int) -> Path:
     return folder / str(max(steps) if step == 0 else min(steps, key=lambda known: abs(known - step)))
 
 
-def random_states() -> dict[str, Any]:
+def random_states() -> StateDict:
     """Where the global generators of Python, NumPy and torch stand, as plain data and tensors."""
-    numpy_state: Any = np.random.get_state(legacy=False)
+    numpy_state = cast(StateDict, np.random.get_state(legacy=False))
     numpy_state["state"]["key"] = numpy_state["state"]["key"].tolist()
     cuda = th.cuda.get_rng_state_all() if th.cuda.is_available() else []
     return {"python": random.getstate(), "numpy": numpy_state, "torch": th.get_rng_state(), "cuda": cuda}
 
 
-def set_random_states(states: dict[str, Any]) -> None:
+def set_random_states(states: StateDict) -> None:
     """Lets the global generators go on from there; those of GPUs only where there are as many."""
     random.setstate(states["python"])
     numpy_state = states["numpy"]["state"]

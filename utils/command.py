@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from utils.errors import UserError, exit_in_words, unknown
+from utils.files import Json
 from utils.MY_EXP_PATH import expanded
 from utils.signals import STOP_SIGNALS, handled, interrupt
 
@@ -160,7 +161,7 @@ def check_json(path: Path | None) -> None:
         raise UserError(f"--json={path} can't be written: give a file in a folder that is there")
 
 
-def surroundings(*packages: str) -> dict[str, Any]:
+def surroundings(*packages: str) -> Json:
     """The machine, its load over the last minute, and the versions of Python and of the packages."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
@@ -174,7 +175,7 @@ def surroundings(*packages: str) -> dict[str, Any]:
     }
 
 
-def in_words(machine: dict[str, Any]) -> str:
+def in_words(machine: Json) -> str:
     """`surroundings` in one line."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']}; {versions}"

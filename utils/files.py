@@ -19,6 +19,8 @@ from utils.errors import UserError
 from utils.memory import in_words
 
 MOST_BYTES, MOST_UNPACKED_BYTES = 2**28, 2**24  # of a file, and of what is packed in one
+Json = dict[str, Any]
+"""An object as JSON and YAML have it."""
 KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text", dict: "a group of keys"}
 KINDS |= {list: "a list", tuple: "a list", type(None): "nothing"}
 
@@ -41,8 +43,8 @@ def read_bytes(path: str | Path, most: int = MOST_BYTES, kind: str = "file") -> 
     return content
 
 
-def read_json(path: str | Path, layout: Any, kind: str, remedy: str, packed: bool = False) -> Any:
-    """The content of a JSON file of a layout; `kind` and `remedy` say what it should be and what to do if it is not.
+def read_json(path: str | Path, layout: object, kind: str, remedy: str, packed: bool = False) -> Any:
+    """Returns what a JSON file of a layout holds; `kind` and `remedy` say what it should be and what to do else.
 
     Raises:
         UserError: as `read_bytes`, or it is no JSON of this layout, or `packed` by gzip and too large.
@@ -50,7 +52,7 @@ def read_json(path: str | Path, layout: Any, kind: str, remedy: str, packed: boo
     return parse_json(read_bytes(path, kind=kind), layout, str(path), kind, remedy, packed)
 
 
-def parse_json(content: bytes, layout: Any, place: str, kind: str, remedy: str, packed: bool = False) -> Any:
+def parse_json(content: bytes, layout: object, place: str, kind: str, remedy: str, packed: bool = False) -> Any:
     """As `read_json`, of what has been read at this place."""
     try:
         return fitted(json.loads(_unpacked(content) if packed else content), layout)
@@ -66,7 +68,7 @@ def _unpacked(content: bytes) -> bytes:
     return unpacked
 
 
-def read_config(records: Path, layout: Any) -> Any:
+def read_config(records: Path, layout: object) -> Json:
     """The configuration in a run's folder of records. Raises: UserError as `read_json`."""
     return read_json(records / "config.json", layout, "configuration of a run", "restore it, or leave this run out")
 
@@ -112,13 +114,13 @@ def fitted(value: Any, layout: Any, place: str = "") -> Any:
         raise ValueError(f"{where}: {error}") from error
 
 
-def _check_kind(value: Any, kinds: Any, kind: type, where: str) -> None:
+def _check_kind(value: object, kinds: type | tuple[type, ...], kind: type, where: str) -> None:
     if not isinstance(value, kinds) or (isinstance(value, bool) and kind in (int, float)):
         wanted, given = (KINDS.get(one, f"a {one.__name__.lower()}") for one in (kind, type(value)))
         raise ValueError(f"{where} must be {wanted}, not {given}")
 
 
-def values_in(content: Any, most: int) -> Iterator[Any]:
+def values_in(content: object, most: int) -> Iterator[Any]:
     """All values in nested mappings and lists, those that are there several times as often as they are.
 
     Raises:

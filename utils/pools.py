@@ -10,9 +10,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from utils.config import Key, load_yaml
+from utils.dict2namedtuple import Config
 from utils.errors import UserError
 
 MEMBER_FILE = "member.yaml"
@@ -64,14 +65,14 @@ class Member:
     test_return: float | None  # in its last test
     steps_per_second: float | None  # while it was trained
     weights: Mapping[str, str]  # of each algorithm in it, the SHA-256 of its agent.th
-    config: Mapping[str, Any]  # of the run that trained it; `resolved` holds versions and commit
+    config: Config  # of the run that trained it; `resolved` holds versions and commit
 
     @property
     def identity(self) -> Identity:
         return Identity(self.algorithm, self.env, self.map, self.seed)
 
     @property
-    def own_config(self) -> dict[str, Any]:
+    def own_config(self) -> Config:
         """`config` to build networks by: all their weights are here, also those that once came from elsewhere."""
         return {key: "" if key == "omg_prior_path" else value for key, value in self.config.items()}
 

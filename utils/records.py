@@ -11,9 +11,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from utils.files import parse_json, read_bytes
+from utils.files import Json, parse_json, read_bytes
 
 MOST_BYTES = 2**32  # of a file that has grown line by line
 METRIC = {"key": str, "value": float}  # the layout of a line of metrics.jsonl, as far as it is read
@@ -110,7 +109,7 @@ class RecordFiles:
         if time.monotonic() < self._next_try:
             return
         problem = None
-        late: tuple[tuple[dict[str, Any], Callable[[Path, bytes], None]], ...]
+        late: tuple[tuple[dict, Callable[[Path, bytes], None]], ...]
         late = (self._replaced, write_whole), (self._appended, append_whole)
         for contents, write in late:
             for name in list(contents):
@@ -143,7 +142,7 @@ class JsonLines:
         self._files, self._name = files_of(path.parent), path.name
         self._files.append(self._name, b"")
 
-    def append(self, entry: dict[str, Any]) -> None:
+    def append(self, entry: Json) -> None:
         """Writes one line; as in Sacred's files, numbers that are not finite stand there as NaN and Infinity."""
         self._files.append(self._name, f"{json.dumps(entry)}\n".encode())
 
@@ -152,7 +151,7 @@ class JsonLines:
         self._files.append(self._name, b"")
 
 
-def read_json_lines(path: Path, layout: Any = dict) -> Iterator[dict[str, Any]]:
+def read_json_lines(path: Path, layout: object = dict) -> Iterator[Json]:
     """The entries of such a file; a last line that a crash has torn is left out.
 
     Raises:

@@ -6,15 +6,25 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch as th
 
 from utils.errors import UserError
 from utils.files import fitted, reason, values_in
 
+StateDict = dict[str, Any]
+"""Tensors and numbers by name."""
 MISFITS = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 """What is raised by content that is not what it should be."""
+
+
+class Stateful(Protocol):
+    """What can be saved and restored: a network, a controller or an optimiser."""
+
+    def state_dict(self) -> StateDict: ...
+
+    def load_state_dict(self, state_dict: StateDict, /) -> object: ...
 
 
 class MissingWeights(UserError, FileNotFoundError):
@@ -67,7 +77,7 @@ def fits(path: str | Path) -> Iterator[None]:
         ) from error
 
 
-def load_into(part: Any, path: str | Path, device: str | th.device) -> None:
+def load_into(part: Stateful, path: str | Path, device: str | th.device) -> None:
     """Gives the weights in the file `path` to a network, a controller or an optimiser.
 
     Raises:
@@ -83,26 +93,29 @@ def load_into(part: Any, path: str | Path, device: str | th.device) -> None:
         part.load_state_dict(weights)
 
 
-def _layout_of(own: Any) -> Any:
+def _layout_of(own: object) -> object:
     """The layout, as utils/files.py has them, of whatever may take the place of a state dict."""
     if isinstance(own, Mapping):
         return {key: _layout_of(value) for key, value in own.items()}
 
-    def like_own(value: Any) -> Any:
+    if not isinstance(own, th.Tensor):
+        return type(own)
+
+    def like_own(value: object) -> th.Tensor:
         if not isinstance(value, th.Tensor) or (value.shape, value.dtype) != (own.shape, own.dtype):
             raise ValueError(f"it is {_in_words(value)}, not {_in_words(own)}")
         if not value.isfinite().all():
             raise ValueError("it must be finite")
         return value
 
-    return like_own if isinstance(own, th.Tensor) else type(own)
+    return like_own
 
 
-def _in_words(value: Any) -> str:
+def _in_words(value: object) -> str:
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, th.Tensor) else type(value).__name__
 
 
-def _try_out(optimiser: th.optim.Optimizer, state: Any) -> None:
+def _try_out(optimiser: th.optim.Optimizer, state: StateDict) -> None:
     """Has a copy of the optimiser take the state and make a step without gradients.
 
     Raises:

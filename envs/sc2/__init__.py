@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envs.multiagentenv import MultiAgentEnv, VectorEnv, WorkerLimits
+from envs.multiagentenv import Info, MultiAgentEnv, VectorEnv, WorkerLimits
 from utils.config import K, M, key
 from utils.errors import UserError
 
@@ -122,7 +122,7 @@ class StarCraft2Env:
         return resolve_engine(engine, **env_args)
 
     @staticmethod
-    def describe(engine: str = "auto", **env_args: Any) -> dict[str, Any]:
+    def describe(engine: str = "auto", **env_args: Any) -> Info:
         if resolve_engine(engine, **env_args) == "sim":
             return {}
         from envs.sc2 import game

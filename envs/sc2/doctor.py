@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from envs.sc2.game import is_starcrafts
 from envs.sc2.ports import HOST, PortPicker
@@ -236,7 +236,7 @@ class Trial:
         self.env.close()
 
 
-def check_battle(map_name: str, trial: type[Any] = Trial, seconds: float = BATTLE_SECONDS) -> Check:
+def check_battle(map_name: str, trial: type = Trial, seconds: float = BATTLE_SECONDS) -> Check:
     """Plays the first steps of a battle, in a process that is ended with all it started."""
     from envs.sc2.game import OR_ELSE
     from envs.worker import Failure, MemoryFile, Worker, WorkerLost

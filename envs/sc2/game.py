@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.multiagentenv import MultiAgentEnv
+from envs.multiagentenv import EnvInfo, Info, MultiAgentEnv
 from envs.sc2.ports import PortPicker
 from envs.sc2.sim.rules import Rules
 from utils.errors import UserError
@@ -109,7 +109,7 @@ def is_starcrafts(smac: ModuleSpec) -> bool:
 
 
 def check(
-    map_name: str = "8m", game_version: str | None = None, rules: Mapping[str, Any] | None = None, **env_args: Any
+    map_name: str = "8m", game_version: str | None = None, rules: Mapping[str, object] | None = None, **env_args: Any
 ) -> Installation:
     """As `find_game`, for an environment's arguments.
 
@@ -125,7 +125,7 @@ def check(
     return game
 
 
-def describe(**env_args: Any) -> dict[str, Any]:
+def describe(**env_args: Any) -> Info:
     """What a run's record tells of the game: its version, the binary's build, the map's checksum."""
     game = check(**env_args)
     checksum = hashlib.sha256(game.map_path.read_bytes()).hexdigest()
@@ -158,7 +158,7 @@ class StarCraft2Env(MultiAgentEnv):
     info_keys = ("battle_won", "dead_allies", "dead_enemies")
     needs_process = True
 
-    def __init__(self, map_name: str = "8m", *, rules: Mapping[str, Any] | None = None, **env_args: Any):
+    def __init__(self, map_name: str = "8m", *, rules: Mapping[str, object] | None = None, **env_args: Any):
         check(map_name, rules=rules, **env_args)
         from pysc2.lib import sc_process
         from smac.env import StarCraft2Env as SmacEnv
@@ -188,7 +188,7 @@ class StarCraft2Env(MultiAgentEnv):
             if not failed:
                 return seen
 
-    def step(self, actions: Sequence[int]) -> tuple[float, bool, dict[str, Any]]:
+    def step(self, actions: Sequence[int]) -> tuple[float, bool, Info]:
         """Raises: AssertionError where an action is not available; RuntimeError as `reset` does."""
         n_timeouts = self._env.timeouts
         # SMAC writes what its heuristic chose into a list, which must not be a row of the caller's array
@@ -203,7 +203,7 @@ class StarCraft2Env(MultiAgentEnv):
             info["episode_limit"] = True
         return float(reward), bool(over), info
 
-    def _watch(self, call: Callable, *arguments: Any) -> tuple[Any, bool]:
+    def _watch(self, call: Callable, *arguments: object) -> tuple[Any, bool]:
         """(what the call gives, whether the game failed and was launched anew meanwhile)."""
         from google.protobuf.message import DecodeError
 
@@ -246,7 +246,7 @@ class StarCraft2Env(MultiAgentEnv):
     def get_total_actions(self) -> int:
         return self._env.get_total_actions()
 
-    def get_env_info(self) -> dict[str, Any]:
+    def get_env_info(self) -> EnvInfo:
         return {**self._env.get_env_info(), **super().get_env_info()}
 
     def get_stats(self) -> dict[str, float]:
@@ -259,7 +259,7 @@ class StarCraft2Env(MultiAgentEnv):
     def seed(self) -> int | None:
         return self._env.seed()
 
-    def render(self, mode: str = "human") -> Any:
+    def render(self, mode: str = "human") -> np.ndarray | None:
         return self._env.render(mode)
 
     def save_replay(self) -> None:
