@@ -33,7 +33,7 @@ from utils.dict2namedtuple import Args, Config, convert, unfrozen
 from utils.errors import UserError
 from utils.files import Json, fitted, read_json
 from utils.logging import Logger, get_logger
-from utils.memory import free_memory, in_words, sized_to_fit
+from utils.memory import format_bytes, free_memory, sized_to_fit
 from utils.MY_EXP_PATH import experiment_root
 from utils.process import keep_freed_memory, set_threads
 from utils.progress import Progress
@@ -139,10 +139,10 @@ class Run:
         buffer_device = args.buffer_device or ("cpu" if args.buffer_cpu_only else args.device)
         buffer_sizes = args.buffer_size, args.episode_limit + 1
         self.buffer = ReplayBuffer(scheme, groups, *buffer_sizes, preprocess, buffer_device, args.local_results_path)
-        played = args.batch_size_run * self.buffer.max_seq_length * self.buffer.bytes_per_step
-        if played > free_memory():
+        n_bytes = args.batch_size_run * self.buffer.max_seq_length * self.buffer.bytes_per_step
+        if n_bytes > (free := free_memory()):
             raise UserError(
-                f"{args.batch_size_run} episodes at once take {in_words(played)}, but {in_words(free_memory())} of "
+                f"{args.batch_size_run} episodes at once take {format_bytes(n_bytes)}, but {format_bytes(free)} of "
                 "memory are free; lower batch_size_run"
             )
         if args.population:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from envs.sc2.sim.maps import MAP_NAMES
-from utils.command import Parser, check_json, chosen_maps, surroundings
-from utils.command import in_words as machine_in_words
+from utils.command import Parser, check_json, chosen_maps, format_machine, machine_info
 from utils.errors import UserError
 from utils.files import Json
 
@@ -36,8 +35,8 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> Namespace:
 
 def print_machine(packages: Sequence[str], *more: str) -> Json:
     """Prints the machine in one line and returns it."""
-    machine = surroundings(*packages)
-    print(machine_in_words(machine), *more, sep="; ")
+    machine = machine_info(*packages)
+    print(format_machine(machine), *more, sep="; ")
     return machine
 
 

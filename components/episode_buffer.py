@@ -22,7 +22,7 @@ from components.transforms import Transform
 from utils.config import Key
 from utils.errors import UserError
 from utils.files import fitted
-from utils.memory import in_words
+from utils.memory import format_bytes
 from utils.transfer import sent_together
 from utils.weights import StateDict
 
@@ -446,8 +446,8 @@ class ReplayBuffer:
         per_episode = self.bytes_per_step * self.max_seq_length
         most = per_episode * self.buffer_size
         size = (
-            f"{self.bytes_per_step:,} bytes per step, at most {in_words(most)} for buffer_size={self.buffer_size} "
-            f"episodes of {self.max_seq_length} steps; {in_words(free)} of {place} are free for it"
+            f"{self.bytes_per_step:,} bytes per step, at most {format_bytes(most)} for buffer_size={self.buffer_size} "
+            f"episodes of {self.max_seq_length} steps; {format_bytes(free)} of {place} are free for it"
         )
         if most * HARDLY_SHORTER > free:
             raise UserError(
@@ -463,4 +463,4 @@ class ReplayBuffer:
             log.info(f"The replay buffer takes {size}")
 
     def __repr__(self) -> str:
-        return f"ReplayBuffer({self.episodes_in_buffer} of {self.buffer_size} episodes, {in_words(self.nbytes)})"
+        return f"ReplayBuffer({self.episodes_in_buffer} of {self.buffer_size} episodes, {format_bytes(self.nbytes)})"

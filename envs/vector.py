@@ -21,7 +21,7 @@ from envs.multiagentenv import EnvInfo, Field, MultiAgentEnv, Observations, Outc
 from envs.worker import Failure, MemoryFile, SharedStep, Worker, WorkerLost, row_type
 from utils.errors import UserError
 from utils.logging import LOGGER_NAME
-from utils.memory import free_memory, in_words
+from utils.memory import format_bytes, free_memory
 from utils.seeding import replacement_seed
 
 BYTES_PER_WORKER = 30_000_000  # at least, with Python and NumPy in it
@@ -116,8 +116,8 @@ class ProcessVectorEnv(VectorEnv):
         self.n_envs = len(seeds)
         if self.n_envs * BYTES_PER_WORKER > free_memory():
             raise UserError(
-                f"there is no memory for a process for each of {self.n_envs} environments: {in_words(free_memory())} "
-                "are free; lower batch_size_run"
+                f"there is no memory for a process for each of {self.n_envs} environments: "
+                f"{format_bytes(free_memory())} are free; lower batch_size_run"
             )
         self.seeds = list(seeds)
         self.limits = limits

@@ -27,7 +27,7 @@ import numpy as np
 
 from envs.multiagentenv import EnvInfo, Observations, Outcomes
 from utils.command import NOT_GUARDED, check_guarded, main_script
-from utils.errors import UserError, exit_in_words
+from utils.errors import UserError, describe_exit
 from utils.signals import STOP_SIGNALS
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of torch or numba hold
@@ -49,7 +49,7 @@ class Failure(NamedTuple):
     @classmethod
     def of(cls, error: Exception | SystemExit) -> Failure:
         if isinstance(error, SystemExit):
-            return cls(UserError, exit_in_words(error))
+            return cls(UserError, describe_exit(error))
         if isinstance(error, UserError):
             return cls(UserError, str(error))
         return cls(ValueError if isinstance(error, ValueError) else RuntimeError, traceback.format_exc())

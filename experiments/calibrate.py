@@ -24,10 +24,10 @@ from utils.command import (
     check_json,
     check_threads,
     chosen_maps,
-    in_words,
+    format_machine,
     interrupted_status,
+    machine_info,
     run_program,
-    surroundings,
 )
 from utils.config import Key
 from utils.errors import UserError, unknown
@@ -251,8 +251,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
-    machine = surroundings("numpy", "numba")
-    print(in_words(machine))
+    machine = machine_info("numpy", "numba")
+    print(format_machine(machine))
     print(f"embedded engine, {args.battles} battles of seed {args.seed} on, rules {args.rules._asdict()}")
     results: list[Json] = []
     status = 0

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 import run
 from utils.checkpoints import whole_folder
-from utils.command import Parser, check_at_least, exit_status, run_program, surroundings
+from utils.command import Parser, check_at_least, exit_status, machine_info, run_program
 from utils.config import flatten
 from utils.dict2namedtuple import Args, convert
 from utils.errors import UserError
@@ -207,7 +207,7 @@ def play_all(members: Sequence[Member], stage: Stage) -> list[Pair]:
         rows = play(macs[i], macs[j], stage)
         who = {"member_i": members[i].folder.name, "member_j": members[j].folder.name}
         pairs.append(Pair(i, j, [{**who, **row} for row in rows]))
-        said = "; ".join(in_words(pairs[-1], metric) for metric in metrics(stage))
+        said = "; ".join(format_interval(pairs[-1], metric) for metric in metrics(stage))
         left = time_left(started, 0, len(pairs), len(places))
         print(f"[{len(pairs)}/{len(places)}] {names[i]} + {names[j]}: {said}; time left: {left}", flush=True)
     return pairs
@@ -220,12 +220,12 @@ def metrics(stage: Stage) -> list[str]:
     return ["won", "return"] if stage.can_be_won else ["return"]
 
 
-def in_words(pair: Pair, metric: str) -> str:
-    mean, low, high = (shown(value, metric) for value in pair.interval(metric))
+def format_interval(pair: Pair, metric: str) -> str:
+    mean, low, high = (format_value(value, metric) for value in pair.interval(metric))
     return f"won {mean} % ({low} to {high})" if metric == "won" else f"return {mean} ({low} to {high})"
 
 
-def shown(value: float, metric: str) -> str:
+def format_value(value: float, metric: str) -> str:
     """Shares in per cent."""
     return f"{100 * value:.1f}" if metric == "won" else f"{value:.2f}"
 
@@ -246,10 +246,10 @@ def matrix_of(pairs: Sequence[Pair], n_members: int, metric: str) -> np.ndarray:
 
 def table(matrix: np.ndarray, names: Sequence[str], metric: str) -> str:
     """The matrix with a line for each member; columns are numbered."""
-    width, first_column = max(len(shown(value, metric)) for value in matrix.flat) + 2, max(map(len, names)) + 6
+    width, first_column = max(len(format_value(value, metric)) for value in matrix.flat) + 2, max(map(len, names)) + 6
     lines = [" " * first_column + "".join(f"{j + 1:>{width}}" for j in range(len(names)))]
     for i, name in enumerate(names):
-        cells = "".join(f"{shown(value, metric):>{width}}" for value in matrix[i])
+        cells = "".join(f"{format_value(value, metric):>{width}}" for value in matrix[i])
         lines.append(f"{i + 1:>3}  {name:<{first_column - 5}}{cells}")
     return "\n".join(lines)
 
@@ -266,7 +266,7 @@ def summary(matrix: np.ndarray, algorithms: Sequence[str], metric: str) -> str:
         "  of two algorithms": above & ~is_same,
     }
     lines = [
-        f"{name:<20}{shown(matrix[cells].mean(), metric):>8}   mean of {cells.sum()} pairs"
+        f"{name:<20}{format_value(matrix[cells].mean(), metric):>8}   mean of {cells.sum()} pairs"
         for name, cells in groups.items()
         if cells.any()
     ]
@@ -327,7 +327,7 @@ def write_results(
         "seed": args.seed,
         "metric": args.metric,
         "members": {member.folder.name: dict(member.weights) for member in members},
-        "machine": surroundings("numpy", "torch"),
+        "machine": machine_info("numpy", "torch"),
     }
     with whole_folder(args.out) as folder:
         rows = [{"member": name, **dict(zip(folders, line))} for name, line in zip(folders, matrix.tolist())]
@@ -368,7 +368,7 @@ def cross_play(args: Namespace) -> None:
     pairs = play_all(members, stage)
     matrix = matrix_of(pairs, len(members), args.metric)
     bounds = [pair.interval(args.metric)[1:] for pair in pairs]
-    widest = shown(max(high - low for low, high in bounds) / 2, args.metric)
+    widest = format_value(max(high - low for low, high in bounds) / 2, args.metric)
     print(f"\n{'won, %' if args.metric == 'won' else 'mean return'}; 95 % of each cell: +- {widest} at most")
     print(table(matrix, labels(members), args.metric))
     print(summary(matrix, [member.algorithm for member in members], args.metric))

@@ -1,5 +1,5 @@
 """What the programs share: their exit status, and of the small ones (`benchmarks/`, `experiments/`, replays) arguments,
-checks, and the machine in words. The training program reads its own command line in `main.py`.
+checks, and the description of the machine. The training program reads its own command line in `main.py`.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from utils.errors import UserError, exit_in_words, unknown
+from utils.errors import UserError, describe_exit, unknown
 from utils.files import Json
 from utils.MY_EXP_PATH import expanded
 from utils.signals import STOP_SIGNALS, handled, interrupt
@@ -55,7 +55,7 @@ def exit_status(work: Callable[[], int | None], interrupted: str = "interrupted"
         print(f"error: {mistake}", file=sys.stderr)
         return 2
     except SystemExit as end:
-        print(f"error: {exit_in_words(end)}", file=sys.stderr)
+        print(f"error: {describe_exit(end)}", file=sys.stderr)
         return 2
     except Answered:
         return 0
@@ -161,8 +161,8 @@ def check_json(path: Path | None) -> None:
         raise UserError(f"--json={path} can't be written: give a file in a folder that is there")
 
 
-def surroundings(*packages: str) -> Json:
-    """The machine, its load over the last minute, and the versions of Python and of the packages."""
+def machine_info(*packages: str) -> Json:
+    """Returns the machine, its load over the last minute, and the versions of Python and of the packages."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -175,7 +175,7 @@ def surroundings(*packages: str) -> Json:
     }
 
 
-def in_words(machine: Json) -> str:
-    """`surroundings` in one line."""
+def format_machine(machine: Json) -> str:
+    """Returns what `machine_info` found in one line."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']}; {versions}"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.memory import in_words
+from utils.memory import format_bytes
 
 MOST_BYTES, MOST_UNPACKED_BYTES = 2**28, 2**24  # of a file, and of what is packed in one
 Json = dict[str, Any]
@@ -39,7 +39,7 @@ def read_bytes(path: str | Path, most: int = MOST_BYTES, kind: str = "file") -> 
     except OSError as error:
         raise UserError(f"{path} can't be read: {reason(error)}; restore it or give another") from error
     if len(content) > most:
-        raise UserError(f"{path} holds more than {in_words(most)}, which no such file does; give another")
+        raise UserError(f"{path} holds more than {format_bytes(most)}, which no such file does; give another")
     return content
 
 
@@ -64,7 +64,7 @@ def _unpacked(content: bytes) -> bytes:
     with gzip.open(io.BytesIO(content)) as file:
         unpacked = file.read(MOST_UNPACKED_BYTES + 1)
     if len(unpacked) > MOST_UNPACKED_BYTES:
-        raise ValueError(f"it unfolds to more than {in_words(MOST_UNPACKED_BYTES)}")
+        raise ValueError(f"it unfolds to more than {format_bytes(MOST_UNPACKED_BYTES)}")
     return unpacked
 
 

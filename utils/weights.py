@@ -103,7 +103,7 @@ def _layout_of(own: object) -> object:
 
     def like_own(value: object) -> th.Tensor:
         if not isinstance(value, th.Tensor) or (value.shape, value.dtype) != (own.shape, own.dtype):
-            raise ValueError(f"it is {_in_words(value)}, not {_in_words(own)}")
+            raise ValueError(f"it is {_describe(value)}, not {_describe(own)}")
         if not value.isfinite().all():
             raise ValueError("it must be finite")
         return value
@@ -111,7 +111,7 @@ def _layout_of(own: object) -> object:
     return like_own
 
 
-def _in_words(value: object) -> str:
+def _describe(value: object) -> str:
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, th.Tensor) else type(value).__name__
 
 

@@ -296,8 +296,8 @@ def _untried(name: str, causes: Sequence[str]) -> Check | None:
     return Check(name, UNTRIED, f"first mend: {', '.join(causes)}") if causes else None
 
 
-def in_words(check: Check) -> str:
-    """One line of what was found, and one of what to do."""
+def format_check(check: Check) -> str:
+    """Returns a line of what was found, and one of what to do."""
     line = f"{check.state:8} {check.name:10} {check.found}"
     return f"{line}\n{'':19} mend it: {check.remedy}" if check.remedy else line
 
@@ -318,7 +318,7 @@ def _run(argv: Sequence[str] | None) -> int:
     for check in examine(args.map):
         checks.append(check)
         if not args.json:
-            print(in_words(check), flush=True)
+            print(format_check(check), flush=True)
     is_ready = all(check.state == OK for check in checks)
     if args.json:
         print(json.dumps({"ready": is_ready, "checks": [check._asdict() for check in checks]}, indent=1))
