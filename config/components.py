@@ -62,9 +62,9 @@ class Part(NamedTuple):
 
 
 def _explain(name: str, key: Key, value: Any) -> str:
-    shown = {None: "null", "": '""'}.get(value, value)
+    printed = {None: "null", "": '""'}.get(value, value)
     allowed = f"one of {', '.join(names_of(key))}{', or null' * key.nullable}" if key.names else key.allowed()
-    return f"  {name}: {shown} # {key.help} ({allowed})"
+    return f"  {name}: {printed} # {key.help} ({allowed})"
 
 
 @dataclass

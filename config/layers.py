@@ -141,7 +141,7 @@ def _choose(alg: str, env: str, written: Layers, typed: list[Setting]) -> tuple[
     """
     default = CONFIG / "default.yaml"
     chained = [layer for _, layer in (*_chain("--env-config", env), *_chain("--config", alg))]
-    run = [_layer(load_yaml(default), shown(default)), *chained]
+    run = [_layer(load_yaml(default), short_path(default)), *chained]
     files = [*run, *written]
     choice = choose([*chain(*files), *typed])
     may_set = set(choice.keys).union(*(choose(chain(*files[:n])).keys for n in range(1, len(files) + 1)))
@@ -165,10 +165,10 @@ def _chain(arg_name: str, name: str, above: Collection[str] = ()) -> list[tuple[
     base = content.pop("extends", None)
     others = set(known_names(arg_name)) - {name, *above}
     if base is not None and base not in others:
-        raise UserError(f"{shown(path)}: {unknown('file to extend', base, others)}")
-    own = [Setting("name", name, shown(path))] if arg_name == "--config" else []
+        raise UserError(f"{short_path(path)}: {unknown('file to extend', base, others)}")
+    own = [Setting("name", name, short_path(path))] if arg_name == "--config" else []
     below = _chain(arg_name, base, (name, *above)) if base else []
-    return [*below, (path, [*own, *_layer(content, shown(path))])]
+    return [*below, (path, [*own, *_layer(content, short_path(path))])]
 
 
 def _layer(content: object, source: str, without: Collection[str] = ()) -> list[Setting]:
@@ -216,6 +216,6 @@ def _with_policy_model(choice: Choice, typed: Sequence[Setting]) -> Json:
     return {**config, "agent": policy}
 
 
-def shown(path: Path) -> str:
-    """A path as messages show it."""
+def short_path(path: Path) -> str:
+    """Returns a path below the project's folder, as messages print it."""
     return str(path.relative_to(ROOT))

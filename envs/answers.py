@@ -25,12 +25,14 @@ TAKEN |= {"terminated", "truncated", "info", "lost", "seat", "agent_idx"}
 def whole_sizes(env_info: object, name: str) -> EnvInfo:
     """The `env_info` of the environment `name` with its sizes as plain ints; any whole number will do, NumPy's too."""
     if not isinstance(env_info, Mapping):
-        raise _refusal(name, "get_env_info", _shown(env_info), "a dict of its sizes")
+        raise _refusal(name, "get_env_info", _describe(env_info), "a dict of its sizes")
     sizes = {}
     for key in SIZES:
         size = _number(env_info.get(key))
         if size is None or size < 1 or not size.is_integer():
-            raise _refusal(name, "get_env_info", f"{key}={_shown(env_info.get(key))}", "a whole number of at least 1")
+            raise _refusal(
+                name, "get_env_info", f"{key}={_describe(env_info.get(key))}", "a whole number of at least 1"
+            )
         sizes[key] = int(size)
     for key, field in env_info.get("fields", {}).items():
         is_own = key not in TAKEN and not key.startswith("team_") if key != "reward" else field == REWARD_OF_EACH
@@ -44,15 +46,15 @@ def read_step(name: str, answer: Any, shape: tuple[int, ...] = ()) -> tuple[floa
     try:
         reward, over, info = answer
     except (TypeError, ValueError):
-        n_values = f"{len(answer)} values" if isinstance(answer, tuple | list) else _shown(answer)
+        n_values = f"{len(answer)} values" if isinstance(answer, tuple | list) else _describe(answer)
         needed = 'three values, reward, terminated and info (with info["episode_limit"]=True after a time-out)'
         raise _refusal(name, "step", n_values, needed) from None
     number = _numbers(reward, shape) if shape else _number(reward)
     if number is None:
         needed = f"{shape[0]} finite numbers, one for each agent" if shape else "one finite number for the team"
-        raise _refusal(name, "step", f"the reward {_shown(reward)}", needed)
+        raise _refusal(name, "step", f"the reward {_describe(reward)}", needed)
     if not isinstance(info, dict | Mapping):  # the first is the faster look
-        raise _refusal(name, "step", f"the info {_shown(info)}", "a dict, which may be empty")
+        raise _refusal(name, "step", f"the info {_describe(info)}", "a dict, which may be empty")
     return number, read_flag(name, "terminated", over), info
 
 
@@ -62,7 +64,7 @@ def read_flag(name: str, what: str, value: object) -> bool:
         return value
     number = _number(value)
     if number not in (0, 1):
-        raise _refusal(name, "step", f"{what}={_shown(value)}", "True or False, one for the team")
+        raise _refusal(name, "step", f"{what}={_describe(value)}", "True or False, one for the team")
     return bool(number)
 
 
@@ -70,12 +72,14 @@ def read_entry(name: str, info: Mapping, key: str) -> float:
     """An entry of `step`'s info that becomes a statistic, 0 where there is none yet."""
     number = _number(info.get(key, 0))
     if number is None:
-        raise _refusal(name, "step", f"info[{key!r}]={_shown(info[key])}", "one finite number, as it is in info_keys")
+        raise _refusal(
+            name, "step", f"info[{key!r}]={_describe(info[key])}", "one finite number, as it is in info_keys"
+        )
     return number
 
 
 def write(name: str, method: str, given: object, row: np.ndarray, sizes: str) -> None:
-    """Copies what a method gave into `row`, which has the shape that the world told; `sizes` words that shape."""
+    """Copies what a method returned into `row`, whose shape `get_env_info` declared; `sizes` names that shape."""
     array = _shaped(name, method, given, row.shape, sizes)
     if array.dtype == row.dtype:
         row[...] = array
@@ -95,7 +99,7 @@ def write_field(env: MultiAgentEnv, key: str, row: np.ndarray, below: int | None
     given = getattr(env, method)()
     write(name, method, given, row, f"n_agents and vshape of its Field {key!r}")
     if row.dtype.kind != "f" and not (np.array_equal(row, given) and (below is None or (row < below).all())):
-        raise _refusal(name, method, _shown(given), f"{row.dtype}" + (f" below {below}" if below else ""))
+        raise _refusal(name, method, _describe(given), f"{row.dtype}" + (f" below {below}" if below else ""))
 
 
 def write_avail_actions(name: str, given: object, row: np.ndarray, is_over: bool) -> None:
@@ -116,7 +120,7 @@ def write_avail_actions(name: str, given: object, row: np.ndarray, is_over: bool
 def _shaped(name: str, method: str, given: object, shape: tuple[int, ...], sizes: str) -> np.ndarray:
     array = _array(given)
     if array is None or array.shape != shape:
-        raise _refusal(name, method, _shown(given), f"an array of numbers [{sizes}] = {list(shape)}")
+        raise _refusal(name, method, _describe(given), f"an array of numbers [{sizes}] = {list(shape)}")
     return array
 
 
@@ -145,8 +149,8 @@ def _numbers(value: object, shape: tuple[int, ...]) -> np.ndarray | None:
     return array if array is not None and array.shape == shape and (abs(array) <= LARGEST).all() else None
 
 
-def _shown(value: object) -> str:
-    """A value in few words: a short one as it is, a long one by its kind and shape."""
+def _describe(value: object) -> str:
+    """Describes a value: a short one as it is, a long one by its type and shape."""
     words = repr(value.item() if isinstance(value, np.generic) else value)
     if len(words) <= 30 and "\n" not in words:
         return words

@@ -122,8 +122,8 @@ def _look(env: MultiAgentEnv, env_info: EnvInfo) -> Observations:
     own = {name: np.array(getattr(env, f"get_{name}")())[None] for name in sorted(names)}
     seen = Observations(np.stack(env.get_obs())[None], env.get_state()[None], avail_actions[None], **own)
     sizes = env.get_obs_size(), env.get_state_size(), env.get_total_actions(), env.n_agents, env.episode_limit
-    told = tuple(env_info[key] for key in ("obs_shape", "state_shape", "n_actions", "n_agents", "episode_limit"))
-    assert sizes == told, f"get_env_info tells the sizes {told}, the methods and attributes {sizes}"
+    declared = tuple(env_info[key] for key in ("obs_shape", "state_shape", "n_actions", "n_agents", "episode_limit"))
+    assert sizes == declared, f"get_env_info declares the sizes {declared}, the methods and attributes {sizes}"
     assert np.array_equal(env.get_obs_agent(0), seen.obs[0, 0]), "get_obs_agent and get_obs differ"
     assert np.array_equal(env.get_avail_agent_actions(0), avail_actions[0]), "get_avail_agent_actions differs"
     _check_seen(seen, np.ones(1, bool), env_info)
@@ -171,11 +171,11 @@ def _check_env_info(env_info: EnvInfo) -> EnvInfo:
 def _check_seen(seen: Observations, worlds: np.ndarray, env_info: EnvInfo) -> None:
     """Shapes, kinds and values of what is seen in the worlds of the mask."""
     wanted = vars(Observations.empty(len(worlds), env_info))
-    assert vars(seen).keys() == wanted.keys(), f"{sorted(vars(seen))} is seen and not {sorted(wanted)} as told"
+    assert vars(seen).keys() == wanted.keys(), f"{sorted(vars(seen))} is written and not {sorted(wanted)}, as declared"
     for name, array in vars(seen).items():
-        told = wanted[name]
-        assert array.shape == told.shape, f"{name} is {array.shape[1:]} and not {told.shape[1:]} as told"
-        are_floats = told.dtype.kind == "f"
+        declared = wanted[name]
+        assert array.shape == declared.shape, f"{name} is {array.shape[1:]} and not {declared.shape[1:]}, as declared"
+        are_floats = declared.dtype.kind == "f"
         assert name == "avail_actions" or (array.dtype.kind == "f") == are_floats, f"{name} is {array.dtype}"
         assert np.isfinite(array[worlds]).all(), f"{name} is not finite"
     avail_actions = seen.avail_actions[worlds]

@@ -80,15 +80,17 @@ def make_setup(args: Namespace) -> Setup:
     engine = ENVS["sc2"].resolve(engine=args.engine)
     setup = Setup(out, args.map, get_map(args.map).n_agents, SCALES[args.scale], engine)
     file = out / SETTINGS_FILE
-    found, wanted = (dict(flatten(content)) for content in (load_yaml(file) if file.is_file() else {}, told(setup)))
+    found, wanted = (
+        dict(flatten(content)) for content in (load_yaml(file) if file.is_file() else {}, as_settings(setup))
+    )
     for key in found and wanted:
         if found.get(key) != wanted[key]:
             raise UserError(f"{out} was begun with {key}={found.get(key)}, not {wanted[key]}; give another --out")
     return setup
 
 
-def told(setup: Setup) -> Json:
-    """What settings.yaml says, so that a folder never holds results of two evaluations."""
+def as_settings(setup: Setup) -> Json:
+    """Returns what settings.yaml records, so that a folder never holds results of two evaluations."""
     scale = {**asdict(setup.scale), "settings": list(setup.scale.settings)}
     return {"map": setup.map_name, "engine": setup.engine, "scale": scale}
 
@@ -162,7 +164,7 @@ def evaluate(args: Namespace) -> int:
         print(describe(setup, args.jobs))
         return 0
     with only_one(setup.out) as lock:
-        (setup.out / SETTINGS_FILE).write_text(yaml.safe_dump(told(setup), sort_keys=False), encoding="utf-8")
+        (setup.out / SETTINGS_FILE).write_text(yaml.safe_dump(as_settings(setup), sort_keys=False), encoding="utf-8")
         print(describe(setup, args.jobs), flush=True)
         for wanted in pools(setup):
             if wanted.n_missing:

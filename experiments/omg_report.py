@@ -95,10 +95,10 @@ def as_markdown(setup: Setup, lines: Sequence[Line], engine: str) -> str:
         text.append(f"With {setup.n_agents - 2} teammates the agent's policy takes two seats.")
     has_paper = any(line.paper is not None for line in lines)
     for phase in PHASES:
-        told = f"after about {scale.tune_episodes} episodes with these teammates" if phase != PHASES[0] else PHASES[0]
+        when = f"after about {scale.tune_episodes} episodes with these teammates" if phase != PHASES[0] else PHASES[0]
         for group in dict.fromkeys(line.group for line in lines if line.phase == phase):
             of_group = [line for line in lines if (line.phase, line.group) == (phase, group)]
-            text += ["", f"## {group}, {told}", ""]
+            text += ["", f"## {group}, {when}", ""]
             text.append("| method | won | interval | episodes | seeds | teams | members |" + " paper |" * has_paper)
             text.append("|---|---|---|---|---|---|---|" + "---|" * has_paper)
             for line in of_group:

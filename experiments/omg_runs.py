@@ -185,11 +185,11 @@ class Training(Job):
         checkpoint, records = self.final_weights()
         config = read_config(records, dict)
         last = {entry["key"]: entry["value"] for entry in read_json_lines(records / "metrics.jsonl", METRIC)}
-        told = {"steps": self.steps(), "steps_per_second": last.get("steps_per_second")}
-        told |= {"test_win_rate": last.get("test_battle_won_mean"), "config": config}
+        content = {"steps": self.steps(), "steps_per_second": last.get("steps_per_second")}
+        content |= {"test_win_rate": last.get("test_battle_won_mean"), "config": config}
         with whole_folder(self.output) as partial:
             shutil.copytree(checkpoint, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*NOT_PUBLISHED))
-            (partial / RUN_FILE).write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
+            (partial / RUN_FILE).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         return f"{self.steps():,} steps"
 
 

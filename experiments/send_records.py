@@ -64,9 +64,9 @@ def send_runs(runs: Sequence[Path], address: str) -> None:
     Raises:
         UserError: the database is not there or is lost, or records could not be sent.
     """
-    store, shown = open_database(address), without_password(address)
+    store, public_address = open_database(address), without_password(address)
     if not is_there(store):
-        raise UserError(f"no MongoDB answers at {shown}; start it, or correct the address")
+        raise UserError(f"no MongoDB answers at {public_address}; start it, or correct the address")
     failed = []
     for folder in runs:
         try:
@@ -79,7 +79,7 @@ def send_runs(runs: Sequence[Path], address: str) -> None:
             number = send(store, folder)
         except ConnectionFailure as error:
             reason = str(error).partition(",")[0]
-            raise UserError(f"MongoDB at {shown} was lost ({reason}); send again later") from error
+            raise UserError(f"MongoDB at {public_address} was lost ({reason}); send again later") from error
         except UserError as mistake:
             failed.append(str(mistake))
         except PyMongoError as error:
@@ -88,7 +88,7 @@ def send_runs(runs: Sequence[Path], address: str) -> None:
             failed.append(f"{folder} is no complete record ({error}); leave it out, or restore it")
         else:
             (folder / UNSENT).unlink(missing_ok=True)
-            print(f"{folder}: run {number} in {shown}")
+            print(f"{folder}: run {number} in {public_address}")
     if failed:
         raise UserError("; ".join(failed))
 

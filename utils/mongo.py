@@ -44,7 +44,7 @@ FILE_OF = {"info": "info.json", "captured_out": "cout.txt", "config": "config.js
 
 
 def without_password(address: str) -> str:
-    """The address as it may be shown and recorded: no password, and no options, which may hold others."""
+    """Returns the address as it may be printed and recorded: no password, and no options, which may hold others."""
     return re.sub(r"^(.*?://|(?!.*://))([^:@/]*):.*@", r"\1\2:***@", address).partition("?")[0]
 
 
@@ -58,9 +58,9 @@ def open_database(address: str) -> MongoObserver:
     place: Json = {}
     if not is_url:
         if not re.match(get_pattern(), address):
-            shown = without_password(address)
+            public_address = without_password(address)
             raise UserError(
-                f"'{shown}' is no address of a database; write HOST:PORT:DATABASE or mongodb://HOST/DATABASE"
+                f"'{public_address}' is no address of a database; write HOST:PORT:DATABASE or mongodb://HOST/DATABASE"
             )
         place = parse_mongo_db_arg(address)
         if place.keys() & {"overwrite", "priority"}:

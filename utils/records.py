@@ -74,13 +74,13 @@ class RecordFiles:
     def replace(self, name: str, content: bytes) -> None:
         """Gives a file this content."""
         with self._lock:
-            self._replaced[name] = content
+            self._to_replace[name] = content
             self._write()
 
     def append(self, name: str, content: bytes) -> None:
         """Lets a file grow by this content; a file that is not there begins with it."""
         with self._lock:
-            self._appended.setdefault(name, bytearray()).extend(content)
+            self._to_append.setdefault(name, bytearray()).extend(content)
             self._write()
 
     def finish(self) -> None:
@@ -95,13 +95,13 @@ class RecordFiles:
             if time.monotonic() >= deadline:
                 break
             time.sleep(RETRY_SECONDS)
-        names = ", ".join(sorted(self._replaced.keys() | self._appended.keys()))
+        names = ", ".join(sorted(self._to_replace.keys() | self._to_append.keys()))
         self._log.error(f"{self.problem.strerror}: in {self.folder} the end of {names} is lost")
 
     def forget(self) -> None:
         """Drops what is late."""
-        self._replaced: dict[str, bytes] = {}
-        self._appended: dict[str, bytearray] = {}
+        self._to_replace: dict[str, bytes] = {}
+        self._to_append: dict[str, bytearray] = {}
         self._next_try = 0.0
         self.problem = None
 
@@ -110,7 +110,7 @@ class RecordFiles:
             return
         problem = None
         late: tuple[tuple[dict, Callable[[Path, bytes], None]], ...]
-        late = (self._replaced, write_whole), (self._appended, append_whole)
+        late = (self._to_replace, write_whole), (self._to_append, append_whole)
         for contents, write in late:
             for name in list(contents):
                 try:
