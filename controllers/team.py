@@ -19,8 +19,8 @@ class Team:
     def __init__(self, mac: BasicMAC):
         self.mac = mac
 
-    def start_episodes(self, batch: EpisodeBatch, worlds: np.ndarray) -> None:
-        """Gets ready for the first step of the episodes in the mask [batch] bool; the others are over."""
+    def reset(self, batch: EpisodeBatch, worlds: np.ndarray) -> None:
+        """Prepares for the first step of the episodes in the mask [batch] bool; the others are over."""
         self.mac.init_hidden(batch.batch_size)
 
     def select_actions(

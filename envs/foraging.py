@@ -70,9 +70,9 @@ class ForagingEnv(PackageEnv):
         given["sight"] = keys.field_size if keys.sight is None else keys.sight
         del given["seed"]
         self._env = self._import("foraging.environment").ForagingEnv(**given)
-        self._begin(0)
+        self._reset(0)
 
-    def _begin(self, seed: int) -> None:
+    def _reset(self, seed: int) -> None:
         for player in self._env.players:
             player.position = None  # else where they ended the last episode, nobody would begin this one
         obs, _ = self._env.reset(seed=seed)

@@ -66,9 +66,9 @@ class PredatorPreyEnv(PackageEnv):
         self._predators, self._prey = names[: self.n_agents], names[self.n_agents :]
         first = 4 + 2 * keys.num_obstacles
         self._others = slice(first, first + 2 * self.n_agents)
-        self._begin(0)
+        self._reset(0)
 
-    def _begin(self, seed: int) -> None:
+    def _reset(self, seed: int) -> None:
         self._env.reset(seed=seed)
         self._caught = False
         self._look()

@@ -77,7 +77,7 @@ class PairMAC:
         self.macs = macs
         self.is_first = th.ones(0, 0, dtype=th.bool)  # [batch, agent]
 
-    def start_episodes(self, ep_batch: run.EpisodeBatch, worlds: np.ndarray) -> None:
+    def reset(self, ep_batch: run.EpisodeBatch, worlds: np.ndarray) -> None:
         for mac in self.macs:
             mac.init_hidden(ep_batch.batch_size)
 

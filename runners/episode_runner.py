@@ -27,13 +27,13 @@ from utils.weights import StateDict
 COUNT = Key(int, low=0).read
 
 
-class Actor(Protocol):
-    """Who acts for all agents of a team, such as `controllers/team.py`, which documents these."""
+class ActingTeam(Protocol):
+    """What acts for all agents, such as the teams of controllers/team.py, which documents these methods."""
 
     @property
     def epsilon(self) -> float: ...
 
-    def start_episodes(self, batch: EpisodeBatch, worlds: np.ndarray) -> None: ...
+    def reset(self, batch: EpisodeBatch, worlds: np.ndarray) -> None: ...
 
     def select_actions(
         self, batch: EpisodeBatch, t_ep: int, t_env: int, bs: Episodes = ..., test_mode: bool = False
@@ -94,12 +94,12 @@ class EpisodeRunner:
         alone = f"batch_size_run={n} but the episode runner plays one environment; set it to 1, or runner=parallel"
         return "" if cls.parallel or n == 1 else alone
 
-    def setup(self, scheme: Scheme, groups: dict[str, int], preprocess: Preprocess, mac: Actor) -> None:
-        """Takes the layout of episodes and the controller that acts."""
+    def setup(self, scheme: Scheme, groups: dict[str, int], preprocess: Preprocess, mac: ActingTeam) -> None:
+        """Takes the layout of episodes and the team that acts; `mac` is PyMARL's name for it."""
         self.new_batch: Callable[[], EpisodeBatch] = partial(
             EpisodeBatch, scheme, groups, self.batch_size, self.episode_limit + 1, preprocess=preprocess
         )
-        self.mac = mac
+        self.team = mac
 
     @property
     def state_layout(self) -> dict[str, object]:
@@ -179,7 +179,7 @@ class EpisodeRunner:
         return batch
 
     def _play(self, batch: EpisodeBatch, worlds: np.ndarray, test_mode: bool) -> np.ndarray:
-        """Plays one episode in each world of the mask [batch]; gives the mask of lost worlds, whose rows stay empty."""
+        """Plays one episode in each world of the mask [batch]; returns the mask of lost worlds, whose rows stay 0."""
         fields = {key: value.numpy() for key, value in batch.data.transition_data.items()}
         running, lost = worlds.copy(), np.zeros(self.batch_size, bool)
 
@@ -187,18 +187,18 @@ class EpisodeRunner:
 
         self.env.reset(self._observations(fields, 0), worlds)
         fields["filled"][worlds, 0] = 1
-        self.mac.start_episodes(batch, worlds)
+        self.team.reset(batch, worlds)
         for t in range(self.episode_limit):
-            played = slice(None) if running.all() else np.flatnonzero(running)
-            actions = self.mac.select_actions(batch, t, self.t_env, bs=played, test_mode=test_mode)
-            fields["actions"][played, t, :, 0] = actions.cpu().numpy()
+            rows = slice(None) if running.all() else np.flatnonzero(running)
+            actions = self.team.select_actions(batch, t, self.t_env, bs=rows, test_mode=test_mode)
+            fields["actions"][rows, t, :, 0] = actions.cpu().numpy()
             self.env.step(fields["actions"][:, t, :, 0], self._observations(fields, t + 1), self.outcomes, running)
 
             over, cut_off = self.outcomes.terminated, self.outcomes.truncated
             is_end = over if self.args.bootstrap_timeouts else over | cut_off
-            fields["reward"][played, t] = rewards[played]
-            fields["terminated"][played, t, 0] = is_end[played]
-            fields["filled"][played, t + 1] = 1
+            fields["reward"][rows, t] = rewards[rows]
+            fields["terminated"][rows, t, 0] = is_end[rows]
+            fields["filled"][rows, t + 1] = 1
             lost |= running & self.outcomes.lost
             running &= ~(over | cut_off | lost)
             if not running.any():
@@ -227,13 +227,13 @@ class EpisodeRunner:
             stats.log(self.logger, self.t_env, prefix="test_")
         elif not test_mode and self.t_env - self.log_train_stats_t >= self.args.runner_log_interval:
             stats.log(self.logger, self.t_env)
-            self.logger.log_stat("epsilon", self.mac.epsilon, self.t_env)
+            self.logger.log_stat("epsilon", self.team.epsilon, self.t_env)
             self.log_train_stats_t = self.t_env
 
     def _record_tests(self, returns: np.ndarray, own_returns: np.ndarray, lengths: np.ndarray) -> None:
         """Records the test episode of each world: one line of `test_episodes.jsonl`."""
         for world, seed in enumerate(self.seeds):
-            seats, teammates = self.mac.seats_of(world)
+            seats, teammates = self.team.seats_of(world)
             info = {key: float(values[world]) for key, values in self.outcomes.info.items()}
             episode: Json = {
                 "t_env": self.t_env,
