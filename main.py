@@ -59,13 +59,13 @@ Precedence, lowest first: config/default.yaml, the environment's YAML, the algor
 --KEY=VALUE, `with KEY=VALUE`. Such a file is YAML or JSON of your own, or the config.json of a run: it is done again.
 Dotted keys reach into groups: --env_args.map_name=3m. A bare --KEY is --KEY=True. Text is taken as it stands, and ~ at
 the start of a path means the home folder; numbers are decimal; null, None and ~ are nothing where a key may be null.
---help qmix tells the keys of that algorithm, --help sc2 those of that environment.
+--help qmix lists the keys of that algorithm, --help sc2 those of that environment.
 Sacred's own commands and options work too: print_config, --name=, --comment=, --mongo_db=, --unobserved, --force ...
 """
 
 
 def my_main(_run: "SacredRun", _config: Config, _log: Logger) -> dict[str, str]:
-    """Sacred's main function; returns where the run's curves, models and replays lie, of those that it wrote."""
+    """Sacred's main function; returns the folders of curves, models and replays that the run has written."""
     from run import run  # here: it imports torch, and help and mistakes are to be answered at once
 
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPIPE])  # that was for the start of Sacred's processes
@@ -73,7 +73,7 @@ def my_main(_run: "SacredRun", _config: Config, _log: Logger) -> dict[str, str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line; gives the exit status: 2 after a user's mistake, 128 and the signal's number (130 for
+    """Runs one command line; returns the exit status: 2 after a user's mistake, 128 and the signal's number (130 for
     Ctrl-C) after one that stops it. Any thread may call it.
     """
     check_guarded()
@@ -119,7 +119,7 @@ def _run_command_line(params: list[str]) -> None:
 
 
 def _configure(ex: "Experiment", params: list[str]) -> tuple[Json, str, Json]:
-    """Gives the validated configuration, Sacred's command and Sacred's options, and has touched no disk.
+    """Returns the validated configuration, Sacred's command and Sacred's options, and has touched no disk.
 
     Raises:
         UserError: the first mistake that is found.
@@ -149,7 +149,7 @@ def _configure(ex: "Experiment", params: list[str]) -> tuple[Json, str, Json]:
 
 
 def _get_config(params: list[str], arg_name: str) -> tuple[str, dict[str, int]]:
-    """Takes `--config=NAME` or `--env-config=NAME` out of params; gives NAME and the YAML files that it means.
+    """Takes `--config=NAME` or `--env-config=NAME` out of params; returns NAME and the YAML files that it means.
 
     They are counted: a population such as 7iql1iql_omg means several.
     """
@@ -169,7 +169,7 @@ def _get_config(params: list[str], arg_name: str) -> tuple[str, dict[str, int]]:
 
 
 def _get_other_config(params: list[str], sacred_flags: set[str]) -> list[tuple[str, str]]:
-    """Takes `--key=value` and bare `--key` out of params, but for Sacred's flags; gives (key, text) in their order."""
+    """Takes `--key=value` and bare `--key` out of params, but for Sacred's flags; returns (key, text) in order."""
     settings = []
     for param in [p for p in params if p.startswith("--") and p.partition("=")[0] not in sacred_flags]:
         params.remove(param)
@@ -234,7 +234,7 @@ def _check_storage(records: Path, options: Json) -> None:
 
 
 def _run_sacred(ex: "Experiment", command: str, options: Json) -> dict[str, str] | None:
-    """Runs Sacred's command; gives what it returns.
+    """Runs Sacred's command; returns what it returns.
 
     Raises:
         UserError: Sacred, or an observer that an option asks for, refuses before the command begins.
@@ -289,7 +289,7 @@ def _add_sources(ex: "Experiment", files: Iterable[Path]) -> None:
 
 
 def _sacred_flags(ex: "Experiment") -> set[str]:
-    """Gives the long flags that are Sacred's; `--debug` is a key of ours."""
+    """Returns the long flags that are Sacred's; `--debug` is a key of ours."""
     return {option.get_flag() for option in ex.all_cli_options} - {"--debug"}
 
 
@@ -301,7 +301,7 @@ def _add_file_storage(ex: "Experiment", results: Path) -> "FileRecords":
 
 
 def _take_database(config: Json, options: Json) -> str:
-    """Gives the address of the database, or nothing; what stays behind, to be recorded, holds no password.
+    """Returns the address of the database, or nothing; what stays behind, to be recorded, holds no password.
 
     Sacred does not get `--mongo_db`: its observer would wait half a minute for a server and stop the run for it.
     """
@@ -336,7 +336,7 @@ def settings(*params: str) -> Json:
 
 
 def read_settings(*params: str) -> Json:
-    """Returns the same before it is known what it will run on; nothing but configuration files is read."""
+    """Returns the configuration that a command line means, before `resolve`; reads configuration files only."""
     return _configure(_experiment(), list(params))[0]
 
 
@@ -376,7 +376,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Gives the commit of this checkout, with `-dirty` after it where files differ; nothing without git."""
+    """Returns the commit of this checkout, with `-dirty` after it where files differ; nothing without git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()

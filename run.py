@@ -1,7 +1,7 @@
 """One run, as an object: a configuration becomes an environment, a runner, a team, a buffer and a learner, which play,
 learn and test until `t_max`.
 
-`main.py` makes the configuration, and hands it over inside a Sacred run.
+`main.py` makes the configuration and calls `run` inside a Sacred run.
 """
 
 import json
@@ -72,7 +72,7 @@ class Generators:
 
     @classmethod
     def of(cls, seed: int, device: str) -> "Generators":
-        """Those of a run whose networks have been made."""
+        """Returns the generators of a run, once its networks have been made."""
         acting = th.Generator()
         acting.set_state(th.get_rng_state())
         dealing, learning = (
@@ -82,7 +82,7 @@ class Generators:
         return cls(np.random.default_rng(seed), acting, dealing, learning)
 
     def state_dict(self) -> dict[str, th.Tensor]:
-        """Where those of torch stand."""
+        """Returns the states of torch's generators, by name."""
         return {name: getattr(self, name).get_state() for name in ("acting", "dealing", "learning")}
 
     def load_state_dict(self, state: Mapping[str, th.Tensor]) -> None:
@@ -198,7 +198,7 @@ class Run:
         return self.runner.t_env
 
     def train(self, t_max: int | None = None) -> None:
-        """Episodes, updates, tests, summaries and checkpoints until `t_max`, or until a signal asks for a stop.
+        """Trains until `t_max` or a signal: episodes, updates, tests, summaries and checkpoints.
 
         Raises:
             KeyboardInterrupt: a signal asked, and a checkpoint has been saved.
@@ -206,7 +206,7 @@ class Run:
                 saved.
         """
         t_max = self.t_max if t_max is None else t_max
-        self.buffer.tell_size(self.log)
+        self.buffer.log_size(self.log)
         self._started = time.time(), self.t_env
         progress = Progress(t_max, self.args.log_interval)
         self.log.info(f"Beginning training for {t_max} timesteps")
@@ -230,7 +230,7 @@ class Run:
         self.log.info("Finished Training")
 
     def play_and_learn(self) -> None:
-        """One round of training: an episode in each world, or in a population several, and an update."""
+        """Performs one round of training: an episode in each world, or in a population several, and an update."""
         n_runs = -(-self.factor // self.args.batch_size_run)
         for _ in range(n_runs):
             self.buffer.insert_episode_batch(self.runner.run(test_mode=False))
@@ -242,7 +242,7 @@ class Run:
         self.clock.episode += n_runs * self.args.batch_size_run
 
     def _after_episode(self, stop: StopRequest) -> None:
-        """A test, a summary and a checkpoint, each where it is due."""
+        """Runs a test, logs a summary and saves a checkpoint, each if it is due."""
         args, clock, t_env = self.args, self.clock, self.t_env
         if t_env - clock.last_test_t >= args.test_interval:
             before = self.training_state()
@@ -312,7 +312,7 @@ class Run:
         return bool(args.evaluate or args.evaluate_path or (args.save_replay and args.checkpoint_path))
 
     def training_state(self) -> StateDict:
-        """All that the rest of a run depends on, but for weights and episodes: counters and random numbers."""
+        """Returns what the rest of a run depends on besides weights and episodes: counters and random states."""
         return {
             "clock": asdict(self.clock),
             "learner": self.learner.counts(),
@@ -323,7 +323,7 @@ class Run:
         }
 
     def _read_training_state(self, file: Path) -> StateDict:
-        """The `training_state` in a state.th, and the statistics under "stats"; nothing has been taken over.
+        """Returns the `training_state` in a state.th, and the statistics under "stats"; changes nothing.
 
         Raises:
             UserError: it can't be read, or is not of the layout that these parts have.
@@ -343,7 +343,7 @@ class Run:
             return fitted(content, layout | {"generators": dict.fromkeys(content["generators"], th.Tensor)})
 
     def set_training_state(self, state: StateDict) -> None:
-        """Goes on from such a state."""
+        """Continues from a `training_state`."""
         for name in asdict(self.clock):
             setattr(self.clock, name, state["clock"][name])
         self.learner.set_counts(state["learner"])
@@ -384,7 +384,7 @@ class Run:
         self.log.info(f"Saved models to {folder}")
 
     def resume(self) -> None:
-        """Takes the weights of `evaluate_path`, or goes on from the step of `checkpoint_path` next to `load_step`.
+        """Loads the weights of `evaluate_path`, or continues from the step of `checkpoint_path` next to `load_step`.
 
         Raises:
             UserError: there is no such folder, no step in it, or one of its files is broken or does not fit.
@@ -406,7 +406,7 @@ class Run:
             self.load(folder)
 
     def load(self, folder: str | Path) -> None:
-        """Goes on from what `save` wrote; where something is missing there, not bit for bit, with a warning.
+        """Continues from what `save` wrote; if part of it is missing, not bit for bit, and with a warning.
 
         Raises:
             UserError: weights are missing, or a file is broken or does not fit.
@@ -449,7 +449,7 @@ class Policy:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets everything, before the first step of an episode."""
+        """Resets the hidden states; to be called before the first step of an episode."""
         self.mac.init_hidden(1)
         self._batch, self._t = self._new_batch(), 0
 
@@ -496,18 +496,18 @@ def load_policy(folder: str | Path) -> Policy:
 
 
 def with_sizes(args: Args, env_info: EnvInfo) -> Args:
-    """The configuration with the sizes of the environment and the fields that it writes."""
+    """Returns the configuration with the sizes of the environment and the fields that it writes."""
     return convert({**args._asdict(), **sizes_of(env_info)})
 
 
 def sizes_of(env_info: EnvInfo) -> Config:
-    """What networks and episodes take from an environment: sizes, and its `fields` as mappings."""
+    """Returns what networks and episodes need of an environment: its sizes, and its `fields` as mappings."""
     sizes = {key: env_info[key] for key in ("n_agents", "n_actions", "state_shape", "obs_shape", "episode_limit")}
     return {**sizes, "fields": {name: asdict(field) for name, field in fields_of(env_info).items()}}
 
 
 def episode_layout(args: Args) -> EpisodeLayout:
-    """The fields of an episode, as an `EpisodeBatch` takes them: (scheme, groups, preprocess).
+    """Returns the fields of an episode, as an `EpisodeBatch` takes them: (scheme, groups, preprocess).
 
     Those in `args.fields` are the environment's (`fields_of` in envs/multiagentenv.py).
     """
@@ -534,7 +534,7 @@ def episode_layout(args: Args) -> EpisodeLayout:
 
 
 def _find_weights(args: Args) -> Path:
-    """The folder that `init_param_path` means: as given or under the experiment root, with the map's name if there.
+    """Returns the folder that `init_param_path` means: as given or under the experiment root, or its map's folder.
 
     Raises:
         UserError: there is none.
@@ -552,7 +552,7 @@ def _find_weights(args: Args) -> Path:
 
 
 def args_sanity_check(config: Config, _log: logging.Logger) -> Json:
-    """The configuration as this machine can run it: no CUDA where there is none, tests in whole batches.
+    """Returns the configuration as this machine can run it: no CUDA where there is none, tests in whole batches.
 
     Raises:
         UserError: the replay buffer is to be on a GPU that does not compute.

@@ -24,7 +24,7 @@ ENVS = (1, 8, 64)
 TARGETS = {("8m", 1): 5_000, ("8m", 64): 20_000}
 """Environment steps per second, by map and worlds."""
 TARGET_SHARE = 0.6
-"""Of the time, in the engine or in the policy's matrix products, with 64 worlds of 8m."""
+"""The share of the time in the engine or in the policy's matrix products, with 64 worlds of 8m."""
 PHASES = ("engine", "policy", "storing", "other")
 HEADER = f"{'map':<12}{'worlds':>7}{'steps/s':>10}{'lowest':>10}{'highest':>10}{'cores had':>11}"
 HEADER += "".join(f"{phase:>9}" for phase in PHASES) + f"{'products':>10}"

@@ -66,7 +66,7 @@ class Play:
         return Speed(n_steps / counted, computed / counted)
 
     def _step(self) -> tuple[float, float]:
-        """One step of all battles; gives the seconds that passed and those of computing."""
+        """One step of all battles; returns the seconds that passed and those of computing."""
         draw_actions(self.observations.avail_actions, self.actions)
         started, started_computing = perf_counter(), process_time()
         self.env.step(self.actions, self.observations, self.outcomes)

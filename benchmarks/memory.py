@@ -29,7 +29,7 @@ BATCH_SIZE = 32
 FILLINGS = 4, 2, 1
 """Measured is the buffer with a fourth, half and all of the episodes."""
 TARGET_SHARE = 0.4
-"""Of the memory that PyMARL's layout takes for as many episodes."""
+"""The share of the memory that PyMARL's layout takes for as many episodes."""
 TARGET_EVENNESS = 1.1
 """Memory per step where it is most over where it is least, of all FILLINGS."""
 PYMARLS = {"actions": th.int64, "avail_actions": th.int32, "actions_onehot": th.float32, "filled": th.int64}
@@ -91,7 +91,7 @@ def pymarls_bytes_per_step(batch: EpisodeBatch) -> int:
 
 
 def milliseconds(work: Callable[..., object], *args: object, **kwargs: object) -> float:
-    """Of computing, so that what others do on the machine counts little."""
+    """Returns milliseconds of computing, in which what others do on the machine counts little."""
     started = process_time()
     work(*args, **kwargs)
     return 1e3 * (process_time() - started)

@@ -11,12 +11,13 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from logging import Logger
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch as th
 from numpy.typing import ArrayLike
 
+from components.packed_steps import PackedSteps
 from components.step_rows import DeviceRows, DiskRows, MemoryRows
 from components.transforms import Transform
 from utils.config import Key
@@ -37,12 +38,13 @@ ALL = slice(None)
 OF_TEAM = "team_"
 Preprocess = dict[str, tuple[str, list[Transform]]]
 """(the name of the field that is derived, by which transforms) under the name of its source."""
+Made = TypeVar("Made")
 Episodes = slice | int | Sequence[int] | np.ndarray | th.Tensor
 """What picks some episodes of a batch."""
 
 
 def _complete_scheme(scheme: Scheme, preprocess: Preprocess) -> Scheme:
-    """The scheme with tuples for shapes, a dtype everywhere, `filled`, and the fields that `preprocess` derives."""
+    """Returns the scheme with tuples for shapes, a dtype everywhere, `filled`, and the fields that `preprocess` derives."""
     if "filled" in scheme and scheme["filled"] != FILLED:
         raise ValueError("the scheme may not define 'filled': the batch keeps it")
     complete = {}
@@ -62,7 +64,7 @@ def _complete_scheme(scheme: Scheme, preprocess: Preprocess) -> Scheme:
 
 
 def _shape_of(key: str, entry: Field, groups: dict[str, int]) -> tuple[int, ...]:
-    """Of one step of a field, or of the whole episode where it has one entry for it."""
+    """Returns the shape of a field in one step, or in the episode if it has one entry per episode."""
     group = entry.get("group")
     if group is not None and group not in groups:
         raise ValueError(f"field {key!r} belongs to group {group!r}; the groups are {sorted(groups)}")
@@ -103,8 +105,8 @@ class EpisodeBatch:
         self.batch_size = batch_size
         self.max_seq_length = max_seq_length
         self.device = device
-        self._made: dict[Hashable, tuple[list[int], th.Tensor]] = {}
-        self._stayed: dict[str, th.Tensor] = {}  # in main memory
+        self._cache: dict[Hashable, tuple[list[int], Any]] = {}
+        self._host_fields: dict[str, th.Tensor] = {}  # in main memory
         self._derived = {derived: (source, steps) for source, (derived, steps) in self.preprocess.items()}
         if data is not None:
             self.scheme, self.data = scheme, data
@@ -157,7 +159,7 @@ class EpisodeBatch:
             target[where] = value.to(target.device, target.dtype).reshape(destination.shape)
 
     def __getitem__(self, item: Any) -> Any:
-        """A field by name, a batch of several fields by their names, or a batch of some episodes (and steps)."""
+        """Returns a field by name, a batch of several fields by name, or a batch of some episodes (and steps)."""
         if isinstance(item, str):
             return self._field(item)
         if isinstance(item, tuple) and all(isinstance(name, str) for name in item):
@@ -170,20 +172,26 @@ class EpisodeBatch:
         data = SimpleNamespace(transition_data=transition_data, episode_data=episode_data)
         return EpisodeBatch(self.scheme, self.groups, batch_size, steps, data, self.preprocess, self.device)
 
-    def once(self, key: Hashable, sources: Sequence[str], make: Callable[[], th.Tensor]) -> th.Tensor:
-        """What `make` gives under this key, made anew only after one of the fields `sources` has changed."""
+    def cached(self, key: Hashable, sources: Sequence[str], make: Callable[[], Made]) -> Made:
+        """Returns what `make` returns; calls it again under the same key only after one of `sources` has changed."""
         versions = [self._field(source)._version for source in sources]
-        if key not in self._made or self._made[key][0] != versions:
-            self._made[key] = versions, make()
-        return self._made[key][1]
+        if key not in self._cache or self._cache[key][0] != versions:
+            self._cache[key] = versions, make()
+        return self._cache[key][1]
+
+    def steps(self, device: str | th.device, start: int = 0) -> PackedSteps:
+        """Returns which rows the filled steps from `start` on become, for tensors on `device`."""
+        return self.cached(
+            ("steps", device, start), ("filled",), lambda: PackedSteps(self.on_host("filled")[:, start:], device)
+        )
 
     def on_host(self, key: str) -> th.Tensor:
-        """A field by name in main memory. Those of ON_HOST stay there when a batch is moved; others may take long."""
-        return self._stayed[key] if key in self._stayed else self._field(key).cpu()
+        """Returns a field by name in main memory. Those of ON_HOST stay there when a batch is moved."""
+        return self._host_fields[key] if key in self._host_fields else self._field(key).cpu()
 
     def keep_on_host(self, fields: dict[str, th.Tensor] | None = None) -> None:
         """Copies the fields of ON_HOST to main memory, unless given: now, rather than in the middle of an update."""
-        self._stayed = fields or {key: self._field(key).cpu() for key in ON_HOST if key in self.scheme}
+        self._host_fields = fields or {key: self._field(key).cpu() for key in ON_HOST if key in self.scheme}
 
     def _field(self, key: str) -> th.Tensor:
         if key in self.data.transition_data:
@@ -223,7 +231,7 @@ class EpisodeBatch:
         return bs, ts
 
     def max_t_filled(self) -> int:
-        """The number of steps of the longest episode, its last observation included."""
+        """Returns the number of steps of the longest episode, its last observation included."""
         return int(self.data.transition_data["filled"].sum(1).max())
 
     def to(self, device: str | th.device) -> "EpisodeBatch":
@@ -233,12 +241,12 @@ class EpisodeBatch:
             self.keep_on_host()
             moved = sent_together({key: value for fields in kinds for key, value in fields.items()}, device)
         else:
-            self._stayed = {}
+            self._host_fields = {}
             moved = {key: value.to(device) for fields in kinds for key, value in fields.items()}
         for fields in kinds:
             fields.update((key, moved[key]) for key in fields)
         self.device = device
-        self._made.clear()
+        self._cache.clear()
         return self
 
     def __repr__(self) -> str:
@@ -261,8 +269,8 @@ class ReplayBuffer:
     """The last `buffer_size` episodes, each at its own length, so that memory follows what was played.
 
     `device` is "cpu", "disk" (files in `folder`, as long as the process lives) or a GPU. Rows that an episode leaves
-    are the first to be used again. Sampling pads with zeros, that is with row 0, and gives an `EpisodeBatch` as long as
-    the longest episode drawn, in main memory or on the GPU.
+    are the first to be used again. Sampling pads with zeros, that is with row 0, and returns an `EpisodeBatch` as long
+    as the longest episode drawn, in main memory or on the GPU.
     """
 
     def __init__(
@@ -349,7 +357,7 @@ class ReplayBuffer:
         return self.episodes_in_buffer >= batch_size
 
     def sample(self, batch_size: int, *, rng: np.random.Generator) -> EpisodeBatch:
-        """`batch_size` different episodes, all equally likely."""
+        """Returns `batch_size` different episodes, all equally likely."""
         if not self.can_sample(batch_size):
             raise ValueError(f"{batch_size} episodes were asked for, {self.episodes_in_buffer} are in the buffer")
         return self._batch(rng.choice(self.episodes_in_buffer, batch_size, replace=False))
@@ -376,7 +384,7 @@ class ReplayBuffer:
         return {key: th.from_numpy(np.stack([ep.const[key] for ep in episodes])) for key in self._const_fields}
 
     def state_dict(self) -> StateDict:
-        """The stored episodes, oldest first, without a copy of them, to be saved before the next one is inserted.
+        """Returns the stored episodes, oldest first, without a copy of them, to be saved before the next one is inserted.
 
         `lengths` of the episodes, `rows` of the steps one episode after the other and then those that are free, counted
         from 0, and for each field all rows, or one entry per episode.
@@ -390,7 +398,7 @@ class ReplayBuffer:
         }
 
     def load_state_dict(self, state: StateDict) -> None:
-        """Takes the last `buffer_size` episodes of a `state_dict`, of which `rows` may be missing if they are in order.
+        """Takes the last `buffer_size` episodes of a `state_dict`; `rows` may be missing if they are in order.
 
         Raises:
             NoRoom: there is no memory for as many steps.
@@ -414,7 +422,7 @@ class ReplayBuffer:
         self._episodes = deque(_Episode(part, {key: const[key][i] for key in const}) for i, part in enumerate(parts))
 
     def _checked(self, state: StateDict) -> tuple[list[int], np.ndarray]:
-        """Its lengths and rows, if these and all fields are as `state_dict` writes them. Raises: ValueError."""
+        """Returns lengths and rows of a state that is as `state_dict` writes it. Raises: ValueError."""
         length = Key(int, low=1, high=self.max_seq_length).read
         fitted(state, {"lengths": [length], "fields": {str: th.Tensor}})
         lengths, fields = state["lengths"], state["fields"]
@@ -436,8 +444,8 @@ class ReplayBuffer:
                 raise ValueError(f"'fields.{key}' is not from {low} to {high} everywhere")
         return lengths, rows
 
-    def tell_size(self, log: Logger) -> None:
-        """Says what it takes and what there is; a warning if the one may come to be more than the other.
+    def log_size(self, log: Logger) -> None:
+        """Logs how much the buffer takes and how much is free; as a warning if it may not fit.
 
         Raises:
             UserError: it can hardly fit.

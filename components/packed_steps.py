@@ -16,13 +16,16 @@ class PackedSteps:
     """
 
     def __init__(self, filled: th.Tensor, device: str | th.device = "cpu"):
-        self.leading = filled.shape[:2]
+        self.filled, self.leading = filled, filled.shape[:2]
         lengths = filled.sum((1, 2))
         order = lengths.argsort(descending=True, stable=True)
         runs = th.arange(self.leading[1]).unsqueeze(1) < lengths[order]  # [T, b]
         t, rank = runs.nonzero(as_tuple=True)
         self.batch_sizes = [count for count in runs.sum(1).tolist() if count > 0]
         self.index = sent(order[rank] * self.leading[1] + t, device)
+
+    def __len__(self) -> int:
+        return len(self.index)
 
     def pack(self, steps: th.Tensor) -> th.Tensor:
         """[b, T, ...] to its rows [N, ...]."""
@@ -31,9 +34,9 @@ class PackedSteps:
     def unpack(self, rows: th.Tensor) -> th.Tensor:
         """Rows [N, ...] to [b, T, ...], with zeros in the padding."""
         steps = rows.new_zeros(self.leading.numel(), *rows.shape[1:])
-        return steps.index_copy(0, self.index, rows).unflatten(0, self.leading)
+        return steps.index_copy_(0, self.index, rows).unflatten(0, self.leading)
 
     def row_of(self) -> th.Tensor:
         """The row of every step, [b, T]; meaningless in the padding, but a row."""
         rows = th.arange(len(self.index), device=self.index.device)
-        return rows.new_zeros(self.leading.numel()).index_copy(0, self.index, rows).view(self.leading)
+        return self.unpack(rows)

@@ -1,5 +1,4 @@
-"""What a configuration is put together from: the chosen components, the keys that each declares, and what can't be
-combined.
+"""The components of a configuration: which are chosen, the keys that each declares, and what can't be combined.
 
 A key whose names are a registry chooses a component, whose class declares keys of its own in its dataclass `Keys` and
 says in `conflict` what it can't work with. `schema.py` has the keys of every run, with which this begins.

@@ -30,12 +30,12 @@ Layers = Sequence[list[Setting]]  # one for each file, lowest first
 
 
 def known_names(arg_name: str) -> list[str]:
-    """The names that --config or --env-config may take."""
+    """Returns the names that --config or --env-config may take."""
     return sorted(path.stem for path in (CONFIG / SUBFOLDERS[arg_name]).glob("*.yaml"))
 
 
 def read_file(path: Path) -> Json:
-    """The settings in a YAML or JSON file of a user's own, such as the `config.json` of a run.
+    """Returns the settings in a YAML or JSON file of a user's own, such as the `config.json` of a run.
 
     Raises:
         UserError: the file is not well formed.
@@ -47,8 +47,8 @@ def read_file(path: Path) -> Json:
 
 
 def merge(alg: str, env: str, settings: Settings, files: Files = ()) -> Json:
-    """The configuration of a run of one algorithm: its components' defaults, default.yaml, the environment's YAML, the
-    algorithm's, `files`, `settings`.
+    """Returns the configuration of a run of one algorithm. Lowest first: its components' defaults, default.yaml, the
+    environment's YAML, the algorithm's, `files`, `settings`.
 
     Raises:
         UserError: the first mistake that is found.
@@ -61,7 +61,7 @@ def merge(alg: str, env: str, settings: Settings, files: Files = ()) -> Json:
 
 
 def merge_population(name: str, counts: dict[str, int], env: str, settings: Settings, files: Files = ()) -> Json:
-    """The configuration of a run of several algorithms: that of the one that learns, and each one's under its name.
+    """Returns the configuration of several algorithms: that of the one that learns, and each one's under its name.
 
     A setting holds for all algorithms that have its key, ALGORITHM.key=value for one; so in a file, where it stands
     under the algorithm's name. `population` has the seats.
@@ -97,7 +97,7 @@ def merge_population(name: str, counts: dict[str, int], env: str, settings: Sett
 
 
 def read_population(name: str, known: Collection[str]) -> dict[str, int]:
-    """How many seats each algorithm has: 7iql1iql_omg gives {"iql": 7, "iql_omg": 1}.
+    """Returns how many seats each algorithm has: {"iql": 7, "iql_omg": 1} for 7iql1iql_omg.
 
     Raises:
         UserError: it is not counts and known names in turn, or a name comes twice.
@@ -118,7 +118,7 @@ def read_population(name: str, known: Collection[str]) -> dict[str, int]:
 
 
 def explain(name: str) -> str:
-    """What an algorithm or an environment is put together from: its components, and their keys with defaults."""
+    """Returns the help page of an algorithm or an environment: its components, and their keys with defaults."""
     is_alg = name in known_names("--config")
     arg_name, alg, env = ("--config", name, "sc2") if is_alg else ("--env-config", "iql", name)
     chosen, _ = _choose(alg, env, [], [])
@@ -131,13 +131,13 @@ def explain(name: str) -> str:
 
 
 def about(path: Path) -> str:
-    """The first line of a YAML file, which says what it is."""
+    """Returns the first line of a YAML file, which says what it is."""
     return path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
 
 
 def _choose(alg: str, env: str, written: Layers, typed: list[Setting]) -> tuple[Choice, set[str]]:
-    """What the YAML files, a user's own and the command line mean, and the keys that such files may set: those of the
-    components that are chosen in the end, and of those that the files alone would choose.
+    """Returns what the YAML files, a user's own and the command line mean, and the keys that such files may set: those
+    of the components that are chosen in the end, and of those that the files alone would choose.
     """
     default = CONFIG / "default.yaml"
     chained = [layer for _, layer in (*_chain("--env-config", env), *_chain("--config", alg))]
@@ -153,7 +153,7 @@ def _choose(alg: str, env: str, written: Layers, typed: list[Setting]) -> tuple[
 
 
 def yaml_files(algs: Collection[str], env: str) -> list[Path]:
-    """The files of this folder from which these algorithms and this environment have their values."""
+    """Returns the files of this folder from which these algorithms and this environment have their values."""
     chains = [_chain("--env-config", env), *(_chain("--config", alg) for alg in algs)]
     return [CONFIG / "default.yaml", *(path for path, _ in chain(*chains))]
 

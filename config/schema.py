@@ -8,7 +8,7 @@ from utils.config import EPISODES, STEPS, WIDE, K, Key, M, T
 from utils.dict2namedtuple import Config
 
 RUN = {
-    # what is put together; the environment first, since the others import torch
+    # the components; the environment first, since the others import torch
     "env": Key(str, names="envs:REGISTRY"),
     "runner": Key(str, names="runners:REGISTRY"),
     "learner": Key(str, names="learners:REGISTRY"),

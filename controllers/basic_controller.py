@@ -106,24 +106,25 @@ class BasicMAC:
 
         Q-values of steps that are not filled are zeros.
         """
-        outputs = unroll(self.agent, self.whole_inputs(ep_batch), ep_batch.on_host("filled"))
+        outputs = unroll(self.agent, self.packed_inputs(ep_batch), ep_batch.steps(self.device))
         if self.args.agent_output_type == "q":
             return outputs
         return self._policy(outputs, ep_batch["avail_actions"], test_mode)
 
     def unroll_with_hidden(self, ep_batch: EpisodeBatch) -> tuple[th.Tensor, th.Tensor]:
         """The network's outputs [b, T, agent, action] and hidden states [b, T, agent, H] after each step."""
-        return unroll_with_hidden(self.agent, self.whole_inputs(ep_batch), ep_batch.on_host("filled"))
+        return unroll_with_hidden(self.agent, self.packed_inputs(ep_batch), ep_batch.steps(self.device))
 
-    def whole_inputs(self, ep_batch: EpisodeBatch) -> th.Tensor:
-        """The network's inputs [b, T, a, in] in whole episodes.
+    def packed_inputs(self, ep_batch: EpisodeBatch) -> th.Tensor:
+        """Returns the network's inputs [N, agent, in] in the filled steps of whole episodes.
 
-        Live and target policy share those of `build_inputs`, which are made of the batch alone.
+        Live and target policy share those of `build_inputs`, which depend on the batch alone.
         """
+        steps = ep_batch.steps(self.device)
         if type(self).build_inputs is not BasicMAC.build_inputs:
-            return self.build_inputs(ep_batch)
+            return steps.pack(self.build_inputs(ep_batch))
         key = ("inputs", self.device, self.args.obs_last_action, self.args.obs_agent_id)
-        return ep_batch.once(key, ("obs", "actions"), lambda: self.build_inputs(ep_batch))
+        return ep_batch.cached(key, ("obs", "actions", "filled"), lambda: steps.pack(self.build_inputs(ep_batch)))
 
     def _policy(self, logits: th.Tensor, avail_actions: th.Tensor, test_mode: bool) -> th.Tensor:
         """The policy [..., action] of logits; in training it keeps a share epsilon of uniform actions."""

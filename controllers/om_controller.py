@@ -57,36 +57,38 @@ class MultiModuleMAC(BasicMAC):
 
     def infer(self, ep_batch: EpisodeBatch) -> tuple[th.Tensor, th.Tensor]:
         """The model's outputs and hidden states, [b, T, agent, ...] each, after each step of whole episodes."""
-        return unroll_with_hidden(self.am, self.am.build_inputs(ep_batch), ep_batch.on_host("filled"))
+        steps = ep_batch.steps(self.device)
+        return unroll_with_hidden(self.am, steps.pack(self.am.build_inputs(ep_batch)), steps)
 
-    def whole_inputs(self, ep_batch: EpisodeBatch, features: th.Tensor | None = None) -> th.Tensor:
-        """The policy's inputs [b, T, agent, in] in whole episodes, on given features.
+    def packed_inputs(self, ep_batch: EpisodeBatch, features: th.Tensor | None = None) -> th.Tensor:
+        """Returns the policy's inputs [N, agent, in] in the filled steps of whole episodes, on given features.
 
         Without `features` [b, T, agent, ...] on those that the model infers without chance; no gradient reaches it.
         """
         if features is None:
             with th.no_grad():
                 features = self.am.features(self.infer(ep_batch)[0])
-        return th.cat([super().whole_inputs(ep_batch), features], -1)
+        return th.cat([super().packed_inputs(ep_batch), ep_batch.steps(self.device).pack(features)], -1)
 
     def unroll_with_hidden(
         self, ep_batch: EpisodeBatch, features: th.Tensor | None = None
     ) -> tuple[th.Tensor, th.Tensor]:
         """Q-values [b, T, agent, action] and hidden states [b, T, agent, H] after each step, on given features."""
-        inputs = self.whole_inputs(ep_batch, features)
-        return unroll_with_hidden(self.agent, inputs, ep_batch.on_host("filled"))
+        return unroll_with_hidden(self.agent, self.packed_inputs(ep_batch, features), ep_batch.steps(self.device))
 
     def step_next(self, ep_batch: EpisodeBatch, features: th.Tensor, hidden_states: th.Tensor) -> th.Tensor:
         """Q(o_{t+1}, g_t, .) [b, T - 1, agent, action], from the features and the hidden states of each step t."""
-        inputs = th.cat([super().whole_inputs(ep_batch)[:, 1:], features[:, :-1]], -1)
-        return step_each(self.agent, inputs, hidden_states[:, :-1], ep_batch.on_host("filled")[:, 1:])
+        after = ep_batch.steps(self.device, start=1)
+        observed = super().packed_inputs(ep_batch)[-len(after) :]  # step after step: the first ones are those of step 0
+        rows = th.cat([observed, after.pack(features[:, :-1])], -1)
+        return step_each(self.agent, rows, hidden_states[:, :-1], after)
 
     def step_over(
         self, ep_batch: EpisodeBatch, features: th.Tensor, ahead: th.Tensor, hidden_states: th.Tensor
     ) -> th.Tensor:
         """Q-values [b, T, agent, K, action] of one step on the features of each of the steps `ahead` [b, T, K]."""
-        inputs, filled = super().whole_inputs(ep_batch), ep_batch.on_host("filled")
-        return step_over(self.agent, inputs, features, ahead, hidden_states, filled)
+        steps = ep_batch.steps(self.device)
+        return step_over(self.agent, super().packed_inputs(ep_batch), features, ahead, hidden_states, steps)
 
     def init_hidden(self, batch_size: int) -> None:
         super().init_hidden(batch_size)

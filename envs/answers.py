@@ -1,7 +1,7 @@
 """What worlds answer, checked while they play: `SerialVectorEnv` (vector.py) reads every answer through here.
 
 `check.py` holds an environment against the whole contract beforehand. All that is refused here is a UserError of one
-sentence: the world's class, the method, what it gave, and what is needed.
+sentence: the world's class, the method, what it returned, and what is needed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TAKEN |= {"terminated", "truncated", "info", "lost", "seat", "agent_idx"}
 
 
 def whole_sizes(env_info: object, name: str) -> EnvInfo:
-    """The `env_info` of the environment `name` with its sizes as plain ints; any whole number will do, NumPy's too."""
+    """Returns the `env_info` of the environment `name`; its sizes, which may be any whole numbers, are ints."""
     if not isinstance(env_info, Mapping):
         raise _refusal(name, "get_env_info", _describe(env_info), "a dict of its sizes")
     sizes = {}
@@ -42,7 +42,7 @@ def whole_sizes(env_info: object, name: str) -> EnvInfo:
 
 
 def read_step(name: str, answer: Any, shape: tuple[int, ...] = ()) -> tuple[float | np.ndarray, bool, Mapping]:
-    """(reward, terminated, info) that `step` of the class `name` gave; the reward's `shape` is [] or [agent]."""
+    """Returns (reward, terminated, info) from the answer of `step`; `shape` is the reward's, [] or [agent]."""
     try:
         reward, over, info = answer
     except (TypeError, ValueError):
@@ -59,7 +59,7 @@ def read_step(name: str, answer: Any, shape: tuple[int, ...] = ()) -> tuple[floa
 
 
 def read_flag(name: str, what: str, value: object) -> bool:
-    """One bool that `step` gave."""
+    """Returns the truth value `value` that `step` returned as `what`."""
     if value is True or value is False:
         return value
     number = _number(value)
@@ -69,7 +69,7 @@ def read_flag(name: str, what: str, value: object) -> bool:
 
 
 def read_entry(name: str, info: Mapping, key: str) -> float:
-    """An entry of `step`'s info that becomes a statistic, 0 where there is none yet."""
+    """Returns an entry of `step`'s info that becomes a statistic, 0 if it is missing."""
     number = _number(info.get(key, 0))
     if number is None:
         raise _refusal(
@@ -92,7 +92,7 @@ def write(name: str, method: str, given: object, row: np.ndarray, sizes: str) ->
 
 
 def write_field(env: MultiAgentEnv, key: str, row: np.ndarray, below: int | None) -> None:
-    """As `write`, a field of the world's own."""
+    """Copies what `get_<key>` returns into `row`, the place of a field of the environment's own, of numbers `below`."""
     name, method = type(env).__name__, f"get_{key}"
     if not hasattr(env, method):
         raise UserError(f"{name} declares the field {key!r}, but has no method {method} that gives it")
@@ -103,7 +103,7 @@ def write_field(env: MultiAgentEnv, key: str, row: np.ndarray, below: int | None
 
 
 def write_avail_actions(name: str, given: object, row: np.ndarray, is_over: bool) -> None:
-    """As `write`, [agent, action]; only after the end of an episode may an agent have no available action."""
+    """Copies available actions into `row` [agent, action]; an agent may have none only if the episode `is_over`."""
     method = "get_avail_actions"
     array = _shaped(name, method, given, row.shape, "n_agents, get_total_actions()")
     whole = array if array.dtype.kind != "f" else np.where(np.isin(array, (0, 1)), array, 2).astype(np.uint8)
@@ -125,7 +125,7 @@ def _shaped(name: str, method: str, given: object, shape: tuple[int, ...], sizes
 
 
 def _array(value: object) -> np.ndarray | None:
-    """Numbers as an array; None for anything else, such as text, objects or rows of unequal lengths."""
+    """Returns numbers as an array; None for anything else, such as text, objects or rows of unequal lengths."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError):  # the first and last are torch's, for what it keeps from NumPy
@@ -134,7 +134,7 @@ def _array(value: object) -> np.ndarray | None:
 
 
 def _number(value: Any) -> float | None:
-    """One number that is finite in float32; None for anything else."""
+    """Returns one number that is finite in float32; None for anything else."""
     if not isinstance(value, int | float):  # but NumPy's, or an array without axes
         array = _array(value)
         if array is None or array.ndim:
@@ -144,7 +144,7 @@ def _number(value: Any) -> float | None:
 
 
 def _numbers(value: object, shape: tuple[int, ...]) -> np.ndarray | None:
-    """As `_number`, an array of this shape."""
+    """Returns an array of this shape, finite in float32; None for anything else."""
     array = _array(value)
     return array if array is not None and array.shape == shape and (abs(array) <= LARGEST).all() else None
 

@@ -30,8 +30,7 @@ def check_env(
     """Plays random episodes and closes the environment.
 
     `make_env` makes an environment with a fixed seed, of which two must play alike, as must one that is given the
-    state of another. `refuses_unavailable` says that
-    `step` promises a ValueError for an action that is not available.
+    state of another. `refuses_unavailable` says that `step` promises a ValueError for an action that is not available.
 
     Raises: AssertionError with one sentence on the first rule that is broken.
     """
@@ -51,7 +50,12 @@ def check_vector_env(
     make_env: Callable[[], VectorEnv] | None = None,
     refuses_unavailable: bool = True,
 ) -> None:
-    """As `check_env`; in every step some worlds, drawn at random, stand still."""
+    """Plays random episodes, in which at every step some worlds stand still, and closes the environment.
+
+    `make_env` and `refuses_unavailable` are those of `check_env`.
+
+    Raises: AssertionError with one sentence on the first rule that is broken.
+    """
     rng = rng or np.random.default_rng(0)
     for _ in range(n_episodes):
         _play_episodes(env, rng, refuses_unavailable)
@@ -79,7 +83,7 @@ def _check_alike(
 
 
 def random_actions(avail_actions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One available action each, drawn uniformly: [..., n_actions] -> [...]."""
+    """Returns one available action each, drawn uniformly: [..., n_actions] -> [...]."""
     return (rng.random(avail_actions.shape) * (avail_actions != 0)).argmax(-1)
 
 

@@ -22,7 +22,7 @@ from utils.errors import UserError
 EnvInfo = dict[str, Any]
 """The sizes of an environment and its own fields, by PyMARL's names (`MultiAgentEnv.get_env_info`)."""
 Info = dict[str, Any]
-"""What `step` tells besides reward and end."""
+"""What `step` returns besides reward and end, by name."""
 State = dict[str, Any]
 """What an environment carries from one episode to the next, as plain data."""
 
@@ -37,7 +37,7 @@ class Field:
     below: int | None = None  # a bound of whole numbers from 0 on
 
     def empty(self, batch_size: int, n_agents: int) -> np.ndarray:
-        """Zeros [batch, *vshape] or [batch, agent, *vshape]."""
+        """Returns zeros [batch, *vshape] or [batch, agent, *vshape]."""
         vshape = (self.vshape,) if isinstance(self.vshape, int) else self.vshape
         return np.zeros((batch_size, *([n_agents] if self.group else []), *vshape), self.dtype)
 
@@ -46,7 +46,7 @@ REWARD_OF_EACH = Field((), group="agents")
 
 
 def fields_of(env_info: EnvInfo) -> dict[str, Field]:
-    """All fields that an environment with this `env_info` writes: what is seen at every step, and `reward`."""
+    """Returns all fields that an environment with this `env_info` writes: what is seen at every step, and `reward`."""
     return {
         "state": Field(env_info["state_shape"]),
         "obs": Field(env_info["obs_shape"], group="agents"),
@@ -74,7 +74,7 @@ class Observations:
 
     @classmethod
     def empty(cls, batch_size: int, env_info: EnvInfo) -> Observations:
-        """Arrays of the right sizes for an environment with this `env_info`."""
+        """Returns arrays of the right sizes for an environment with this `env_info`."""
         fields = fields_of(env_info)
         del fields["reward"]
         return cls(**{name: field.empty(batch_size, env_info["n_agents"]) for name, field in fields.items()})
@@ -97,7 +97,7 @@ class Outcomes(NamedTuple):
 
     @classmethod
     def empty(cls, batch_size: int, info_keys: Sequence[str], env_info: EnvInfo | None = None) -> Outcomes:
-        """With a reward for each agent where `env_info` declares it so."""
+        """Returns arrays of zeros, with a reward for each agent if `env_info` declares it so."""
         of_each = env_info is not None and fields_of(env_info)["reward"] == REWARD_OF_EACH
         return cls(
             reward=np.zeros((batch_size, env_info["n_agents"]) if env_info and of_each else batch_size, np.float32),
@@ -132,9 +132,9 @@ class MultiAgentEnv(ABC):
     info_keys: tuple[str, ...] = ()
     """The entries of `step`'s info that become statistics, read at the last step of an episode."""
     fields: Mapping[str, Field] = {}
-    """What it shows at every step beside observations, state and available actions; `get_<name>()` gives each."""
+    """What it shows at every step beside observations, state and available actions; `get_<name>()` returns each."""
     common_reward: bool = True
-    """`step` gives one reward for the team, and not one for each agent; a class whose constructor takes
+    """`step` returns one reward for the team, and not one for each agent; a class whose constructor takes
     `common_reward` and keeps it here can do either."""
     needs_process: ClassVar[bool] = False
     """A program of its own plays it, which may hang, must not get the terminal's Ctrl-C, and must not be left behind:
@@ -142,7 +142,7 @@ class MultiAgentEnv(ABC):
 
     @abstractmethod
     def reset(self) -> tuple[Sequence[np.ndarray], np.ndarray]:
-        """Starts an episode; gives (observations of all agents, state)."""
+        """Starts an episode; returns (observations of all agents, state)."""
 
     @abstractmethod
     def step(self, actions: Sequence[int]) -> tuple[float | Sequence[float], bool, Info]:
@@ -154,15 +154,15 @@ class MultiAgentEnv(ABC):
 
     @abstractmethod
     def get_obs(self) -> Sequence[np.ndarray]:
-        """Observations of all agents, each [obs_shape]."""
+        """Returns the observations of all agents, each [obs_shape]."""
 
     @abstractmethod
     def get_state(self) -> np.ndarray:
-        """The global state [state_shape], for training only."""
+        """Returns the global state [state_shape], for training only."""
 
     @abstractmethod
     def get_avail_actions(self) -> Sequence[Sequence[int]]:
-        """For each agent and action, 1 where it may be taken. At least one action of each agent is available."""
+        """Returns, for each agent and action, 1 where it may be taken. Each agent has at least one available action."""
 
     @abstractmethod
     def get_obs_size(self) -> int: ...
@@ -180,7 +180,7 @@ class MultiAgentEnv(ABC):
         return self.get_avail_actions()[agent_id]
 
     def get_env_info(self) -> EnvInfo:
-        """The sizes, and under `fields` what else `fields_of` needs, if there is anything."""
+        """Returns the sizes, and under `fields` what else `fields_of` needs, if there is anything."""
         fields = {**self.fields, **({} if self.common_reward else {"reward": REWARD_OF_EACH})}
         return {
             "state_shape": self.get_state_size(),
@@ -192,11 +192,11 @@ class MultiAgentEnv(ABC):
         }
 
     def get_stats(self) -> dict[str, float]:
-        """Counts over the life of the environment; empty where it keeps none."""
+        """Returns counts over the life of the environment; empty if it keeps none."""
         return {}
 
     def render(self, mode: str = "human") -> np.ndarray | None:
-        """Shows the world in a window ("human"), or gives a picture uint8 [height, width, 3] ("rgb_array")."""
+        """Draws the world in a window ("human"), or returns a picture uint8 [height, width, 3] ("rgb_array")."""
         raise NotImplementedError(f"{type(self).__name__} can't be drawn")
 
     @property
@@ -208,18 +208,18 @@ class MultiAgentEnv(ABC):
         raise NotImplementedError(f"{type(self).__name__} keeps no replays")
 
     def seed(self) -> int | None:
-        """The seed that the environment was made with."""
+        """Returns the seed that the environment was made with."""
         return None
 
     def state_dict(self) -> State | None:
-        """What it carries from one episode to the next, such as where its random numbers stand, as plain data.
+        """Returns what it carries from one episode to the next, such as the state of its generator, as plain data.
 
-        None where the environment can't tell; a run in it resumes, but not bit for bit.
+        None where the environment can't say; a run in it resumes, but not bit for bit.
         """
         return None
 
     def load_state_dict(self, state: State) -> None:
-        """Goes on from such a state at the next `reset`."""
+        """Continues from a `state_dict` at the next `reset`."""
         raise NotImplementedError(f"{type(self).__name__} can't go on from a state")
 
     def close(self) -> None:
@@ -227,7 +227,7 @@ class MultiAgentEnv(ABC):
 
     @classmethod
     def resolve(cls, **env_args: Any) -> str | None:
-        """Settles before a run what will play: the engine's name, where there is a choice of engines.
+        """Returns what will play, decided before a run: the engine's name, where there is a choice of engines.
 
         Raises: UserError where the world can't be had on this machine or with these arguments.
         """
@@ -235,14 +235,14 @@ class MultiAgentEnv(ABC):
 
     @classmethod
     def describe(cls, **env_args: Any) -> Info:
-        """What a run's record must tell of the world besides its arguments, by name."""
+        """Returns what a run's record must hold of the world besides its arguments, by name."""
         return {}
 
     @classmethod
     def vector(
         cls, seeds: Sequence[int], *, workers: WorkerLimits | None = None, parallel: bool = True, **env_args: Any
     ) -> VectorEnv:
-        """One world per seed, played together. `env_args` are the constructor's, less `seed`.
+        """Returns an environment of one world per seed, played together. `env_args` are the constructor's, less `seed`.
 
         With `workers`, several worlds that are to be played in `parallel`, and all that `needs_process`, live in a
         process each. Who overrides this to play them all in one ignores both.
@@ -295,7 +295,7 @@ class VectorEnv(ABC):
 
     @abstractmethod
     def get_env_info(self) -> EnvInfo:
-        """As `MultiAgentEnv.get_env_info`; the same for all worlds."""
+        """Returns `MultiAgentEnv.get_env_info` of any world: all have the same."""
 
     @abstractmethod
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
@@ -312,15 +312,15 @@ class VectorEnv(ABC):
         """
 
     def get_stats(self) -> list[dict[str, float]]:
-        """`MultiAgentEnv.get_stats` of each world."""
+        """Returns `MultiAgentEnv.get_stats` of each world."""
         return [{} for _ in range(self.n_envs)]
 
     def state_dict(self) -> State | None:
-        """As `MultiAgentEnv.state_dict`, of all worlds."""
+        """Returns the states of all worlds as plain data; None where one can't say its own."""
         return None
 
     def load_state_dict(self, state: State) -> None:
-        """As `MultiAgentEnv.load_state_dict`; the number of worlds must be the same."""
+        """Continues from a `state_dict` of as many worlds at the next `reset`."""
         raise NotImplementedError(f"{type(self).__name__} can't go on from a state")
 
     @property

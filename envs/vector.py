@@ -193,14 +193,14 @@ class ProcessVectorEnv(VectorEnv):
             worker.kill()
 
     def _ask(self, worlds: Sequence[int], method: str, *arguments: object) -> list[Any]:
-        """What the worlds answer, in their order; in place of a lost world the one that replaces it does."""
+        """Returns the worlds' answers, in their order; in place of a lost world the one that replaces it answers."""
         answers: dict[int, Any] = {}
         while missing := [i for i in worlds if i not in answers]:
             answers |= self._call(missing, method, *arguments)
         return [answers[i] for i in worlds]
 
     def _call(self, worlds: Sequence[int], method: str, *arguments: object) -> dict[int, Any]:
-        """What the worlds answer to one call, which all of them work on at once; lost worlds give no answer."""
+        """Calls a method of all these worlds at once; returns the answers of those that are not lost."""
         for i in worlds:
             self._workers[i].send(method, arguments, self.limits.timeout_seconds)
         answers, losses = {}, {}

@@ -1,7 +1,7 @@
 """A process that plays one world for a `ProcessVectorEnv` (vector.py): `Worker` from outside, `work` from inside.
 
-It is sent calls, (method, arguments), and answers each with (number of the call, what it gave or a `Failure`); what is
-big goes through shared memory. It ends when its pipe does: that was closed, or the process at the other end is no more.
+It is sent calls, (method, arguments), and answers each with (number of the call, what it returned or a `Failure`);
+arrays go through shared memory. It ends when its pipe does: that was closed, or the process at the other end is no more.
 A shell beside it ends it, with all that it started, where it can't do so itself.
 """
 
@@ -37,7 +37,7 @@ GUARD = f"(read _ <&3; sleep {GRACE_SECONDS}; kill -9 0) & read _; kill -9 0"
 
 
 class WorkerLost(Exception):
-    """Why a worker gave no answer."""
+    """The reason for which a worker has not answered."""
 
 
 class Failure(NamedTuple):
@@ -56,7 +56,7 @@ class Failure(NamedTuple):
 
 
 class SharedStep(NamedTuple):
-    """What worlds and their runner tell each other at a step, as views of their rows in shared memory."""
+    """What worlds and their runner exchange at a step, as views of their rows in shared memory."""
 
     actions: np.ndarray  # [batch, agent] int64
     observations: Observations
@@ -64,7 +64,7 @@ class SharedStep(NamedTuple):
 
     @classmethod
     def of(cls, rows: np.ndarray) -> SharedStep:
-        """Views of rows [batch] of the kind that `row_type` gives."""
+        """Views of rows [batch] of the dtype `row_type`."""
         info = {key: rows["info"][key] for key in rows.dtype["info"].names or ()}
         outcomes = Outcomes(
             info=info, **{field: rows[field] for field in ("reward", "terminated", "truncated", "lost")}
@@ -75,7 +75,7 @@ class SharedStep(NamedTuple):
 
 
 def row_type(env_info: EnvInfo, info_keys: Sequence[str]) -> np.dtype:
-    """The layout of one world's row."""
+    """Returns the layout of one world's row."""
     seen, outcomes = Observations.empty(1, env_info), Outcomes.empty(1, info_keys, env_info)
     fields = {"actions": np.zeros((1, env_info["n_agents"]), np.int64), **vars(seen), **outcomes._asdict()}
     info = np.dtype([(key, array.dtype) for key, array in fields.pop("info").items()])
@@ -129,7 +129,7 @@ class Worker:
             self.connection.send((method, arguments))
 
     def answer(self) -> Any:
-        """The answer to the last call; one to an earlier call, whose wait was interrupted, is thrown away.
+        """Returns the answer to the last call; one to an earlier call, whose wait was interrupted, is thrown away.
 
         Raises: WorkerLost where none comes. UserError where the program's main script starts its work in workers, too.
         """
@@ -171,7 +171,7 @@ class World:
         self.shared: SharedStep | None = None
 
     def call(self, method: str, arguments: tuple) -> object:
-        """What a method gives: one of those below or, of any other name, the world's own."""
+        """Calls one of the methods below or, by any other name, the world's own."""
         return getattr(self if hasattr(World, method) else self.env, method)(*arguments)
 
     def launch(self) -> tuple[EnvInfo, tuple[str, ...], bool]:

@@ -104,7 +104,7 @@ def play(map_name: str, n_battles: int, seed: int, rules: Rules, rest: bool, n_t
 
 
 def play_to_the_end(env: BattleVectorEnv) -> np.ndarray:
-    """One battle in each world; gives [batch, (won, cut off, steps, dead allies, dead enemies)]."""
+    """One battle in each world; returns [batch, (won, cut off, steps, dead allies, dead enemies)]."""
     info = env.get_env_info()
     observations = Observations.empty(env.n_envs, info)
     outcomes = Outcomes.empty(env.n_envs, env.info_keys)
@@ -245,7 +245,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Plays and prints; gives the exit status, as `exit_status` does."""
+    """Plays and prints; returns the exit status, as `exit_status` does."""
     try:
         args = _parse(argv)
     except UserError as mistake:

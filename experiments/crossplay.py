@@ -226,12 +226,12 @@ def format_interval(pair: Pair, metric: str) -> str:
 
 
 def format_value(value: float, metric: str) -> str:
-    """Shares in per cent."""
+    """Returns a value as text; shares in per cent."""
     return f"{100 * value:.1f}" if metric == "won" else f"{value:.2f}"
 
 
 def labels(members: Sequence[Member]) -> list[str]:
-    """Short names: algorithm and seed where they tell all members apart."""
+    """Returns short names: algorithm and seed if they are unique, else the folders'."""
     short = [f"{member.algorithm} {member.seed}" for member in members]
     return short if len(set(short)) == len(short) else [member.folder.name for member in members]
 
@@ -401,7 +401,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Plays a pool's pairs; gives the exit status, as `exit_status` does."""
+    """Plays a pool's pairs; returns the exit status, as `exit_status` does."""
     return exit_status(lambda: cross_play(_parse(argv)), "\ninterrupted; nothing has been written")
 
 

@@ -114,7 +114,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draws the curves; gives the exit status, as `exit_status` does."""
+    """Draws the curves; returns the exit status, as `exit_status` does."""
     return exit_status(lambda: fill(_parse(argv)))
 
 

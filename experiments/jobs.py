@@ -71,7 +71,7 @@ class Job:
         return checkpoint, records
 
     def publish(self) -> str:
-        """Makes `output` of a run that has ended well; gives what there is to tell.
+        """Makes `output` of a run that has ended well; returns what is printed of it.
 
         Raises:
             OSError, UserError: the run has not left what it should, or it can't be written.
@@ -81,7 +81,7 @@ class Job:
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[int]:
-    """Keeps other commands out of the folder; gives a descriptor by which the processes that inherit it do, too.
+    """Keeps other commands out of the folder; returns a descriptor by which the processes that inherit it do, too.
 
     Raises:
         UserError: another command, or a run that outlived it, is at work there.

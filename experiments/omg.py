@@ -47,13 +47,13 @@ The same command goes on where it was stopped. Ctrl-C or SIGTERM ends it after t
 SCALE_HELP = "tiny: ten minutes, to see it work; small: some hours on two cores; paper: the paper's sizes"
 SETTINGS_FILE = "settings.yaml"
 START_SECONDS = 5  # of a run
-POOL_SPEED = 250.0  # environment steps per second of a run: a guess until finished runs tell
+POOL_SPEED = 250.0  # environment steps per second of a run: a guess until runs have finished
 
 
 class Stage(NamedTuple):
     title: str
     jobs: Callable[[Setup], Sequence[Job]]
-    speed: float  # environment steps per second of one run: a guess until finished runs tell
+    speed: float  # environment steps per second of one run: a guess until runs have finished
 
 
 STAGES = (
@@ -108,7 +108,7 @@ def pools(setup: Setup) -> list[Pool]:
 
 
 def fill(setup: Setup, wanted: Pool, n_jobs: int) -> int:
-    """Trains what the pool lacks; gives the exit status."""
+    """Trains what the pool lacks; returns the exit status."""
     scale = setup.scale
     params = [str(wanted.folder), "--algs", *wanted.algs, "--seeds", *map(str, wanted.seeds), f"--jobs={n_jobs}"]
     params += [f"--t_max={scale.pool_t_max}", "--set", *setup.common()]
@@ -129,7 +129,7 @@ def known_speeds(setup: Setup, stage: Stage) -> list[float]:
 
 
 def describe(setup: Setup, n_jobs: int) -> str:
-    """The plan in words: a line for each stage with its runs, then how long all of it will take."""
+    """Returns the plan as text: a line for each stage with its runs, then how long all of it will take."""
     lines, total = [f"{'stage':<18}{'done':>6}{'to do':>7}   estimated time"], 0.0
 
     def add(title: str, n_runs: int, n_left: int, steps: float, speed: float) -> None:
@@ -158,7 +158,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def evaluate(args: Namespace) -> int:
-    """Runs every stage that is not done, and reports; gives the exit status."""
+    """Runs every stage that is not done, and reports; returns the exit status."""
     setup = make_setup(args)
     if args.plan:
         print(describe(setup, args.jobs))
@@ -208,7 +208,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluates; gives the exit status: 1 where runs failed, and as `exit_status` does."""
+    """Evaluates; returns the exit status: 1 where runs failed, and as `exit_status` does."""
     return exit_status(lambda: evaluate(_parse(argv)), "interrupted; the same command goes on from here")
 
 

@@ -77,7 +77,7 @@ def in_order(lines: Sequence[Line]) -> str:
 
 
 def as_markdown(setup: Setup, lines: Sequence[Line], engine: str) -> str:
-    """The table in words, with what has to be known to read it."""
+    """Returns the table as Markdown, with what has to be known to read it."""
     scale = setup.scale
     text = [
         f"# OMG among teammates that it has not met: {setup.map_name} on {engine}",
@@ -138,7 +138,7 @@ def draw(lines: Sequence[Line], title: str, file: Path) -> None:
 
 
 def write(setup: Setup, rows: Sequence[Mapping[str, str]]) -> str:
-    """Writes the report into the folder of the evaluation; gives its table and where it lies."""
+    """Writes the report into the folder of the evaluation; returns its table and the folder, as text."""
     engine = " and ".join(dict.fromkeys(ENGINE_NAMES[row["engine"]] for row in rows))
     lines = summarise(rows, setup.map_name)
     table = as_markdown(setup, lines, engine)

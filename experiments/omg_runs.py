@@ -147,7 +147,7 @@ class Setup:
 
     @property
     def test_members(self) -> int:
-        """Of each algorithm: what the scale says, or as many as non-homologue teammates need."""
+        """The members of each algorithm: what the scale says, or as many as non-homologue teammates need."""
         return max(self.scale.test_members, math.ceil((self.n_agents - 1) / len(TEST_ALGS)))
 
     def common(self, *settings: str) -> tuple[str, ...]:

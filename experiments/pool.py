@@ -149,7 +149,7 @@ def waiting(plans: Sequence[Plan]) -> list[Plan]:
 
 
 def describe(plans: Sequence[Plan], to_train: Sequence[Plan], n_jobs: int, left: float | None) -> str:
-    """The plan in words: a line for each member, then how much there is to do."""
+    """Returns the plan as text: a line for each member, then how much there is to do."""
     states = {plan: f"from step {plan.steps():,}" if plan.steps() else "new" for plan in to_train}
     lines = [f"{plan.name:<40}{states.get(plan, 'is there')}" for plan in plans]
     estimate = f", about {time_str(left)}" if left else ""
@@ -158,7 +158,7 @@ def describe(plans: Sequence[Plan], to_train: Sequence[Plan], n_jobs: int, left:
 
 
 def fill(args: Namespace) -> int:
-    """Trains what is missing; gives the exit status.
+    """Trains what is missing; returns the exit status.
 
     Raises:
         UserError: a mistake in the arguments, or something in the folder does not fit them.
@@ -205,7 +205,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fills a pool; gives the exit status: 1 where members failed, and as `exit_status` does."""
+    """Fills a pool; returns the exit status: 1 where members failed, and as `exit_status` does."""
     return exit_status(lambda: fill(_parse(argv)), "interrupted; the same command goes on from here")
 
 

@@ -28,7 +28,7 @@ LAYOUTS = {
     "info": dict,
     "metrics": {str: {"steps": list, "values": list, "timestamps": [str]}},
 }
-"""Of the files of a record, as utils/files.py has layouts; those of the results are there when there are some."""
+"""The layouts of the files of a record, in the form of utils/files.py; info and metrics may be missing."""
 ALIVE = timedelta(seconds=60)  # Sacred's heart beats every ten seconds
 DESCRIPTION = """Sends the records of runs to MongoDB, in the form of Sacred's MongoObserver. A run that is there
 already is completed, and nothing is stored twice. Runs that are still running are left alone: they send themselves."""
@@ -94,7 +94,7 @@ def send_runs(runs: Sequence[Path], address: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Sends and prints; gives the exit status: 2 after a user's mistake."""
+    """Sends and prints; returns the exit status: 2 after a user's mistake."""
     parser = Parser(prog="python -m experiments.send_records", description=DESCRIPTION)
     parser.add_argument("folders", nargs="+", type=Path, help=FOLDERS_HELP)
     where = parser.add_mutually_exclusive_group(required=True)

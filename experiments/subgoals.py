@@ -82,7 +82,7 @@ def hit_ratio(inference: Inference) -> float:
 
 
 def shares_ahead(nearest: th.Tensor, horizon: int) -> tuple[list[float], float, float]:
-    """Of all steps [b, T, agent]: the shares whose nearest state lies 1..horizon steps ahead, further, or not ahead."""
+    """Returns the shares of steps [b, T, agent] whose nearest state is 1..horizon steps ahead, further, or not ahead."""
     steps = th.arange(nearest.shape[1]).view(1, -1, 1)
     ahead = (nearest - steps)[nearest >= 0]
     shares = [(ahead == k).float().mean().item() for k in range(1, horizon + 1)]
@@ -186,7 +186,7 @@ def side_by_side(picture: Image.Image, nearest: Image.Image, text: str) -> Image
 
 
 def save_pictures(pictures: Sequence[Image.Image], path: Path, fps: float) -> list[Path]:
-    """Writes them as `<path>.gif`, and some of them, one under the other, as `<path>.png`; gives both files."""
+    """Writes them as `<path>.gif`, and some of them, one under the other, as `<path>.png`; returns both files."""
     chosen = [pictures[k] for k in np.unique(np.linspace(0, len(pictures) - 1, STRIP_PICTURES).astype(int))]
     strip = Image.fromarray(np.concatenate([np.asarray(picture) for picture in chosen]))
     palette = strip.quantize(256)
@@ -202,7 +202,7 @@ def save_pictures(pictures: Sequence[Image.Image], path: Path, fps: float) -> li
 
 
 def record_of(checkpoint: Path) -> Path | None:
-    """The record of the run that wrote it, where both lie as the run has left them: `<results>/models/<name>_<id>`."""
+    """Returns the record of the run that wrote the checkpoint `<results>/models/<name>_<id>/<step>`, if it is there."""
     models = checkpoint.absolute().parent if checkpoint.name.isdigit() else checkpoint.absolute()
     record = models.parent.parent / "sacred" / models.name.rpartition("_")[2]
     return record if (record / "config.json").is_file() else None
@@ -274,7 +274,7 @@ def table(picked: Sequence[float], nearest: tuple[list[float], float, float]) ->
 
 
 def look(args: Namespace) -> list[Path]:
-    """Plays, prints and draws; gives the files.
+    """Plays, prints and draws; returns the files.
 
     Raises:
         UserError: the checkpoint can't be looked at.
@@ -328,7 +328,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Looks at a checkpoint; gives the exit status: 2 after a user's mistake."""
+    """Looks at a checkpoint; returns the exit status: 2 after a user's mistake."""
     return exit_status(lambda: print(*look(_parse(argv)), sep="\n"))
 
 

@@ -135,7 +135,8 @@ class OMGLearner(QLearner):
         """
         n_states = batch["filled"].sum((1, 2)).to(inferred.device)
         ahead = candidate_steps(n_states, inferred.shape[1], self.args.omg_horizon)  # [b, T+1, K]
-        prior = self.am.vae.encode(self.am.observations(batch))
+        filled = batch.steps(inferred.device)
+        prior = Gaussian(*map(filled.unpack, self.am.vae.encode(filled.pack(self.am.observations(batch)))))
         mode = self.args.subgoal_mode
         if isinstance(mode, bool) or mode in ("optimistic", "conservative"):
             _, hidden = self.mac.unroll_with_hidden(batch, inferred)
@@ -148,10 +149,9 @@ class OMGLearner(QLearner):
         step = ahead.gather(2, choice)
         # The last state repeats where no other is left; which of its repeats is picked depends on rounding only.
         repeats = F.pad(ahead[..., 1:] == ahead[..., :-1], (1, 0)).cumsum(-1)
-        picked = step.unsqueeze(-1).expand(*step.shape, self.args.omg_subgoal_dim)
-        return Hindsight(
-            Gaussian(prior.mu.gather(1, picked), prior.log_var.gather(1, picked)), choice - repeats.gather(2, choice)
-        )
+        episodes, agents = (th.arange(n, device=step.device) for n in (step.shape[0], step.shape[2]))
+        picked = prior.at((episodes.view(-1, 1, 1), step, agents))
+        return Hindsight(picked, choice - repeats.gather(2, choice))
 
     def _value(self, q: th.Tensor, avail: th.Tensor) -> th.Tensor:
         """The mean or the maximum of Q-values [..., action] over available actions: [...]."""

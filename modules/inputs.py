@@ -33,7 +33,7 @@ def last_actions(
 def agent_ids(batch: EpisodeBatch, n_agents: int, device: str | th.device, bs: Episodes = ALL) -> th.Tensor:
     """The agents' one-hot ids in episodes `bs`, [b, 1, agent, n_agents], to be expanded over time."""
     rows = one_hot_rows(n_agents, device)
-    ids = batch.once(("ids", n_agents, device), (), lambda: th.embedding(rows, batch["seat"].to(device)).unsqueeze(1))
+    ids = batch.cached(("ids", n_agents, device), (), lambda: th.embedding(rows, batch["seat"].to(device)).unsqueeze(1))
     return ids[bs]
 
 

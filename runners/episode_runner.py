@@ -103,7 +103,7 @@ class EpisodeRunner:
 
     @property
     def state_layout(self) -> dict[str, object]:
-        """Of `state_dict`, as utils/files.py has layouts."""
+        """The layout of `state_dict`, in the form of utils/files.py."""
         return {
             "t_env": COUNT,
             "log_train_stats_t": int,
@@ -129,7 +129,7 @@ class EpisodeRunner:
         self.env.close()
 
     def state_dict(self) -> StateDict:
-        """Where training stands: steps, what is not logged yet, and the worlds (None where they can't tell)."""
+        """Returns where training stands: steps, what is not logged yet, and the worlds' state (None: unknown)."""
         return {
             "t_env": self.t_env,
             "log_train_stats_t": self.log_train_stats_t,
@@ -142,9 +142,9 @@ class EpisodeRunner:
         }
 
     def load_state_dict(self, state: StateDict) -> None:
-        """Goes on from there with the next episode; a test that was under way is forgotten.
+        """Continues from a `state_dict` with the next episode; a test that was under way is dropped.
 
-        Worlds that can't tell their state, or that were not as many, stay as they are.
+        Worlds whose state is unknown, or that were not as many, stay as they are.
 
         Raises:
             ValueError: there are not as many counts of tests as worlds, or the worlds refuse their state.
@@ -214,7 +214,7 @@ class EpisodeRunner:
         return lost
 
     def _observations(self, fields: dict[str, np.ndarray], t: int) -> Observations:
-        """The places of step t in the batch, for the worlds to write into."""
+        """Returns the places of step t in the batch, for the worlds to write into."""
         return Observations(**{name: fields[name][:, t] for name in self.seen})
 
     def _keep_stats(self, test_mode: bool, returns: np.ndarray, own_returns: np.ndarray, lengths: np.ndarray) -> None:
@@ -285,7 +285,7 @@ class EpisodeStats:
             self.sums[name] += float(values.sum())
 
     def mean(self, key: str) -> float | None:
-        """The mean of an entry of the info over the episodes; nothing where the environment does not declare it."""
+        """Returns the mean of an entry of the info over the episodes; None if the environment does not declare it."""
         return self.sums[key] / len(self.returns) if key in self.sums else None
 
     def log(self, logger: Logger, t_env: int, prefix: str = "") -> None:

@@ -13,10 +13,13 @@ import numpy as np
 import torch as th
 
 from components.episode_buffer import EpisodeBatch
+from components.packed_steps import PackedSteps
 from components.seats import cut_seats
 from components.transforms import OneHot
 from controllers.basic_controller import BasicMAC
 from controllers.om_controller import MultiModuleMAC
+from modules.network import Network
+from modules.unroll import unroll_with_hidden
 
 GOLDEN = Path(__file__).parent / "golden" / "pymarl"
 
@@ -247,3 +250,9 @@ def make_omg_args(**overrides: Any) -> SimpleNamespace:
         omg_vae_batches=4,
     )
     return make_args(**(omg | overrides))
+
+
+def unrolled(network: Network, inputs: th.Tensor, filled: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    """`unroll_with_hidden` of inputs [batch, time, agent, in]."""
+    steps = PackedSteps(filled)
+    return unroll_with_hidden(network, steps.pack(inputs), steps)

@@ -9,8 +9,8 @@ from modules.am import REGISTRY
 from modules.am.omg_am import Gaussian
 from modules.am.trajectory_am import both_alive
 from modules.inputs import others
-from modules.unroll import step, unroll_with_hidden
-from tests.builders import every_seat, make_batch, make_mac, make_omg_args, make_scheme, same
+from modules.unroll import step
+from tests.builders import every_seat, make_batch, make_mac, make_omg_args, make_scheme, same, unrolled
 from utils.errors import UserError
 from utils.transfer import where
 
@@ -44,7 +44,7 @@ def infer(am, batch, is_drawn=False):
 
 def encoded(am, batch):
     """What the model's loss is computed from: outputs and hidden states [b, T, agent, ...]."""
-    return unroll_with_hidden(am, am.build_inputs(batch), batch["filled"])
+    return unrolled(am, am.build_inputs(batch), batch["filled"])
 
 
 def played_steps(batch):

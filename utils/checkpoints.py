@@ -25,11 +25,11 @@ RANDOM_STATES = {
     "torch": th.Tensor,
     "cuda": [th.Tensor],
 }
-"""The layout, as utils/files.py has them, of `random_states`."""
+"""The layout of `random_states`, in the form of utils/files.py."""
 
 
 class Checkpoints:
-    """Those of one run. The last `keep` of them stay, and the one with the best score; 0 keeps all."""
+    """The checkpoints of one run. The last `keep` of them stay, and the one with the best score; 0 keeps all."""
 
     def __init__(self, folder: str | Path, keep: int) -> None:
         self.folder = Path(folder)
@@ -87,7 +87,7 @@ def _sync(path: Path) -> None:
 
 
 def find_checkpoint(folder: str | Path, step: int) -> Path:
-    """The checkpoint whose step is nearest to `step`, or the newest for 0.
+    """Returns the checkpoint whose step is nearest to `step`, or the newest for 0.
 
     Raises:
         UserError: there is no such folder, or no checkpoint in it.
@@ -103,7 +103,7 @@ def find_checkpoint(folder: str | Path, step: int) -> Path:
 
 
 def random_states() -> StateDict:
-    """Where the global generators of Python, NumPy and torch stand, as plain data and tensors."""
+    """Returns the states of the global generators of Python, NumPy and torch, as plain data and tensors."""
     numpy_state = cast(StateDict, np.random.get_state(legacy=False))
     numpy_state["state"]["key"] = numpy_state["state"]["key"].tolist()
     cuda = th.cuda.get_rng_state_all() if th.cuda.is_available() else []
@@ -111,7 +111,7 @@ def random_states() -> StateDict:
 
 
 def set_random_states(states: StateDict) -> None:
-    """Lets the global generators go on from there; those of GPUs only where there are as many."""
+    """Sets the global generators to a `random_states`; those of GPUs only if there are as many."""
     random.setstate(states["python"])
     numpy_state = states["numpy"]["state"]
     np.random.set_state({**states["numpy"], "state": {**numpy_state, "key": np.array(numpy_state["key"], np.uint32)}})

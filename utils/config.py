@@ -56,7 +56,7 @@ class Key:
         return self.kind if isinstance(self.kind, tuple) else (self.kind,)
 
     def read(self, value: object) -> Any:
-        """Gives the value as the declared kind, so that 2e5 is a whole number and 1 a number.
+        """Returns the value as the declared kind, so that 2e5 is a whole number and 1 a number.
 
         Raises:
             ValueError: the value is of another kind or is not an allowed one.
@@ -66,7 +66,7 @@ class Key:
         return self._first_allowed(value, _as_kind)
 
     def read_text(self, text: str) -> Any:
-        """Gives the value of what was typed on the command line.
+        """Returns the value of what was typed on the command line.
 
         Text stays as it is, but for quotes around the whole; a number is decimal; null, None and ~ are nothing where
         nothing is allowed.
@@ -96,7 +96,7 @@ class Key:
         return ", or ".join([*kinds, *choices, *(["null"] if self.nullable else [])])
 
     def _free_kinds(self) -> list[type]:
-        """Gives the kinds that no choices restrict: of two kinds, one may be free and the other a choice."""
+        """Returns the kinds that no choices restrict: of two kinds, one may be free and the other a choice."""
         return [kind for kind in self.kinds if not any(type(choice) is kind for choice in self.choices)]
 
     def _allows(self, value: Any, kind: type) -> bool:
@@ -139,7 +139,7 @@ def declared_keys(declaration: Any, prefix: str = "") -> dict[str, Key]:
 
 
 def _as_kind(value: object, kind: type) -> object:
-    """Gives the value as `kind`, or None where it is of another kind."""
+    """Returns the value as `kind`, or None where it is of another kind."""
     if kind is Path:
         return _as_path(value) if isinstance(value, str) else None
     if isinstance(value, bool) or kind in (bool, str):
@@ -150,7 +150,7 @@ def _as_kind(value: object, kind: type) -> object:
 
 
 def _text_as_kind(text: str, kind: type) -> object:
-    """Gives what was typed as `kind`, or None where it is of another kind."""
+    """Returns what was typed as `kind`, or None where it is of another kind."""
     if kind is bool:
         return yaml.SafeLoader.bool_values.get(text.strip().lower())
     if kind in (str, Path):
@@ -250,7 +250,7 @@ def load_yaml(path: Path, layout: object = dict, remedy: str = "correct the file
 
 
 def recursive_dict_update(d: Config, u: Config) -> Json:
-    """Gives a new mapping: `d` overlaid with `u`, nested mappings merged key by key."""
+    """Returns a new mapping: `d` overlaid with `u`, nested mappings merged key by key."""
     merged = dict(d)
     for key, value in u.items():
         both_nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
@@ -259,7 +259,7 @@ def recursive_dict_update(d: Config, u: Config) -> Json:
 
 
 def flatten(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Gives every leaf as (dotted key, value); an empty mapping is a leaf."""
+    """Returns every leaf as (dotted key, value); an empty mapping is a leaf."""
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
             yield from flatten(value, f"{prefix}{key}.")
@@ -268,7 +268,7 @@ def flatten(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def nested(key: str, value: Any) -> Json:
-    """Gives the mapping that a dotted key stands for: `a.b`, 1 -> {a: {b: 1}}."""
+    """Returns the mapping that a dotted key stands for: `a.b`, 1 -> {a: {b: 1}}."""
     for part in reversed(key.split(".")):
         value = {part: value}
     return value

@@ -12,7 +12,7 @@ class UserError(Exception):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Gives `; did you mean 'x'?` for the known name closest to `name`, or nothing where none is close."""
+    """Returns `; did you mean 'x'?` for the known name closest to `name`, or nothing where none is close."""
     matches = get_close_matches(name, list(known), n=1)
     return f"; did you mean '{matches[0]}'?" if matches else ""
 

@@ -26,7 +26,7 @@ KINDS |= {list: "a list", tuple: "a list", type(None): "nothing"}
 
 
 def read_bytes(path: str | Path, most: int = MOST_BYTES, kind: str = "file") -> bytes:
-    """What is in a file.
+    """Returns what is in a file.
 
     Raises:
         UserError: it is no file, can't be read, or holds more than `most` bytes.
@@ -53,7 +53,7 @@ def read_json(path: str | Path, layout: object, kind: str, remedy: str, packed: 
 
 
 def parse_json(content: bytes, layout: object, place: str, kind: str, remedy: str, packed: bool = False) -> Any:
-    """As `read_json`, of what has been read at this place."""
+    """Returns the JSON `content` that was read at `place`, if it is of the layout. Raises: UserError as `read_json`."""
     try:
         return fitted(json.loads(_unpacked(content) if packed else content), layout)
     except (ValueError, RecursionError, OSError, EOFError, zlib.error) as error:
@@ -69,12 +69,12 @@ def _unpacked(content: bytes) -> bytes:
 
 
 def read_config(records: Path, layout: object) -> Json:
-    """The configuration in a run's folder of records. Raises: UserError as `read_json`."""
+    """Returns the configuration in a run's folder of records. Raises: UserError as `read_json`."""
     return read_json(records / "config.json", layout, "configuration of a run", "restore it, or leave this run out")
 
 
 def fitted(value: Any, layout: Any, place: str = "") -> Any:
-    """The value as the layout has it; what else a mapping holds is left as it is.
+    """Returns the value as the layout has it; what else a mapping holds is left as it is.
 
     Raises:
         ValueError: it is not of this layout; says where.
@@ -121,7 +121,7 @@ def _check_kind(value: object, kinds: type | tuple[type, ...], kind: type, where
 
 
 def values_in(content: object, most: int) -> Iterator[Any]:
-    """All values in nested mappings and lists, those that are there several times as often as they are.
+    """Yields all values in nested mappings and lists, those that are there several times as often as they are.
 
     Raises:
         ValueError: there are more than `most`.
@@ -138,7 +138,7 @@ def values_in(content: object, most: int) -> Iterator[Any]:
 
 
 def reason(error: Exception) -> str:
-    """The error in a few words: torch opens with a title and has one line per parameter after it."""
+    """Returns the error in a few words: torch opens with a title and has one line per parameter after it."""
     if isinstance(error, KeyError):
         return f"{error!s:.80} is missing"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -22,7 +22,7 @@ LATEST_ONLY = ("epsilon", "dropped_episodes")  # a schedule and a count, of whic
 
 
 def get_logger() -> logging.Logger:
-    """Gives the program's own logger, writing to stderr; the root logger stays as other packages expect it."""
+    """Returns the program's own logger, writing to stderr; the root logger stays as other packages expect it."""
     logger = logging.getLogger(LOGGER_NAME)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("[%(levelname)s %(asctime)s] %(name)s %(message)s", "%H:%M:%S"))

@@ -49,7 +49,7 @@ def without_password(address: str) -> str:
 
 
 def open_database(address: str) -> MongoObserver:
-    """The database at a MongoDB URL or at Sacred's [HOST:PORT:]DATABASE; nothing is asked of it yet.
+    """Returns the database at a MongoDB URL or at Sacred's [HOST:PORT:]DATABASE; nothing is asked of it yet.
 
     Raises:
         UserError: the address is neither.
@@ -85,7 +85,7 @@ def open_database(address: str) -> MongoObserver:
 
 
 def is_there(store: MongoObserver) -> bool:
-    """Whether the server answers, within about a second; what `send` looks runs up by is indexed then.
+    """Returns whether the server answers, within about a second; what `send` looks runs up by is indexed then.
 
     Raises:
         UserError: it answers, but refuses to be written to.
@@ -102,7 +102,7 @@ def is_there(store: MongoObserver) -> bool:
 
 
 def send(store: MongoObserver, folder: Path, with_artifacts: bool = True) -> int:
-    """Brings the document of the run whose records are in `folder` up to date, or makes it; gives its number there.
+    """Brings the document of the run whose records are in `folder` up to date, or makes it; returns its number there.
 
     What MongoDB does not take is cut, with a warning, and its file becomes an artifact.
 
@@ -161,7 +161,7 @@ def send(store: MongoObserver, folder: Path, with_artifacts: bool = True) -> int
 
 
 def fit(document: Json) -> list[str]:
-    """Cuts the largest entries of a run's document until MongoDB takes it; gives their names.
+    """Cuts the largest entries of a run's document until MongoDB takes it; returns their names.
 
     Of a text the end stays, and nothing of anything else.
     """
@@ -176,7 +176,7 @@ def fit(document: Json) -> list[str]:
 
 
 def _n_bytes(value: object) -> float:
-    """Of the value in a document; infinite where MongoDB knows no such values."""
+    """Returns the size of a value in a document; infinite where MongoDB knows no such values."""
     try:
         return len(bson.encode({"": value}))
     except (InvalidDocument, OverflowError, UnicodeEncodeError, RecursionError):
@@ -184,14 +184,14 @@ def _n_bytes(value: object) -> float:
 
 
 def _read(path: Path) -> Json:
-    """What a file of the record holds; Sacred writes those of the results only when there are some."""
+    """Returns what a file of the record holds; Sacred writes those of the results only when there are some."""
     if path.name in ("info.json", "metrics.json") and not path.exists():
         return {}
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _put(store: MongoObserver, path: Path, filename: str) -> object:
-    """Stores a file unless it is there already; gives its id."""
+    """Stores a file unless it is there already; returns its id."""
     content = path.read_bytes()
     md5 = hashlib.md5(content).hexdigest()
     known = store.fs.find_one({"filename": filename, "md5": md5})

@@ -33,7 +33,7 @@ LAYOUT = {
     "weights": {str: str},
     "config": dict,
 }
-"""Of member.yaml, as utils/files.py has layouts."""
+"""The layout of member.yaml, in the form of utils/files.py."""
 
 
 class Identity(NamedTuple):
@@ -50,7 +50,7 @@ class Identity(NamedTuple):
 
 @dataclass(frozen=True)
 class Member:
-    """A trained policy; the fields are the keys of its `member.yaml`, but for `folder`, which is where it lies."""
+    """A trained policy; the fields are the keys of its `member.yaml`, but for `folder`, which is its place."""
 
     folder: Path
     algorithm: str  # as --config names it
@@ -77,12 +77,12 @@ class Member:
         return {key: "" if key == "omg_prior_path" else value for key, value in self.config.items()}
 
     def weights_folder(self, algorithm: str | None = None) -> Path:
-        """Where the weights of one of its algorithms lie, by default those of the one that it is named for."""
+        """Returns the folder of the weights of one of its algorithms, by default the one that it is named for."""
         return self.folder / (algorithm or self.algorithm)
 
 
 def load_pool(folder: str | Path) -> list[Member]:
-    """The members of a pool, by name.
+    """Returns the members of a pool, by name.
 
     Raises:
         UserError: there are none, or one of them is broken.
@@ -97,7 +97,7 @@ def load_pool(folder: str | Path) -> list[Member]:
 
 
 def find_members(folder: str | Path) -> list[Member]:
-    """The members of a pool that may be empty or not there yet. Hidden folders are none.
+    """Returns the members of a pool that may be empty or not there yet. Hidden folders are none.
 
     Raises:
         UserError: one of them is broken.
@@ -107,7 +107,7 @@ def find_members(folder: str | Path) -> list[Member]:
 
 
 def read_member(folder: Path) -> Member:
-    """The member in this folder, whose weights are those that it was saved with.
+    """Returns the member in this folder, whose weights are those that it was saved with.
 
     Raises:
         UserError: its `member.yaml` or its weights are missing, or not what they should be.
@@ -129,7 +129,7 @@ def read_member(folder: Path) -> Member:
 
 
 def weights_id(file: Path) -> str:
-    """What tells these weights from all others: the SHA-256 of the file."""
+    """Returns the SHA-256 of a file of weights, by which they are identified."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 

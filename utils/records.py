@@ -72,7 +72,7 @@ class RecordFiles:
         self.forget()
 
     def replace(self, name: str, content: bytes) -> None:
-        """Gives a file this content."""
+        """Replaces a file's content by this."""
         with self._lock:
             self._to_replace[name] = content
             self._write()
@@ -131,12 +131,12 @@ class RecordFiles:
 
 @cache
 def files_of(folder: Path) -> RecordFiles:
-    """The one writer of a folder, for all who record there."""
+    """Returns the one writer of a folder, for all who record there."""
     return RecordFiles(folder)
 
 
 class JsonLines:
-    """A file that grows by one JSON object per line. Each is handed to the system at once and survives a killed run."""
+    """A file that grows by one JSON object per line. Each is written at once and survives a killed run."""
 
     def __init__(self, path: Path) -> None:
         self._files, self._name = files_of(path.parent), path.name
@@ -147,12 +147,12 @@ class JsonLines:
         self._files.append(self._name, f"{json.dumps(entry)}\n".encode())
 
     def close(self) -> None:
-        """Tries once more to write what is late; the end of the run says what remains so."""
+        """Tries once more to write what is late."""
         self._files.append(self._name, b"")
 
 
 def read_json_lines(path: Path, layout: object = dict) -> Iterator[Json]:
-    """The entries of such a file; a last line that a crash has torn is left out.
+    """Yields the entries of a file that `JsonLines` wrote; a last line that a crash has torn is left out.
 
     Raises:
         UserError: the file can't be read, or another line is none of the `layout` (see utils/files.py).

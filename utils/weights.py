@@ -32,7 +32,7 @@ class MissingWeights(UserError, FileNotFoundError):
 
 
 def load_weights(path: str | Path, device: str | th.device, mmap: bool = False) -> Any:
-    """What is in the file `path`, its tensors on `device`. No code is run, whatever is in it.
+    """Returns what is in the file `path`, its tensors on `device`. No code is run, whatever is in it.
 
     With `mmap` the tensors are read from the file as they are used, so that a large one is not in memory as a whole.
 
@@ -78,7 +78,7 @@ def fits(path: str | Path) -> Iterator[None]:
 
 
 def load_into(part: Stateful, path: str | Path, device: str | th.device) -> None:
-    """Gives the weights in the file `path` to a network, a controller or an optimiser.
+    """Loads the weights in the file `path` into a network, a controller or an optimiser.
 
     Raises:
         MissingWeights, UserError: as `load_weights`; also where the weights are of another kind or shape, or not
@@ -119,7 +119,7 @@ def _try_out(optimiser: th.optim.Optimizer, state: StateDict) -> None:
     """Has a copy of the optimiser take the state and make a step without gradients.
 
     Raises:
-        ValueError: it is of another kind, or gives what is not finite; or whatever the optimiser raises by it.
+        ValueError: it is of another kind, or leads to what is not finite; or whatever the optimiser raises.
     """
     fitted(state, {"state": dict, "param_groups": [{"params": list}]})
     trial, state = copy.deepcopy((optimiser, state))

@@ -18,7 +18,7 @@ ENGINES, LOOPS = ("auto", "game", "sim"), "game loops"
 
 
 def resolve_engine(engine: str, **env_args: Any) -> str:
-    """Which engine this choice means on this machine, for these `env_args`: "game" or "sim".
+    """Returns the engine that this choice means on this machine, for these `env_args`: "game" or "sim".
 
     Raises: UserError where the choice is unknown or cannot be had.
     """
@@ -138,7 +138,7 @@ class StarCraft2Env:
         parallel: bool = True,
         **env_args: Any,
     ) -> VectorEnv:
-        """As `MultiAgentEnv.vector`; the embedded engine plays all worlds in this process."""
+        """Returns an environment of one world per seed; the embedded engine plays all worlds in this process."""
         engine = resolve_engine(engine, **env_args)
         if engine == "game":
             return _environment_class(engine).vector(seeds, workers=workers, parallel=parallel, **env_args)

@@ -111,9 +111,9 @@ def is_starcrafts(smac: ModuleSpec) -> bool:
 def check(
     map_name: str = "8m", game_version: str | None = None, rules: Mapping[str, object] | None = None, **env_args: Any
 ) -> Installation:
-    """As `find_game`, for an environment's arguments.
+    """Finds the game and the map that an environment's arguments mean.
 
-    Raises: UserError also where a rule is set that only the embedded engine lets one choose.
+    Raises: UserError as `find_game` does, or where a rule is set that only the embedded engine has.
     """
     game = find_game(map_name, game_version)
     for name, value in (rules or {}).items():
@@ -126,7 +126,7 @@ def check(
 
 
 def describe(**env_args: Any) -> Info:
-    """What a run's record tells of the game: its version, the binary's build, the map's checksum."""
+    """Returns what a run's record holds of the game: its version, the binary's build, the map's checksum."""
     game = check(**env_args)
     checksum = hashlib.sha256(game.map_path.read_bytes()).hexdigest()
     return {"version": game.version, "build": game.build, "map_sha256": checksum}
@@ -148,7 +148,7 @@ def _failures() -> tuple[type[Exception], ...]:
 class StarCraft2Env(MultiAgentEnv):
     """SMAC's `StarCraft2Env`, with its arguments, and whatever else it has under the names that it has there.
 
-    What is put right: `info["episode_limit"]` tells of every time-out, whatever `continuing_episode` says; sizes count
+    Corrected: `info["episode_limit"]` is True after every time-out, whatever `continuing_episode` says; sizes count
     both columns of `obs_timestep_number`; a restart of the game does not raise `max_reward`. When the game fails, SMAC
     launches it again: the episode is lost (`info["lost"]`, see `Outcomes`), and a new one begins at the next `reset`.
 
@@ -189,7 +189,7 @@ class StarCraft2Env(MultiAgentEnv):
                 return seen
 
     def step(self, actions: Sequence[int]) -> tuple[float, bool, Info]:
-        """Raises: AssertionError where an action is not available; RuntimeError as `reset` does."""
+        """Raises: AssertionError where an action is not available; RuntimeError where the game fails too often."""
         n_timeouts = self._env.timeouts
         # SMAC writes what its heuristic chose into a list, which must not be a row of the caller's array
         actions = actions if isinstance(actions, list) else list(actions)
@@ -204,7 +204,7 @@ class StarCraft2Env(MultiAgentEnv):
         return float(reward), bool(over), info
 
     def _watch(self, call: Callable, *arguments: object) -> tuple[Any, bool]:
-        """(what the call gives, whether the game failed and was launched anew meanwhile)."""
+        """Returns (what the call returns, whether the game failed and was launched anew meanwhile)."""
         from google.protobuf.message import DecodeError
 
         n_restarts, answer = self._env.force_restarts, None

@@ -17,7 +17,6 @@ from modules.am.agent_model import ALL, AgentModel
 from modules.inputs import agent_ids, last_actions
 from utils.config import WIDE, M, key
 from utils.rl_utils import gaussian_kl
-from utils.transfer import Where
 from utils.weights import load_into
 
 HIDDEN = 128
@@ -42,8 +41,8 @@ class Gaussian(NamedTuple):
         noise = th.randn(self.mu.shape, generator=generator, device=device)
         return self.mu + (0.5 * self.log_var).exp() * noise.to(self.mu.device)
 
-    def at(self, index: Where) -> "Gaussian":
-        """Those at indices of episodes and steps, [N, ...]."""
+    def at(self, index: tuple[th.Tensor, ...]) -> "Gaussian":
+        """Returns those at indices of episodes, steps (and agents)."""
         return Gaussian(self.mu[index], self.log_var[index])
 
 
