@@ -24,7 +24,7 @@ from utils.config import Key
 from utils.errors import UserError
 from utils.files import fitted
 from utils.memory import format_bytes
-from utils.transfer import sent_together
+from utils.transfer import to_device_together
 from utils.weights import StateDict
 
 HARDLY_SHORTER = 0.1
@@ -44,7 +44,7 @@ Episodes = slice | int | Sequence[int] | np.ndarray | th.Tensor
 
 
 def _complete_scheme(scheme: Scheme, preprocess: Preprocess) -> Scheme:
-    """Returns the scheme with tuples for shapes, a dtype everywhere, `filled`, and the fields that `preprocess` derives."""
+    """Returns the scheme with tuples for shapes, dtypes, `filled`, and the fields that `preprocess` derives."""
     if "filled" in scheme and scheme["filled"] != FILLED:
         raise ValueError("the scheme may not define 'filled': the batch keeps it")
     complete = {}
@@ -239,7 +239,7 @@ class EpisodeBatch:
         kinds = (self.data.transition_data, self.data.episode_data)
         if th.device(self.device).type == "cpu" != th.device(device).type:
             self.keep_on_host()
-            moved = sent_together({key: value for fields in kinds for key, value in fields.items()}, device)
+            moved = to_device_together({key: value for fields in kinds for key, value in fields.items()}, device)
         else:
             self._host_fields = {}
             moved = {key: value.to(device) for fields in kinds for key, value in fields.items()}
@@ -384,7 +384,7 @@ class ReplayBuffer:
         return {key: th.from_numpy(np.stack([ep.const[key] for ep in episodes])) for key in self._const_fields}
 
     def state_dict(self) -> StateDict:
-        """Returns the stored episodes, oldest first, without a copy of them, to be saved before the next one is inserted.
+        """Returns the stored episodes, oldest first, without a copy; to be saved before the next one is inserted.
 
         `lengths` of the episodes, `rows` of the steps one episode after the other and then those that are free, counted
         from 0, and for each field all rows, or one entry per episode.

@@ -4,19 +4,18 @@ Each algorithm has a policy of its own (`basic_controller.py`, `om_controller.py
 of one agent (components/seats.py). The team deals the seats out and joins the actions.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch as th
 
-from components.episode_buffer import EpisodeBatch, Episodes
+from components.episode_buffer import EpisodeBatch, Episodes, Scheme
 from components.seats import cut_seats, seats_that_learn
 from controllers import REGISTRY as CONTROLLERS
 from controllers.basic_controller import ALL, BasicMAC
 from controllers.team import Team
-from utils.dict2namedtuple import convert
+from utils.dict2namedtuple import Args, Config, convert
 from utils.errors import UserError
 from utils.pools import MEMBER_FILE, Member, load_pool
 from utils.weights import fits
@@ -44,7 +43,7 @@ class PopulationTeam(Team):
         UserError: the pool is broken, is of another map, or has too few members.
     """
 
-    def __init__(self, scheme: dict, groups: dict[str, int], args: Any):
+    def __init__(self, scheme: Scheme, groups: dict[str, int], args: Args):
         self.args = args
         self.generator: th.Generator | None = None  # by which seats are dealt; None: torch's default one
         self.n_agents = args.n_agents
@@ -63,8 +62,8 @@ class PopulationTeam(Team):
         self.player_of: np.ndarray | None = None  # of each seat, [batch, agent]: indices of players
         self._playing: list[tuple[Player, np.ndarray, np.ndarray]] = []  # with their episodes and seats
 
-    def _player(self, name: str, is_learner: bool, own: Mapping[str, Any]) -> Player:
-        """A policy built from its own keys over those of the run."""
+    def _player(self, name: str, is_learner: bool, own: Config) -> Player:
+        """Returns a policy built from its own keys over those of the run."""
         if not is_learner:
             chance = self.args.opponent_epsilon
             own = {**own, "epsilon_start": chance, "epsilon_finish": chance}
@@ -136,7 +135,7 @@ class PopulationTeam(Team):
     def select_actions(
         self, batch: EpisodeBatch, t_ep: int, t_env: int, bs: Episodes = ALL, test_mode: bool = False
     ) -> th.Tensor:
-        """Actions [b, agent] at step `t_ep` of episodes `bs`; only their hidden states move on."""
+        """Returns actions [b, agent] at step `t_ep` of episodes `bs` and advances their hidden states."""
         assert self.player_of is not None, "call reset before the first step of an episode"
         is_running = np.zeros(batch.batch_size, bool)
         is_running[bs] = True
@@ -154,7 +153,7 @@ class PopulationTeam(Team):
         return th.from_numpy(actions[bs])
 
     def seats_of(self, world: int) -> tuple[list[int], list[str]]:
-        """The learner's seats in the current episode of a world, and who plays each of the other seats."""
+        """Returns the learner's seats in the current episode of a world, and who plays each of the other seats."""
         assert self.player_of is not None
         players = [self.players[i] for i in self.player_of[world].tolist()]
         return (
@@ -163,11 +162,11 @@ class PopulationTeam(Team):
         )
 
     def experience(self, batch: EpisodeBatch) -> EpisodeBatch:
-        """The seats that learn, each an episode of one agent."""
+        """Returns the seats that learn, each an episode of one agent."""
         return seats_that_learn(batch)
 
     def folders(self, path: Path) -> dict[Path, BasicMAC]:
-        """Each algorithm has a folder of its own; the members of a pool lie there already."""
+        """Returns a folder for each algorithm; members of a pool are not saved again."""
         return {path / player.name: player.mac for player in self._own_players()}
 
     def start_from(self, path: Path) -> None:

@@ -4,8 +4,6 @@
 sentence: the world's class, the method, what it returned, and what is needed.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

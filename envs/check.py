@@ -4,8 +4,6 @@ Every environment's test calls them, and so may whoever writes a new one. The in
 `answers.py` refuses the worst of it while a run plays.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -199,6 +197,6 @@ def _equal(arrays: Iterable[np.ndarray], others: Iterable[np.ndarray]) -> bool:
     return all(map(np.array_equal, arrays, others))
 
 
-def _record(history: hashlib._Hash, arrays: Sequence[np.ndarray]) -> None:
+def _record(history: "hashlib._Hash", arrays: Sequence[np.ndarray]) -> None:
     for array in arrays:
         history.update(np.ascontiguousarray(array).data)

@@ -3,8 +3,6 @@
 Players walk on a grid and load food beside them; the levels of those who load together must reach the food's level.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

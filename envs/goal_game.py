@@ -5,8 +5,6 @@ episode. It peeks: at one of the first three steps it moves a cell that way, and
 time, and arrive two steps later; the team gets 1 if they arrive at the same end.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -5,8 +5,6 @@ The runner only knows `VectorEnv`. Every `MultiAgentEnv` has one (`MultiAgentEnv
 `vector.py`, in this process or in worker processes; an environment that can play many worlds together overrides it.
 """
 
-from __future__ import annotations
-
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,7 +71,7 @@ class Observations:
         return iter(vars(self).values())
 
     @classmethod
-    def empty(cls, batch_size: int, env_info: EnvInfo) -> Observations:
+    def empty(cls, batch_size: int, env_info: EnvInfo) -> "Observations":
         """Returns arrays of the right sizes for an environment with this `env_info`."""
         fields = fields_of(env_info)
         del fields["reward"]
@@ -96,7 +94,7 @@ class Outcomes(NamedTuple):
     lost: np.ndarray  # [batch] bool
 
     @classmethod
-    def empty(cls, batch_size: int, info_keys: Sequence[str], env_info: EnvInfo | None = None) -> Outcomes:
+    def empty(cls, batch_size: int, info_keys: Sequence[str], env_info: EnvInfo | None = None) -> "Outcomes":
         """Returns arrays of zeros, with a reward for each agent if `env_info` declares it so."""
         of_each = env_info is not None and fields_of(env_info)["reward"] == REWARD_OF_EACH
         return cls(
@@ -241,7 +239,7 @@ class MultiAgentEnv(ABC):
     @classmethod
     def vector(
         cls, seeds: Sequence[int], *, workers: WorkerLimits | None = None, parallel: bool = True, **env_args: Any
-    ) -> VectorEnv:
+    ) -> "VectorEnv":
         """Returns an environment of one world per seed, played together. `env_args` are the constructor's, less `seed`.
 
         With `workers`, several worlds that are to be played in `parallel`, and all that `needs_process`, live in a

@@ -4,8 +4,6 @@ Such a package is imported when a world of it is made. What it leaves open is as
 observations joined, and every action can always be taken.
 """
 
-from __future__ import annotations
-
 import importlib
 from abc import abstractmethod
 from typing import Any, ClassVar

@@ -3,8 +3,6 @@
 The predators are the team. The prey, which is faster, follows the fixed rule of `flee`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

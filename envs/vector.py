@@ -3,8 +3,6 @@
 What happens inside of such a process is in `worker.py`.
 """
 
-from __future__ import annotations
-
 import atexit
 import logging
 import pickle

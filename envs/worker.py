@@ -1,11 +1,9 @@
 """A process that plays one world for a `ProcessVectorEnv` (vector.py): `Worker` from outside, `work` from inside.
 
-It is sent calls, (method, arguments), and answers each with (number of the call, what it returned or a `Failure`);
-arrays go through shared memory. It ends when its pipe does: that was closed, or the process at the other end is no more.
-A shell beside it ends it, with all that it started, where it can't do so itself.
+It is sent calls, (method, arguments), and answers each with (number of the call, its result or a `Failure`); arrays go
+through shared memory. It ends when its pipe does: that was closed, or the process at the other end is no more. A shell
+beside it ends it, with all that it started, where it can't do so itself.
 """
-
-from __future__ import annotations
 
 import fcntl
 import mmap
@@ -47,7 +45,7 @@ class Failure(NamedTuple):
     text: str  # the user's sentence, or the traceback
 
     @classmethod
-    def of(cls, error: Exception | SystemExit) -> Failure:
+    def of(cls, error: Exception | SystemExit) -> "Failure":
         if isinstance(error, SystemExit):
             return cls(UserError, describe_exit(error))
         if isinstance(error, UserError):
@@ -63,7 +61,7 @@ class SharedStep(NamedTuple):
     outcomes: Outcomes
 
     @classmethod
-    def of(cls, rows: np.ndarray) -> SharedStep:
+    def of(cls, rows: np.ndarray) -> "SharedStep":
         """Views of rows [batch] of the dtype `row_type`."""
         info = {key: rows["info"][key] for key in rows.dtype["info"].names or ()}
         outcomes = Outcomes(
@@ -87,7 +85,7 @@ class MemoryFile(FileIO):
     """Memory without a name, for processes that get this file at their start; gone when the last of them is."""
 
     @classmethod
-    def new(cls) -> MemoryFile:
+    def new(cls) -> "MemoryFile":
         if hasattr(os, "memfd_create"):
             return cls(os.memfd_create("worlds"), "r+")
         with tempfile.TemporaryFile() as file:

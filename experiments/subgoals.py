@@ -82,7 +82,7 @@ def hit_ratio(inference: Inference) -> float:
 
 
 def shares_ahead(nearest: th.Tensor, horizon: int) -> tuple[list[float], float, float]:
-    """Returns the shares of steps [b, T, agent] whose nearest state is 1..horizon steps ahead, further, or not ahead."""
+    """Returns the shares of steps [b, T, agent] whose nearest state is 1..horizon ahead, further, or not ahead."""
     steps = th.arange(nearest.shape[1]).view(1, -1, 1)
     ahead = (nearest - steps)[nearest >= 0]
     shares = [(ahead == k).float().mean().item() for k in range(1, horizon + 1)]

@@ -32,13 +32,10 @@ class ActingTeam(Protocol):
 
     @property
     def epsilon(self) -> float: ...
-
     def reset(self, batch: EpisodeBatch, worlds: np.ndarray) -> None: ...
-
     def select_actions(
         self, batch: EpisodeBatch, t_ep: int, t_env: int, bs: Episodes = ..., test_mode: bool = False
     ) -> th.Tensor: ...
-
     def seats_of(self, world: int) -> tuple[list[int], list[str]]: ...
 
 

@@ -70,8 +70,8 @@ def interrupted_status(error: KeyboardInterrupt) -> int:
 
 
 def run_program(main: Callable[[], int]) -> NoReturn:
-    """Runs a program that is a process of its own up to its end: by a signal if `main` returns 128 and its number, so that
-    a shell's loop stops, too. The program continues where nobody takes its output, or a disk has no room for it.
+    """Runs a program that is a process of its own up to its end: by a signal if `main` returns 128 and its number, so
+    that a shell's loop stops, too. The program continues where nobody takes its output, or a disk has no room for it.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # it was closed; else the next file that is opened would be taken for the output

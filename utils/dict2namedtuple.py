@@ -14,9 +14,7 @@ class Args(Protocol):
     """A configuration whose keys are attributes and can't be changed, as `convert` makes it."""
 
     def __getattr__(self, key: str) -> Any: ...
-
     def _replace(self, **changes: Any) -> "Args": ...
-
     def _asdict(self) -> dict[str, Any]: ...
 
 

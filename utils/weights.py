@@ -23,7 +23,6 @@ class Stateful(Protocol):
     """What can be saved and restored: a network, a controller or an optimiser."""
 
     def state_dict(self) -> StateDict: ...
-
     def load_state_dict(self, state_dict: StateDict, /) -> object: ...
 
 

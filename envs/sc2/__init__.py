@@ -3,8 +3,6 @@
 `engine: auto` takes the game where it is installed and else the embedded engine; neither is imported early.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

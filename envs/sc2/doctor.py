@@ -6,8 +6,6 @@ The exit status is 0 only where a battle was played. The checks stand in the ord
 imports smac or pysc2 into this process, since a wrong one may do anything.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import json
@@ -222,7 +220,7 @@ class Trial:
         self.env = StarCraft2Env(engine="game", seed=seed, map_name=map_name)
 
     @classmethod
-    def vector(cls, seeds: Sequence[int], map_name: str) -> Trial:
+    def vector(cls, seeds: Sequence[int], map_name: str) -> "Trial":
         return cls(seeds[0], map_name)
 
     def play(self) -> None:

@@ -3,8 +3,6 @@
 `sim/` is the embedded engine, which needs neither. Nothing of the packages is imported before it is used.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os
