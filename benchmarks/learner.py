@@ -3,39 +3,27 @@
 `python -m benchmarks.learner --map 8m`. The learners are in `learners/`; the engine's benchmark is `engine.py`.
 """
 
-import json
 import logging
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from itertools import product
 from statistics import median
 from time import perf_counter, process_time
-from types import SimpleNamespace
-from typing import Any
 
 import torch as th
 
+from benchmarks.program import make_parser, parse, print_machine, print_results, verdict, write_json
 from components.episode_buffer import EpisodeBatch
 from config.layers import merge
 from controllers import REGISTRY as CONTROLLERS
 from envs.sc2.sim.env import BattleVectorEnv
-from envs.sc2.sim.maps import MAP_NAMES
 from learners import REGISTRY as LEARNERS
 from modules.fast_paths import FAST_PATHS, NO_FAST_PATHS
 from run import episode_layout, sizes_of
-from utils.command import (
-    Parser,
-    check_at_least,
-    check_json,
-    check_threads,
-    chosen_maps,
-    exit_status,
-    in_words,
-    n_cores,
-    run_program,
-    surroundings,
-)
+from utils.command import check_at_least, check_threads, exit_status, n_cores, run_program
+from utils.dict2namedtuple import convert
 from utils.errors import UserError, unknown
+from utils.files import Json
 from utils.process import keep_freed_memory
 
 ALGORITHMS = ("iql", "vdn", "qmix", "qtran", "coma", "iql_am", "iql_liam", "iql_omg")
@@ -76,8 +64,8 @@ class Case:
     def __init__(self, algorithm: str, map_name: str, device: str, batch_share: int = 1):
         config = merge(algorithm, "sc2", [])
         sizes = sizes_of(BattleVectorEnv(range(1), map_name=map_name).get_env_info())
-        self.args = SimpleNamespace(**{**config, **sizes, "device": device, "population": None})
-        self.args.batch_size //= batch_share
+        own = {"device": device, "population": {}, "batch_size": config["batch_size"] // batch_share}
+        self.args = convert({**config, **sizes, **own})
         scheme, groups, _ = episode_layout(self.args)
         th.manual_seed(0)
         self.learner = LEARNERS[self.args.learner](
@@ -148,7 +136,7 @@ def products(case: Case) -> Callable[[], None]:
 class Times:
     """Milliseconds of several kinds of work that take turns, so that they see the same machine."""
 
-    def __init__(self, work: Mapping[str, Callable[[], Any]], device: str):
+    def __init__(self, work: Mapping[str, Callable[[], object]], device: str):
         for warm_up in work.values():
             warm_up()
         self.passed: dict[str, list[float]] = {name: [] for name in work}
@@ -172,10 +160,10 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> float:
     return median(a / b for a, b in zip(over, under, strict=True))
 
 
-def measure(algorithm: str, map_name: str, device: str) -> dict[str, Any]:
+def measure(algorithm: str, map_name: str, device: str) -> Json:
     """All figures of one algorithm on one map."""
     case, loop = Case(algorithm, map_name, device), Case(algorithm, map_name, device)
-    work: dict[str, Callable[[], Any]] = {
+    work: dict[str, Callable[[], object]] = {
         "update": lambda: case.update(case.full),
         "loop": lambda: update_step_by_step(loop),
         "ragged": lambda: case.update(case.ragged),
@@ -186,7 +174,7 @@ def measure(algorithm: str, map_name: str, device: str) -> dict[str, Any]:
     return {"map": map_name, "algorithm": algorithm, "batch": case.args.batch_size, "milliseconds": times}
 
 
-def row(result: Mapping[str, Any]) -> str:
+def row(result: Json) -> str:
     """A line of the table under HEADER."""
     times = result["milliseconds"]
     spread = [f(times["update"]) for f in (median, min, max)]
@@ -195,14 +183,14 @@ def row(result: Mapping[str, Any]) -> str:
     return columns + "".join(f"{figure:>9.1f}" for figure in figures)
 
 
-def measure_growth(algorithm: str, map_name: str, device: str) -> dict[str, Any]:
+def measure_growth(algorithm: str, map_name: str, device: str) -> Json:
     """Milliseconds of an update by the size of the batch."""
     cases = [Case(algorithm, map_name, device, share) for share in reversed(GROWTH)]
     work = {str(case.args.batch_size): lambda case=case: case.update(case.full) for case in cases}  # type: ignore[misc]
     return {"map": map_name, "algorithm": algorithm, "milliseconds": Times(work, device).counted}
 
 
-def measure_threads(map_name: str, n_threads: int) -> dict[str, Any]:
+def measure_threads(map_name: str, n_threads: int) -> Json:
     """Milliseconds of an update by QMIX, that pass and of computing, by the number of torch's threads."""
     case = Case("qmix", map_name, "cpu")
 
@@ -215,29 +203,25 @@ def measure_threads(map_name: str, n_threads: int) -> dict[str, Any]:
     return {"map": map_name, "passed": times.passed, "computed": times.computed}
 
 
-def verdicts(result: Mapping[str, Any]) -> list[str]:
+def verdicts(result: Json) -> list[str]:
     """One line for each target that this result can be held against."""
     times, what = result["milliseconds"], f"{result['map']}, {result['algorithm']}"
     if (result["map"], result["algorithm"]) != TARGET:
         return []
     share = ratio(times["products"], times["update"])
     return [
-        _verdict(f"{what}, loop over update", ratio(times["loop"], times["update"]), TARGET_TIMES_LOOP),
-        _verdict(f"{what}, matrix products' share of the update", share, TARGET_SHARE_OF_PRODUCTS),
+        verdict(f"{what}, loop over update", ratio(times["loop"], times["update"]), TARGET_TIMES_LOOP),
+        verdict(f"{what}, matrix products' share of the update", share, TARGET_SHARE_OF_PRODUCTS),
     ]
 
 
-def _verdict(what: str, figure: float, target: float) -> str:
-    return f"{what}: {figure:.2f}, target {target:.2f}, {'met' if figure >= target else 'not met'}"
-
-
-def growth_words(growth: Mapping[str, Any]) -> str:
+def growth_words(growth: Json) -> str:
     """One line: the time per episode at each size of the batch."""
     each = [f"{n}: {median(times) / int(n):.2f}" for n, times in growth["milliseconds"].items()]
     return f"{growth['map']}, {growth['algorithm']}, milliseconds per episode, by batch: {', '.join(each)}"
 
 
-def threads_words(result: Mapping[str, Any]) -> str:
+def threads_words(result: Json) -> str:
     """One line: what a second thread (or more) brings, and what it costs."""
     (one, many), (_, n) = result["passed"].values(), result["passed"]
     computed = result["computed"]
@@ -249,14 +233,11 @@ def threads_words(result: Mapping[str, Any]) -> str:
 
 def _parse(argv: Sequence[str] | None) -> Namespace:
     """Raises: UserError for what cannot be measured here."""
-    parser = Parser(prog="python -m benchmarks.learner", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("--map", nargs="+", default=["8m"], metavar="NAME", help="maps, or all (default: 8m)")
+    parser = make_parser("learner", DESCRIPTION, ["8m"], JSON_HELP)
     parser.add_argument("--alg", nargs="+", default=ALGORITHMS, metavar="NAME", help="algorithms (default: all)")
     parser.add_argument("--threads", type=int, default=1, help=THREADS_HELP)
     parser.add_argument("--device", default="cpu", help="where networks are: cpu, or cuda (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help=JSON_HELP)
-    args = parser.parse_args(argv)
-    args.map = chosen_maps(args.map, MAP_NAMES)
+    args = parse(parser, argv)
     for name in args.alg:
         if name not in ALGORITHMS:
             raise UserError(f"--alg: {unknown('algorithm', name, ALGORITHMS)}")
@@ -266,39 +247,27 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
         raise UserError("--device=cuda, but torch finds no GPU here; take cpu")
     check_at_least(1, threads=args.threads)
     check_threads(args.threads, n_cores())
-    check_json(args.json)
     return args
 
 
-def run(argv: Sequence[str] | None) -> None:
-    """Measures and prints. Raises: UserError for what cannot be measured here."""
-    args = _parse(argv)
+def run_all(args: Namespace) -> None:
+    """Measures and prints."""
     th.set_num_threads(1)
     keep_freed_memory()
-    machine = surroundings("torch")
-    print(in_words(machine), args.device, sep="; ")
-    print(HEADER)
-    results, threads = [], []
-    for map_name in args.map:
-        for algorithm in args.alg:
-            results.append(measure(algorithm, map_name, args.device))
-            print(row(results[-1]), flush=True)
+    machine = print_machine(("torch",), args.device)
+    cases = product(args.map, args.alg)
+    measured = (measure(algorithm, map_name, args.device) for map_name, algorithm in cases)
+    results = print_results(HEADER, measured, row, verdicts)
     growth = [measure_growth(args.alg[0], map_name, args.device) for map_name in args.map]
     print(*map(growth_words, growth), sep="\n")
-    if args.threads > 1:
-        for map_name in THREADS_MAPS:
-            threads.append(measure_threads(map_name, args.threads))
-            print(threads_words(threads[-1]), flush=True)
-    for line in [verdict for result in results for verdict in verdicts(result)]:
-        print(line)
-    if args.json:
-        written = {"machine": machine, "results": results, "growth": growth, "threads": threads}
-        args.json.write_text(json.dumps(written, indent=1) + "\n")
+    threads = [measure_threads(map_name, args.threads) for map_name in THREADS_MAPS if args.threads > 1]
+    print(*map(threads_words, threads), sep="\n", end="\n" if threads else "")
+    write_json(args.json, machine=machine, results=results, growth=growth, threads=threads)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Gives the exit status: 2 after a user's mistake."""
-    return exit_status(lambda: run(argv))
+    """Returns the exit status: 2 after a user's mistake."""
+    return exit_status(lambda: run_all(_parse(argv)))
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ schedules of epsilon are in `components/epsilon_schedules.py`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch as th
 
 from components.epsilon_schedules import DecayThenFlatSchedule
 from utils.config import STEPS, T, key
+from utils.dict2namedtuple import Args, Config
 from utils.registry import Registry
 
 REGISTRY = Registry(
@@ -37,7 +37,7 @@ class ActionSelector:
     """What it reads, as `agent_output_type` has it."""
 
     @classmethod
-    def conflict(cls, config: Mapping[str, Any], kinds: Mapping[str, type]) -> str:
+    def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
         selector, output = config["action_selector"], config["agent_output_type"]
         sentence = (
             f"action_selector={selector} does not go with agent_output_type={output}; "
@@ -48,7 +48,7 @@ class ActionSelector:
     generator: th.Generator | None = None
     """Where random numbers come from; None: torch's default generator."""
 
-    def __init__(self, args: Any):
+    def __init__(self, args: Args):
         self.args = args
         self.schedule = DecayThenFlatSchedule(args.epsilon_start, args.epsilon_finish, args.epsilon_anneal_time)
         self.epsilon = self.schedule.eval(0)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch as th
 
 from components.episode_buffer import OF_TEAM, ON_HOST, EpisodeBatch
-from utils.transfer import sent
+from utils.transfer import to_device
 
 SEAT = {"vshape": (), "group": "agents", "dtype": th.long, "episode_const": True}
 FIELDS_OF_OTHERS = ("obs", "actions", "avail_actions")
@@ -19,7 +19,7 @@ def cut_seats(batch: EpisodeBatch, episodes: th.Tensor, seats: th.Tensor, ts: sl
     `episodes` are in main memory.
     """
     is_whole = th.equal(episodes, th.arange(batch.batch_size))
-    episodes, seats = sent(episodes, batch.device), seats.to(batch.device)
+    episodes, seats = to_device(episodes, batch.device), seats.to(batch.device)
 
     def repeated(field: th.Tensor) -> th.Tensor:
         return field if is_whole else field[episodes]

@@ -17,7 +17,7 @@ import numpy as np
 import torch as th
 
 from utils.errors import UserError
-from utils.memory import free_memory, in_words
+from utils.memory import format_bytes, free_memory
 
 Layout = Mapping[str, tuple[tuple[int, ...], np.dtype]]
 GROWTH = 1 / 8
@@ -74,8 +74,8 @@ class MemoryRows:
                 self._grow(min(max(self.n_rows + n, int(self._room * (1 + GROWTH))), self.most_rows))
         if self.n_rows + n > self._room:
             raise NoRoom(
-                f"the replay buffer takes {in_words(self.n_rows * self.bytes_per_row)} of {self.place}, which has no "
-                f"room for more; lower buffer_size or {self.remedy}, and go on from the last saved model"
+                f"the replay buffer takes {format_bytes(self.n_rows * self.bytes_per_row)} of {self.place}, which has "
+                f"no room for more; lower buffer_size or {self.remedy}, and go on from the last saved model"
             )
         self.n_rows += n
         return np.arange(self.n_rows - n, self.n_rows)

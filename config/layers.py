@@ -8,7 +8,6 @@ import re
 from collections.abc import Collection, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -16,6 +15,7 @@ from config.components import Choice, Setting, check_known, choose
 from config.schema import RENAMED, RUN
 from utils.config import flatten, load_json, load_yaml, nested, parse_yaml
 from utils.errors import UserError, shortened, unknown
+from utils.files import Json
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "config"
@@ -25,17 +25,17 @@ OF_ALGORITHMS = "config/algs/"
 NO_SETTINGS = ("resolved", "population")  # of a recorded configuration: what the program found out by itself
 
 Settings = Sequence[tuple[str, str]]  # (key, text), as they were typed
-Files = Sequence[tuple[str, dict[str, Any]]]  # (path, content) of a user's own, as given after `with`
+Files = Sequence[tuple[str, Json]]  # (path, content) of a user's own, as given after `with`
 Layers = Sequence[list[Setting]]  # one for each file, lowest first
 
 
 def known_names(arg_name: str) -> list[str]:
-    """The names that --config or --env-config may take."""
+    """Returns the names that --config or --env-config may take."""
     return sorted(path.stem for path in (CONFIG / SUBFOLDERS[arg_name]).glob("*.yaml"))
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """The settings in a YAML or JSON file of a user's own, such as the `config.json` of a run.
+def read_file(path: Path) -> Json:
+    """Returns the settings in a YAML or JSON file of a user's own, such as the `config.json` of a run.
 
     Raises:
         UserError: the file is not well formed.
@@ -46,9 +46,9 @@ def read_file(path: Path) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key not in NO_SETTINGS}
 
 
-def merge(alg: str, env: str, settings: Settings, files: Files = ()) -> dict[str, Any]:
-    """The configuration of a run of one algorithm: its components' defaults, default.yaml, the environment's YAML, the
-    algorithm's, `files`, `settings`.
+def merge(alg: str, env: str, settings: Settings, files: Files = ()) -> Json:
+    """Returns the configuration of a run of one algorithm. Lowest first: its components' defaults, default.yaml, the
+    environment's YAML, the algorithm's, `files`, `settings`.
 
     Raises:
         UserError: the first mistake that is found.
@@ -60,10 +60,8 @@ def merge(alg: str, env: str, settings: Settings, files: Files = ()) -> dict[str
     return _with_policy_model(choice, typed)
 
 
-def merge_population(
-    name: str, counts: dict[str, int], env: str, settings: Settings, files: Files = ()
-) -> dict[str, Any]:
-    """The configuration of a run of several algorithms: that of the one that learns, and each one's under its name.
+def merge_population(name: str, counts: dict[str, int], env: str, settings: Settings, files: Files = ()) -> Json:
+    """Returns the configuration of several algorithms: that of the one that learns, and each one's under its name.
 
     A setting holds for all algorithms that have its key, ALGORITHM.key=value for one; so in a file, where it stands
     under the algorithm's name. `population` has the seats.
@@ -79,7 +77,7 @@ def merge_population(
         raise UserError(f"{COMMAND_LINE}: {unknown('train_alg', learner, list(counts))}; say which of them learns")
     shared = [_layer(content, source, without=(*counts, "name")) for source, content in files]
     for_all = _typed([(key, text) for key, text in settings if key.partition(".")[0] not in counts], COMMAND_LINE)
-    merged: dict[str, dict[str, Any]] = {}
+    merged: dict[str, Json] = {}
     may_be_written: set[str] = set()
     may_be_typed: set[str] = set()
     for alg in counts:
@@ -99,7 +97,7 @@ def merge_population(
 
 
 def read_population(name: str, known: Collection[str]) -> dict[str, int]:
-    """How many seats each algorithm has: 7iql1iql_omg gives {"iql": 7, "iql_omg": 1}.
+    """Returns how many seats each algorithm has: {"iql": 7, "iql_omg": 1} for 7iql1iql_omg.
 
     Raises:
         UserError: it is not counts and known names in turn, or a name comes twice.
@@ -120,7 +118,7 @@ def read_population(name: str, known: Collection[str]) -> dict[str, int]:
 
 
 def explain(name: str) -> str:
-    """What an algorithm or an environment is put together from: its components, and their keys with defaults."""
+    """Returns the help page of an algorithm or an environment: its components, and their keys with defaults."""
     is_alg = name in known_names("--config")
     arg_name, alg, env = ("--config", name, "sc2") if is_alg else ("--env-config", "iql", name)
     chosen, _ = _choose(alg, env, [], [])
@@ -133,17 +131,17 @@ def explain(name: str) -> str:
 
 
 def about(path: Path) -> str:
-    """The first line of a YAML file, which says what it is."""
+    """Returns the first line of a YAML file, which says what it is."""
     return path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
 
 
 def _choose(alg: str, env: str, written: Layers, typed: list[Setting]) -> tuple[Choice, set[str]]:
-    """What the YAML files, a user's own and the command line mean, and the keys that such files may set: those of the
-    components that are chosen in the end, and of those that the files alone would choose.
+    """Returns what the YAML files, a user's own and the command line mean, and the keys that such files may set: those
+    of the components that are chosen in the end, and of those that the files alone would choose.
     """
     default = CONFIG / "default.yaml"
     chained = [layer for _, layer in (*_chain("--env-config", env), *_chain("--config", alg))]
-    run = [_layer(load_yaml(default), shown(default)), *chained]
+    run = [_layer(load_yaml(default), short_path(default)), *chained]
     files = [*run, *written]
     choice = choose([*chain(*files), *typed])
     may_set = set(choice.keys).union(*(choose(chain(*files[:n])).keys for n in range(1, len(files) + 1)))
@@ -155,7 +153,7 @@ def _choose(alg: str, env: str, written: Layers, typed: list[Setting]) -> tuple[
 
 
 def yaml_files(algs: Collection[str], env: str) -> list[Path]:
-    """The files of this folder from which these algorithms and this environment have their values."""
+    """Returns the files of this folder from which these algorithms and this environment have their values."""
     chains = [_chain("--env-config", env), *(_chain("--config", alg) for alg in algs)]
     return [CONFIG / "default.yaml", *(path for path, _ in chain(*chains))]
 
@@ -167,13 +165,13 @@ def _chain(arg_name: str, name: str, above: Collection[str] = ()) -> list[tuple[
     base = content.pop("extends", None)
     others = set(known_names(arg_name)) - {name, *above}
     if base is not None and base not in others:
-        raise UserError(f"{shown(path)}: {unknown('file to extend', base, others)}")
-    own = [Setting("name", name, shown(path))] if arg_name == "--config" else []
+        raise UserError(f"{short_path(path)}: {unknown('file to extend', base, others)}")
+    own = [Setting("name", name, short_path(path))] if arg_name == "--config" else []
     below = _chain(arg_name, base, (name, *above)) if base else []
-    return [*below, (path, [*own, *_layer(content, shown(path))])]
+    return [*below, (path, [*own, *_layer(content, short_path(path))])]
 
 
-def _layer(content: Any, source: str, without: Collection[str] = ()) -> list[Setting]:
+def _layer(content: object, source: str, without: Collection[str] = ()) -> list[Setting]:
     """The settings of a file, with the names that this program has for what PyMARL names otherwise."""
     if not isinstance(content, dict):
         raise UserError(f"{source}: '{shortened(content)}' is no group of keys")
@@ -195,7 +193,7 @@ def _typed(settings: Settings, source: str) -> list[Setting]:
     return typed
 
 
-def _as_mapping(text: str) -> dict[str, Any] | None:
+def _as_mapping(text: str) -> Json | None:
     try:
         value = parse_yaml(text)
     except (yaml.YAMLError, RecursionError, ValueError):
@@ -203,7 +201,7 @@ def _as_mapping(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _with_policy_model(choice: Choice, typed: Sequence[Setting]) -> dict[str, Any]:
+def _with_policy_model(choice: Choice, typed: Sequence[Setting]) -> Json:
     """The configuration, whose `agent` is what `policy_model` names, the word for it beside an agent model.
 
     Raises:
@@ -218,6 +216,6 @@ def _with_policy_model(choice: Choice, typed: Sequence[Setting]) -> dict[str, An
     return {**config, "agent": policy}
 
 
-def shown(path: Path) -> str:
-    """A path as messages show it."""
+def short_path(path: Path) -> str:
+    """Returns a path below the project's folder, as messages print it."""
     return str(path.relative_to(ROOT))

@@ -6,17 +6,18 @@ The plain controller is `basic_controller.py`; the models are in `modules/am`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch as th
 
-from components.episode_buffer import EpisodeBatch, Episodes
+from components.episode_buffer import EpisodeBatch, Episodes, Scheme
 from controllers.basic_controller import BasicMAC, with_rows
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.agent_model import AgentModel
 from modules.network import Network
-from modules.unroll import step_each, step_over, unroll_with_hidden
+from modules.unroll import step_candidates, step_from, unroll_with_hidden
 from utils.config import key
+from utils.dict2namedtuple import Args, Config
+from utils.weights import StateDict
 
 
 class MultiModuleMAC(BasicMAC):
@@ -30,7 +31,7 @@ class MultiModuleMAC(BasicMAC):
         )
 
     @staticmethod
-    def conflict(config: Mapping[str, Any], kinds: Mapping[str, type]) -> str:
+    def conflict(config: Config, kinds: Mapping[str, type]) -> str:
         if config["am_model"]:
             return ""
         return (
@@ -38,16 +39,16 @@ class MultiModuleMAC(BasicMAC):
             "--config=iql_omg"
         )
 
-    def __init__(self, scheme: dict, groups: dict[str, int], args: Any):
+    def __init__(self, scheme: Scheme, groups: dict[str, int], args: Args):
         self.am: AgentModel = AGENT_MODELS[args.am_model](scheme, args).to(args.device)
         super().__init__(scheme, groups, args)
         self.am_hidden_states: th.Tensor | None = None  # [batch, agent, ...]
 
-    def input_size(self, scheme: dict) -> int:
+    def input_size(self, scheme: Scheme) -> int:
         return super().input_size(scheme) + self.am.output_size
 
     def step_inputs(self, ep_batch: EpisodeBatch, t: int, bs: Episodes, test_mode: bool) -> th.Tensor:
-        """The same, and what the model infers at this step; moves the model's hidden states on."""
+        """Returns the inputs of `BasicMAC` and the model's features; advances the model's hidden states of `bs`."""
         assert self.am_hidden_states is not None, "init_hidden makes both kinds of hidden states"
         am_inputs = self.am.build_inputs(ep_batch, bs, slice(t, t + 1)).squeeze(1)
         inferred, am_hidden_states = self._step_of(self.am)(am_inputs, self.am_hidden_states[bs])
@@ -56,7 +57,7 @@ class MultiModuleMAC(BasicMAC):
         return th.cat([super().step_inputs(ep_batch, t, bs, test_mode), features], -1)
 
     def infer(self, ep_batch: EpisodeBatch) -> tuple[th.Tensor, th.Tensor]:
-        """The model's outputs and hidden states, [b, T, agent, ...] each, after each step of whole episodes."""
+        """Returns the model's outputs and hidden states, [b, T, agent, ...] each, after each step of whole episodes."""
         steps = ep_batch.steps(self.device)
         return unroll_with_hidden(self.am, steps.pack(self.am.build_inputs(ep_batch)), steps)
 
@@ -73,17 +74,17 @@ class MultiModuleMAC(BasicMAC):
     def unroll_with_hidden(
         self, ep_batch: EpisodeBatch, features: th.Tensor | None = None
     ) -> tuple[th.Tensor, th.Tensor]:
-        """Q-values [b, T, agent, action] and hidden states [b, T, agent, H] after each step, on given features."""
+        """Returns Q-values [b, T, agent, action] and hidden states [b, T, agent, H] after each step, given features."""
         return unroll_with_hidden(self.agent, self.packed_inputs(ep_batch, features), ep_batch.steps(self.device))
 
     def step_next(self, ep_batch: EpisodeBatch, features: th.Tensor, hidden_states: th.Tensor) -> th.Tensor:
-        """Q(o_{t+1}, g_t, .) [b, T - 1, agent, action], from the features and the hidden states of each step t."""
+        """Returns Q(o_{t+1}, g_t, .) [b, T - 1, agent, action], from features and hidden states of each step t."""
         after = ep_batch.steps(self.device, start=1)
         observed = super().packed_inputs(ep_batch)[-len(after) :]  # step after step: the first ones are those of step 0
         rows = th.cat([observed, after.pack(features[:, :-1])], -1)
-        return step_each(self.agent, rows, hidden_states[:, :-1], after)
+        return step_from(self.agent, rows, hidden_states[:, :-1], after)
 
-    def step_over(
+    def step_candidates(
         self, ep_batch: EpisodeBatch, features: th.Tensor, ahead: th.Tensor, hidden_states: th.Tensor
     ) -> th.Tensor:
         """Returns Q-values [N, agent, K, action] of one step, on the features of each of the steps `ahead` [b, T, K].
@@ -91,7 +92,7 @@ class MultiModuleMAC(BasicMAC):
         The N rows are those of the filled steps, as `ep_batch.steps` packs them.
         """
         steps = ep_batch.steps(self.device)
-        return step_over(self.agent, super().packed_inputs(ep_batch), features, ahead, hidden_states, steps)
+        return step_candidates(self.agent, super().packed_inputs(ep_batch), features, ahead, hidden_states, steps)
 
     def init_hidden(self, batch_size: int) -> None:
         super().init_hidden(batch_size)
@@ -100,10 +101,10 @@ class MultiModuleMAC(BasicMAC):
     def networks(self) -> dict[str, Network]:
         return {"agent": self.agent, "am": self.am}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         return {name: network.state_dict() for name, network in self.networks().items()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         for name, network in self.networks().items():
             network.load_state_dict(state[name])
 
@@ -113,6 +114,6 @@ class MultiModuleMAC(BasicMAC):
         self.am.save_models(path)
 
     def load_models(self, path: str | Path) -> None:
-        """Reads the same files from the folder `path`."""
+        """Reads agent.th and the model's own files from the folder `path`."""
         super().load_models(path)
         self.am.load_models(path)

@@ -9,7 +9,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 import numba
 import numpy as np
@@ -24,13 +24,14 @@ from utils.command import (
     check_json,
     check_threads,
     chosen_maps,
-    in_words,
+    format_machine,
     interrupted_status,
+    machine_info,
     run_program,
-    surroundings,
 )
 from utils.config import Key
 from utils.errors import UserError, unknown
+from utils.files import Json
 from utils.intervals import wilson_interval
 from utils.signals import handled, interrupt
 
@@ -73,7 +74,7 @@ def within_aim(map_name: str, n_won: int, n_battles: int) -> bool | None:
 # ------------------------------------------------------------------------------------------------ battles
 
 
-def play(map_name: str, n_battles: int, seed: int, rules: Rules, rest: bool, n_threads: int) -> dict[str, Any]:
+def play(map_name: str, n_battles: int, seed: int, rules: Rules, rest: bool, n_threads: int) -> Json:
     """The heuristic's results on one map; battle i has the seed `seed` + i."""
     ends = np.zeros((n_battles, 5))
     for first in range(0, n_battles, AT_ONCE):
@@ -103,7 +104,7 @@ def play(map_name: str, n_battles: int, seed: int, rules: Rules, rest: bool, n_t
 
 
 def play_to_the_end(env: BattleVectorEnv) -> np.ndarray:
-    """One battle in each world; gives [batch, (won, cut off, steps, dead allies, dead enemies)]."""
+    """One battle in each world; returns [batch, (won, cut off, steps, dead allies, dead enemies)]."""
     info = env.get_env_info()
     observations = Observations.empty(env.n_envs, info)
     outcomes = Outcomes.empty(env.n_envs, env.info_keys)
@@ -152,7 +153,7 @@ def read_rules(given: Sequence[str]) -> Rules:
     return Rules(**changes)
 
 
-def alternatives(rules: Rules) -> list[dict[str, Any]]:
+def alternatives(rules: Rules) -> list[Json]:
     """All changes of one rule to another value."""
     changes = []
     for name, key in rule_keys().items():
@@ -165,7 +166,7 @@ def alternatives(rules: Rules) -> list[dict[str, Any]]:
 # ------------------------------------------------------------------------------------------------ tables
 
 
-def row(result: dict[str, Any]) -> str:
+def row(result: Json) -> str:
     """A line of the table under HEADER."""
     low, high = result["interval"]
     allies = f"{result['allies_left']:.1f} of {result['allies']}"
@@ -178,7 +179,7 @@ def row(result: dict[str, Any]) -> str:
     ).rstrip()
 
 
-def verdict(results: Sequence[dict[str, Any]]) -> str:
+def verdict(results: Sequence[Json]) -> str:
     """Which maps miss the aim, in one line."""
     judged = [result for result in results if result["within_aim"] is not None]
     if not judged:
@@ -188,7 +189,7 @@ def verdict(results: Sequence[dict[str, Any]]) -> str:
     return f"{met}; missed: {', '.join(missed)}" if missed else met
 
 
-def print_results(args: Namespace, results: list[dict[str, Any]]) -> None:
+def print_results(args: Namespace, results: list[Json]) -> None:
     """Plays every map and prints its line; `results` grows with every map, so that an interruption keeps them."""
     print(HEADER, flush=True)
     for name in args.map:
@@ -198,7 +199,7 @@ def print_results(args: Namespace, results: list[dict[str, Any]]) -> None:
         print(row(results[-1]), flush=True)
 
 
-def print_sensitivity(args: Namespace, results: list[dict[str, Any]]) -> None:
+def print_sensitivity(args: Namespace, results: list[Json]) -> None:
     """Plays every map under every alternative and prints the win rates; `results` grows as above."""
     changes = [{}, *alternatives(args.rules)]
     labels = [f"{name}={value}" for change in changes for name, value in change.items()]
@@ -244,16 +245,16 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Plays and prints; gives the exit status, as `exit_status` does."""
+    """Plays and prints; returns the exit status, as `exit_status` does."""
     try:
         args = _parse(argv)
     except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
-    machine = surroundings("numpy", "numba")
-    print(in_words(machine))
+    machine = machine_info("numpy", "numba")
+    print(format_machine(machine))
     print(f"embedded engine, {args.battles} battles of seed {args.seed} on, rules {args.rules._asdict()}")
-    results: list[dict[str, Any]] = []
+    results: list[Json] = []
     status = 0
     try:
         with handled(interrupt):

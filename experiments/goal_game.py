@@ -16,6 +16,7 @@ import main as command_line
 from run import Run
 from utils.command import Parser, check_at_least, exit_status, run_program
 from utils.errors import UserError
+from utils.files import Json
 from utils.logging import Logger
 from utils.MY_EXP_PATH import check_results_path, experiment_root
 
@@ -34,7 +35,7 @@ N_WORLDS = 8  # in this process: workers would cost more than such worlds; one u
 Curve = list[tuple[int, float]]  # environment steps and test return
 
 
-def make_config(method: str, seed: int, t_max: int) -> dict:
+def make_config(method: str, seed: int, t_max: int) -> Json:
     """The configuration of one run, by the command line's code; schedules end halfway.
 
     Raises:
@@ -51,7 +52,7 @@ def make_config(method: str, seed: int, t_max: int) -> dict:
     return command_line.resolve({**config, "batch_size_run": N_WORLDS})
 
 
-def train(config: dict) -> tuple[Run, Curve]:
+def train(config: Json) -> tuple[Run, Curve]:
     """A run without records when it is over, and its curve."""
     run = Run({**config, "device": "cpu"}, Logger(logging.getLogger(__name__)))
     run.train()
@@ -113,7 +114,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draws the curves; gives the exit status, as `exit_status` does."""
+    """Draws the curves; returns the exit status, as `exit_status` does."""
     return exit_status(lambda: fill(_parse(argv)))
 
 

@@ -27,7 +27,7 @@ WORK = ".work"  # holds what is under way
 NOT_PUBLISHED = ("buffer.th", "state.th")  # of a checkpoint: what only a run that goes on needs
 POLL_SECONDS = 0.1
 SECONDS_TO_END = 60  # that an interrupted run gets after the second signal, before it is killed
-LOG_LINES = 10  # of a run that failed, to be shown
+LOG_LINES = 10  # of a run that failed, that are printed
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class Job:
         return checkpoint, records
 
     def publish(self) -> str:
-        """Makes `output` of a run that has ended well; gives what there is to tell.
+        """Makes `output` of a run that has ended well; returns what is printed of it.
 
         Raises:
             OSError, UserError: the run has not left what it should, or it can't be written.
@@ -81,7 +81,7 @@ class Job:
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[int]:
-    """Keeps other commands out of the folder; gives a descriptor by which the processes that inherit it do, too.
+    """Keeps other commands out of the folder; returns a descriptor by which the processes that inherit it do, too.
 
     Raises:
         UserError: another command, or a run that outlived it, is at work there.
@@ -117,13 +117,13 @@ class JobQueue:
         """
         with StopRequest() as stop:
             try:
-                told = False
+                were_asked = False
                 while self.running or (self.waiting and not stop.asked):
                     while self.waiting and len(self.running) < self.n_jobs and not stop.asked:
                         self._start(self.waiting.popleft())
-                    if stop.asked and not told:
+                    if stop.asked and not were_asked:
                         self._end_all()
-                        told = True
+                        were_asked = True
                     time.sleep(POLL_SECONDS)
                     for job in [job for job, (process, *_) in self.running.items() if process.poll() is not None]:
                         self._finish(job, stop.asked)
@@ -189,8 +189,8 @@ class JobQueue:
         else:
             self.failed.append(job.name)
             last = job.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-            shown = "\n".join(f"    {line}" for line in last)
-            print(f"{job.name} {problem}; {job.log} ends:\n{shown}", flush=True)
+            lines = "\n".join(f"    {line}" for line in last)
+            print(f"{job.name} {problem}; {job.log} ends:\n{lines}", flush=True)
 
     def _count(self, said: str, speed: float) -> None:
         self.n_done += 1

@@ -77,7 +77,7 @@ def in_order(lines: Sequence[Line]) -> str:
 
 
 def as_markdown(setup: Setup, lines: Sequence[Line], engine: str) -> str:
-    """The table in words, with what has to be known to read it."""
+    """Returns the table as Markdown, with what has to be known to read it."""
     scale = setup.scale
     text = [
         f"# OMG among teammates that it has not met: {setup.map_name} on {engine}",
@@ -95,10 +95,10 @@ def as_markdown(setup: Setup, lines: Sequence[Line], engine: str) -> str:
         text.append(f"With {setup.n_agents - 2} teammates the agent's policy takes two seats.")
     has_paper = any(line.paper is not None for line in lines)
     for phase in PHASES:
-        told = f"after about {scale.tune_episodes} episodes with these teammates" if phase != PHASES[0] else PHASES[0]
+        when = f"after about {scale.tune_episodes} episodes with these teammates" if phase != PHASES[0] else PHASES[0]
         for group in dict.fromkeys(line.group for line in lines if line.phase == phase):
             of_group = [line for line in lines if (line.phase, line.group) == (phase, group)]
-            text += ["", f"## {group}, {told}", ""]
+            text += ["", f"## {group}, {when}", ""]
             text.append("| method | won | interval | episodes | seeds | teams | members |" + " paper |" * has_paper)
             text.append("|---|---|---|---|---|---|---|" + "---|" * has_paper)
             for line in of_group:
@@ -138,7 +138,7 @@ def draw(lines: Sequence[Line], title: str, file: Path) -> None:
 
 
 def write(setup: Setup, rows: Sequence[Mapping[str, str]]) -> str:
-    """Writes the report into the folder of the evaluation; gives its table and where it lies."""
+    """Writes the report into the folder of the evaluation; returns its table and the folder, as text."""
     engine = " and ".join(dict.fromkeys(ENGINE_NAMES[row["engine"]] for row in rows))
     lines = summarise(rows, setup.map_name)
     table = as_markdown(setup, lines, engine)

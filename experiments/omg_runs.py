@@ -8,7 +8,7 @@ import io
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from experiments.jobs import NOT_PUBLISHED, WORK, Job
 from utils.checkpoints import whole_folder
 from utils.config import Key
 from utils.errors import UserError
-from utils.files import fitted, read_bytes, read_config, reason
+from utils.files import Json, fitted, read_bytes, read_config, reason
 from utils.pools import find_members
 from utils.records import METRIC, read_json_lines
 
@@ -147,7 +147,7 @@ class Setup:
 
     @property
     def test_members(self) -> int:
-        """Of each algorithm: what the scale says, or as many as non-homologue teammates need."""
+        """The members of each algorithm: what the scale says, or as many as non-homologue teammates need."""
         return max(self.scale.test_members, math.ceil((self.n_agents - 1) / len(TEST_ALGS)))
 
     def common(self, *settings: str) -> tuple[str, ...]:
@@ -185,11 +185,11 @@ class Training(Job):
         checkpoint, records = self.final_weights()
         config = read_config(records, dict)
         last = {entry["key"]: entry["value"] for entry in read_json_lines(records / "metrics.jsonl", METRIC)}
-        told = {"steps": self.steps(), "steps_per_second": last.get("steps_per_second")}
-        told |= {"test_win_rate": last.get("test_battle_won_mean"), "config": config}
+        content = {"steps": self.steps(), "steps_per_second": last.get("steps_per_second")}
+        content |= {"test_win_rate": last.get("test_battle_won_mean"), "config": config}
         with whole_folder(self.output) as partial:
             shutil.copytree(checkpoint, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*NOT_PUBLISHED))
-            (partial / RUN_FILE).write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
+            (partial / RUN_FILE).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         return f"{self.steps():,} steps"
 
 
@@ -197,7 +197,7 @@ class Training(Job):
 class Evaluation(Job):
     """Leaves a CSV of its episodes."""
 
-    about: Mapping[str, Any]  # the fields that are the same for all of them
+    about: Json  # the fields that are the same for all of them
     n_episodes: int
 
     def publish(self) -> str:

@@ -6,10 +6,9 @@ Each member is a run of main.py in a process of its own. `utils/pools.py` has wh
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -19,8 +18,9 @@ from experiments.jobs import NOT_PUBLISHED, WORK, Job, JobQueue, only_one
 from utils.checkpoints import whole_folder
 from utils.command import Parser, check_at_least, exit_status, n_cores, run_program
 from utils.config import flatten
+from utils.dict2namedtuple import Config
 from utils.errors import UserError
-from utils.files import read_config
+from utils.files import Json, read_config
 from utils.MY_EXP_PATH import check_results_path
 from utils.pools import AGENT_FILE, MEMBER_FILE, Identity, Member, check_disjoint, find_members, load_pool, weights_id
 from utils.records import METRIC, read_json_lines
@@ -50,7 +50,7 @@ class Plan(Job):
     """A member to be trained; `output` is its folder."""
 
     identity: Identity
-    config: Mapping[str, Any]  # as the command line means it
+    config: Json  # as the command line means it
 
     def publish(self) -> str:
         """Puts the final weights into the pool, with `member.yaml` and the run's `metrics.jsonl`."""
@@ -118,7 +118,7 @@ def make_plans(args: Namespace) -> list[Plan]:
     return plans
 
 
-def check_settings(plan: Plan, found: Mapping[str, Any], place: Path) -> None:
+def check_settings(plan: Plan, found: Config, place: Path) -> None:
     """Raises: UserError where what has been trained under this plan's name was trained with other settings."""
     was, wanted = dict(flatten(found)), dict(flatten(plan.config))
     for key in sorted(was.keys() & wanted.keys() - FREE_KEYS):
@@ -149,7 +149,7 @@ def waiting(plans: Sequence[Plan]) -> list[Plan]:
 
 
 def describe(plans: Sequence[Plan], to_train: Sequence[Plan], n_jobs: int, left: float | None) -> str:
-    """The plan in words: a line for each member, then how much there is to do."""
+    """Returns the plan as text: a line for each member, then how much there is to do."""
     states = {plan: f"from step {plan.steps():,}" if plan.steps() else "new" for plan in to_train}
     lines = [f"{plan.name:<40}{states.get(plan, 'is there')}" for plan in plans]
     estimate = f", about {time_str(left)}" if left else ""
@@ -158,7 +158,7 @@ def describe(plans: Sequence[Plan], to_train: Sequence[Plan], n_jobs: int, left:
 
 
 def fill(args: Namespace) -> int:
-    """Trains what is missing; gives the exit status.
+    """Trains what is missing; returns the exit status.
 
     Raises:
         UserError: a mistake in the arguments, or something in the folder does not fit them.
@@ -205,7 +205,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fills a pool; gives the exit status: 1 where members failed, and as `exit_status` does."""
+    """Fills a pool; returns the exit status: 1 where members failed, and as `exit_status` does."""
     return exit_status(lambda: fill(_parse(argv)), "interrupted; the same command goes on from here")
 
 

@@ -28,7 +28,7 @@ LAYOUTS = {
     "info": dict,
     "metrics": {str: {"steps": list, "values": list, "timestamps": [str]}},
 }
-"""Of the files of a record, as utils/files.py has layouts; those of the results are there when there are some."""
+"""The layouts of the files of a record, in the form of utils/files.py; info and metrics may be missing."""
 ALIVE = timedelta(seconds=60)  # Sacred's heart beats every ten seconds
 DESCRIPTION = """Sends the records of runs to MongoDB, in the form of Sacred's MongoObserver. A run that is there
 already is completed, and nothing is stored twice. Runs that are still running are left alone: they send themselves."""
@@ -64,9 +64,9 @@ def send_runs(runs: Sequence[Path], address: str) -> None:
     Raises:
         UserError: the database is not there or is lost, or records could not be sent.
     """
-    store, shown = open_database(address), without_password(address)
+    store, public_address = open_database(address), without_password(address)
     if not is_there(store):
-        raise UserError(f"no MongoDB answers at {shown}; start it, or correct the address")
+        raise UserError(f"no MongoDB answers at {public_address}; start it, or correct the address")
     failed = []
     for folder in runs:
         try:
@@ -79,7 +79,7 @@ def send_runs(runs: Sequence[Path], address: str) -> None:
             number = send(store, folder)
         except ConnectionFailure as error:
             reason = str(error).partition(",")[0]
-            raise UserError(f"MongoDB at {shown} was lost ({reason}); send again later") from error
+            raise UserError(f"MongoDB at {public_address} was lost ({reason}); send again later") from error
         except UserError as mistake:
             failed.append(str(mistake))
         except PyMongoError as error:
@@ -88,13 +88,13 @@ def send_runs(runs: Sequence[Path], address: str) -> None:
             failed.append(f"{folder} is no complete record ({error}); leave it out, or restore it")
         else:
             (folder / UNSENT).unlink(missing_ok=True)
-            print(f"{folder}: run {number} in {shown}")
+            print(f"{folder}: run {number} in {public_address}")
     if failed:
         raise UserError("; ".join(failed))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Sends and prints; gives the exit status: 2 after a user's mistake."""
+    """Sends and prints; returns the exit status: 2 after a user's mistake."""
     parser = Parser(prog="python -m experiments.send_records", description=DESCRIPTION)
     parser.add_argument("folders", nargs="+", type=Path, help=FOLDERS_HELP)
     where = parser.add_mutually_exclusive_group(required=True)

@@ -19,12 +19,12 @@ from envs.sc2.sim.film import LEAST_VIEW, MARGIN
 from envs.sc2.sim.maps import MAP_NAMES, SC2Map
 from envs.sc2.sim.render import TEAM_COLOURS, TEXT, Painter, view_around
 from envs.sc2.sim.replay import Replay
-from run import Run
+from run import EpisodeBatch, Run
 from utils.checkpoints import find_checkpoint
 from utils.command import Parser, exit_status, run_program
 from utils.config import flatten
 from utils.errors import UserError, unknown
-from utils.files import read_config
+from utils.files import Json, read_config
 from utils.MY_EXP_PATH import check_results_path, experiment_root
 from utils.subgoals import subgoal_hit_ratio
 from utils.weights import fits
@@ -61,7 +61,7 @@ class Inference(NamedTuple):
 
 
 @th.no_grad()
-def infer(mac: Any, batch: Any) -> Inference:
+def infer(mac: Any, batch: EpisodeBatch) -> Inference:
     """The subgoals on which the tested agents acted, decoded by the prior, and the states nearest to them (L2)."""
     states = mac.am.observations(batch)
     outputs, _ = mac.infer(batch)
@@ -82,7 +82,7 @@ def hit_ratio(inference: Inference) -> float:
 
 
 def shares_ahead(nearest: th.Tensor, horizon: int) -> tuple[list[float], float, float]:
-    """Of all steps [b, T, agent]: the shares whose nearest state lies 1..horizon steps ahead, further, or not ahead."""
+    """Returns the shares of steps [b, T, agent] whose nearest state is 1..horizon ahead, further, or not ahead."""
     steps = th.arange(nearest.shape[1]).view(1, -1, 1)
     ahead = (nearest - steps)[nearest >= 0]
     shares = [(ahead == k).float().mean().item() for k in range(1, horizon + 1)]
@@ -186,7 +186,7 @@ def side_by_side(picture: Image.Image, nearest: Image.Image, text: str) -> Image
 
 
 def save_pictures(pictures: Sequence[Image.Image], path: Path, fps: float) -> list[Path]:
-    """Writes them as `<path>.gif`, and some of them, one under the other, as `<path>.png`; gives both files."""
+    """Writes them as `<path>.gif`, and some of them, one under the other, as `<path>.png`; returns both files."""
     chosen = [pictures[k] for k in np.unique(np.linspace(0, len(pictures) - 1, STRIP_PICTURES).astype(int))]
     strip = Image.fromarray(np.concatenate([np.asarray(picture) for picture in chosen]))
     palette = strip.quantize(256)
@@ -202,13 +202,13 @@ def save_pictures(pictures: Sequence[Image.Image], path: Path, fps: float) -> li
 
 
 def record_of(checkpoint: Path) -> Path | None:
-    """The record of the run that wrote it, where both lie as the run has left them: `<results>/models/<name>_<id>`."""
+    """Returns the record of the run that wrote the checkpoint `<results>/models/<name>_<id>/<step>`, if it is there."""
     models = checkpoint.absolute().parent if checkpoint.name.isdigit() else checkpoint.absolute()
     record = models.parent.parent / "sacred" / models.name.rpartition("_")[2]
     return record if (record / "config.json").is_file() else None
 
 
-def configure(args: Namespace) -> dict[str, Any]:
+def configure(args: Namespace) -> Json:
     """The configuration under which the checkpoint is looked at: its record's, as far as its keys are still known.
 
     Raises:
@@ -235,11 +235,11 @@ def configure(args: Namespace) -> dict[str, Any]:
     return config
 
 
-def _read(params: list[str]) -> dict[str, Any]:
+def _read(params: list[str]) -> Json:
     return command_line.read_settings(*params)
 
 
-def set_up(config: dict[str, Any]) -> Run:
+def set_up(config: Json) -> Run:
     """A run whose weights are not loaded yet."""
     return Run({**command_line.resolve(config), "device": "cpu"})
 
@@ -254,7 +254,7 @@ def load_weights(mac: Any, checkpoint: Path) -> None:
         )
 
 
-def picked_in_hindsight(run: Run, batch: Any) -> list[float]:
+def picked_in_hindsight(run: Run, batch: EpisodeBatch) -> list[float]:
     """How often the learner picks each k of 1..horizon: what it logs of an update, which changes the weights."""
     run.learner.train(batch, t_env=10**9, episode_num=0)
     return [run.logger.stats[f"subgoal_k{k}"][-1][1] for k in range(1, run.args.omg_horizon + 1)]
@@ -274,7 +274,7 @@ def table(picked: Sequence[float], nearest: tuple[list[float], float, float]) ->
 
 
 def look(args: Namespace) -> list[Path]:
-    """Plays, prints and draws; gives the files.
+    """Plays, prints and draws; returns the files.
 
     Raises:
         UserError: the checkpoint can't be looked at.
@@ -328,7 +328,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Looks at a checkpoint; gives the exit status: 2 after a user's mistake."""
+    """Looks at a checkpoint; returns the exit status: 2 after a user's mistake."""
     return exit_status(lambda: print(*look(_parse(argv)), sep="\n"))
 
 

@@ -1,4 +1,4 @@
-"""Learners: from an `EpisodeBatch` to one update of the controller that they are handed."""
+"""Learners: from an `EpisodeBatch` to one update of a controller."""
 
 from utils.registry import Registry
 

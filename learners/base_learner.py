@@ -3,10 +3,10 @@
 The maths is in `utils/rl_utils.py`; each learner's `train` reads from top to bottom in its own file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol, Self
 
 import torch as th
 
@@ -15,12 +15,25 @@ from learners import REGISTRY as LEARNERS
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.none_am import NoneAM
 from utils.config import K, T, key
+from utils.dict2namedtuple import Args, Config
 from utils.errors import UserError
-from utils.weights import load_into
+from utils.logging import Logger
+from utils.weights import StateDict, Stateful, load_into
+
+
+class Policy(Stateful, Protocol):
+    """A controller as learners know it; controllers/basic_controller.py documents these methods."""
+
+    def parameters(self) -> Iterator[th.nn.Parameter]: ...
+    def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False) -> th.Tensor: ...
+    def unroll_with_hidden(self, ep_batch: EpisodeBatch) -> tuple[th.Tensor, th.Tensor]: ...
+    def load_state(self, other_mac: Self) -> None: ...
+    def save_models(self, path: str | Path) -> None: ...
+    def load_models(self, path: str | Path) -> None: ...
 
 
 class LossNotFinite(UserError, FloatingPointError):
-    """Training diverged, or was given what is not a number."""
+    """Training diverged, or its data are not finite."""
 
 
 class Learner:
@@ -37,7 +50,7 @@ class Learner:
         td_lambda: float = key(0.0, "the values' targets: 0 looks one step ahead, 1 at the whole return", low=0, high=1)
 
     output_type = "q"
-    """What the agents' network must give it, as `agent_output_type` has it."""
+    """The `agent_output_type` that it needs."""
     needs_model = False
     """Whether it learns with the controller's agent model."""
     learns_seats = True
@@ -49,7 +62,7 @@ class Learner:
         return issubclass(model, NoneAM)
 
     @classmethod
-    def conflict(cls, config: Mapping[str, Any], kinds: Mapping[str, type]) -> str:
+    def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
         """Returns a sentence about what it can't learn with, or nothing; `kinds` are the chosen components' classes."""
         learner, mac, model = config["learner"], config["mac"], config.get("am_model")
         if (output := config["agent_output_type"]) != cls.output_type:
@@ -80,7 +93,7 @@ class Learner:
     generator: th.Generator | None = None
     """Where random numbers of learning come from; None: torch's default generator of the device."""
 
-    def __init__(self, mac: Any, logger: Any, args: Any):
+    def __init__(self, mac: Policy, logger: Logger, args: Args):
         self.args = args
         self.mac = mac
         self.logger = logger
@@ -88,11 +101,11 @@ class Learner:
         self.log_stats_t = -args.learner_log_interval - 1
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
-        """One update from `batch`, after `t_env` environment steps and `episode_num` episodes of training."""
+        """Performs one update from `batch`, after `t_env` environment steps and `episode_num` episodes of training."""
         raise NotImplementedError
 
-    def parts(self) -> dict[str, Any]:
-        """Everything with a state dict, by name; "agent" is the controller, "target_..." copies of live networks.
+    def parts(self) -> dict[str, Stateful]:
+        """Returns everything with a state dict, by name; "agent" is the controller, "target_..." copies of networks.
 
         Each is saved as `<name>.th`.
         """
@@ -128,11 +141,11 @@ class Learner:
         optimiser.step()
         return grad_norm
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that an update depends on: networks, targets, optimisers and the counters."""
+    def state_dict(self) -> StateDict:
+        """Returns all that an update depends on: networks, targets, optimisers and the counters."""
         return {name: part.state_dict() for name, part in self.parts().items()} | self.counts()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
         self.set_counts(state)
@@ -145,9 +158,9 @@ class Learner:
                 th.save(part.state_dict(), Path(path) / f"{name}.th")
 
     def load_models(self, path: str | Path) -> None:
-        """Reads such a folder.
+        """Reads a folder that `save_models` or PyMARL wrote.
 
-        One without targets, as PyMARL writes it, gives targets equal to the live networks. Without an optimiser's file
+        Where it has no targets, as PyMARL writes it, they are copies of the live networks. Without an optimiser's file
         that optimiser starts anew, with a warning.
 
         Raises:
@@ -167,9 +180,9 @@ class Learner:
                 load_into(part, file, self.args.device)
 
     def counts(self) -> dict[str, int]:
-        """The numbers that an update depends on, and that no file of `save_models` holds."""
+        """Returns the numbers that an update depends on and that no file of `save_models` holds."""
         return {"log_stats_t": self.log_stats_t}
 
     def set_counts(self, counts: dict[str, int]) -> None:
-        """Goes on from such numbers."""
+        """Continues from the numbers that `counts` returned."""
         self.log_stats_t = counts["log_stats_t"]

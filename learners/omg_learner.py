@@ -7,27 +7,30 @@ Tensors are [batch, time, agent, ...]; the suffix `_t` is for the steps t of all
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch as th
 import torch.nn.functional as F
 
-from components.episode_buffer import EpisodeBatch
+from components.episode_buffer import EpisodeBatch, Scheme
 from components.epsilon_schedules import DecayThenFlatSchedule
 from components.transitions import Transitions, make_transitions
-from learners.am_learner import AMLearner, train_prior
+from learners.am_learner import AMLearner, ModelPolicy, train_prior
 from learners.q_learner import QLearner
 from modules.am.omg_am import OMGAM, Gaussian
 from utils.config import STEPS, K, T, key
+from utils.dict2namedtuple import Args, Config
+from utils.logging import Logger
 from utils.rl_utils import best_value, chosen
 from utils.subgoals import candidate_steps, choose_candidate, subgoal_hit_ratio
+from utils.weights import Stateful
 
 
 class Hindsight(NamedTuple):
     """The subgoals picked in hindsight at every step."""
 
     prior: Gaussian  # p_psi at the chosen states, [b, T+1, agent, Z]
-    choice: th.Tensor  # how many steps ahead each lies, less one: [b, T+1, agent]
+    choice: th.Tensor  # how many steps ahead each is, less one: [b, T+1, agent]
 
 
 class OMGLearner(QLearner):
@@ -51,6 +54,8 @@ class OMGLearner(QLearner):
             10000, "the prior is trained at the start of the run, and then frozen", STEPS, low=0, high=T
         )
 
+    mac: ModelPolicy
+    target_mac: ModelPolicy
     needs_model = True
 
     @classmethod
@@ -58,13 +63,13 @@ class OMGLearner(QLearner):
         return issubclass(model, OMGAM)
 
     @classmethod
-    def conflict(cls, config: Mapping[str, Any], kinds: Mapping[str, type]) -> str:
+    def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
         ahead, horizon = config["subgoal_mode"], config["omg_horizon"]
         if type(ahead) is int and ahead > horizon:
             return f"subgoal_mode={ahead} lies beyond omg_horizon={horizon}; raise one or lower the other"
         return super().conflict(config, kinds)
 
-    def __init__(self, mac: Any, scheme: dict, logger: Any, args: Any):
+    def __init__(self, mac: ModelPolicy, scheme: Scheme, logger: Logger, args: Args):
         super().__init__(mac, scheme, logger, args)
         self.am = mac.am
         self.eta_schedule = DecayThenFlatSchedule(args.eta, 0.0, args.eta_anneal_time, decay="linear")
@@ -73,7 +78,7 @@ class OMGLearner(QLearner):
         self.am_optimiser = th.optim.Adam(self.am_params, lr=args.am_lr)
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
-        """One update: of the prior at the start of a run that has none, else of the policy and the posterior."""
+        """Performs one update: of the prior at the start of a run without one, else of the policy and the posterior."""
         if not self.am.vae.is_trained:
             if t_env < self.args.omg_vae_pretrain_steps:
                 prior_loss = train_prior(self, batch, t_env)
@@ -141,7 +146,7 @@ class OMGLearner(QLearner):
         if isinstance(mode, bool) or mode in ("optimistic", "conservative"):
             _, hidden = self.mac.unroll_with_hidden(batch, inferred)
             hidden_before = F.pad(hidden[:, :-1], (0, 0, 0, 0, 1, 0))
-            q = self.mac.step_over(batch, prior.mu, ahead, hidden_before)
+            q = self.mac.step_candidates(batch, prior.mu, ahead, hidden_before)
             avail = filled.pack(transitions.avail).unsqueeze(-2)
             values = filled.unpack(self._value(q, avail))  # [b, T+1, agent, K]
         else:
@@ -155,14 +160,14 @@ class OMGLearner(QLearner):
         return Hindsight(picked, choice - repeats.gather(2, choice))
 
     def _value(self, q: th.Tensor, avail: th.Tensor) -> th.Tensor:
-        """The mean or the maximum of Q-values [..., action] over available actions: [...]."""
+        """Returns the mean or the maximum of Q-values [..., action] over available actions: [...]."""
         if self.args.omg_value == "max":
             return q.masked_fill(~avail, -th.inf).max(-1).values
         return (q * avail).sum(-1) / avail.sum(-1).clamp(min=1)
 
     @th.no_grad()
     def _hit_ratio(self, batch: EpisodeBatch, subgoals: th.Tensor, played: th.Tensor) -> th.Tensor:
-        """The mean subgoal hit ratio over episodes and agents."""
+        """Returns the mean subgoal hit ratio over episodes and agents."""
         filled = batch["filled"].bool().squeeze(-1).to(played.device)
         states = self.am.observations(batch).transpose(1, 2).contiguous()  # [b, agent, T+1, D]
         decoded = self.am.vae.decode(subgoals).transpose(1, 2)
@@ -171,5 +176,5 @@ class OMGLearner(QLearner):
         n_states = filled.sum(1, keepdim=True).expand(-1, states.shape[1]).flatten()
         return subgoal_hit_ratio(nearest.flatten(0, 1), n_states).mean()
 
-    def parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Stateful]:
         return super().parts() | {"prior_opt": self.prior_optimiser, "am_opt": self.am_optimiser}

@@ -5,23 +5,27 @@ Tensors are [batch, time, agent, ...]; the suffix `_t` is for the steps t of all
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch as th
+from torch import nn
 
-from components.episode_buffer import EpisodeBatch
+from components.episode_buffer import EpisodeBatch, Scheme
 from components.transitions import Transitions, make_transitions
-from learners.base_learner import Learner
+from learners.base_learner import Learner, Policy
 from learners.targets import Targets
 from modules.mixers import REGISTRY as MIXERS
 from modules.mixers.qtran import QTranBase
 from utils.config import EPISODES, T, key
+from utils.dict2namedtuple import Args, Config
+from utils.logging import Logger
 from utils.rl_utils import best_value, build_td_lambda_targets, chosen, masked_mean
-from utils.transfer import Where
+from utils.transfer import StepIndex
+from utils.weights import Stateful
 
 
 class TDLoss(NamedTuple):
-    """A loss, and what it was made of: [b, T, agent], or [b, T, 1] where a mixer gives the team's value."""
+    """A loss, and what it was made of: [b, T, agent], or [b, T, 1] where a mixer computes the team's value."""
 
     loss: th.Tensor
     q_t: th.Tensor
@@ -37,16 +41,16 @@ class QLearner(Learner):
         mixer: str | None = key(
             None, "how the agents' values are joined; null: each for itself", names="modules.mixers:REGISTRY"
         )
-        double_q: bool = key(True, "the live network picks the action whose value the target network gives")
+        double_q: bool = key(True, "the live network picks the action whose value the target network computes")
         target_update_interval: int = key(
             200, "from one copy to the target network to the next", EPISODES, low=1, high=T
         )
 
     mixer_of_joint_values = False
-    """Whether its mixer gives the value of joint actions, as QTRAN's does, in place of joining the agents' values."""
+    """Whether its mixer computes the value of joint actions, as QTRAN's does, and does not join the agents' values."""
 
     @classmethod
-    def conflict(cls, config: Mapping[str, Any], kinds: Mapping[str, type]) -> str:
+    def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
         if cls.mixer_of_joint_values != issubclass(kinds.get("mixer", object), QTranBase):
             return (
                 f"learner={config['learner']} and mixer={config['mixer']} do not go together: "
@@ -54,9 +58,9 @@ class QLearner(Learner):
             )
         return super().conflict(config, kinds)
 
-    def __init__(self, mac: Any, scheme: dict, logger: Any, args: Any):
+    def __init__(self, mac: Policy, scheme: Scheme, logger: Logger, args: Args):
         super().__init__(mac, logger, args)
-        self.mixer: Any = None if args.mixer is None else MIXERS[args.mixer](args).to(args.device)
+        self.mixer: nn.Module | None = None if args.mixer is None else MIXERS[args.mixer](args).to(args.device)
         self.targets = Targets(mac, self.mixer, args.target_update_interval)
         self.target_mac, self.target_mixer = self.targets.mac, self.targets.mixer
         self.params = [*mac.parameters(), *(self.mixer.parameters() if self.mixer else ())]
@@ -68,7 +72,7 @@ class QLearner(Learner):
         return th.optim.RMSprop(self.params, **rates, foreach=True)
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
-        """One update, where V(s_tp1) = Q_target(s_tp1, argmax_u Q(s_tp1, u)), see `td_loss`."""
+        """Performs one update, where V(s_tp1) = Q_target(s_tp1, argmax_u Q(s_tp1, u)), see `td_loss`."""
         transitions = make_transitions(batch, self.args.gamma)
         q = self.mac.unroll(batch)
         q_t = chosen(q[:, :-1], transitions.actions)
@@ -82,7 +86,7 @@ class QLearner(Learner):
             self.log_update(t_env, td, grad_norm)
 
     def td_loss(self, transitions: Transitions, q_t: th.Tensor, value_tp1: th.Tensor) -> TDLoss:
-        """The mean over played steps of (G_t - Q_t)^2, where G_t is the TD(lambda) target.
+        """Returns the mean over played steps of (G_t - Q_t)^2, where G_t is the TD(lambda) target.
 
         A mixer joins the agents' values [b, T, agent] first: q_t, and value_tp1 of the target networks.
         """
@@ -95,7 +99,7 @@ class QLearner(Learner):
 
     def log_update(self, t_env: int, td: TDLoss, grad_norm: th.Tensor, **stats: th.Tensor) -> None:
         """Logs PyMARL's statistics of an update, and more."""
-        # Per agent also where a mixer gives the team's value, as PyMARL logs it.
+        # Per agent also where a mixer computes the team's value, as PyMARL logs it.
         agents_per_value = 1 if self.mixer is None else self.args.n_agents
         self.log(
             t_env,
@@ -107,7 +111,7 @@ class QLearner(Learner):
             **stats,
         )
 
-    def parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Stateful]:
         live = {"agent": self.mac} | ({} if self.mixer is None else {"mixer": self.mixer})
         return live | self.targets.parts() | {"opt": self.optimiser}
 
@@ -122,8 +126,8 @@ class QLearner(Learner):
         self.targets.last_update_episode = counts["last_target_update_episode"]
 
 
-def mix(mixer: Any, agent_qs: th.Tensor, state: th.Tensor, played: Where) -> th.Tensor:
-    """The team's values [b, T, 1] from the agents' [b, T, agent] and the states [b, T, s]; zeros where nobody played.
+def mix(mixer: nn.Module | None, agent_qs: th.Tensor, state: th.Tensor, played: StepIndex) -> th.Tensor:
+    """Returns the team's values [b, T, 1] from the agents' [b, T, agent] and the states [b, T, s]; zeros in padding.
 
     Without a mixer the agents' values, as they are.
     """

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from components.episode_buffer import EpisodeBatch
 from components.transitions import make_transitions
 from learners.q_learner import QLearner
+from modules.mixers.qtran import QTranBase
 from utils.config import M, key
 from utils.rl_utils import best_available, build_td_lambda_targets, chosen, masked_mean
 
@@ -24,11 +25,13 @@ class QTranLearner(QLearner):
         opt_loss: float = key(1, "weight of the loss where the agents choose what they hold best", low=0, high=M)
         nopt_min_loss: float = key(0.1, "weight of the loss where they chose anything else", low=0, high=M)
 
+    mixer: QTranBase
+    target_mixer: QTranBase
     mixer_of_joint_values = True
     learns_seats = False
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
-        """One update by td_loss + opt_loss * L_opt + nopt_min_loss * L_nopt, means over played steps.
+        """Performs one update by td_loss + opt_loss * L_opt + nopt_min_loss * L_nopt, means over played steps.
 
         td_loss = (G_t - Q(s_t, u_t))^2, where G_t is the TD(lambda) target with V(s_tp1) = Q_target(s_tp1, u*_tp1)
         L_opt   = (sum_a Q_a(u*_a) - Q(s_t, u*) + V(s_t))^2
@@ -77,5 +80,5 @@ class QTranLearner(QLearner):
             )
 
     def _onehot(self, actions: th.Tensor) -> th.Tensor:
-        """[b, T, a] to [b, T, a, u]."""
+        """Returns one-hot actions [b, T, a, u] of indices [b, T, a]."""
         return F.one_hot(actions, self.args.n_actions).float()

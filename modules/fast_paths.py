@@ -1,4 +1,4 @@
-"""Other code for some networks, that gives the same numbers sooner.
+"""Faster code for some networks, which computes the same numbers.
 
 Looked up by exact type: a subclass that changes a network never inherits what was written for the old one. One that
 changes nothing of it says so: `FAST_PATHS[MyAgent] = FAST_PATHS[RNNAgent]`. `tests/test_fast_paths.py` holds every
@@ -6,7 +6,7 @@ entry equal to the plain form in `modules/unroll.py`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch as th
@@ -29,13 +29,13 @@ ROWS_AT_ONCE = {"cpu": 128, "cuda": 16384, "meta": 128}
 
 
 class FastPaths(NamedTuple):
-    """Of one class of networks; None: the plain form is taken."""
+    """Faster forms of one class of networks; None: the plain form is used."""
 
-    unroll: Callable[[Any, th.Tensor, th.Tensor, Sequence[int]], tuple[th.Tensor, th.Tensor]] | None = None
+    unroll: Callable[..., tuple[th.Tensor, th.Tensor]] | None = None
     """(network, rows [N, in] packed as in packed_gru.py, first hidden states, batch_sizes) to outputs and states."""
-    numpy_step: Callable[[Any], NumpyStep] | None = None
+    numpy_step: Callable[..., NumpyStep] | None = None
     """Makes the network's NumpyStep, with the weights that the network has at that moment."""
-    step_over: Callable[[Any, th.Tensor, th.Tensor, th.Tensor, th.Tensor], th.Tensor] | None = None
+    step_candidates: Callable[..., th.Tensor] | None = None
     """(network, inputs [N, a, in], features [M, a, Z], rows [N, K], hidden [N, a, H]) to outputs [N, a, K, out]."""
 
 
@@ -62,7 +62,7 @@ def _rnn_numpy_step(agent: RNNAgent) -> NumpyStep:
     return step
 
 
-def _rnn_step_over(
+def _rnn_step_candidates(
     agent: RNNAgent, inputs: th.Tensor, features: th.Tensor, chosen: th.Tensor, hidden: th.Tensor
 ) -> th.Tensor:
     """Products that depend on the inputs or the features alone are computed once for all pairs of the two."""
@@ -70,7 +70,7 @@ def _rnn_step_over(
     w_inputs, w_features = agent.fc1.weight.split([inputs.shape[-1], features.shape[-1]], 1)
     all_from_inputs = F.linear(inputs, w_inputs, agent.fc1.bias).unsqueeze(-2)
     all_from_features = F.linear(features, w_features)
-    # A few rows at a time: what lies between inputs and Q-values is K times as large, and stays in the cache so.
+    # A few rows at a time: what is between inputs and Q-values is K times as large, and so stays in the cache.
     n_rows = max(ROWS_AT_ONCE[inputs.device.type] // inputs.shape[1], 1)
     qs = []
     for from_inputs, of_rows, h in zip(
@@ -137,7 +137,7 @@ def _ff_unroll(
 
 _TRAJECTORY = FastPaths(_trajectory_unroll, _trajectory_numpy_step)
 FAST_PATHS: dict[type[nn.Module], FastPaths] = {
-    RNNAgent: FastPaths(_rnn_unroll, _rnn_numpy_step, _rnn_step_over),
+    RNNAgent: FastPaths(_rnn_unroll, _rnn_numpy_step, _rnn_step_candidates),
     FFAgent: FastPaths(_ff_unroll),
     BaseAM: _TRAJECTORY,
     LIAMAM: _TRAJECTORY,

@@ -18,7 +18,7 @@ Cell = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def numpy_layer(layer: nn.Module) -> Layer:
-    """Rows [N, in] to [N, out]. Raises: TypeError for a layer that has no counterpart here."""
+    """Returns the layer as a function of rows [N, in]. Raises: TypeError for one that has no counterpart here."""
     if isinstance(layer, nn.Linear):
         return _linear(layer)
     if isinstance(layer, nn.LeakyReLU):
@@ -30,7 +30,7 @@ def numpy_layer(layer: nn.Module) -> Layer:
 
 
 def numpy_gru_cell(cell: nn.GRUCell) -> Cell:
-    """Inputs [N, in] and hidden states [N, H] to the next hidden states."""
+    """Returns the cell as a function of inputs [N, in] and hidden states [N, H]."""
     tensors = [p.detach() for p in (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)]
     size = cell.hidden_size
     # Both gates are sigmoids, (1 + tanh(x / 2)) / 2: their weights are halved here.
@@ -61,7 +61,7 @@ def numpy_gru_cell(cell: nn.GRUCell) -> Cell:
 
 
 def relu(x: np.ndarray) -> np.ndarray:
-    """In place."""
+    """Computes max(x, 0) in place."""
     return np.maximum(x, 0, out=x)
 
 

@@ -1,4 +1,4 @@
-"""Networks over time: one step, whole episodes, and one step with each of several features, from `forward` alone.
+"""Networks over time: one step, whole episodes, and one step with each of several features, by `forward` alone.
 
 Networks are those of `modules/network.py`. Those whose exact type is listed in `modules/fast_paths.py` are computed by
 other code, to the same numbers.
@@ -16,7 +16,7 @@ Step = Callable[[th.Tensor, th.Tensor], tuple[th.Tensor, th.Tensor]]
 
 
 def step(network: Network, inputs: th.Tensor, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-    """One step of inputs [..., in] from hidden states [..., H]: outputs [..., out] and next hidden states [..., H]."""
+    """Computes a step: inputs [..., in], hidden states [..., H] to outputs [..., out], next hidden states [..., H]."""
     outputs, next_hidden = network(inputs.flatten(0, -2), hidden.flatten(0, -2))
     return outputs.unflatten(0, inputs.shape[:-1]), next_hidden.reshape(hidden.shape)
 
@@ -45,7 +45,7 @@ def unroll(network: Network, rows: th.Tensor, steps: PackedSteps) -> th.Tensor:
 
 
 def unroll_with_hidden(network: Network, rows: th.Tensor, steps: PackedSteps) -> tuple[th.Tensor, th.Tensor]:
-    """All steps of episodes, each from the hidden state after the one before.
+    """Computes all steps of episodes, each from the hidden state after the one before.
 
     Args:
         rows: inputs [N, agent, in] of the filled steps, in the order of `steps`.
@@ -82,8 +82,8 @@ def _unroll(
     return outputs, hiddens, lambda computed: computed.masked_fill(is_padding, 0.0)
 
 
-def step_each(network: Network, rows: th.Tensor, hidden: th.Tensor, steps: PackedSteps) -> th.Tensor:
-    """One step from given hidden states at every filled step: outputs [batch, time, agent, out], zeros elsewhere.
+def step_from(network: Network, rows: th.Tensor, hidden: th.Tensor, steps: PackedSteps) -> th.Tensor:
+    """Returns the outputs of one step from given hidden states at every filled step, [batch, time, agent, out].
 
     Args:
         rows: inputs [N, agent, in] of the filled steps, in the order of `steps`.
@@ -100,7 +100,7 @@ def step_each(network: Network, rows: th.Tensor, hidden: th.Tensor, steps: Packe
 
 
 @th.no_grad()
-def step_over(
+def step_candidates(
     network: Network, rows: th.Tensor, features: th.Tensor, ahead: th.Tensor, hidden: th.Tensor, steps: PackedSteps
 ) -> th.Tensor:
     """One step at every filled step with each of K features appended to the inputs: [N, agent, K, out].
@@ -115,8 +115,8 @@ def step_over(
     # The rows of the packed features, in place of steps of episodes.
     chosen = steps.pack(steps.row_of().gather(1, ahead.flatten(1)).view_as(ahead))
     rows_of_features, states = steps.pack(features), steps.pack(hidden)
-    fast_over = FAST_PATHS.get(type(network), NO_FAST_PATHS).step_over
-    if fast_over is not None:
-        return fast_over(network, rows, rows_of_features, chosen, states)
+    fast_candidates = FAST_PATHS.get(type(network), NO_FAST_PATHS).step_candidates
+    if fast_candidates is not None:
+        return fast_candidates(network, rows, rows_of_features, chosen, states)
     each = [th.cat([rows, rows_of_features[k]], -1) for k in chosen.unbind(1)]  # K times [N, agent, in + Z]
     return th.stack([step(network, inputs_k, states)[0] for inputs_k in each], -2)

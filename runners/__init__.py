@@ -1,4 +1,4 @@
-"""Runners play episodes: they join an environment and the controller that they are handed into an EpisodeBatch."""
+"""Runners play episodes: they join an environment and a team into an EpisodeBatch."""
 
 from utils.registry import Registry
 

@@ -12,7 +12,7 @@ from modules.inputs import others
 from modules.unroll import step
 from tests.builders import every_seat, make_batch, make_mac, make_omg_args, make_scheme, same, unrolled
 from utils.errors import UserError
-from utils.transfer import where
+from utils.transfer import step_index
 
 FILES = {
     "none": set(),
@@ -156,7 +156,7 @@ def test_who_models_others_needs_others(name):
 def alive_in(batch):
     """`both_alive` of all steps, [b, T, agent, n - 1]."""
     everywhere = th.ones(batch["filled"].shape[:2])
-    return both_alive(batch, where(everywhere, "cpu")).unflatten(0, everywhere.shape)
+    return both_alive(batch, step_index(everywhere, "cpu")).unflatten(0, everywhere.shape)
 
 
 def test_the_dead_have_no_choice_left_and_who_waits_is_alive():

@@ -168,13 +168,13 @@ def test_a_change_in_one_place_acts_by_what_it_learns(change, monkeypatch):
 @pytest.mark.parametrize("kind", [WithLayerNorm, OtherForward, OtherHead, PymarlStyle])
 @th.no_grad()
 def test_omg_tries_subgoals_by_the_networks_own_forward(kind, monkeypatch):
-    """`step_over` equals one step after the other with each of the candidates."""
+    """`step_candidates` equals one step after the other with each of the candidates."""
     put(monkeypatch, AGENTS, "rnn", kind)
     args = make_omg_args()
     mac, batch = make_mac(args), make_batch(args, [8, 3])
     features, ahead = th.randn(2, 9, 3, args.omg_subgoal_dim), th.randint(4, (2, 9, 3))
     hidden = th.randn(2, 9, 3, args.rnn_hidden_dim)
-    values = batch.steps("cpu").unpack(mac.step_over(batch, features, ahead, hidden))
+    values = batch.steps("cpu").unpack(mac.step_candidates(batch, features, ahead, hidden))
     inputs = mac.build_inputs(batch)
     for b, length in enumerate((8, 3)):
         for t in range(length + 1):

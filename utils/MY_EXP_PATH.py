@@ -9,12 +9,12 @@ from utils.errors import UserError, shortened
 
 
 def experiment_root() -> Path:
-    """Gives the experiment-data root: the environment variable MY_EXP_PATH, or the folder `results`."""
+    """Returns the experiment-data root: the environment variable MY_EXP_PATH, or the folder `results`."""
     return Path(os.path.expanduser(os.environ.get("MY_EXP_PATH", "results")))
 
 
 def expanded(path: str) -> str:
-    """Gives the path with `~` or `~USER` at its start written out.
+    """Returns the path with `~` or `~USER` at its start written out.
 
     Raises:
         ValueError: there is no such home folder.

@@ -10,9 +10,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from utils.config import Key, load_yaml
+from utils.dict2namedtuple import Config
 from utils.errors import UserError
 
 MEMBER_FILE = "member.yaml"
@@ -32,7 +33,7 @@ LAYOUT = {
     "weights": {str: str},
     "config": dict,
 }
-"""Of member.yaml, as utils/files.py has layouts."""
+"""The layout of member.yaml, in the form of utils/files.py."""
 
 
 class Identity(NamedTuple):
@@ -49,7 +50,7 @@ class Identity(NamedTuple):
 
 @dataclass(frozen=True)
 class Member:
-    """A trained policy; the fields are the keys of its `member.yaml`, but for `folder`, which is where it lies."""
+    """A trained policy; the fields are the keys of its `member.yaml`, but for `folder`, which is its place."""
 
     folder: Path
     algorithm: str  # as --config names it
@@ -64,24 +65,24 @@ class Member:
     test_return: float | None  # in its last test
     steps_per_second: float | None  # while it was trained
     weights: Mapping[str, str]  # of each algorithm in it, the SHA-256 of its agent.th
-    config: Mapping[str, Any]  # of the run that trained it; `resolved` holds versions and commit
+    config: Config  # of the run that trained it; `resolved` holds versions and commit
 
     @property
     def identity(self) -> Identity:
         return Identity(self.algorithm, self.env, self.map, self.seed)
 
     @property
-    def own_config(self) -> dict[str, Any]:
+    def own_config(self) -> Config:
         """`config` to build networks by: all their weights are here, also those that once came from elsewhere."""
         return {key: "" if key == "omg_prior_path" else value for key, value in self.config.items()}
 
     def weights_folder(self, algorithm: str | None = None) -> Path:
-        """Where the weights of one of its algorithms lie, by default those of the one that it is named for."""
+        """Returns the folder of the weights of one of its algorithms, by default the one that it is named for."""
         return self.folder / (algorithm or self.algorithm)
 
 
 def load_pool(folder: str | Path) -> list[Member]:
-    """The members of a pool, by name.
+    """Returns the members of a pool, by name.
 
     Raises:
         UserError: there are none, or one of them is broken.
@@ -96,7 +97,7 @@ def load_pool(folder: str | Path) -> list[Member]:
 
 
 def find_members(folder: str | Path) -> list[Member]:
-    """The members of a pool that may be empty or not there yet. Hidden folders are none.
+    """Returns the members of a pool that may be empty or not there yet. Hidden folders are none.
 
     Raises:
         UserError: one of them is broken.
@@ -106,7 +107,7 @@ def find_members(folder: str | Path) -> list[Member]:
 
 
 def read_member(folder: Path) -> Member:
-    """The member in this folder, whose weights are those that it was saved with.
+    """Returns the member in this folder, whose weights are those that it was saved with.
 
     Raises:
         UserError: its `member.yaml` or its weights are missing, or not what they should be.
@@ -128,7 +129,7 @@ def read_member(folder: Path) -> Member:
 
 
 def weights_id(file: Path) -> str:
-    """What tells these weights from all others: the SHA-256 of the file."""
+    """Returns the SHA-256 of a file of weights, by which they are identified."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 

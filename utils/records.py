@@ -11,9 +11,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from utils.files import parse_json, read_bytes
+from utils.files import Json, parse_json, read_bytes
 
 MOST_BYTES = 2**32  # of a file that has grown line by line
 METRIC = {"key": str, "value": float}  # the layout of a line of metrics.jsonl, as far as it is read
@@ -73,15 +72,15 @@ class RecordFiles:
         self.forget()
 
     def replace(self, name: str, content: bytes) -> None:
-        """Gives a file this content."""
+        """Replaces a file's content by this."""
         with self._lock:
-            self._replaced[name] = content
+            self._to_replace[name] = content
             self._write()
 
     def append(self, name: str, content: bytes) -> None:
         """Lets a file grow by this content; a file that is not there begins with it."""
         with self._lock:
-            self._appended.setdefault(name, bytearray()).extend(content)
+            self._to_append.setdefault(name, bytearray()).extend(content)
             self._write()
 
     def finish(self) -> None:
@@ -96,13 +95,13 @@ class RecordFiles:
             if time.monotonic() >= deadline:
                 break
             time.sleep(RETRY_SECONDS)
-        names = ", ".join(sorted(self._replaced.keys() | self._appended.keys()))
+        names = ", ".join(sorted(self._to_replace.keys() | self._to_append.keys()))
         self._log.error(f"{self.problem.strerror}: in {self.folder} the end of {names} is lost")
 
     def forget(self) -> None:
         """Drops what is late."""
-        self._replaced: dict[str, bytes] = {}
-        self._appended: dict[str, bytearray] = {}
+        self._to_replace: dict[str, bytes] = {}
+        self._to_append: dict[str, bytearray] = {}
         self._next_try = 0.0
         self.problem = None
 
@@ -110,8 +109,8 @@ class RecordFiles:
         if time.monotonic() < self._next_try:
             return
         problem = None
-        late: tuple[tuple[dict[str, Any], Callable[[Path, bytes], None]], ...]
-        late = (self._replaced, write_whole), (self._appended, append_whole)
+        late: tuple[tuple[dict, Callable[[Path, bytes], None]], ...]
+        late = (self._to_replace, write_whole), (self._to_append, append_whole)
         for contents, write in late:
             for name in list(contents):
                 try:
@@ -132,28 +131,28 @@ class RecordFiles:
 
 @cache
 def files_of(folder: Path) -> RecordFiles:
-    """The one writer of a folder, for all who record there."""
+    """Returns the one writer of a folder, for all who record there."""
     return RecordFiles(folder)
 
 
 class JsonLines:
-    """A file that grows by one JSON object per line. Each is handed to the system at once and survives a killed run."""
+    """A file that grows by one JSON object per line. Each is written at once and survives a killed run."""
 
     def __init__(self, path: Path) -> None:
         self._files, self._name = files_of(path.parent), path.name
         self._files.append(self._name, b"")
 
-    def append(self, entry: dict[str, Any]) -> None:
+    def append(self, entry: Json) -> None:
         """Writes one line; as in Sacred's files, numbers that are not finite stand there as NaN and Infinity."""
         self._files.append(self._name, f"{json.dumps(entry)}\n".encode())
 
     def close(self) -> None:
-        """Tries once more to write what is late; the end of the run says what remains so."""
+        """Tries once more to write what is late."""
         self._files.append(self._name, b"")
 
 
-def read_json_lines(path: Path, layout: Any = dict) -> Iterator[dict[str, Any]]:
-    """The entries of such a file; a last line that a crash has torn is left out.
+def read_json_lines(path: Path, layout: object = dict) -> Iterator[Json]:
+    """Yields the entries of a file that `JsonLines` wrote; a last line that a crash has torn is left out.
 
     Raises:
         UserError: the file can't be read, or another line is none of the `layout` (see utils/files.py).

@@ -9,7 +9,7 @@ import torch as th
 def build_td_lambda_targets(
     reward: th.Tensor, discount: th.Tensor, mask: th.Tensor, value_tp1: th.Tensor, td_lambda: float
 ) -> th.Tensor:
-    """Lambda-returns (Sutton and Barto 2018, equation 12.18) of each step, [b, T, n].
+    """Returns lambda-returns (Sutton and Barto 2018, equation 12.18) of each step, [b, T, n].
 
     G_t = r_t + discount_t * ((1 - lambda) * V_{t+1} + lambda * G_{t+1}),
     with G_{t+1} = V_{t+1} after an episode's last transition, and 0 outside the episode.
@@ -17,7 +17,7 @@ def build_td_lambda_targets(
     Args:
         reward, discount, mask: [b, T, 1] as in `Transitions`, or a reward [b, T, n] for each of n agents.
         value_tp1: [b, T, n], V of the step after each.
-        td_lambda: 0 gives one-step targets, 1 whole returns.
+        td_lambda: 0 for one-step targets, 1 for whole returns.
     """
     if not (reward.dim() == discount.dim() == mask.dim() == value_tp1.dim() == 3):
         raise ValueError("reward, discount, mask and value_tp1 must be [batch, time, n]")
@@ -26,8 +26,8 @@ def build_td_lambda_targets(
     one_step = reward + th.where(discount > 0, discount * value_tp1, 0.0)
     if td_lambda == 0:
         return one_step.masked_fill(mask == 0, 0.0)
-    is_played = mask > 0
-    goes_on = th.cat([is_played[:, 1:], th.zeros_like(is_played[:, :1])], dim=1)
+    in_episode = mask > 0
+    goes_on = th.cat([in_episode[:, 1:], th.zeros_like(in_episode[:, :1])], dim=1)
     returns = th.zeros_like(one_step)
     return_tp1 = value_tp1[:, -1]
     for t in reversed(range(reward.shape[1])):
@@ -35,22 +35,22 @@ def build_td_lambda_targets(
         return_tp1 = th.where(goes_on[:, t], return_tp1, value_tp1[:, t])
         mixed = (1 - td_lambda) * value_tp1[:, t] + td_lambda * return_tp1
         return_t = reward[:, t] + th.where(discount[:, t] > 0, discount[:, t] * mixed, 0.0)
-        returns[:, t] = return_tp1 = th.where(is_played[:, t], return_t, 0.0)
+        returns[:, t] = return_tp1 = th.where(in_episode[:, t], return_t, 0.0)
     return returns
 
 
 def chosen(values: th.Tensor, actions: th.Tensor) -> th.Tensor:
-    """The values of the actions that were taken, [...] from values [..., u] and action indices [...]."""
+    """Returns the values of the actions that were taken, [...] from values [..., u] and action indices [...]."""
     return values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
 
 def masked_mean(values: th.Tensor, mask: th.Tensor) -> th.Tensor:
-    """The mean of values [b, T, n] where mask [b, T, 1] is 1; what lies elsewhere has no part in it, nor a gradient."""
+    """Returns the mean of values [b, T, n] where mask [b, T, 1] is 1; all others have no part in it, nor a gradient."""
     return values.masked_fill(mask == 0, 0.0).sum() / mask.expand_as(values).sum()
 
 
 def best_available(values: th.Tensor, avail: th.Tensor) -> th.Tensor:
-    """The indices [...] of the highest of values [..., u] where `avail` [..., u] is not 0."""
+    """Returns the indices [...] of the highest of values [..., u] where `avail` [..., u] is not 0."""
     return values.masked_fill(avail == 0, -th.inf).argmax(-1)
 
 

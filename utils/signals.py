@@ -12,13 +12,14 @@ from types import FrameType
 from typing import Any
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+Handler = Callable[[int, FrameType | None], object] | int | None  # as the module signal has them
 MESSAGE = b"\nstopping: a checkpoint is saved after this episode; once more stops at once, without it\n"
 
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Has `handler` called for the stop signals within its `with`."""
-    before: dict[int, Any] = {}
+    before: dict[int, Handler] = {}
     if threading.current_thread() is threading.main_thread():
         for number in map(int, STOP_SIGNALS):
             if signal.getsignal(number) is not signal.SIG_IGN:

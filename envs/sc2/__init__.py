@@ -3,14 +3,12 @@
 `engine: auto` takes the game where it is installed and else the embedded engine; neither is imported early.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envs.multiagentenv import MultiAgentEnv, VectorEnv, WorkerLimits
+from envs.multiagentenv import Info, MultiAgentEnv, VectorEnv, WorkerLimits
 from utils.config import K, M, key
 from utils.errors import UserError
 
@@ -18,7 +16,7 @@ ENGINES, LOOPS = ("auto", "game", "sim"), "game loops"
 
 
 def resolve_engine(engine: str, **env_args: Any) -> str:
-    """Which engine this choice means on this machine, for these `env_args`: "game" or "sim".
+    """Returns the engine that this choice means on this machine, for these `env_args`: "game" or "sim".
 
     Raises: UserError where the choice is unknown or cannot be had.
     """
@@ -122,7 +120,7 @@ class StarCraft2Env:
         return resolve_engine(engine, **env_args)
 
     @staticmethod
-    def describe(engine: str = "auto", **env_args: Any) -> dict[str, Any]:
+    def describe(engine: str = "auto", **env_args: Any) -> Info:
         if resolve_engine(engine, **env_args) == "sim":
             return {}
         from envs.sc2 import game
@@ -138,7 +136,7 @@ class StarCraft2Env:
         parallel: bool = True,
         **env_args: Any,
     ) -> VectorEnv:
-        """As `MultiAgentEnv.vector`; the embedded engine plays all worlds in this process."""
+        """Returns an environment of one world per seed; the embedded engine plays all worlds in this process."""
         engine = resolve_engine(engine, **env_args)
         if engine == "game":
             return _environment_class(engine).vector(seeds, workers=workers, parallel=parallel, **env_args)

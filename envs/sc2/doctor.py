@@ -6,8 +6,6 @@ The exit status is 0 only where a battle was played. The checks stand in the ord
 imports smac or pysc2 into this process, since a wrong one may do anything.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import json
@@ -22,7 +20,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from envs.sc2.game import is_starcrafts
 from envs.sc2.ports import HOST, PortPicker
@@ -222,7 +220,7 @@ class Trial:
         self.env = StarCraft2Env(engine="game", seed=seed, map_name=map_name)
 
     @classmethod
-    def vector(cls, seeds: Sequence[int], map_name: str) -> Trial:
+    def vector(cls, seeds: Sequence[int], map_name: str) -> "Trial":
         return cls(seeds[0], map_name)
 
     def play(self) -> None:
@@ -236,7 +234,7 @@ class Trial:
         self.env.close()
 
 
-def check_battle(map_name: str, trial: type[Any] = Trial, seconds: float = BATTLE_SECONDS) -> Check:
+def check_battle(map_name: str, trial: type = Trial, seconds: float = BATTLE_SECONDS) -> Check:
     """Plays the first steps of a battle, in a process that is ended with all it started."""
     from envs.sc2.game import OR_ELSE
     from envs.worker import Failure, MemoryFile, Worker, WorkerLost
@@ -296,8 +294,8 @@ def _untried(name: str, causes: Sequence[str]) -> Check | None:
     return Check(name, UNTRIED, f"first mend: {', '.join(causes)}") if causes else None
 
 
-def in_words(check: Check) -> str:
-    """One line of what was found, and one of what to do."""
+def format_check(check: Check) -> str:
+    """Returns a line of what was found, and one of what to do."""
     line = f"{check.state:8} {check.name:10} {check.found}"
     return f"{line}\n{'':19} mend it: {check.remedy}" if check.remedy else line
 
@@ -318,7 +316,7 @@ def _run(argv: Sequence[str] | None) -> int:
     for check in examine(args.map):
         checks.append(check)
         if not args.json:
-            print(in_words(check), flush=True)
+            print(format_check(check), flush=True)
     is_ready = all(check.state == OK for check in checks)
     if args.json:
         print(json.dumps({"ready": is_ready, "checks": [check._asdict() for check in checks]}, indent=1))

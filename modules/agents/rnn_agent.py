@@ -4,7 +4,6 @@ What a network is, is in `modules/network.py`.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch as th
 import torch.nn.functional as F
@@ -12,6 +11,7 @@ from torch import nn
 
 from modules.network import Network
 from utils.config import key
+from utils.dict2namedtuple import Args
 
 
 class RNNAgent(Network):
@@ -21,7 +21,7 @@ class RNNAgent(Network):
     class Keys:
         dueling: bool = key(False, "split Q into a value and advantages")
 
-    def __init__(self, input_shape: int, args: Any):
+    def __init__(self, input_shape: int, args: Args):
         super().__init__()
         self.fc1 = nn.Linear(input_shape, args.rnn_hidden_dim)
         self.rnn = nn.GRUCell(args.rnn_hidden_dim, args.rnn_hidden_dim)

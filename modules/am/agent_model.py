@@ -32,5 +32,5 @@ class AgentModel(Network):
         raise NotImplementedError
 
     def load_models(self, path: str | Path) -> None:
-        """Reads the same files. Raises: UserError where one is missing or does not fit."""
+        """Reads the files that `save_models` writes. Raises: UserError where one is missing or does not fit."""
         raise NotImplementedError

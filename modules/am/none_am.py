@@ -1,13 +1,13 @@
 """No agent model: the policy acts on its own observations alone."""
 
 from pathlib import Path
-from typing import Any
 
 import torch as th
 
-from components.episode_buffer import EpisodeBatch, Episodes
+from components.episode_buffer import EpisodeBatch, Episodes, Scheme
 from modules.am.agent_model import ALL, AgentModel
-from utils.transfer import Where
+from utils.dict2namedtuple import Args
+from utils.transfer import StepIndex
 
 
 class NoneAM(AgentModel):
@@ -15,7 +15,7 @@ class NoneAM(AgentModel):
 
     output_size = 0
 
-    def __init__(self, scheme: dict, args: Any):
+    def __init__(self, scheme: Scheme, args: Args):
         super().__init__()
         self.args = args
 
@@ -31,7 +31,9 @@ class NoneAM(AgentModel):
     def features(self, outputs: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None) -> th.Tensor:
         return outputs
 
-    def loss(self, batch: EpisodeBatch, outputs: th.Tensor, played: Where) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+    def loss(
+        self, batch: EpisodeBatch, outputs: th.Tensor, played: StepIndex
+    ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         return outputs.sum(), {}
 
     def save_models(self, path: str | Path) -> None:

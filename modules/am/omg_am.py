@@ -4,18 +4,20 @@ subgoals, and a posterior that infers from an agent's trajectory which state the
 `learners/omg_learner.py` picks the subgoals to learn from; `controllers/om_controller.py` acts on the inferred ones.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from components.episode_buffer import EpisodeBatch, Episodes
+from components.episode_buffer import EpisodeBatch, Episodes, Scheme
 from modules.am.agent_model import ALL, AgentModel
 from modules.inputs import agent_ids, last_actions
 from utils.config import WIDE, M, key
+from utils.dict2namedtuple import Args
 from utils.rl_utils import gaussian_kl
 from utils.weights import load_into
 
@@ -32,11 +34,11 @@ class Gaussian(NamedTuple):
 
     @staticmethod
     def of(outputs: th.Tensor) -> "Gaussian":
-        """Means and log-variances that stand one after the other, [..., 2 Z]."""
+        """Returns the Gaussians of joined means and log-variances [..., 2 Z]."""
         return Gaussian(*outputs.chunk(2, -1))
 
     def sample(self, generator: th.Generator | None = None) -> th.Tensor:
-        """One draw of each; gradients flow into mu and log_var."""
+        """Returns one draw of each; gradients flow into mu and log_var."""
         device = self.mu.device if generator is None else generator.device
         noise = th.randn(self.mu.shape, generator=generator, device=device)
         return self.mu + (0.5 * self.log_var).exp() * noise.to(self.mu.device)
@@ -67,7 +69,7 @@ class SubgoalPrior(nn.Module):
         self.decoder = nn.Sequential(_mlp(subgoal_dim, HIDDEN, HIDDEN), nn.Linear(HIDDEN, input_size))
         self.register_buffer("is_trained", th.tensor(False))
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "SubgoalPrior":
+    def _apply(self, fn: Callable[[th.Tensor], th.Tensor], recurse: bool = True) -> "SubgoalPrior":
         """Moves all but `is_trained`: the host reads it before every update, and would wait for a GPU."""
         is_trained = self.is_trained
         super()._apply(fn, recurse)
@@ -80,7 +82,7 @@ class SubgoalPrior(nn.Module):
         return Gaussian(self.mu(features), self.log_var(features))
 
     def decode(self, subgoals: th.Tensor) -> th.Tensor:
-        """The states [..., D] that subgoals [..., Z] stand for."""
+        """Returns the states [..., D] that subgoals [..., Z] stand for."""
         return self.decoder(subgoals)
 
 
@@ -122,7 +124,7 @@ class OMGAM(AgentModel):
     `regressor`, if `omg_supervised`) infers.
 
     o_t is an agent's observation, or with `obs_is_state` the state, which then has to be seen while acting, too.
-    `omg_prior_path` gives the prior alone; it counts as trained where it was.
+    `omg_prior_path` is the folder of the prior alone, which counts as trained if it was.
 
     Raises:
         UserError: there is no prior, or it does not fit.
@@ -145,7 +147,7 @@ class OMGAM(AgentModel):
             8, "while the prior is trained: its steps per training call", "gradient steps", low=1, high=M
         )
 
-    def __init__(self, scheme: dict, args: Any):
+    def __init__(self, scheme: Scheme, args: Args):
         super().__init__()
         self.args = args
         self.is_supervised = args.omg_supervised
@@ -163,7 +165,7 @@ class OMGAM(AgentModel):
             load_into(self.vae, Path(args.omg_prior_path) / "vae.th", args.device)
 
     def observations(self, batch: EpisodeBatch, bs: Episodes = ALL, ts: slice = ALL) -> th.Tensor:
-        """What subgoals stand for, o_t [b, T, agent, D], of episodes `bs` and steps `ts`."""
+        """Returns what subgoals stand for, o_t [b, T, agent, D], of episodes `bs` and steps `ts`."""
         if self.args.obs_is_state:
             states = batch["state"][bs, ts].to(self.args.device)
             return states.unsqueeze(2).expand(-1, -1, batch["seat"].shape[1], -1)
@@ -191,18 +193,18 @@ class OMGAM(AgentModel):
         return th.cat([*parts, ids.expand(*now.shape[:2], -1, -1)], -1)
 
     def forward(self, inputs: th.Tensor, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """One step: inputs [rows, in] and hidden states [rows, 96] to `infer`'s outputs and the next hidden states."""
+        """Computes one step: inputs [rows, in], hidden states [rows, 96] to `infer`'s outputs and next states."""
         now, before = inputs.tensor_split([self.input_size], -1)
         trajectory = self.cond_rnn(before, hidden)
         return self.infer(now, trajectory), trajectory
 
     def infer(self, observations: th.Tensor, trajectory: th.Tensor) -> th.Tensor:
-        """Mean and log-variance of q_phi(g | tau_t, o_t), [..., 2 Z], from o_t [..., D] and h_t [..., 96]."""
+        """Returns mean and log-variance of q_phi(g | tau_t, o_t), [..., 2 Z], from o_t [..., D] and h_t [..., 96]."""
         inference = self.regressor if self.is_supervised else self.cvae
         return th.cat(inference.encode(self.fc(observations), trajectory), -1)
 
     def features(self, outputs: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None) -> th.Tensor:
-        """The subgoals [..., Z] that the policy reads: draws of the posterior, or its means."""
+        """Returns the subgoals [..., Z] that the policy reads: draws of the posterior, or its means."""
         subgoal = Gaussian.of(outputs)
         return subgoal.sample(generator) if is_drawn else subgoal.mu
 
@@ -216,7 +218,7 @@ class OMGAM(AgentModel):
     def loss(
         self, observations: th.Tensor, subgoal: Gaussian, trajectory: th.Tensor, drawn: th.Tensor, chosen: Gaussian
     ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-        """The posterior's loss and what to log, means over all rows [N, agent, ...] (equation 5).
+        """Returns the posterior's loss and what to log, means over all rows [N, agent, ...] (equation 5).
 
         MSE(o_t, decode(g, h_t)) + omg_cvae_alpha KL(q_phi || p_psi)
 
@@ -237,7 +239,7 @@ class OMGAM(AgentModel):
         return reconstruction + self.args.omg_cvae_alpha * kl, {"omg_recon_loss": reconstruction, "omg_kl": kl}
 
     def posterior_parameters(self) -> list[nn.Parameter]:
-        """All but the prior's."""
+        """Returns all parameters but the prior's."""
         return [
             *self.fc.parameters(),
             *self.cond_rnn.parameters(),
@@ -250,6 +252,6 @@ class OMGAM(AgentModel):
             th.save(module.state_dict(), Path(path) / f"{name}.th")
 
     def load_models(self, path: str | Path) -> None:
-        """Reads the same files from the folder `path`."""
+        """Reads the files that `save_models` writes from the folder `path`."""
         for name, module in self.named_children():
             load_into(module, Path(path) / f"{name}.th", self.args.device)

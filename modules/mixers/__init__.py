@@ -1,4 +1,4 @@
-"""Mixers: from the agents' Q-values to the team's; QTRAN's gives the team's from what they remember and do."""
+"""Mixers: from the agents' Q-values to the team's; QTRAN's from their hidden states and actions."""
 
 from utils.registry import Registry
 

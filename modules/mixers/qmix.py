@@ -1,13 +1,13 @@
 """QMIX's monotonic mixing network (Rashid et al. 2018). The plain sum is in `modules/mixers/vdn.py`."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch as th
 import torch.nn.functional as F
 from torch import nn
 
 from utils.config import K, key
+from utils.dict2namedtuple import Args
 
 
 class QMixer(nn.Module):
@@ -19,10 +19,10 @@ class QMixer(nn.Module):
     @dataclass(frozen=True)
     class Keys:
         mixing_embed_dim: int = key(32, "width of the mixing network", "units", low=1, high=K)
-        hypernet_layers: int = key(2, "layers of the networks that give its weights", "layers", choices=(1, 2))
+        hypernet_layers: int = key(2, "layers of the networks that compute its weights", "layers", choices=(1, 2))
         hypernet_embed: int = key(64, "width of those networks", "units", low=1, high=K)
 
-    def __init__(self, args: Any):
+    def __init__(self, args: Args):
         super().__init__()
         self.n_agents = args.n_agents
         self.embed_dim = args.mixing_embed_dim

@@ -4,16 +4,16 @@ Mixers of the agents' values are in `qmix.py` and `vdn.py`; the learner is `lear
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch as th
 from torch import nn
 
 from utils.config import K, key
+from utils.dict2namedtuple import Args
 
 
 class QTranBase(nn.Module):
-    """Q(s, u) from the state and what all agents remember and do, and V(s) in PyMARL's form.
+    """Q(s, u) from the state and all agents' hidden states and actions, and V(s) in PyMARL's form.
 
     Q(s, u) = Q(s, sum over agents of e(h_a, u_a)). `network_size` "big" has one hidden layer more than "small".
     """
@@ -24,11 +24,11 @@ class QTranBase(nn.Module):
         network_size: str = key("small", "hidden layers: small (two), or big (three)", choices=("small", "big"))
         qtran_arch: str = key(
             "qtran_paper",
-            "what the joint value reads: the state, and what all agents remember and do",
+            "what the joint value reads: the state, and all agents' hidden states and actions",
             choices=("qtran_paper",),
         )
 
-    def __init__(self, args: Any):
+    def __init__(self, args: Args):
         super().__init__()
         encoding_size = args.rnn_hidden_dim + args.n_actions
         hidden_layers = {"small": 2, "big": 3}[args.network_size]
