@@ -16,7 +16,7 @@ from learners.base_learner import Learner, Policy
 from learners.targets import Targets
 from modules.mixers import REGISTRY as MIXERS
 from modules.mixers.qtran import QTranBase
-from utils.config import EPISODES, T, key
+from utils.config import EPISODES, M, T, key
 from utils.dict2namedtuple import Args, Config
 from utils.logging import Logger
 from utils.rl_utils import best_value, build_td_lambda_targets, chosen, masked_mean
@@ -45,6 +45,7 @@ class QLearner(Learner):
         target_update_interval: int = key(
             200, "from one copy to the target network to the next", EPISODES, low=1, high=T
         )
+        td_loss_weight: float = key(1.0, "factor of the squared errors of values", "", above=0, high=M)
 
     mixer_of_joint_values = False
     """Whether its mixer computes the value of joint actions, as QTRAN's does, and does not join the agents' values."""
@@ -64,12 +65,7 @@ class QLearner(Learner):
         self.targets = Targets(mac, self.mixer, args.target_update_interval)
         self.target_mac, self.target_mixer = self.targets.mac, self.targets.mixer
         self.params = [*mac.parameters(), *(self.mixer.parameters() if self.mixer else ())]
-        self.optimiser = self.make_optimiser()
-
-    def make_optimiser(self) -> th.optim.Optimizer:
-        """RMSprop of `params`."""
-        rates = {"lr": self.args.lr, "alpha": self.args.optim_alpha, "eps": self.args.optim_eps}
-        return th.optim.RMSprop(self.params, **rates, foreach=True)
+        self.optimiser = self.make_optimiser(self.params, args.lr)
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
         """Performs one update, where V(s_tp1) = Q_target(s_tp1, argmax_u Q(s_tp1, u)), see `td_loss`."""
@@ -86,7 +82,7 @@ class QLearner(Learner):
             self.log_update(t_env, td, grad_norm)
 
     def td_loss(self, transitions: Transitions, q_t: th.Tensor, value_tp1: th.Tensor) -> TDLoss:
-        """Returns the mean over played steps of (G_t - Q_t)^2, where G_t is the TD(lambda) target.
+        """Returns td_loss_weight times the mean over played steps of (G_t - Q_t)^2, where G_t is the TD(lambda) target.
 
         A mixer joins the agents' values [b, T, agent] first: q_t, and value_tp1 of the target networks.
         """
@@ -95,7 +91,8 @@ class QLearner(Learner):
         with th.no_grad():
             value_tp1 = mix(self.target_mixer, value_tp1, state[:, 1:], transitions.played)
             target_t = build_td_lambda_targets(reward, discount, mask, value_tp1, self.args.td_lambda)
-        return TDLoss(masked_mean((target_t - q_t) ** 2, mask), q_t, target_t, mask)
+        loss = self.args.td_loss_weight * masked_mean((target_t - q_t) ** 2, mask)
+        return TDLoss(loss, q_t, target_t, mask)
 
     def log_update(self, t_env: int, td: TDLoss, grad_norm: th.Tensor, **stats: th.Tensor) -> None:
         """Logs PyMARL's statistics of an update, and more."""

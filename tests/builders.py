@@ -76,7 +76,13 @@ def make_args(**overrides: Any) -> SimpleNamespace:
         nopt_min_loss=0.1,
         gamma=0.99,
         double_q=True,
+        td_loss_weight=1.0,
+        weighting="centrally",
+        w=0.1,
+        central_loss=1.0,
+        central_mixing_embed_dim=16,
         lr=0.0005,
+        optimizer="rmsprop",
         optim_alpha=0.99,
         optim_eps=1e-5,
         grad_norm_clip=10,
@@ -189,10 +195,15 @@ def golden_case(name: str) -> tuple[SimpleNamespace, EpisodeBatch, dict[str, np.
     if not name.startswith("coma"):
         pymarls["td_lambda"] = 0  # PyMARL's Q-learners have the key, too, and look one step ahead
     args = make_args(**pymarls, episode_limit=arrays["filled"].shape[1] - 1)
+    return args, batch_of(args, arrays), arrays
+
+
+def batch_of(args: SimpleNamespace, arrays: dict[str, np.ndarray]) -> EpisodeBatch:
+    """The episodes that a file of golden numbers has."""
     batch = empty_batch(args, arrays["filled"].shape[0])
     fields = ("state", "obs", "actions", "avail_actions", "reward", "terminated")
     batch.update({key: arrays[key] for key in (*fields, "filled")}, mark_filled=False)
-    return args, batch, arrays
+    return batch
 
 
 def golden_weights(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, th.Tensor]:

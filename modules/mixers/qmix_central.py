@@ -1,12 +1,12 @@
 """The unrestricted mixer of weighted QMIX (Rashid et al. 2020); the monotonic one is in `modules/mixers/qmix.py`."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch as th
 from torch import nn
 
 from utils.config import K, key
+from utils.dict2namedtuple import Args
 
 
 class QMixerCentral(nn.Module):
@@ -16,7 +16,7 @@ class QMixerCentral(nn.Module):
     class Keys:
         central_mixing_embed_dim: int = key(256, "width of the unrestricted mixing network", "units", low=1, high=K)
 
-    def __init__(self, args: Any):
+    def __init__(self, args: Args):
         super().__init__()
         width, n_inputs = args.central_mixing_embed_dim, args.n_agents + args.state_shape
         self.net = nn.Sequential(
