@@ -15,6 +15,7 @@ from components.transitions import Transitions, make_transitions
 from learners.base_learner import Learner, Policy
 from learners.targets import Targets
 from modules.mixers import REGISTRY as MIXERS
+from modules.mixers.qplex import QPlexMixer
 from modules.mixers.qtran import QTranBase
 from utils.config import EPISODES, M, T, key
 from utils.dict2namedtuple import Args, Config
@@ -22,6 +23,12 @@ from utils.logging import Logger
 from utils.rl_utils import best_value, build_td_lambda_targets, chosen, masked_mean
 from utils.transfer import StepIndex
 from utils.weights import Stateful
+
+OWN_MIXERS: dict[type[nn.Module], tuple[str, str]] = {
+    QTranBase: ("qtran", "qtran_learner and qtran_base"),
+    QPlexMixer: ("qplex", "qplex_learner and qplex"),
+}
+"""Mixers of joint actions' values that need a learner of their own: an algorithm that has both, and their names."""
 
 
 class TDLoss(NamedTuple):
@@ -47,15 +54,18 @@ class QLearner(Learner):
         )
         td_loss_weight: float = key(1.0, "factor of the squared errors of values", "", above=0, high=M)
 
-    mixer_of_joint_values = False
-    """Whether its mixer computes the value of joint actions, as QTRAN's does, and does not join the agents' values."""
+    own_mixer: type[nn.Module] | None = None
+    """The mixer of joint actions' values that it learns, and nothing else does; None: it learns any other mixer."""
 
     @classmethod
     def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
-        if cls.mixer_of_joint_values != issubclass(kinds.get("mixer", object), QTranBase):
+        mixer = kinds.get("mixer", object)
+        needed = cls.own_mixer or next((kind for kind in OWN_MIXERS if issubclass(mixer, kind)), None)
+        if needed is not None and not (cls.own_mixer and issubclass(mixer, needed)):
+            alg, pair = OWN_MIXERS[needed]
             return (
                 f"learner={config['learner']} and mixer={config['mixer']} do not go together: "
-                "qtran_learner and qtran_base need each other; take both, as --config=qtran does, or neither"
+                f"{pair} need each other; take both, as --config={alg} does, or neither"
             )
         return super().conflict(config, kinds)
 
@@ -123,13 +133,15 @@ class QLearner(Learner):
         self.targets.last_update_episode = counts["last_target_update_episode"]
 
 
-def mix(mixer: nn.Module | None, agent_qs: th.Tensor, state: th.Tensor, played: StepIndex) -> th.Tensor:
+def mix(
+    mixer: nn.Module | None, agent_qs: th.Tensor, state: th.Tensor, played: StepIndex, *others: th.Tensor
+) -> th.Tensor:
     """Returns the team's values [b, T, 1] from the agents' [b, T, agent] and the states [b, T, s]; zeros in padding.
 
-    Without a mixer the agents' values, as they are.
+    `others` [b, T, ...] are what else the mixer reads. Without a mixer the agents' values, as they are.
     """
     if mixer is None:
         return agent_qs
     values = agent_qs.new_zeros(*agent_qs.shape[:2], 1)
-    values[played] = mixer(agent_qs[played], state[played])
+    values[played] = mixer(agent_qs[played], state[played], *(other[played] for other in others))
     return values

@@ -27,7 +27,7 @@ class QTranLearner(QLearner):
 
     mixer: QTranBase
     target_mixer: QTranBase
-    mixer_of_joint_values = True
+    own_mixer = QTranBase
     learns_seats = False
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:

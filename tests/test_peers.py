@@ -14,6 +14,7 @@ PEERS = Path(__file__).parent / "golden" / "peers"
 WQMIX = dict(optimizer="rmsprop")
 PYMARL2 = dict(optimizer="adam", optim_eps=1e-8)
 CW, OW = dict(weighting="centrally"), dict(weighting="optimistically")
+QPLEX = dict(mixer="qplex")
 VALUES = ("loss", "grad_norm", "td_error_abs", "q_taken_mean", "target_mean")
 WEIGHTED = (*VALUES, "qmix_loss", "central_loss")  # the authors' w_to_use is a mean over padding, too
 
@@ -22,6 +23,8 @@ CASES = {
     "wqmix_ow_qmix": ("wqmix_learner", WQMIX | OW, WEIGHTED),
     "pymarl2_cw_qmix": ("wqmix_learner", PYMARL2 | CW | dict(central_loss=0.5), WEIGHTED),
     "pymarl2_ow_qmix": ("wqmix_learner", PYMARL2 | OW | dict(central_loss=0.5), WEIGHTED),
+    "wqmix_qplex": ("qplex_learner", WQMIX | QPLEX, (*VALUES, "hit_prob")),
+    "pymarl2_qplex": ("qplex_learner", PYMARL2 | QPLEX | dict(td_loss_weight=0.5), (*VALUES, "hit_prob")),
 }
 """The learner, arguments in place of the authors' or besides them, and the statistics that both log."""
 

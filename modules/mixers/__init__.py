@@ -7,6 +7,7 @@ REGISTRY = Registry(
     {
         "vdn": "modules.mixers.vdn:VDNMixer",
         "qmix": "modules.mixers.qmix:QMixer",
+        "qplex": "modules.mixers.qplex:QPlexMixer",
         "qtran_base": "modules.mixers.qtran:QTranBase",
     },
 )
