@@ -137,6 +137,16 @@ class OMGAM(AgentModel):
         omg_vae_alpha: float = key(0.001, "weight of the KL term in the prior's loss", low=0, high=M)
         omg_cvae_alpha: float = key(0.001, "weight of the KL term in the posterior's loss", low=0, high=M)
         omg_opponent_actions: bool = key(False, "the posterior also reads the teammates' last actions")
+        omg_kl_reduction: str = key(
+            "sum",
+            "what the KL terms are over the dimensions of a subgoal; the errors are means",
+            choices=("sum", "mean"),
+        )
+        omg_policy_reads: str = key(
+            "draw_in_training",
+            "what of the posterior the policy acts on and learns from: its mean, a draw, or a draw but in tests",
+            choices=("mean", "draw", "draw_in_training"),
+        )
         omg_supervised: bool = key(
             False, "an MLP that regresses the picked subgoal takes the posterior's place (the paper's ablation)"
         )
@@ -203,6 +213,11 @@ class OMGAM(AgentModel):
         inference = self.regressor if self.is_supervised else self.cvae
         return th.cat(inference.encode(self.fc(observations), trajectory), -1)
 
+    def draws(self, test_mode: bool = False) -> bool:
+        """Returns whether the policy reads draws; never of a model in eval mode, such as a frozen teammate's."""
+        in_tests = self.args.omg_policy_reads == "draw"
+        return self.training and (in_tests or (self.args.omg_policy_reads == "draw_in_training" and not test_mode))
+
     def features(self, outputs: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None) -> th.Tensor:
         """Returns the subgoals [..., Z] that the policy reads: draws of the posterior, or its means."""
         subgoal = Gaussian.of(outputs)
@@ -213,7 +228,7 @@ class OMGAM(AgentModel):
         posterior = self.vae.encode(states)
         reconstruction = F.mse_loss(self.vae.decode(posterior.sample(generator)), states)
         zeros = th.zeros_like(posterior.mu)
-        return reconstruction + self.args.omg_vae_alpha * gaussian_kl(*posterior, zeros, zeros).mean()
+        return reconstruction + self.args.omg_vae_alpha * self._kl(posterior, Gaussian(zeros, zeros))
 
     def loss(
         self, observations: th.Tensor, subgoal: Gaussian, trajectory: th.Tensor, drawn: th.Tensor, chosen: Gaussian
@@ -235,8 +250,13 @@ class OMGAM(AgentModel):
             loss = F.mse_loss(subgoal.mu, chosen.mu)
             return loss, {"omg_regression_loss": loss}
         reconstruction = F.mse_loss(self.cvae.decode(drawn, trajectory), observations)
-        kl = gaussian_kl(*subgoal, *chosen).mean()
+        kl = self._kl(subgoal, chosen)
         return reconstruction + self.args.omg_cvae_alpha * kl, {"omg_recon_loss": reconstruction, "omg_kl": kl}
+
+    def _kl(self, q: Gaussian, p: Gaussian) -> th.Tensor:
+        """Returns the mean over rows of KL(q || p), summed or averaged over dimensions."""
+        kl = gaussian_kl(*q, *p).mean()
+        return kl if self.args.omg_kl_reduction == "sum" else kl / q.mu.shape[-1]
 
     def posterior_parameters(self) -> list[nn.Parameter]:
         """Returns all parameters but the prior's."""
