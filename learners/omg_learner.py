@@ -50,9 +50,7 @@ class OMGLearner(QLearner):
         )
         eta: float = key(0.5, "chance, at the start, of training on the picked subgoal", low=0, high=1)
         eta_anneal_time: int = key(50000, "from eta down to 0", STEPS, low=1, high=T)
-        omg_vae_pretrain_steps: int = key(
-            10000, "the prior is trained at the start of the run, and then frozen", STEPS, low=0, high=T
-        )
+        omg_vae_pretrain_steps: int = key(10000, "first the prior is trained, then frozen", STEPS, low=0, high=T)
 
     mac: ModelPolicy
     target_mac: ModelPolicy

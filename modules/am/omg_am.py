@@ -137,15 +137,9 @@ class OMGAM(AgentModel):
         omg_vae_alpha: float = key(0.001, "weight of the KL term in the prior's loss", low=0, high=M)
         omg_cvae_alpha: float = key(0.001, "weight of the KL term in the posterior's loss", low=0, high=M)
         omg_opponent_actions: bool = key(False, "the posterior also reads the teammates' last actions")
-        omg_supervised: bool = key(
-            False, "an MLP that regresses the picked subgoal takes the posterior's place (the paper's ablation)"
-        )
-        omg_prior_path: Path = key(
-            "", "folder of a trained prior, as learner=am_learner saves it; empty: this run trains its own"
-        )
-        omg_vae_batches: int = key(
-            8, "while the prior is trained: its steps per training call", "gradient steps", low=1, high=M
-        )
+        omg_supervised: bool = key(False, "a regression of the picked subgoal replaces the posterior (an ablation)")
+        omg_prior_path: Path = key("", "folder of a prior that learner=am_learner trained; empty: train one")
+        omg_vae_batches: int = key(8, "of the prior per training call", "gradient steps", low=1, high=M)
 
     def __init__(self, scheme: Scheme, args: Args):
         super().__init__()
