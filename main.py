@@ -2,7 +2,6 @@
 Values are read and checked by utils/config.py, and declared in config/schema.py; the training loop is in run.py.
 """
 
-import importlib.metadata
 import os
 import platform
 import re
@@ -36,7 +35,7 @@ from config.layers import (
 )
 from config.schema import RUN
 from envs import REGISTRY as ENVS
-from utils.command import check_guarded, exit_status, forgiving, run_program
+from utils.command import check_guarded, exit_status, forgiving, run_program, version_of
 from utils.curves import check_backend
 from utils.dict2namedtuple import Config
 from utils.errors import UserError, shortened, unknown
@@ -362,17 +361,10 @@ def resolve(config: Config) -> Json:
         **ENVS[config["env"]].describe(**env_args),
         "device": "cuda" if config["use_cuda"] else "cpu",
         "python": platform.python_version(),
-        "packages": {name: version for name in RECORDED_PACKAGES if (version := _version(name))},
+        "packages": {name: version for name in RECORDED_PACKAGES if (version := version_of(name))},
         "commit": _commit(),
     }
     return {**config, "resolved": resolved}
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _commit() -> str | None:

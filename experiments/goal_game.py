@@ -47,8 +47,7 @@ def make_config(method: str, seed: int, t_max: int) -> Json:
     own += ["epsilon_finish=0.3", f"test_interval={max(t_max // 20, 1)}"]
     if alg == "iql_omg":
         own += [*OF_OMG, f"eta_anneal_time={half}", f"omg_vae_pretrain_steps={t_max // 10}"]
-    params = [f"--config={alg}", "--env-config=goal_game", "with", *own]
-    config = command_line.read_settings(*params)
+    config = command_line.read_settings(f"--config={alg}", "--env-config=goal_game", "with", *own)
     return command_line.resolve({**config, "batch_size_run": N_WORLDS})
 
 

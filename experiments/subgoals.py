@@ -221,27 +221,18 @@ def configure(args: Namespace) -> Json:
         *("init_param_path=", "omg_prior_path=", "save_replay=False", "checkpoint_path=", "learner_log_interval=1"),
     ]
     own += [f"env_args.map_name={args.map}"] if args.map else []
-    config = _read([*names, "with", *args.set, *own])
+    config = command_line.read_settings(*names, "with", *args.set, *own)
     if args.record:
         recorded = read_config(args.record, dict)
         # Not the learner: one that trains the model alone picks no subgoals.
         known = dict(flatten(config)).keys() - {"population", "learner"}
         settings = [f"{key}={json.dumps(value)}" for key, value in flatten(recorded) if key in known]
-        config = _read([*names, "with", *settings, *args.set, *own])
+        config = command_line.read_settings(*names, "with", *settings, *args.set, *own)
     if config["env"] != "sc2" or config.get("am_model") != "omg":
         raise UserError(f"{args.checkpoint} is no OMG checkpoint of a StarCraft map, or --config is not its own")
     if config["obs_is_state"] and config["env_args"]["obs_instead_of_state"]:
         raise UserError("states that are all observations joined (obs_instead_of_state) can't be drawn")
     return config
-
-
-def _read(params: list[str]) -> Json:
-    return command_line.read_settings(*params)
-
-
-def set_up(config: Json) -> Run:
-    """A run whose weights are not loaded yet."""
-    return Run({**command_line.resolve(config), "device": "cpu"})
 
 
 def load_weights(mac: Any, checkpoint: Path) -> None:
@@ -281,7 +272,7 @@ def look(args: Namespace) -> list[Path]:
     """
     config = configure(args)
     with fits(args.record / "config.json" if args.record else args.checkpoint):
-        made = set_up(config)
+        made = Run({**command_line.resolve(config), "device": "cpu"})
     with made as run:
         load_weights(run.mac, args.checkpoint)
         if not 0 <= args.agent < run.args.n_agents:

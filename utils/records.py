@@ -2,13 +2,14 @@
 Sacred's files are made in utils/file_records.py, curves in utils/curves.py; both write through `RecordFiles`.
 """
 
+import csv
 import json
 import logging
 import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -160,3 +161,11 @@ def read_json_lines(path: Path, layout: object = dict) -> Iterator[Json]:
     for number, line in enumerate(read_bytes(path, MOST_BYTES).splitlines(keepends=True), 1):
         if line.endswith(b"\n"):
             yield parse_json(line, layout, f"{path}, line {number},", "record", "take the line out, or restore it")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Writes the named columns of rows; None is an empty cell. Raises: OSError."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -124,7 +124,7 @@ class OMGAM(AgentModel):
     `regressor`, if `omg_supervised`) infers.
 
     o_t is an agent's observation, or with `obs_is_state` the state, which then has to be seen while acting, too.
-    `omg_prior_path` is the folder of the prior alone, which counts as trained if it was.
+    `omg_prior_path` is the folder of the prior alone, which counts as trained if it was. Each part has its file.
 
     Raises:
         UserError: there is no prior, or it does not fit.
@@ -239,13 +239,3 @@ class OMGAM(AgentModel):
             *self.cond_rnn.parameters(),
             *(self.regressor if self.is_supervised else self.cvae).parameters(),
         ]
-
-    def save_models(self, path: str | Path) -> None:
-        """Writes vae.th, cvae.th (or regressor.th), cond_rnn.th and fc.th into the folder `path`."""
-        for name, module in self.named_children():
-            th.save(module.state_dict(), Path(path) / f"{name}.th")
-
-    def load_models(self, path: str | Path) -> None:
-        """Reads the files that `save_models` writes from the folder `path`."""
-        for name, module in self.named_children():
-            load_into(module, Path(path) / f"{name}.th", self.args.device)
