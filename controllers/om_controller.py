@@ -87,7 +87,10 @@ class MultiModuleMAC(BasicMAC):
     def step_candidates(
         self, ep_batch: EpisodeBatch, features: th.Tensor, ahead: th.Tensor, hidden_states: th.Tensor
     ) -> th.Tensor:
-        """Returns Q-values [b, T, agent, K, action] of one step with the features of each step `ahead` [b, T, K]."""
+        """Returns Q-values [N, agent, K, action] of one step, on the features of each of the steps `ahead` [b, T, K].
+
+        The N rows are those of the filled steps, as `ep_batch.steps` packs them.
+        """
         steps = ep_batch.steps(self.device)
         return step_candidates(self.agent, super().packed_inputs(ep_batch), features, ahead, hidden_states, steps)
 

@@ -145,7 +145,8 @@ class OMGLearner(QLearner):
             _, hidden = self.mac.unroll_with_hidden(batch, inferred)
             hidden_before = F.pad(hidden[:, :-1], (0, 0, 0, 0, 1, 0))
             q = self.mac.step_candidates(batch, prior.mu, ahead, hidden_before)
-            values = self._value(q, transitions.avail.unsqueeze(-2))  # [b, T+1, agent, K]
+            avail = filled.pack(transitions.avail).unsqueeze(-2)
+            values = filled.unpack(self._value(q, avail))  # [b, T+1, agent, K]
         else:
             values = prior.mu.new_empty(*prior.mu.shape[:3], self.args.omg_horizon)
         choice = choose_candidate(values, mode, self.generator)  # [b, T+1, agent]

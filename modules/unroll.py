@@ -103,7 +103,7 @@ def step_from(network: Network, rows: th.Tensor, hidden: th.Tensor, steps: Packe
 def step_candidates(
     network: Network, rows: th.Tensor, features: th.Tensor, ahead: th.Tensor, hidden: th.Tensor, steps: PackedSteps
 ) -> th.Tensor:
-    """Returns the outputs of one step with each of K features appended to the inputs, [batch, time, agent, K, out].
+    """One step at every filled step with each of K features appended to the inputs: [N, agent, K, out].
 
     Args:
         rows: inputs [N, agent, in] of the filled steps, in the order of `steps`, without the features.
@@ -117,6 +117,6 @@ def step_candidates(
     rows_of_features, states = steps.pack(features), steps.pack(hidden)
     fast_candidates = FAST_PATHS.get(type(network), NO_FAST_PATHS).step_candidates
     if fast_candidates is not None:
-        return steps.unpack(fast_candidates(network, rows, rows_of_features, chosen, states))
+        return fast_candidates(network, rows, rows_of_features, chosen, states)
     each = [th.cat([rows, rows_of_features[k]], -1) for k in chosen.unbind(1)]  # K times [N, agent, in + Z]
-    return steps.unpack(th.stack([step(network, inputs_k, states)[0] for inputs_k in each], -2))
+    return th.stack([step(network, inputs_k, states)[0] for inputs_k in each], -2)

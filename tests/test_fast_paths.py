@@ -118,7 +118,7 @@ def test_one_step_with_each_of_many_features(kind, options):
     ahead, hidden = th.randint(2, (4, 9, 5)), th.randn(4, 9, 3, network.init_hidden().shape[-1])
     steps = PackedSteps(filled)
     given = (network, steps.pack(observed), features, ahead, hidden, steps)
-    by_fast, expected = by_both(kind, "step_candidates", lambda: step_candidates(*given))
+    by_fast, expected = by_both(kind, "step_candidates", lambda: steps.unpack(step_candidates(*given)))
     assert by_fast.shape == (4, 9, 3, 5, 5) and close([by_fast], [expected], atol=1e-5)
     alone, _ = step(network, th.cat([observed[0, 3], features[0, ahead[0, 3, 2]]], -1), hidden[0, 3])
     assert close([expected[0, 3, :, 2]], [alone])

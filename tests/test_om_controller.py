@@ -70,7 +70,7 @@ def test_steps_on_given_features_are_those_of_the_network(agent):
     mac, batch = make_mac(args), make_batch(args, [8, 8])
     features, hidden = th.randn(2, 9, 3, args.omg_subgoal_dim), th.randn(2, 9, 3, args.rnn_hidden_dim)
     inputs, ahead = mac.build_inputs(batch), th.randint(9, (2, 9, 5))
-    together = mac.step_candidates(batch, features, ahead, hidden)
+    together = batch.steps("cpu").unpack(mac.step_candidates(batch, features, ahead, hidden))
     for k in range(5):
         tried = th.stack([features[b, ahead[b, :, k]] for b in range(2)])
         alone, _ = step(mac.agent, th.cat([inputs, tried], -1), hidden)

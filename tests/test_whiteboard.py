@@ -174,7 +174,8 @@ def test_omg_tries_subgoals_by_the_networks_own_forward(kind, monkeypatch):
     mac, batch = make_mac(args), make_batch(args, [8, 3])
     features, ahead = th.randn(2, 9, 3, args.omg_subgoal_dim), th.randint(4, (2, 9, 3))
     hidden = th.randn(2, 9, 3, args.rnn_hidden_dim)
-    values, inputs = mac.step_candidates(batch, features, ahead, hidden), mac.build_inputs(batch)
+    values = batch.steps("cpu").unpack(mac.step_candidates(batch, features, ahead, hidden))
+    inputs = mac.build_inputs(batch)
     for b, length in enumerate((8, 3)):
         for t in range(length + 1):
             for k in range(3):
