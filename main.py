@@ -120,8 +120,7 @@ def _run_command_line(params: list[str]) -> None:
 def _configure(ex: "Experiment", params: list[str]) -> tuple[Json, str, Json]:
     """Returns the validated configuration, Sacred's command and Sacred's options, and has touched no disk.
 
-    Raises:
-        UserError: the first mistake that is found.
+    Raises: UserError for the first mistake that is found.
     """
     (name, counts), (env, _) = (_get_config(params, arg_name) for arg_name in SUBFOLDERS)
     settings = _get_other_config(params, _sacred_flags(ex))
@@ -235,8 +234,7 @@ def _check_storage(records: Path, options: Json) -> None:
 def _run_sacred(ex: "Experiment", command: str, options: Json) -> dict[str, str] | None:
     """Runs Sacred's command; returns what it returns.
 
-    Raises:
-        UserError: Sacred, or an observer that an option asks for, refuses before the command begins.
+    Raises: UserError where Sacred, or an observer that an option asks for, refuses before the command begins.
     """
     begun: list[bool] = []
     try:
@@ -328,8 +326,7 @@ def _keep_terminal() -> None:
 def settings(*params: str) -> Json:
     """Returns the configuration that a command line means, for `run.Run`: `settings("--config=qmix", ...)`.
 
-    Raises:
-        UserError: the first mistake that is found.
+    Raises: UserError for the first mistake that is found.
     """
     return resolve(read_settings(*params))
 

@@ -110,8 +110,7 @@ class Episodes(Logger):
 def common_world(members: Sequence[Member]) -> Member:
     """A member in whose environment all of them can play.
 
-    Raises:
-        UserError: two were not trained in one environment, with one map and engine.
+    Raises: UserError where two were not trained in one environment, with one map and engine.
     """
 
     def reads_state(member: Member) -> bool:
@@ -342,8 +341,7 @@ def place_of(member: Member) -> str:
 def cross_play(args: Namespace) -> None:
     """Plays, prints and writes.
 
-    Raises:
-        UserError: the pool is no pool of one world, or results can't be written.
+    Raises: UserError where the pool is no pool of one world, or results can't be written.
     """
     members = sorted(load_pool(args.pool), key=lambda member: (member.algorithm, member.seed, member.folder.name))
     if len(members) < 2:

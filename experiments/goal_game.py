@@ -38,8 +38,7 @@ Curve = list[tuple[int, float]]  # environment steps and test return
 def make_config(method: str, seed: int, t_max: int) -> Json:
     """The configuration of one run, by the command line's code; schedules end halfway.
 
-    Raises:
-        UserError: main.py would refuse it.
+    Raises: UserError where main.py would refuse it.
     """
     alg, agent = METHODS[method]
     half = max(t_max // 2, 1)

@@ -211,8 +211,7 @@ def record_of(checkpoint: Path) -> Path | None:
 def configure(args: Namespace) -> Json:
     """The configuration under which the checkpoint is looked at: its record's, as far as its keys are still known.
 
-    Raises:
-        UserError: it can't be made, or it is no configuration of OMG.
+    Raises: UserError where it can't be made, or it is no configuration of OMG.
     """
     names = [f"--config={args.config}", f"--env-config={args.env_config}"]
     own = [
@@ -265,11 +264,7 @@ def table(picked: Sequence[float], nearest: tuple[list[float], float, float]) ->
 
 
 def look(args: Namespace) -> list[Path]:
-    """Plays, prints and draws; returns the files.
-
-    Raises:
-        UserError: the checkpoint can't be looked at.
-    """
+    """Plays, prints and draws; returns the files. Raises: UserError where the checkpoint can't be looked at."""
     config = configure(args)
     with fits(args.record / "config.json" if args.record else args.checkpoint):
         made = Run({**command_line.resolve(config), "device": "cpu"})

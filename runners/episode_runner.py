@@ -136,8 +136,7 @@ class EpisodeRunner:
 
         Worlds whose state is unknown, or that were not as many, stay as they are.
 
-        Raises:
-            ValueError: there are not as many counts of tests as worlds, or the worlds refuse their state.
+        Raises: ValueError where there are not as many counts of tests as worlds, or the worlds refuse their state.
         """
         if len(state["n_tests"]) != state["n_envs"]:
             raise ValueError(f"'runner.n_tests' is of {len(state['n_tests'])} worlds, not of {state['n_envs']}")

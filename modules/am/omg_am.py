@@ -126,8 +126,7 @@ class OMGAM(AgentModel):
     o_t is an agent's observation, or with `obs_is_state` the state, which then has to be seen while acting, too.
     `omg_prior_path` is the folder of the prior alone, which counts as trained if it was. Each part has its file.
 
-    Raises:
-        UserError: there is no prior, or it does not fit.
+    Raises: UserError where there is no prior, or it does not fit.
     """
 
     @dataclass(frozen=True)

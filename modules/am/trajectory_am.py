@@ -23,8 +23,7 @@ class TrajectoryAM(AgentModel):
     It learns from the observations and actions of all others, which it does not see while acting. `file` is where its
     weights are saved.
 
-    Raises:
-        UserError: there are no others.
+    Raises: UserError where there are no others.
     """
 
     @dataclass(frozen=True)
