@@ -27,7 +27,7 @@ class MultiModuleMAC(BasicMAC):
     class Keys(BasicMAC.Keys):
         am_model: str = key("", "the opponent model", names="modules.am:REGISTRY")
         policy_model: str | None = key(
-            None, "the policy network, as agent names it; null: what agent says", names="modules.agents:REGISTRY"
+            None, "the policy's network; null: that of agent", names="modules.agents:REGISTRY"
         )
 
     @staticmethod

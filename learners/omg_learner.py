@@ -64,19 +64,9 @@ class OMGLearner(QLearner):
         )
         eta: float = key(0.5, "chance, at the start, of training on the picked subgoal", low=0, high=1)
         eta_anneal_time: int = key(50000, "from eta down to 0", STEPS, low=1, high=T)
-        eta_steps: str = key(
-            "environment",
-            "steps that eta_anneal_time counts: the run's, or those of each seat that learns once it has a prior",
-            choices=("environment", "learner"),
-        )
-        omg_next_subgoal: str = key(
-            "same",
-            "subgoal of the next observation in the target: g_t (the paper's equation 4), or the next one, g_{t+1}",
-            choices=("same", "next"),
-        )
-        omg_vae_pretrain_steps: int = key(
-            10000, "the prior is trained at the start of the run, and then frozen", STEPS, low=0, high=T
-        )
+        eta_steps: str = key("environment", "which eta_anneal_time counts", choices=("environment", "learner"))
+        omg_next_subgoal: str = key("same", "that o_{t+1} is paired with in the target", choices=("same", "next"))
+        omg_vae_pretrain_steps: int = key(10000, "first the prior is trained, then frozen", STEPS, low=0, high=T)
 
     mac: ModelPolicy
     target_mac: ModelPolicy

@@ -38,13 +38,9 @@ class QLearner(Learner):
 
     @dataclass(frozen=True)
     class Keys(Learner.Keys):
-        mixer: str | None = key(
-            None, "how the agents' values are joined; null: each for itself", names="modules.mixers:REGISTRY"
-        )
+        mixer: str | None = key(None, "joins the agents' values; null: none does", names="modules.mixers:REGISTRY")
         double_q: bool = key(True, "the live network picks the action whose value the target network computes")
-        target_update_interval: int = key(
-            200, "from one copy to the target network to the next", EPISODES, low=1, high=T
-        )
+        target_update_interval: int = key(200, "from one copy of the networks to the next", EPISODES, low=1, high=T)
 
     mixer_of_joint_values = False
     """Whether its mixer computes the value of joint actions, as QTRAN's does, and does not join the agents' values."""

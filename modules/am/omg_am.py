@@ -124,10 +124,9 @@ class OMGAM(AgentModel):
     `regressor`, if `omg_supervised`) infers.
 
     o_t is an agent's observation, or with `obs_is_state` the state, which then has to be seen while acting, too.
-    `omg_prior_path` is the folder of the prior alone, which counts as trained if it was.
+    `omg_prior_path` is the folder of the prior alone, which counts as trained if it was. Each part has its file.
 
-    Raises:
-        UserError: there is no prior, or it does not fit.
+    Raises: UserError where there is no prior, or it does not fit.
     """
 
     @dataclass(frozen=True)
@@ -137,25 +136,13 @@ class OMGAM(AgentModel):
         omg_vae_alpha: float = key(0.001, "weight of the KL term in the prior's loss", low=0, high=M)
         omg_cvae_alpha: float = key(0.001, "weight of the KL term in the posterior's loss", low=0, high=M)
         omg_opponent_actions: bool = key(False, "the posterior also reads the teammates' last actions")
-        omg_kl_reduction: str = key(
-            "sum",
-            "what the KL terms are over the dimensions of a subgoal; the errors are means",
-            choices=("sum", "mean"),
-        )
+        omg_kl_reduction: str = key("sum", "of the KL terms, over dimensions", choices=("sum", "mean"))
         omg_policy_reads: str = key(
-            "draw_in_training",
-            "what of the posterior the policy acts on and learns from: its mean, a draw, or a draw but in tests",
-            choices=("mean", "draw", "draw_in_training"),
+            "draw_in_training", "of the posterior", choices=("mean", "draw", "draw_in_training")
         )
-        omg_supervised: bool = key(
-            False, "an MLP that regresses the picked subgoal takes the posterior's place (the paper's ablation)"
-        )
-        omg_prior_path: Path = key(
-            "", "folder of a trained prior, as learner=am_learner saves it; empty: this run trains its own"
-        )
-        omg_vae_batches: int = key(
-            8, "while the prior is trained: its steps per training call", "gradient steps", low=1, high=M
-        )
+        omg_supervised: bool = key(False, "a regression of the picked subgoal replaces the posterior (an ablation)")
+        omg_prior_path: Path = key("", "folder of a prior that learner=am_learner trained; empty: train one")
+        omg_vae_batches: int = key(8, "of the prior per training call", "gradient steps", low=1, high=M)
 
     def __init__(self, scheme: Scheme, args: Args):
         super().__init__()
@@ -265,13 +252,3 @@ class OMGAM(AgentModel):
             *self.cond_rnn.parameters(),
             *(self.regressor if self.is_supervised else self.cvae).parameters(),
         ]
-
-    def save_models(self, path: str | Path) -> None:
-        """Writes vae.th, cvae.th (or regressor.th), cond_rnn.th and fc.th into the folder `path`."""
-        for name, module in self.named_children():
-            th.save(module.state_dict(), Path(path) / f"{name}.th")
-
-    def load_models(self, path: str | Path) -> None:
-        """Reads the files that `save_models` writes from the folder `path`."""
-        for name, module in self.named_children():
-            load_into(module, Path(path) / f"{name}.th", self.args.device)
