@@ -2,7 +2,6 @@
 Values are read and checked by utils/config.py, and declared in config/schema.py; the training loop is in run.py.
 """
 
-import importlib.metadata
 import os
 import platform
 import re
@@ -36,7 +35,7 @@ from config.layers import (
 )
 from config.schema import RUN
 from envs import REGISTRY as ENVS
-from utils.command import check_guarded, exit_status, forgiving, run_program
+from utils.command import check_guarded, exit_status, forgiving, run_program, version_of
 from utils.curves import check_backend
 from utils.dict2namedtuple import Config
 from utils.errors import UserError, shortened, unknown
@@ -121,8 +120,7 @@ def _run_command_line(params: list[str]) -> None:
 def _configure(ex: "Experiment", params: list[str]) -> tuple[Json, str, Json]:
     """Returns the validated configuration, Sacred's command and Sacred's options, and has touched no disk.
 
-    Raises:
-        UserError: the first mistake that is found.
+    Raises: UserError for the first mistake that is found.
     """
     (name, counts), (env, _) = (_get_config(params, arg_name) for arg_name in SUBFOLDERS)
     settings = _get_other_config(params, _sacred_flags(ex))
@@ -236,8 +234,7 @@ def _check_storage(records: Path, options: Json) -> None:
 def _run_sacred(ex: "Experiment", command: str, options: Json) -> dict[str, str] | None:
     """Runs Sacred's command; returns what it returns.
 
-    Raises:
-        UserError: Sacred, or an observer that an option asks for, refuses before the command begins.
+    Raises: UserError where Sacred, or an observer that an option asks for, refuses before the command begins.
     """
     begun: list[bool] = []
     try:
@@ -329,8 +326,7 @@ def _keep_terminal() -> None:
 def settings(*params: str) -> Json:
     """Returns the configuration that a command line means, for `run.Run`: `settings("--config=qmix", ...)`.
 
-    Raises:
-        UserError: the first mistake that is found.
+    Raises: UserError for the first mistake that is found.
     """
     return resolve(read_settings(*params))
 
@@ -362,17 +358,10 @@ def resolve(config: Config) -> Json:
         **ENVS[config["env"]].describe(**env_args),
         "device": "cuda" if config["use_cuda"] else "cpu",
         "python": platform.python_version(),
-        "packages": {name: version for name in RECORDED_PACKAGES if (version := _version(name))},
+        "packages": {name: version for name in RECORDED_PACKAGES if (version := version_of(name))},
         "commit": _commit(),
     }
     return {**config, "resolved": resolved}
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _commit() -> str | None:

@@ -104,9 +104,8 @@ class Run:
         config: what `main.settings` returns.
         logger: where statistics go; None: to the console and to `run.logger.stats`.
 
-    Raises:
-        UserError: the environment can't be had, the population does not fit it, weights to start from are missing, or
-            the policy acts by other values than it learns.
+    Raises: UserError where the environment can't be had, the population does not fit it, weights to start from are
+    missing, or the policy acts by other values than it learns.
     """
 
     def __init__(self, config: Config, logger: Logger | None = None):
@@ -325,8 +324,7 @@ class Run:
     def _read_training_state(self, file: Path) -> StateDict:
         """Returns the `training_state` in a state.th, and the statistics under "stats"; changes nothing.
 
-        Raises:
-            UserError: it can't be read, or is not of the layout that these parts have.
+        Raises: UserError where it can't be read, or is not of the layout that these parts have.
         """
         layout = {
             "clock": dict.fromkeys(asdict(self.clock), int),
@@ -355,8 +353,7 @@ class Run:
     def save(self, folder: str | Path) -> None:
         """Writes PyMARL's files, such as agent.th, and what it takes to resume: state.th and buffer.th.
 
-        Raises:
-            OSError, RuntimeError: they can't be written.
+        Raises: OSError, RuntimeError where they can't be written.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -386,8 +383,7 @@ class Run:
     def resume(self) -> None:
         """Loads the weights of `evaluate_path`, or continues from the step of `checkpoint_path` next to `load_step`.
 
-        Raises:
-            UserError: there is no such folder, no step in it, or one of its files is broken or does not fit.
+        Raises: UserError where there is no such folder, no step in it, or one of its files is broken or does not fit.
         """
         args = self.args
         if args.evaluate_path:
@@ -408,8 +404,7 @@ class Run:
     def load(self, folder: str | Path) -> None:
         """Continues from what `save` wrote; if part of it is missing, not bit for bit, and with a warning.
 
-        Raises:
-            UserError: weights are missing, or a file is broken or does not fit.
+        Raises: UserError where weights are missing, or a file is broken or does not fit.
         """
         folder, missing = Path(folder), []
         buffer_file, state_file = folder / "buffer.th", folder / "state.th"
@@ -461,8 +456,7 @@ class Policy:
             avail_actions: [agent, n_actions], not 0 where an action is available.
             state: [state_shape], for agent models that read it.
 
-        Raises:
-            ValueError: a shape is another than the policy was trained with, or the episode is longer.
+        Raises: ValueError where a shape is another than the policy was trained with, or the episode is longer.
         """
         seen = {"obs": obs, "avail_actions": avail_actions} | ({} if state is None else {"state": state})
         if self._t == self._batch.max_seq_length:
@@ -536,8 +530,7 @@ def episode_layout(args: Args) -> EpisodeLayout:
 def _find_weights(args: Args) -> Path:
     """Returns the folder that `init_param_path` means: as given or under the experiment root, or its map's folder.
 
-    Raises:
-        UserError: there is none.
+    Raises: UserError where there is none.
     """
     map_name = str(args.env_args.get("map_name", ""))
     for folder in (Path(args.init_param_path), Path(experiment_root()) / args.init_param_path):
@@ -554,8 +547,7 @@ def _find_weights(args: Args) -> Path:
 def args_sanity_check(config: Config, _log: logging.Logger) -> Json:
     """Returns the configuration as this machine can run it: no CUDA where there is none, tests in whole batches.
 
-    Raises:
-        UserError: the replay buffer is to be on a GPU that does not compute.
+    Raises: UserError where the replay buffer is to be on a GPU that does not compute.
     """
     config = dict(config)
     if config["use_cuda"] and not th.cuda.is_available():

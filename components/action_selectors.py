@@ -80,9 +80,7 @@ class MultinomialActionSelector(ActionSelector):
 
     @dataclass(frozen=True)
     class Keys(ActionSelector.Keys):
-        mask_before_softmax: bool = key(
-            False, "unavailable actions are left out before the policy's softmax, not after it"
-        )
+        mask_before_softmax: bool = key(False, "the policy's softmax leaves unavailable actions out")
 
     output_type = "pi_logits"
 

@@ -325,8 +325,7 @@ class ReplayBuffer:
     def insert_episode_batch(self, ep_batch: EpisodeBatch) -> None:
         """Copies every episode of the batch, cut to its filled steps; the oldest episodes make room.
 
-        Raises:
-            NoRoom: there is no memory for as many steps.
+        Raises: NoRoom where there is no memory for as many steps.
         """
         lengths = ep_batch["filled"].sum(1).flatten().tolist()
         if 0 in lengths:
@@ -447,8 +446,7 @@ class ReplayBuffer:
     def log_size(self, log: Logger) -> None:
         """Logs how much the buffer takes and how much is free; as a warning if it may not fit.
 
-        Raises:
-            UserError: it can hardly fit.
+        Raises: UserError where it can hardly fit.
         """
         free, place, remedy = self._rows.free_bytes() + self.nbytes, self._rows.place, self._rows.remedy
         per_episode = self.bytes_per_step * self.max_seq_length

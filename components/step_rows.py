@@ -33,8 +33,7 @@ class MemoryRows:
 
     The `layout` has the shape and the dtype of each field in a row. `most_rows` is how many can ever be needed.
 
-    Raises:
-        NoRoom: the system refuses.
+    Raises: NoRoom where the system refuses.
     """
 
     place = "main memory"
@@ -64,11 +63,7 @@ class MemoryRows:
         return free_memory()
 
     def take(self, n: int) -> np.ndarray:
-        """The numbers of n rows that were never taken before.
-
-        Raises:
-            NoRoom: so many do not fit.
-        """
+        """The numbers of n rows that were never taken before. Raises: NoRoom where so many do not fit."""
         if self.n_rows + n > self._room:
             with suppress(OSError, th.OutOfMemoryError):
                 self._grow(min(max(self.n_rows + n, int(self._room * (1 + GROWTH))), self.most_rows))

@@ -86,8 +86,7 @@ def choose(settings: Iterable[Setting]) -> Choice:
 
     Settings of keys that no chosen component has are left out.
 
-    Raises:
-        UserError: a value is not allowed.
+    Raises: UserError where a value is not allowed.
     """
     given = defaultdict(list)
     for setting in settings:

@@ -37,8 +37,7 @@ def known_names(arg_name: str) -> list[str]:
 def read_file(path: Path) -> Json:
     """Returns the settings in a YAML or JSON file of a user's own, such as the `config.json` of a run.
 
-    Raises:
-        UserError: the file is not well formed.
+    Raises: UserError where the file is not well formed.
     """
     content = load_json(path) if path.suffix == ".json" else load_yaml(path)
     if "***" in str(content.get("mongo_url")):  # a password that was left out can't be used again
@@ -50,8 +49,7 @@ def merge(alg: str, env: str, settings: Settings, files: Files = ()) -> Json:
     """Returns the configuration of a run of one algorithm. Lowest first: its components' defaults, default.yaml, the
     environment's YAML, the algorithm's, `files`, `settings`.
 
-    Raises:
-        UserError: the first mistake that is found.
+    Raises: UserError for the first mistake that is found.
     """
     written, typed = [_layer(content, source) for source, content in files], _typed(settings, COMMAND_LINE)
     choice, may_set = _choose(alg, env, written, typed)
@@ -66,8 +64,7 @@ def merge_population(name: str, counts: dict[str, int], env: str, settings: Sett
     A setting holds for all algorithms that have its key, ALGORITHM.key=value for one; so in a file, where it stands
     under the algorithm's name. `population` has the seats.
 
-    Raises:
-        UserError: the first mistake that is found.
+    Raises: UserError for the first mistake that is found.
     """
     asked = {key: str(value) for _, content in files for key, value in content.items()} | dict(settings)
     if asked.get("multi_algs", "").lower() != "true":
@@ -99,8 +96,7 @@ def merge_population(name: str, counts: dict[str, int], env: str, settings: Sett
 def read_population(name: str, known: Collection[str]) -> dict[str, int]:
     """Returns how many seats each algorithm has: {"iql": 7, "iql_omg": 1} for 7iql1iql_omg.
 
-    Raises:
-        UserError: it is not counts and known names in turn, or a name comes twice.
+    Raises: UserError where it is not counts and known names in turn, or a name comes twice.
     """
     pair = rf"([1-9][0-9]{{0,3}})({'|'.join(map(re.escape, known))})"
     counts: dict[str, int] = {}
@@ -204,8 +200,7 @@ def _as_mapping(text: str) -> Json | None:
 def _with_policy_model(choice: Choice, typed: Sequence[Setting]) -> Json:
     """The configuration, whose `agent` is what `policy_model` names, the word for it beside an agent model.
 
-    Raises:
-        UserError: the settings give both, and not the same.
+    Raises: UserError where the settings give both, and not the same.
     """
     config = choice.nested()
     policy = config.get("policy_model")

@@ -37,9 +37,7 @@ class BasicMAC:
         rnn_hidden_dim: int = key(64, "size of the network's hidden state", "units", low=1, high=WIDE)
         obs_agent_id: bool = key(True, "append the agent's one-hot id to its observation")
         obs_last_action: bool = key(True, "append the agent's one-hot last action to its observation")
-        agent_output_type: str = key(
-            "q", "the network's outputs: action values, or the logits of a policy", choices=("q", "pi_logits")
-        )
+        agent_output_type: str = key("q", "outputs: action values, or a policy's logits", choices=("q", "pi_logits"))
         action_selector: str = key("epsilon_greedy", "exploration", names="components.action_selectors:REGISTRY")
 
     generator: th.Generator | None = None

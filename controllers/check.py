@@ -16,8 +16,7 @@ def check_policy(team: Team, scheme: Scheme, groups: dict[str, int], preprocess:
     """Compares what the team's policy computes in two made-up episodes when acting, when learning and in `forward`
     with gradients, for which no entry of FAST_PATHS is used. Random generators are left as they were.
 
-    Raises:
-        UserError: these differ, so that training would not improve what acts.
+    Raises: UserError where these differ, so that training would not improve what acts.
     """
     mac, networks = team.mac, team.mac.networks().values()
     modes = [network.training for network in networks]

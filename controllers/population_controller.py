@@ -39,8 +39,7 @@ class PopulationTeam(Team):
     on by a number drawn for each episode. `agent_idx` [b, m] of the batch says which seats learn. With `opponent_pool`
     the other seats are played by its members, drawn for each episode: one for all (homologue) or one for each.
 
-    Raises:
-        UserError: the pool is broken, is of another map, or has too few members.
+    Raises: UserError where the pool is broken, is of another map, or has too few members.
     """
 
     def __init__(self, scheme: Scheme, groups: dict[str, int], args: Args):
@@ -172,8 +171,7 @@ class PopulationTeam(Team):
     def start_from(self, path: Path) -> None:
         """Reads the folders of the frozen algorithms and, where there is one, that of the one that learns.
 
-        Raises:
-            UserError: a frozen one's is missing, or there is none at all, or one does not fit.
+        Raises: UserError where a frozen one's is missing, or there is none at all, or one does not fit.
         """
         folders = {folder: mac for folder, mac in self.folders(path).items() if mac is not self.mac or folder.is_dir()}
         if not folders:

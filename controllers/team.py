@@ -59,8 +59,7 @@ class Team:
     def load_models(self, path: Path, learner: Any = None) -> None:
         """Reads what `save_models` wrote; without a `learner` the weights alone.
 
-        Raises:
-            UserError: a file is missing or does not fit.
+        Raises: UserError where a file is missing or does not fit.
         """
         for folder, mac in self.folders(path).items():
             (learner if learner is not None and mac is self.mac else mac).load_models(folder)

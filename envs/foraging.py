@@ -34,9 +34,7 @@ class ForagingEnv(PackageEnv):
         min_player_level: int = key(1, "a player's lowest level", low=1, high=K)
         max_player_level: int = key(2, "a player's highest level", low=1, high=K)
         min_food_level: int = key(1, "the lowest level of food", low=1, high=K)
-        max_food_level: int | None = key(
-            None, "the highest level of food; null: the sum of the players' levels (of the lowest three)", low=1, high=K
-        )
+        max_food_level: int | None = key(None, "highest; null: the (three lowest) players' sum", low=1, high=K)
         observe_agent_levels: bool = key(True, "observe the players' levels")
         normalize_reward: bool = key(True, "the return of an episode in which all food is loaded is 1")
         penalty: float = key(0.0, "subtracted for each player whose attempt to load failed", low=0, high=M)

@@ -5,7 +5,6 @@ the engine alone. The engine is `envs/sc2/sim`; what is uncertain about it stand
 """
 
 import json
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from utils.command import (
     check_json,
     check_threads,
     chosen_maps,
+    exit_status,
     format_machine,
     interrupted_status,
     machine_info,
@@ -33,7 +33,6 @@ from utils.config import Key
 from utils.errors import UserError, unknown
 from utils.files import Json
 from utils.intervals import wilson_interval
-from utils.signals import handled, interrupt
 
 PUBLISHED = {
     "2s3z": 90, "1c3s5z": 81, "bane_vs_bane": 43, "3s5z": 42, "10m_vs_11m": 12,
@@ -244,35 +243,28 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     return args
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Plays and prints; returns the exit status, as `exit_status` does."""
-    try:
-        args = _parse(argv)
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
+def calibrate(args: Namespace) -> int:
+    """Plays and prints; returns 0, or after an interruption that signal's exit status."""
     machine = machine_info("numpy", "numba")
     print(format_machine(machine))
     print(f"embedded engine, {args.battles} battles of seed {args.seed} on, rules {args.rules._asdict()}")
     results: list[Json] = []
     status = 0
     try:
-        with handled(interrupt):
-            (print_sensitivity if args.sensitivity else print_results)(args, results)
+        (print_sensitivity if args.sensitivity else print_results)(args, results)
     except KeyboardInterrupt as error:
         print("\ninterrupted; what was finished counts")
         status = interrupted_status(error)
     print(verdict([result for result in results if not result["changed"]]))
     if args.json:
-        written = {
-            "machine": machine,
-            "seed": args.seed,
-            "heuristic_rest": args.heuristic_rest,
-            "rules": args.rules._asdict(),
-            "results": results,
-        }
-        args.json.write_text(json.dumps(written, indent=1) + "\n")
+        settings = {"seed": args.seed, "heuristic_rest": args.heuristic_rest, "rules": args.rules._asdict()}
+        args.json.write_text(json.dumps({"machine": machine, **settings, "results": results}, indent=1) + "\n")
     return status
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Plays and prints; returns the exit status, as `exit_status` does."""
+    return exit_status(lambda: calibrate(_parse(argv)))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,10 @@
 `utils/pools.py` has what a pool looks like; `experiments/pool.py` trains its members.
 """
 
-import csv
 import json
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ from utils.logging import Logger, get_logger
 from utils.MY_EXP_PATH import check_results_path, experiment_root
 from utils.pools import MEMBER_FILE, Member, load_pool
 from utils.process import keep_freed_memory, set_threads
+from utils.records import write_csv
 from utils.timehelper import time_left
 from utils.weights import fits
 
@@ -110,8 +110,7 @@ class Episodes(Logger):
 def common_world(members: Sequence[Member]) -> Member:
     """A member in whose environment all of them can play.
 
-    Raises:
-        UserError: two were not trained in one environment, with one map and engine.
+    Raises: UserError where two were not trained in one environment, with one map and engine.
     """
 
     def reads_state(member: Member) -> bool:
@@ -296,14 +295,6 @@ def draw(matrix: np.ndarray, names: Sequence[str], algorithms: Sequence[str], me
     return figure
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Json]) -> None:
-    """Only the columns that are named; None is an empty cell."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def pair_row(pair: Pair, stage: Stage) -> Json:
     row = {**pair.episodes[0], "episodes": len(pair.episodes), "won": None}
     for metric in metrics(stage):
@@ -350,8 +341,7 @@ def place_of(member: Member) -> str:
 def cross_play(args: Namespace) -> None:
     """Plays, prints and writes.
 
-    Raises:
-        UserError: the pool is no pool of one world, or results can't be written.
+    Raises: UserError where the pool is no pool of one world, or results can't be written.
     """
     members = sorted(load_pool(args.pool), key=lambda member: (member.algorithm, member.seed, member.folder.name))
     if len(members) < 2:

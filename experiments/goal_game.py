@@ -38,8 +38,7 @@ Curve = list[tuple[int, float]]  # environment steps and test return
 def make_config(method: str, seed: int, t_max: int) -> Json:
     """The configuration of one run, by the command line's code; schedules end halfway.
 
-    Raises:
-        UserError: main.py would refuse it.
+    Raises: UserError where main.py would refuse it.
     """
     alg, agent = METHODS[method]
     half = max(t_max // 2, 1)
@@ -47,8 +46,7 @@ def make_config(method: str, seed: int, t_max: int) -> Json:
     own += ["epsilon_finish=0.3", f"test_interval={max(t_max // 20, 1)}"]
     if alg == "iql_omg":
         own += [*OF_OMG, f"eta_anneal_time={half}", f"omg_vae_pretrain_steps={t_max // 10}"]
-    params = [f"--config={alg}", "--env-config=goal_game", "with", *own]
-    config = command_line.read_settings(*params)
+    config = command_line.read_settings(f"--config={alg}", "--env-config=goal_game", "with", *own)
     return command_line.resolve({**config, "batch_size_run": N_WORLDS})
 
 

@@ -62,8 +62,7 @@ class Job:
     def final_weights(self) -> tuple[Path, Path]:
         """The checkpoint and the records of a training that has ended.
 
-        Raises:
-            OSError: the run has not saved them.
+        Raises: OSError where the run has not saved them.
         """
         checkpoint, records = self.checkpoint(), self.records()
         if checkpoint is None or records is None or self.steps() <= self.n_steps:
@@ -73,8 +72,7 @@ class Job:
     def publish(self) -> str:
         """Makes `output` of a run that has ended well; returns what is printed of it.
 
-        Raises:
-            OSError, UserError: the run has not left what it should, or it can't be written.
+        Raises: OSError, UserError where the run has not left what it should, or it can't be written.
         """
         raise NotImplementedError
 
@@ -83,8 +81,7 @@ class Job:
 def only_one(folder: Path) -> Iterator[int]:
     """Keeps other commands out of the folder; returns a descriptor by which the processes that inherit it do, too.
 
-    Raises:
-        UserError: another command, or a run that outlived it, is at work there.
+    Raises: UserError where another command, or a run that outlived it, is at work there.
     """
     make_results_folder(folder / WORK, "FOLDER")
     with (folder / WORK / "lock").open("w") as lock:
@@ -110,11 +107,7 @@ class JobQueue:
         self.failed: list[str] = []
 
     def run(self) -> None:
-        """Runs all jobs.
-
-        Raises:
-            KeyboardInterrupt: a signal asked for a stop, and the runs have ended.
-        """
+        """Runs all jobs. Raises: KeyboardInterrupt where a signal asked for a stop, and the runs have ended."""
         with StopRequest() as stop:
             try:
                 were_asked = False

@@ -1,6 +1,5 @@
 """The report of the evaluation of OMG: episodes.csv, table.csv, table.md and figure.png, from the tests' episodes."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from experiments.omg_runs import CONTROL, CONTROL_METHOD, FIELDS, METHODS, PHASES, Setup
 from run import ENGINE_NAMES
 from utils.intervals import Estimate, bootstrap
+from utils.records import write_csv
 
 TITLES = {CONTROL: CONTROL_METHOD.title, **{name: method.title for name, method in METHODS.items()}}
 _COLUMNS = ("qmix", "omg_optimistic", "iql", "liam", "naive_om", "omg_conservative")
@@ -142,14 +142,9 @@ def write(setup: Setup, rows: Sequence[Mapping[str, str]]) -> str:
     engine = " and ".join(dict.fromkeys(ENGINE_NAMES[row["engine"]] for row in rows))
     lines = summarise(rows, setup.map_name)
     table = as_markdown(setup, lines, engine)
-    with (setup.out / "episodes.csv").open("w", encoding="utf-8", newline="") as file:
-        episodes = csv.DictWriter(file, FIELDS)
-        episodes.writeheader()
-        episodes.writerows(rows)
-    with (setup.out / "table.csv").open("w", encoding="utf-8", newline="") as file:
-        cells = csv.writer(file)
-        cells.writerow(TABLE_FIELDS)
-        cells.writerows([*line[:3], *line.won, *line[4:]] for line in lines)
+    cells = ([*line[:3], *line.won, *line[4:]] for line in lines)
+    write_csv(setup.out / "episodes.csv", FIELDS, rows)
+    write_csv(setup.out / "table.csv", TABLE_FIELDS, (dict(zip(TABLE_FIELDS, row)) for row in cells))
     (setup.out / "table.md").write_text(table, encoding="utf-8")
     draw(lines, f"{setup.map_name}, {engine}", setup.out / "figure.png")
     return f"{table}\n{setup.out}: table.md, table.csv, figure.png, episodes.csv"

@@ -21,7 +21,7 @@ from utils.config import Key
 from utils.errors import UserError
 from utils.files import Json, fitted, read_bytes, read_config, reason
 from utils.pools import find_members
-from utils.records import METRIC, read_json_lines
+from utils.records import METRIC, read_json_lines, write_csv
 
 RUN_FILE = "run.yaml"
 TRAIN_ALGS, TEST_ALGS = ("qmix",), ("iql", "vdn", "qmix")
@@ -208,14 +208,12 @@ class Evaluation(Job):
             raise OSError(f"it has recorded {len(episodes)} of {self.n_episodes} test episodes")
         engine = read_config(records, {"resolved": {"engine": str}})["resolved"]["engine"]
         partial = self.work / "partial.csv"
-        with partial.open("w", encoding="utf-8", newline="") as lines:
-            writer = csv.DictWriter(lines, FIELDS)
-            writer.writeheader()
-            for number, episode in enumerate(episodes):
-                row = {**self.about, "episode": number, "won": int(episode["won"]), "engine": engine}
-                row |= {key: episode[key] for key in ("return", "length")}
-                seats = episode["seat"] if isinstance(episode["seat"], list) else [episode["seat"]]
-                writer.writerow(row | {"seat": "+".join(map(str, seats)), "teammates": "+".join(episode["teammates"])})
+        rows = []
+        for number, episode in enumerate(episodes):
+            seats = episode["seat"] if isinstance(episode["seat"], list) else [episode["seat"]]
+            row = {**self.about, **episode, "episode": number, "won": int(episode["won"]), "engine": engine}
+            rows.append(row | {"seat": "+".join(map(str, seats)), "teammates": "+".join(episode["teammates"])})
+        write_csv(partial, FIELDS, rows)
         self.output.parent.mkdir(parents=True, exist_ok=True)
         os.replace(partial, self.output)
         return f"won {sum(episode['won'] for episode in episodes) / len(episodes):.0%}"

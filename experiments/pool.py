@@ -85,8 +85,7 @@ class Plan(Job):
 def make_plans(args: Namespace) -> list[Plan]:
     """A plan for each algorithm and seed; nothing has been written.
 
-    Raises:
-        UserError: main.py would refuse the settings, or a plan is in one of the pools that are to be disjoint.
+    Raises: UserError where main.py would refuse the settings, or a plan is in one of the pools that are to be disjoint.
     """
     for text in args.set:
         if text.partition("=")[0] in OWN_KEYS:
@@ -130,11 +129,7 @@ def check_settings(plan: Plan, found: Config, place: Path) -> None:
 
 
 def waiting(plans: Sequence[Plan]) -> list[Plan]:
-    """The plans that are no members yet.
-
-    Raises:
-        UserError: members or interrupted runs do not fit the plans.
-    """
+    """The plans that are no members yet. Raises: UserError where members or interrupted runs do not fit the plans."""
     members = {member.folder.name: member for member in find_members(plans[0].output.parent)}
     for plan in plans:
         records = plan.records()
@@ -160,8 +155,7 @@ def describe(plans: Sequence[Plan], to_train: Sequence[Plan], n_jobs: int, left:
 def fill(args: Namespace) -> int:
     """Trains what is missing; returns the exit status.
 
-    Raises:
-        UserError: a mistake in the arguments, or something in the folder does not fit them.
+    Raises: UserError for a mistake in the arguments, or where something in the folder does not fit them.
     """
     plans = make_plans(args)
     waiting(plans)  # mistakes come before anything is written

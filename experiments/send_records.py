@@ -37,11 +37,7 @@ that were meant for a database and are not all there (they contain {UNSENT})"""
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
-    """The folders of runs that are meant.
-
-    Raises:
-        UserError: a folder is not there.
-    """
+    """The folders of runs that are meant. Raises: UserError where a folder is not there."""
     runs: list[Path] = []
     for folder in folders:
         if not folder.is_dir():
@@ -61,8 +57,7 @@ def is_running(folder: Path) -> bool:
 def send_runs(runs: Sequence[Path], address: str) -> None:
     """Sends each run and prints its number in the database; a record that can't be sent does not keep the others back.
 
-    Raises:
-        UserError: the database is not there or is lost, or records could not be sent.
+    Raises: UserError where the database is not there or is lost, or records could not be sent.
     """
     store, public_address = open_database(address), without_password(address)
     if not is_there(store):

@@ -211,8 +211,7 @@ def record_of(checkpoint: Path) -> Path | None:
 def configure(args: Namespace) -> Json:
     """The configuration under which the checkpoint is looked at: its record's, as far as its keys are still known.
 
-    Raises:
-        UserError: it can't be made, or it is no configuration of OMG.
+    Raises: UserError where it can't be made, or it is no configuration of OMG.
     """
     names = [f"--config={args.config}", f"--env-config={args.env_config}"]
     own = [
@@ -221,27 +220,18 @@ def configure(args: Namespace) -> Json:
         *("init_param_path=", "omg_prior_path=", "save_replay=False", "checkpoint_path=", "learner_log_interval=1"),
     ]
     own += [f"env_args.map_name={args.map}"] if args.map else []
-    config = _read([*names, "with", *args.set, *own])
+    config = command_line.read_settings(*names, "with", *args.set, *own)
     if args.record:
         recorded = read_config(args.record, dict)
         # Not the learner: one that trains the model alone picks no subgoals.
         known = dict(flatten(config)).keys() - {"population", "learner"}
         settings = [f"{key}={json.dumps(value)}" for key, value in flatten(recorded) if key in known]
-        config = _read([*names, "with", *settings, *args.set, *own])
+        config = command_line.read_settings(*names, "with", *settings, *args.set, *own)
     if config["env"] != "sc2" or config.get("am_model") != "omg":
         raise UserError(f"{args.checkpoint} is no OMG checkpoint of a StarCraft map, or --config is not its own")
     if config["obs_is_state"] and config["env_args"]["obs_instead_of_state"]:
         raise UserError("states that are all observations joined (obs_instead_of_state) can't be drawn")
     return config
-
-
-def _read(params: list[str]) -> Json:
-    return command_line.read_settings(*params)
-
-
-def set_up(config: Json) -> Run:
-    """A run whose weights are not loaded yet."""
-    return Run({**command_line.resolve(config), "device": "cpu"})
 
 
 def load_weights(mac: Any, checkpoint: Path) -> None:
@@ -274,14 +264,10 @@ def table(picked: Sequence[float], nearest: tuple[list[float], float, float]) ->
 
 
 def look(args: Namespace) -> list[Path]:
-    """Plays, prints and draws; returns the files.
-
-    Raises:
-        UserError: the checkpoint can't be looked at.
-    """
+    """Plays, prints and draws; returns the files. Raises: UserError where the checkpoint can't be looked at."""
     config = configure(args)
     with fits(args.record / "config.json" if args.record else args.checkpoint):
-        made = set_up(config)
+        made = Run({**command_line.resolve(config), "device": "cpu"})
     with made as run:
         load_weights(run.mac, args.checkpoint)
         if not 0 <= args.agent < run.args.n_agents:

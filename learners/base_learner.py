@@ -136,8 +136,7 @@ class Learner:
     ) -> th.Tensor:
         """Steps against the gradient of `loss`, clipped to `grad_norm_clip`; returns the norm before clipping.
 
-        Raises:
-            LossNotFinite: the loss is not finite; the weights are left as they were.
+        Raises: LossNotFinite where the loss is not finite; the weights are left as they were.
         """
         # On a GPU looking at the loss makes the host wait, so there it is done only when it is logged anyway.
         if (loss.device.type == "cpu" or self.is_log_due(t_env)) and not th.isfinite(loss):
@@ -171,8 +170,7 @@ class Learner:
         Where it has no targets, as PyMARL writes it, they are copies of the live networks. Without an optimiser's file
         that optimiser starts anew, with a warning.
 
-        Raises:
-            UserError: another file is missing, or one can't be read or does not fit.
+        Raises: UserError where another file is missing, or one can't be read or does not fit.
         """
         self.mac.load_models(path)
         parts = {name: (part, Path(path) / f"{name}.th") for name, part in self.parts().items() if name != "agent"}

@@ -28,13 +28,9 @@ class COMALearner(Learner):
 
     @dataclass(frozen=True)
     class Keys(Learner.Keys):
-        critic_target_update_interval: int = key(
-            200, "from one copy to the target critic to the next", "gradient steps", low=1, high=T
-        )
+        critic_target_update_interval: int = key(200, "from one copy to the next", "gradient steps", low=1, high=T)
         critic_q_fn: str = key("coma", "the critic's network", names="modules.critics:REGISTRY")
-        critic_baseline_fn: str = key(
-            "coma", "the advantage's baseline: coma (what the agent's other actions are worth)", choices=("coma",)
-        )
+        critic_baseline_fn: str = key("coma", "baseline: what the agent's other actions are worth", choices=("coma",))
         q_nstep: int = key(0, "further steps in the advantage's Q-values: 0 (the critic's own)", STEPS, choices=(0,))
 
     output_type = "pi_logits"

@@ -45,14 +45,10 @@ class QLearner(Learner):
 
     @dataclass(frozen=True)
     class Keys(Learner.Keys):
-        mixer: str | None = key(
-            None, "how the agents' values are joined; null: each for itself", names="modules.mixers:REGISTRY"
-        )
+        mixer: str | None = key(None, "joins the agents' values; null: none does", names="modules.mixers:REGISTRY")
         double_q: bool = key(True, "the live network picks the action whose value the target network computes")
-        target_update_interval: int = key(
-            200, "from one copy to the target network to the next", EPISODES, low=1, high=T
-        )
-        td_loss_weight: float = key(1.0, "factor of the squared errors of values", "", above=0, high=M)
+        target_update_interval: int = key(200, "from one copy of the networks to the next", EPISODES, low=1, high=T)
+        td_loss_weight: float = key(1.0, "factor of the squared errors of values", above=0, high=M)
 
     own_mixer: type[nn.Module] | None = None
     """The mixer of joint actions' values that it learns, and nothing else does; None: it learns any other mixer."""

@@ -49,17 +49,10 @@ class EpisodeRunner:
     @dataclass(frozen=True)
     class Keys:
         max_worker_restarts: int = key(
-            5,
-            "environments' processes that may die or fall silent, and are replaced, before the run stops",
-            low=0,
-            high=M,
+            5, "worker processes that may be lost and replaced before the run stops", low=0, high=M
         )
-        worker_timeout_seconds: float = key(
-            300, "how long such a process may be silent, its environment's launch included", "seconds", above=0, high=M
-        )
-        bootstrap_timeouts: bool = key(
-            True, "an episode cut off by the time limit bootstraps; False trains it as an end, as PyMARL did"
-        )
+        worker_timeout_seconds: float = key(300, "longest wait for a worker's answer", "seconds", above=0, high=M)
+        bootstrap_timeouts: bool = key(True, "the value after a time-out counts; False, as in PyMARL: it is an end")
 
     parallel = False  # whether worlds that need no process of their own get one, too
 
@@ -143,8 +136,7 @@ class EpisodeRunner:
 
         Worlds whose state is unknown, or that were not as many, stay as they are.
 
-        Raises:
-            ValueError: there are not as many counts of tests as worlds, or the worlds refuse their state.
+        Raises: ValueError where there are not as many counts of tests as worlds, or the worlds refuse their state.
         """
         if len(state["n_tests"]) != state["n_envs"]:
             raise ValueError(f"'runner.n_tests' is of {len(state['n_tests'])} worlds, not of {state['n_envs']}")

@@ -8,9 +8,11 @@ import pytest
 import torch as th
 from PIL import Image
 
+import main
 from envs.sc2.sim.render import TEAM_COLOURS, Painter
 from experiments import subgoals
 from experiments.subgoals import Ghost, Inference
+from run import Run
 from tests.scenes import Scene
 from tests.test_sc2_render import near
 
@@ -32,7 +34,7 @@ def arguments(**changes):
 def make_checkpoint(folder, is_trained=True, settings=SMALL):
     """An untrained checkpoint and its record, as a run leaves them; gives the folder of models."""
     config = subgoals.configure(arguments(set=list(settings)))
-    parts = subgoals.set_up(config)
+    parts = Run({**main.resolve(config), "device": "cpu"})
     parts.mac.am.vae.is_trained.fill_(is_trained)
     models, record = folder / "models" / "iql_omg_3m_sim_seed1_4", folder / "sacred" / "4"
     for path in (models / "120", record):
@@ -107,7 +109,7 @@ def test_the_hit_ratio_is_the_mean_over_episodes_and_agents():
 
 def test_numbers_are_those_of_the_learner():
     settings = [*SMALL, "obs_is_state=False"]
-    parts = subgoals.set_up(subgoals.configure(arguments(episodes=3, set=settings)))
+    parts = Run({**main.resolve(subgoals.configure(arguments(episodes=3, set=settings))), "device": "cpu"})
     parts.mac.am.vae.is_trained.fill_(True)
     batch = parts.runner.run(test_mode=True)
     inference = subgoals.infer(parts.mac, batch)
@@ -153,7 +155,7 @@ def test_a_ghost_is_a_ring_at_its_place_with_a_line_from_the_unit():
 @pytest.mark.parametrize("is_state", [False, True])
 def test_a_perfect_subgoal_is_drawn_where_the_units_will_be(monkeypatch, is_state):
     """It decodes to the agent's observation, or to the state, three steps later."""
-    parts = subgoals.set_up(subgoals.configure(arguments(episodes=1, set=list(SMALL))))
+    parts = Run({**main.resolve(subgoals.configure(arguments(episodes=1, set=list(SMALL)))), "device": "cpu"})
     batch = parts.runner.run(test_mode=False)  # at random, so that all of them move about
     replay, n_states = subgoals.Replay.of(parts.runner.env), int(batch["filled"].sum())
     later = (th.arange(batch["obs"].shape[1]) + 3).clamp(max=n_states - 1)

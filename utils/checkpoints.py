@@ -89,8 +89,7 @@ def _sync(path: Path) -> None:
 def find_checkpoint(folder: str | Path, step: int) -> Path:
     """Returns the checkpoint whose step is nearest to `step`, or the newest for 0.
 
-    Raises:
-        UserError: there is no such folder, or no checkpoint in it.
+    Raises: UserError where there is no such folder, or no checkpoint in it.
     """
     folder = Path(folder)
     steps = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []

@@ -124,6 +124,14 @@ def main_script() -> str:
     return script
 
 
+def version_of(package: str) -> str | None:
+    """Returns the version of a package that is installed; None for any other."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def n_cores() -> int:
     """Returns how many cores this process may use; on macOS, which does not say, all of them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -58,8 +58,7 @@ class Key:
     def read(self, value: object) -> Any:
         """Returns the value as the declared kind, so that 2e5 is a whole number and 1 a number.
 
-        Raises:
-            ValueError: the value is of another kind or is not an allowed one.
+        Raises: ValueError where the value is of another kind or is not an allowed one.
         """
         if self.nullable and value in (None, "None"):
             return None
@@ -71,8 +70,7 @@ class Key:
         Text stays as it is, but for quotes around the whole; a number is decimal; null, None and ~ are nothing where
         nothing is allowed.
 
-        Raises:
-            ValueError: it is not an allowed value.
+        Raises: ValueError where it is not an allowed value.
         """
         if self.nullable and text.strip().lower() in NOTHING:
             return None
@@ -169,11 +167,7 @@ def _decimal(text: str) -> int | float | None:
 
 
 def _as_path(text: str) -> str:
-    """The path with `~` expanded.
-
-    Raises:
-        ValueError: no system could have it, or a word for nothing was meant.
-    """
+    """The path with `~` expanded. Raises: ValueError where no system could have it, or a word for nothing was meant."""
     path = expanded(text)
     if path in ("None", "null"):
         raise ValueError(f"it must be a path; leave it empty for none, or write ./{path} for a folder of that name")
@@ -229,9 +223,8 @@ def parse_yaml(text: str) -> Any:
 def load_yaml(path: Path, layout: object = dict, remedy: str = "correct the file") -> Json:
     """Reads one YAML mapping of a layout (see utils/files.py); `remedy` says what to do if it is none.
 
-    Raises:
-        UserError: the file is not there or not well formed (naming line and column), gives a key twice, holds no
-            mapping of this layout, or unfolds to more than a configuration has.
+    Raises: UserError where the file is not there or not well formed (naming line and column), gives a key twice, holds
+    no mapping of this layout, or unfolds to more than a configuration has.
     """
     try:
         content = parse_yaml(read_bytes(path, MOST_YAML_BYTES).decode())
@@ -275,11 +268,7 @@ def nested(key: str, value: Any) -> Json:
 
 
 def load_json(path: Path) -> Json:
-    """Reads one JSON object.
-
-    Raises:
-        UserError: the file can't be read, is not well formed or holds no object.
-    """
+    """Reads one JSON object. Raises: UserError where the file can't be read, is not well formed or holds no object."""
     try:
         content = json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:

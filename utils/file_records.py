@@ -42,8 +42,7 @@ class FileRecords(FileStorageObserver):
     def _begin(self, record: Callable[..., object], event: Json) -> object:
         """Makes the folder with its first files.
 
-        Raises:
-            UserError: they can't be written; then the folder is not there.
+        Raises: UserError where they can't be written; then the folder is not there.
         """
         try:
             run_id = record(**event)

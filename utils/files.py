@@ -28,8 +28,7 @@ KINDS |= {list: "a list", tuple: "a list", type(None): "nothing"}
 def read_bytes(path: str | Path, most: int = MOST_BYTES, kind: str = "file") -> bytes:
     """Returns what is in a file.
 
-    Raises:
-        UserError: it is no file, can't be read, or holds more than `most` bytes.
+    Raises: UserError where it is no file, can't be read, or holds more than `most` bytes.
     """
     try:
         if not Path(path).is_file():
@@ -46,8 +45,7 @@ def read_bytes(path: str | Path, most: int = MOST_BYTES, kind: str = "file") -> 
 def read_json(path: str | Path, layout: object, kind: str, remedy: str, packed: bool = False) -> Any:
     """Returns what a JSON file of a layout holds; `kind` and `remedy` say what it should be and what to do else.
 
-    Raises:
-        UserError: as `read_bytes`, or it is no JSON of this layout, or `packed` by gzip and too large.
+    Raises: UserError as `read_bytes`, or where it is no JSON of this layout, or `packed` by gzip and too large.
     """
     return parse_json(read_bytes(path, kind=kind), layout, str(path), kind, remedy, packed)
 
@@ -76,8 +74,7 @@ def read_config(records: Path, layout: object) -> Json:
 def fitted(value: Any, layout: Any, place: str = "") -> Any:
     """Returns the value as the layout has it; what else a mapping holds is left as it is.
 
-    Raises:
-        ValueError: it is not of this layout; says where.
+    Raises: ValueError where it is not of this layout; says where.
     """
     where = f"'{place}'" if place else "the content"
     if isinstance(layout, tuple):
@@ -123,8 +120,7 @@ def _check_kind(value: object, kinds: type | tuple[type, ...], kind: type, where
 def values_in(content: object, most: int) -> Iterator[Any]:
     """Yields all values in nested mappings and lists, those that are there several times as often as they are.
 
-    Raises:
-        ValueError: there are more than `most`.
+    Raises: ValueError where there are more than `most`.
     """
     waiting = [content]
     while waiting:

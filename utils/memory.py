@@ -28,8 +28,7 @@ def format_bytes(n_bytes: float) -> str:
 def sized_to_fit(remedy: str) -> Iterator[None]:
     """For what allocates as much as settings ask for.
 
-    Raises:
-        UserError: the memory inside was refused; the sentence ends with `remedy`.
+    Raises: UserError where the memory inside was refused; the sentence ends with `remedy`.
     """
     try:
         yield

@@ -51,8 +51,7 @@ def without_password(address: str) -> str:
 def open_database(address: str) -> MongoObserver:
     """Returns the database at a MongoDB URL or at Sacred's [HOST:PORT:]DATABASE; nothing is asked of it yet.
 
-    Raises:
-        UserError: the address is neither.
+    Raises: UserError where the address is neither.
     """
     is_url = "://" in address
     place: Json = {}
@@ -87,8 +86,7 @@ def open_database(address: str) -> MongoObserver:
 def is_there(store: MongoObserver) -> bool:
     """Returns whether the server answers, within about a second; what `send` looks runs up by is indexed then.
 
-    Raises:
-        UserError: it answers, but refuses to be written to.
+    Raises: UserError where it answers, but refuses to be written to.
     """
     try:
         store.runs.create_index("record", sparse=True)
@@ -207,8 +205,7 @@ class MongoRecords(RunObserver):
     def __init__(self, address: str, files: FileRecords) -> None:
         """Asks once for the server at `address`; `files` is the FileStorageObserver whose folder is sent.
 
-        Raises:
-            UserError: the address is malformed, or the server refuses to be written to.
+        Raises: UserError where the address is malformed, or the server refuses to be written to.
         """
         self._store, self._files, self._address = open_database(address), files, without_password(address)
         self._log = logging.getLogger(LOGGER_NAME)

@@ -82,11 +82,7 @@ class Member:
 
 
 def load_pool(folder: str | Path) -> list[Member]:
-    """Returns the members of a pool, by name.
-
-    Raises:
-        UserError: there are none, or one of them is broken.
-    """
+    """Returns the members of a pool, by name. Raises: UserError where there are none, or one of them is broken."""
     members = find_members(folder)
     if not members:
         raise UserError(
@@ -99,8 +95,7 @@ def load_pool(folder: str | Path) -> list[Member]:
 def find_members(folder: str | Path) -> list[Member]:
     """Returns the members of a pool that may be empty or not there yet. Hidden folders are none.
 
-    Raises:
-        UserError: one of them is broken.
+    Raises: UserError where one of them is broken.
     """
     entries = sorted(Path(folder).iterdir()) if Path(folder).is_dir() else []
     return [read_member(entry) for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
@@ -109,8 +104,7 @@ def find_members(folder: str | Path) -> list[Member]:
 def read_member(folder: Path) -> Member:
     """Returns the member in this folder, whose weights are those that it was saved with.
 
-    Raises:
-        UserError: its `member.yaml` or its weights are missing, or not what they should be.
+    Raises: UserError where its `member.yaml` or its weights are missing, or not what they should be.
     """
     path = folder / MEMBER_FILE
     if not path.is_file():

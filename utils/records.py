@@ -2,13 +2,14 @@
 Sacred's files are made in utils/file_records.py, curves in utils/curves.py; both write through `RecordFiles`.
 """
 
+import csv
 import json
 import logging
 import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -24,8 +25,7 @@ WAIT_SECONDS = 15.0  # how long the end of a run waits for room
 def write_whole(path: Path, content: bytes) -> None:
     """Writes or replaces a file such that, however it ends, the old content or the new one is there, and all of it.
 
-    Raises:
-        OSError: it can't be written; nothing has changed then.
+    Raises: OSError where it can't be written; nothing has changed then.
     """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
@@ -42,8 +42,7 @@ def write_whole(path: Path, content: bytes) -> None:
 def append_whole(path: Path, content: bytes) -> None:
     """Lets a file grow by all of the content or, after an error, by nothing.
 
-    Raises:
-        OSError: it can't be written.
+    Raises: OSError where it can't be written.
     """
     with path.open("ab", buffering=0) as file:
         end = file.tell()
@@ -154,9 +153,16 @@ class JsonLines:
 def read_json_lines(path: Path, layout: object = dict) -> Iterator[Json]:
     """Yields the entries of a file that `JsonLines` wrote; a last line that a crash has torn is left out.
 
-    Raises:
-        UserError: the file can't be read, or another line is none of the `layout` (see utils/files.py).
+    Raises: UserError where the file can't be read, or another line is none of the `layout` (see utils/files.py).
     """
     for number, line in enumerate(read_bytes(path, MOST_BYTES).splitlines(keepends=True), 1):
         if line.endswith(b"\n"):
             yield parse_json(line, layout, f"{path}, line {number},", "record", "take the line out, or restore it")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Writes the named columns of rows; None is an empty cell. Raises: OSError."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -79,9 +79,8 @@ def fits(path: str | Path) -> Iterator[None]:
 def load_into(part: Stateful, path: str | Path, device: str | th.device) -> None:
     """Loads the weights in the file `path` into a network, a controller or an optimiser.
 
-    Raises:
-        MissingWeights, UserError: as `load_weights`; also where the weights are of another kind or shape, or not
-            finite. Nothing has been taken then.
+    Raises: MissingWeights, UserError as `load_weights`; also where the weights are of another kind or shape, or not
+    finite. Nothing has been taken then.
     """
     weights = load_weights(path, device)
     with fits(path):
@@ -117,8 +116,7 @@ def _describe(value: object) -> str:
 def _try_out(optimiser: th.optim.Optimizer, state: StateDict) -> None:
     """Has a copy of the optimiser take the state and make a step without gradients.
 
-    Raises:
-        ValueError: it is of another kind, or leads to what is not finite; or whatever the optimiser raises.
+    Raises: ValueError where it is of another kind, or leads to what is not finite; or whatever the optimiser raises.
     """
     fitted(state, {"state": dict, "param_groups": [{"params": list}]})
     trial, state = copy.deepcopy((optimiser, state))

@@ -39,28 +39,14 @@ def resolve_engine(engine: str, **env_args: Any) -> str:
 class RuleKeys:
     """The embedded engine only: readings of StarCraft II's rules that are not settled (`sim/rules.py`)."""
 
-    spawn_lattice: str = key(
-        "greedy", "how units are placed around a spawn point: greedy or square", choices=("greedy", "square")
-    )
-    enemy_march: str = key(
-        "formation",
-        "enemies ordered to a point keep their places to each other (formation) or not (point)",
-        choices=("formation", "point"),
-    )
-    enemy_medivac: str = key(
-        "march",
-        "an enemy medivac goes with the army (march) or stays where it was created (stay)",
-        choices=("march", "stay"),
-    )
+    spawn_lattice: str = key("greedy", "how units are placed around a spawn point", choices=("greedy", "square"))
+    enemy_march: str = key("formation", "whether marching enemies keep their formation", choices=("formation", "point"))
+    enemy_medivac: str = key("march", "an enemy medivac goes with the army or stays", choices=("march", "stay"))
     scan_period_loops: int = key(3, "a unit without a target looks for one this often", LOOPS, low=1, high=K)
-    cooldown_start: str = key(
-        "windup", "the weapon's cooldown starts at its windup or at its effect", choices=("windup", "effect")
-    )
+    cooldown_start: str = key("windup", "when a weapon's cooldown starts", choices=("windup", "effect"))
     spawn_age_loops: int = key(2, "age of the units at the first observation", LOOPS, low=0, high=2)
     creep_damage: bool = key(False, "a spine crawler loses 3 health per second, as it stands on no creep")
-    playable_area: int = key(
-        32, "side of the area that positions are scaled by, map units: 32 or 28", "map units", choices=(32, 28)
-    )
+    playable_area: int = key(32, "side of the area that positions are scaled by", "map units", choices=(32, 28))
 
 
 class StarCraft2Env:
@@ -69,18 +55,12 @@ class StarCraft2Env:
     @dataclass(frozen=True)
     class Keys:
         engine: str = key(
-            "auto",
-            "auto (the game where it is installed), game (StarCraft II), sim (the embedded engine)",
-            choices=ENGINES,
+            "auto", "game: StarCraft II; sim: the embedded engine; auto: game if installed", choices=ENGINES
         )
         map_name: str = key("8m", "the map", names="envs.sc2.sim.maps:MAP_NAMES")
         step_mul: int = key(8, "game loops per environment step", LOOPS, low=1, high=K)
         move_amount: int = key(2, "how far a move is ordered", "map units", low=1, high=K)
-        difficulty: str = key(
-            "7",
-            "the game's computer opponent: 1 (very easy) .. 7 (very hard) .. 9, A (cheating)",
-            choices=(*"123456789", "A"),
-        )
+        difficulty: str = key("7", "of the game: 1 (very easy) .. 7 (very hard) .. 9, A", choices=(*"123456789", "A"))
         game_version: str | None = key(None, "StarCraft II's version; null: the newest installed")
         seed: int | None = key(None, "the environment's seed; null: the run's seed", low=0, high=2**32 - 1)
         continuing_episode: bool = key(False, "report an end by the time limit in info, as `episode_limit`")
@@ -103,9 +83,7 @@ class StarCraft2Env:
         reward_scale: bool = key(True, "scale rewards so that a flawless victory returns reward_scale_rate")
         reward_scale_rate: float = key(20, "the highest return after scaling", "points", above=0, high=M)
         replay_dir: Path = key("", "folder of replays; empty: local_results_path/replays/<name of the run>")
-        replay_prefix: str = key(
-            "", "a replay's name starts with this; empty: with the map's name", is_in_file_name=True
-        )
+        replay_prefix: str = key("", "start of replays' names; empty: the map's name", is_in_file_name=True)
         window_size_x: int = key(1920, "width of the game's window", "pixels", low=1, high=10 * K)
         window_size_y: int = key(1200, "height of the game's window", "pixels", low=1, high=10 * K)
         heuristic_ai: bool = key(False, "a hand-written policy acts instead of the agents")

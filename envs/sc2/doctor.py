@@ -25,7 +25,7 @@ from typing import NamedTuple
 from envs.sc2.game import is_starcrafts
 from envs.sc2.ports import HOST, PortPicker
 from envs.sc2.sim.maps import MAP_NAMES
-from utils.command import Parser, exit_status, run_program
+from utils.command import Parser, exit_status, run_program, version_of
 from utils.errors import UserError, unknown
 
 STATES = OK, MISSING, WRONG, UNTRIED = "ok", "missing", "wrong", "untried"
@@ -62,15 +62,15 @@ def check_smac() -> Check:
     if spec is None:
         return Check("smac", MISSING, "not installed", INSTALL)
     if is_starcrafts(spec):
-        return Check("smac", OK, f"SMAC {_version('smac') or 'without a version'}")
-    summary = importlib.metadata.metadata("smac").json.get("summary") if _version("smac") else ""
-    found = f"smac {_version('smac') or spec.origin} is not StarCraft's" + (f", but: {summary}" if summary else "")
+        return Check("smac", OK, f"SMAC {version_of('smac') or 'without a version'}")
+    summary = importlib.metadata.metadata("smac").json.get("summary") if version_of("smac") else ""
+    found = f"smac {version_of('smac') or spec.origin} is not StarCraft's" + (f", but: {summary}" if summary else "")
     return Check("smac", WRONG, found, f"pip uninstall -y smac && {INSTALL}")
 
 
 def check_pysc2() -> Check:
     """SMAC needs pysc2 3 or newer."""
-    version = _version("pysc2")
+    version = version_of("pysc2")
     if version is None:
         return Check("pysc2", MISSING, "not installed", INSTALL)
     if _major(version) < 3:
@@ -80,7 +80,7 @@ def check_pysc2() -> Check:
 
 def check_protocol() -> Check:
     """Two packages bring the module s2clientprotocol; each goes with other versions of protobuf."""
-    old, new, protobuf = map(_version, ("s2clientprotocol", "pys2clientprotocol", "protobuf"))
+    old, new, protobuf = map(version_of, ("s2clientprotocol", "pys2clientprotocol", "protobuf"))
     if not (old or new):
         return Check("protocol", MISSING, "neither s2clientprotocol nor pys2clientprotocol is installed", INSTALL)
     if protobuf is None:
@@ -323,13 +323,6 @@ def _run(argv: Sequence[str] | None) -> int:
     else:
         print("StarCraft II can be played" if is_ready else "StarCraft II can't be played yet; env_args.engine=sim can")
     return 0 if is_ready else 1
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _major(version: str) -> int:

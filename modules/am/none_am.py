@@ -1,7 +1,5 @@
 """No agent model: the policy acts on its own observations alone."""
 
-from pathlib import Path
-
 import torch as th
 
 from components.episode_buffer import EpisodeBatch, Episodes, Scheme
@@ -35,9 +33,3 @@ class NoneAM(AgentModel):
         self, batch: EpisodeBatch, outputs: th.Tensor, played: StepIndex
     ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         return outputs.sum(), {}
-
-    def save_models(self, path: str | Path) -> None:
-        """There is nothing to save."""
-
-    def load_models(self, path: str | Path) -> None:
-        """There is nothing to load."""

@@ -3,7 +3,6 @@ and which of the others count.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch as th
 import torch.nn.functional as F
@@ -16,7 +15,6 @@ from utils.config import WIDE, key
 from utils.dict2namedtuple import Args
 from utils.errors import UserError
 from utils.transfer import StepIndex
-from utils.weights import load_into
 
 
 class TrajectoryAM(AgentModel):
@@ -25,8 +23,7 @@ class TrajectoryAM(AgentModel):
     It learns from the observations and actions of all others, which it does not see while acting. `file` is where its
     weights are saved.
 
-    Raises:
-        UserError: there are no others.
+    Raises: UserError where there are no others.
     """
 
     @dataclass(frozen=True)
@@ -73,13 +70,8 @@ class TrajectoryAM(AgentModel):
         """
         raise NotImplementedError
 
-    def save_models(self, path: str | Path) -> None:
-        """Writes `file` into the folder `path`."""
-        th.save(self.state_dict(), Path(path) / self.file)
-
-    def load_models(self, path: str | Path) -> None:
-        """Reads `file` from the folder `path`."""
-        load_into(self, Path(path) / self.file, self.args.device)
+    def files(self) -> dict[str, nn.Module]:
+        return {self.file: self}
 
     def _action_loss(
         self, logits: th.Tensor, batch: EpisodeBatch, played: StepIndex, counts: th.Tensor

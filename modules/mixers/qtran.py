@@ -22,11 +22,7 @@ class QTranBase(nn.Module):
     class Keys:
         mixing_embed_dim: int = key(64, "width of the networks of both values", "units", low=1, high=K)
         network_size: str = key("small", "hidden layers: small (two), or big (three)", choices=("small", "big"))
-        qtran_arch: str = key(
-            "qtran_paper",
-            "what the joint value reads: the state, and all agents' hidden states and actions",
-            choices=("qtran_paper",),
-        )
+        qtran_arch: str = key("qtran_paper", "Q reads state, hidden states and actions", choices=("qtran_paper",))
 
     def __init__(self, args: Args):
         super().__init__()
