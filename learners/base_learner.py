@@ -138,15 +138,19 @@ class Learner:
 
         Raises: LossNotFinite where the loss is not finite; the weights are left as they were.
         """
-        # On a GPU looking at the loss makes the host wait, so there it is done only when it is logged anyway.
-        if (loss.device.type == "cpu" or self.is_log_due(t_env)) and not th.isfinite(loss):
-            advice = f"look for huge rewards or observations, or lower lr ({optimiser.param_groups[0]['lr']})"
-            raise LossNotFinite(f"the loss is {loss.item()} at t_env {t_env}: {advice}")
+        self.check_finite(loss, optimiser, t_env)
         optimiser.zero_grad()
         loss.backward()
         grad_norm = th.nn.utils.clip_grad_norm_(params, self.args.grad_norm_clip)
         optimiser.step()
         return grad_norm
+
+    def check_finite(self, loss: th.Tensor, optimiser: th.optim.Optimizer, t_env: int) -> None:
+        """Raises: LossNotFinite if the loss, a scalar, is not finite."""
+        # On a GPU looking at the loss makes the host wait, so there it is done only when it is logged anyway.
+        if (loss.device.type == "cpu" or self.is_log_due(t_env)) and not th.isfinite(loss):
+            advice = f"look for huge rewards or observations, or lower lr ({optimiser.param_groups[0]['lr']})"
+            raise LossNotFinite(f"the loss is {loss.item()} at t_env {t_env}: {advice}")
 
     def state_dict(self) -> StateDict:
         """Returns all that an update depends on: networks, targets, optimisers and the counters."""
