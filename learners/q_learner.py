@@ -55,15 +55,7 @@ class QLearner(Learner):
 
     @classmethod
     def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
-        mixer = kinds.get("mixer", object)
-        needed = cls.own_mixer or next((kind for kind in OWN_MIXERS if issubclass(mixer, kind)), None)
-        if needed is not None and not (cls.own_mixer and issubclass(mixer, needed)):
-            alg, pair = OWN_MIXERS[needed]
-            return (
-                f"learner={config['learner']} and mixer={config['mixer']} do not go together: "
-                f"{pair} need each other; take both, as --config={alg} does, or neither"
-            )
-        return super().conflict(config, kinds)
+        return mixer_conflict(cls.own_mixer, config, kinds) or super().conflict(config, kinds)
 
     def __init__(self, mac: Policy, scheme: Scheme, logger: Logger, args: Args):
         super().__init__(mac, logger, args)
@@ -102,17 +94,7 @@ class QLearner(Learner):
 
     def log_update(self, t_env: int, td: TDLoss, grad_norm: th.Tensor, **stats: th.Tensor) -> None:
         """Logs PyMARL's statistics of an update, and more."""
-        # Per agent also where a mixer computes the team's value, as PyMARL logs it.
-        agents_per_value = 1 if self.mixer is None else self.args.n_agents
-        self.log(
-            t_env,
-            loss=td.loss,
-            grad_norm=grad_norm,
-            td_error_abs=masked_mean((td.q_t - td.target_t).abs(), td.mask),
-            q_taken_mean=masked_mean(td.q_t, td.mask) / agents_per_value,
-            target_mean=masked_mean(td.target_t, td.mask) / agents_per_value,
-            **stats,
-        )
+        self.log(t_env, grad_norm=grad_norm, **td_statistics(td, self.mixer, self.args.n_agents), **stats)
 
     def parts(self) -> dict[str, Stateful]:
         live = {"agent": self.mac} | ({} if self.mixer is None else {"mixer": self.mixer})
@@ -141,3 +123,27 @@ def mix(
     values = agent_qs.new_zeros(*agent_qs.shape[:2], 1)
     values[played] = mixer(agent_qs[played], state[played], *(other[played] for other in others))
     return values
+
+
+def td_statistics(td: TDLoss, mixer: nn.Module | None, n_agents: int) -> dict[str, th.Tensor]:
+    """Returns what to log of a loss, as PyMARL does: values are per agent also where a mixer computes the team's."""
+    agents_per_value = 1 if mixer is None else n_agents
+    return {
+        "loss": td.loss,
+        "td_error_abs": masked_mean((td.q_t - td.target_t).abs(), td.mask),
+        "q_taken_mean": masked_mean(td.q_t, td.mask) / agents_per_value,
+        "target_mean": masked_mean(td.target_t, td.mask) / agents_per_value,
+    }
+
+
+def mixer_conflict(own_mixer: type[nn.Module] | None, config: Config, kinds: Mapping[str, type]) -> str:
+    """Returns a sentence about a mixer that a learner with `own_mixer`, or none, can't learn with, or nothing."""
+    mixer = kinds.get("mixer", object)
+    needed = own_mixer or next((kind for kind in OWN_MIXERS if issubclass(mixer, kind)), None)
+    if needed is None or (own_mixer and issubclass(mixer, own_mixer)):
+        return ""
+    alg, pair = OWN_MIXERS[needed]
+    return (
+        f"learner={config['learner']} and mixer={config['mixer']} do not go together: "
+        f"{pair} need each other; take both, as --config={alg} does, or neither"
+    )

@@ -15,6 +15,7 @@ from torch import nn
 
 from modules.agents.ff_agent import FFAgent
 from modules.agents.rnn_agent import RNNAgent
+from modules.agents.rnn_norm_agent import RNNNormAgent
 from modules.am.base_am import BaseAM
 from modules.am.liam_am import LIAMAM
 from modules.am.omg_am import OMGAM
@@ -45,8 +46,7 @@ NO_FAST_PATHS = FastPaths()
 def _rnn_unroll(
     agent: RNNAgent, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]
 ) -> tuple[th.Tensor, th.Tensor]:
-    x = F.relu(agent.fc1(rows), inplace=True)
-    h = packed_gru(x, hidden, agent.rnn, batch_sizes)
+    h = packed_gru(agent.encode(rows), hidden, agent.rnn, batch_sizes)
     return agent.head(h), h
 
 
@@ -138,6 +138,7 @@ def _ff_unroll(
 _TRAJECTORY = FastPaths(_trajectory_unroll, _trajectory_numpy_step)
 FAST_PATHS: dict[type[nn.Module], FastPaths] = {
     RNNAgent: FastPaths(_rnn_unroll, _rnn_numpy_step, _rnn_step_candidates),
+    RNNNormAgent: FastPaths(_rnn_unroll),
     FFAgent: FastPaths(_ff_unroll),
     BaseAM: _TRAJECTORY,
     LIAMAM: _TRAJECTORY,

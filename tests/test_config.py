@@ -194,6 +194,11 @@ def test_values_that_contradict_each_other_are_named(changes, fragment):
         ("qtran", {"mixer": "qplex"}, "qtran_learner and qtran_base need each other"),
         ("cw_qmix", {"mixer": None}, "give a mixer, such as mixer=qmix"),
         ("cw_qmix", {"mixer": "vdn"}, ""),
+        ("pqn_vdn", {"mixer": "qplex"}, "qplex_learner and qplex need each other"),
+        ("pqn_vdn", {"num_mini_batch": 3}, "batch_size_run=128 episodes can't be divided into num_mini_batch=3"),
+        ("pqn_vdn", {"buffer_size": 5000}, "learner=pqn_learner has no replay buffer"),
+        ("pqn_vdn", {"common_reward": False}, "learns the value of the whole team"),
+        ("pqn_iql", {"common_reward": False}, ""),
         ("ippo", {"buffer_size": 5000}, "has no replay buffer: it learns once from the batch_size_run=8 episodes just"),
         ("mappo", {"batch_size": 4}, "leave out batch_size=4 and buffer_size=8"),
         (

@@ -68,6 +68,9 @@ CASES = {
         | dict(critic="mlp", critic_reads="state", target_update_interval_or_tau=2, recompute_returns=True, q_nstep=3),
     ),
     "mappo_epymarl": ("ppo_learner", PPO | EPYMARL | dict(critic_reads="state", target_update_interval_or_tau=0.01)),
+    "pqn_iql": ("pqn_learner", dict(agent="rnn_norm", optimizer="radam", td_lambda=0.8)),
+    "pqn_vdn": ("pqn_learner", dict(agent="rnn_norm", mixer="vdn", num_mini_batch=2)),
+    "pqn_qmix": ("pqn_learner", dict(mixer="qmix", td_lambda=0.8)),
     "iql_none": ("q_learner_4am", dict(am_model="none")),
     "iql_am": ("q_learner_4am", dict(am_model="base")),
     "iql_liam": ("q_learner_4am", dict(am_model="liam")),
@@ -94,8 +97,9 @@ OF_SEATS = [
     "omg_second",
     "am",
     "ippo_ff",
+    "pqn_iql",
 ]
-WITHOUT_TARGETS = ("am", "am_liam", "am_omg", "ippo", "ippo_ns", "ippo_ff", "mappo")
+WITHOUT_TARGETS = ("am", "am_liam", "am_omg", "ippo", "ippo_ns", "ippo_ff", "mappo", "pqn_iql", "pqn_vdn", "pqn_qmix")
 every_learner = pytest.mark.parametrize("name", CASES)
 
 VALUES = {"loss", "grad_norm", "td_error_abs", "q_taken_mean", "target_mean"}
@@ -111,6 +115,7 @@ STATISTICS = {
     "ppo_learner": lambda own: PPO_STATS,
     "q_learner": lambda own: VALUES,
     "weighted_learner": lambda own: VALUES,
+    "pqn_learner": lambda own: VALUES,
     "qtran_learner": lambda own: QTRAN | {"v_mean", "agent_indiv_qs"},
     "wqmix_learner": lambda own: VALUES | {"qmix_loss", "central_loss", "w_to_use"},
     "qplex_learner": lambda own: VALUES | {"hit_prob"},
@@ -348,7 +353,7 @@ OF_VALUES = [name for name, (learner, own) in CASES.items() if not learner.start
 
 @pytest.mark.parametrize("name", [name for name in OF_VALUES if name != "omg_prior"])
 def test_with_lambda_1_the_target_of_an_episode_that_ended_is_its_discounted_return(name):
-    learner = make_learner(name, td_lambda=1.0, gamma=0.9)
+    learner = make_learner(name, td_lambda=1.0, gamma=0.9, num_mini_batch=1)
     batch = make_batch(learner.args, [8, 5], [True, True])
     returns = []
     for b, length in enumerate((8, 5)):

@@ -10,6 +10,7 @@ VALUES = Registry(
     {
         "mlp": "modules.critics.value:MLPCritic",
         "rnn": "modules.agents.rnn_agent:RNNAgent",
+        "rnn_norm": "modules.agents.rnn_norm_agent:RNNNormAgent",
         "idv_rnn": "modules.agents.idv_rnn_agent:IdvRNNAgent",
         "ff": "modules.agents.ff_agent:FFAgent",
     },
