@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import torch as th
 
-from components.episode_buffer import EpisodeBatch
+from components.episode_buffer import ON_HOST, EpisodeBatch
 from learners.base_learner import Learner
 from utils.config import K, M, key
 from utils.dict2namedtuple import Config
+from utils.transfer import to_device
 
 
 class OnPolicyLearner(Learner):
@@ -47,7 +48,8 @@ class OnPolicyLearner(Learner):
         if self.args.num_mini_batch == 1:
             yield batch, slice(None)
             return
-        device = batch.device
-        order = th.randperm(batch.batch_size, device=device, generator=self.generator)
-        for episodes in order.chunk(self.args.num_mini_batch):
-            yield batch[episodes], episodes
+        # Drawn in main memory, where the lengths of episodes are known.
+        for episodes in th.randperm(batch.batch_size).chunk(self.args.num_mini_batch):
+            part = batch[episodes]
+            part.keep_on_host({key: batch.on_host(key)[episodes] for key in ON_HOST})
+            yield part, to_device(episodes, batch.device)

@@ -366,7 +366,7 @@ def test_with_lambda_1_the_target_of_an_episode_that_ended_is_its_discounted_ret
     assert learner.logger.values(key)[0] * n == pytest.approx(sum(returns) / len(returns), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["qmix", "iql_omg"])
+@pytest.mark.parametrize("name", ["qmix", "cw_qmix", "qplex", "mappo", "pqn_vdn", "iql_omg"])
 def test_an_update_does_not_depend_on_the_number_of_threads(name):
     """With networks that are large enough for two threads to share the work."""
     results = []
