@@ -24,6 +24,7 @@ from utils.command import check_at_least, check_threads, exit_status, n_cores, r
 from utils.dict2namedtuple import convert
 from utils.errors import UserError, unknown
 from utils.files import Json
+from utils.logging import Logger
 from utils.process import keep_freed_memory
 
 ALGORITHMS = ("iql", "vdn", "qmix", "qtran", "coma", "iql_am", "iql_liam", "iql_omg")
@@ -49,15 +50,6 @@ THREADS_HELP = f"""also compare one thread with this many, by qmix on {", ".join
 and those of computing (default: 1, no comparison)"""
 
 
-class SilentLogger:
-    """Stands in for `utils.logging.Logger`."""
-
-    console_logger = logging.getLogger("benchmarks")
-
-    def log_stat(self, key: str, value: float, t: int) -> None:
-        """Keeps nothing."""
-
-
 class Case:
     """A learner with its default settings on the sizes of a map, and episodes to learn from."""
 
@@ -69,7 +61,10 @@ class Case:
         scheme, groups, _ = episode_layout(self.args)
         th.manual_seed(0)
         self.learner = LEARNERS[self.args.learner](
-            CONTROLLERS[self.args.mac](scheme, groups, self.args), scheme, SilentLogger(), self.args
+            CONTROLLERS[self.args.mac](scheme, groups, self.args),
+            scheme,
+            Logger(logging.getLogger("benchmarks")),
+            self.args,
         )
         if algorithm == "iql_omg":
             self.learner.am.vae.is_trained.fill_(True)

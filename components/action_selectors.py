@@ -17,10 +17,8 @@ from utils.registry import Registry
 
 REGISTRY = Registry(
     "action selector",
-    {
-        "epsilon_greedy": "components.action_selectors:EpsilonGreedyActionSelector",
-        "multinomial": "components.action_selectors:MultinomialActionSelector",
-    },
+    epsilon_greedy="components.action_selectors:EpsilonGreedyActionSelector",
+    multinomial="components.action_selectors:MultinomialActionSelector",
 )
 
 

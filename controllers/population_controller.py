@@ -68,8 +68,8 @@ class PopulationTeam(Team):
             own = {**own, "epsilon_start": chance, "epsilon_finish": chance}
         own_args = convert({**self.args._asdict(), **own})
         mac = CONTROLLERS[own_args.mac](*self._plan, own_args)
-        if not is_learner:
-            freeze(mac)
+        for network in mac.networks().values() if not is_learner else ():
+            network.requires_grad_(False).eval()
         return Player(name, mac, not is_learner, not is_learner and self.args.opponent_epsilon == 0)
 
     def _member(self, member: Member) -> Player:
@@ -184,9 +184,3 @@ class PopulationTeam(Team):
     def _own_players(self) -> list[Player]:
         own = self.players[: len(self.args.population)]
         return [player for player in own if not (player.is_frozen and self.args.opponent_pool)]
-
-
-def freeze(mac: BasicMAC) -> None:
-    """Takes all networks of a policy out of learning."""
-    for network in mac.networks().values():
-        network.requires_grad_(False).eval()

@@ -26,7 +26,7 @@ from utils.config import flatten
 from utils.errors import UserError, unknown
 from utils.files import Json, read_config
 from utils.MY_EXP_PATH import check_results_path, experiment_root
-from utils.subgoals import subgoal_hit_ratio
+from utils.subgoals import mean_hit_ratio, nearest_steps
 from utils.weights import fits
 
 DESCRIPTION = """Plays test episodes of an OMG checkpoint on the embedded engine. Draws, over the first of them and step
@@ -67,18 +67,9 @@ def infer(mac: Any, batch: EpisodeBatch) -> Inference:
     outputs, _ = mac.infer(batch)
     decoded = mac.am.vae.decode(mac.am.features(outputs))
     filled = batch["filled"].squeeze(-1).bool()
-    distance = th.cdist(decoded.transpose(1, 2).contiguous(), states.transpose(1, 2).contiguous())
-    nearest = distance.masked_fill(~filled[:, None, None], th.inf).argmin(-1).transpose(1, 2)
     n_states = filled.sum(1)
     acted = th.arange(filled.shape[1]) < n_states.unsqueeze(1) - 1
-    return Inference(decoded, nearest.masked_fill(~acted.unsqueeze(-1), -1), n_states)
-
-
-def hit_ratio(inference: Inference) -> float:
-    """The mean subgoal hit ratio over episodes and agents."""
-    n_agents = inference.nearest.shape[2]
-    rows = inference.nearest.transpose(1, 2).flatten(0, 1)
-    return subgoal_hit_ratio(rows, inference.n_states.repeat_interleave(n_agents)).mean().item()
+    return Inference(decoded, nearest_steps(decoded, states, filled, acted), n_states)
 
 
 def shares_ahead(nearest: th.Tensor, horizon: int) -> tuple[list[float], float, float]:
@@ -277,7 +268,8 @@ def look(args: Namespace) -> list[Path]:
         inference = infer(run.mac, batch)
         map_name, won = battle.map.name, run.logger.stats["test_battle_won_mean"][-1][1]
         print(f"{args.episodes} episodes of {map_name} on the embedded engine, {won:.0%} won")
-        print(f"subgoal hit ratio: {hit_ratio(inference):.3f} (the paper's: {PAPER_HIT_RATIO})")
+        ratio = mean_hit_ratio(inference.nearest, inference.n_states)
+        print(f"subgoal hit ratio: {ratio:.3f} (the paper's: {PAPER_HIT_RATIO})")
         picked = picked_in_hindsight(run, batch)
         print(table(picked, shares_ahead(inference.nearest, run.args.omg_horizon)))
         film = draw_film(Replay.of(battle), inference, battle.layout, args.agent, run.args.obs_is_state, args.size)

@@ -4,12 +4,10 @@ from utils.registry import Registry
 
 REGISTRY = Registry(
     "learner",
-    {
-        "am_learner": "learners.am_learner:AMLearner",
-        "coma_learner": "learners.coma_learner:COMALearner",
-        "q_learner": "learners.q_learner:QLearner",
-        "omg_learner": "learners.omg_learner:OMGLearner",
-        "q_learner_4am": "learners.q_learner_4am:QLearner4AM",
-        "qtran_learner": "learners.qtran_learner:QTranLearner",
-    },
+    am_learner="learners.am_learner:AMLearner",
+    coma_learner="learners.coma_learner:COMALearner",
+    q_learner="learners.q_learner:QLearner",
+    omg_learner="learners.omg_learner:OMGLearner",
+    q_learner_4am="learners.q_learner_4am:QLearner4AM",
+    qtran_learner="learners.qtran_learner:QTranLearner",
 )

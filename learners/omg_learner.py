@@ -22,7 +22,7 @@ from utils.config import STEPS, K, T, key
 from utils.dict2namedtuple import Args, Config
 from utils.logging import Logger
 from utils.rl_utils import best_value, chosen
-from utils.subgoals import candidate_steps, choose_candidate, subgoal_hit_ratio
+from utils.subgoals import candidate_steps, choose_candidate, mean_hit_ratio, nearest_steps
 from utils.weights import Stateful
 
 
@@ -165,14 +165,10 @@ class OMGLearner(QLearner):
 
     @th.no_grad()
     def _hit_ratio(self, batch: EpisodeBatch, subgoals: th.Tensor, played: th.Tensor) -> th.Tensor:
-        """Returns the mean subgoal hit ratio over episodes and agents."""
+        """Returns the mean subgoal hit ratio over episodes and agents; `played` [b, T, 1] bool."""
         filled = batch["filled"].bool().squeeze(-1).to(played.device)
-        states = self.am.observations(batch).transpose(1, 2).contiguous()  # [b, agent, T+1, D]
-        decoded = self.am.vae.decode(subgoals).transpose(1, 2)
-        distance = th.cdist(decoded, states).masked_fill(~filled[:, None, None], th.inf)
-        nearest = distance.argmin(-1).masked_fill(~F.pad(played.squeeze(-1), (0, 1))[:, None], -1)
-        n_states = filled.sum(1, keepdim=True).expand(-1, states.shape[1]).flatten()
-        return subgoal_hit_ratio(nearest.flatten(0, 1), n_states).mean()
+        acted, decoded = F.pad(played.squeeze(-1), (0, 1)), self.am.vae.decode(subgoals)
+        return mean_hit_ratio(nearest_steps(decoded, self.am.observations(batch), filled, acted), filled.sum(1))
 
     def parts(self) -> dict[str, Stateful]:
         return super().parts() | {"prior_opt": self.prior_optimiser, "am_opt": self.am_optimiser}

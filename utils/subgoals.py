@@ -30,6 +30,23 @@ def choose_candidate(values: th.Tensor, mode: str | int | bool, generator: th.Ge
     return th.full(values.shape[:-1], int(mode) - 1, device=values.device)
 
 
+def nearest_steps(decoded: th.Tensor, states: th.Tensor, filled: th.Tensor, acted: th.Tensor) -> th.Tensor:
+    """Returns the step whose state is nearest (L2) to what each subgoal stands for, -1 if nobody acted: [b, T, agent].
+
+    decoded, states [b, T, agent, D]: the states that the subgoals stand for, and those of the episode.
+    filled, acted [b, T] bool: steps that have a state, and those in which the agents acted.
+    """
+    distance = th.cdist(decoded.transpose(1, 2).contiguous(), states.transpose(1, 2).contiguous())
+    nearest = distance.masked_fill(~filled[:, None, None], th.inf).argmin(-1)
+    return nearest.masked_fill(~acted.unsqueeze(1), -1).transpose(1, 2)
+
+
+def mean_hit_ratio(nearest: th.Tensor, n_states: th.Tensor) -> th.Tensor:
+    """Returns the mean `subgoal_hit_ratio` of nearest steps [b, T, agent] in episodes of n_states [b]."""
+    rows = nearest.transpose(1, 2).flatten(0, 1)
+    return subgoal_hit_ratio(rows, n_states.repeat_interleave(nearest.shape[2])).mean()
+
+
 def subgoal_hit_ratio(nearest: th.Tensor, n_states: th.Tensor) -> th.Tensor:
     """How many distinct states of the episode's future the inferred subgoals stand for, over its length: [rows].
 

@@ -4,9 +4,7 @@ from utils.registry import Registry
 
 REGISTRY = Registry(
     "agent",
-    {
-        "rnn": "modules.agents.rnn_agent:RNNAgent",
-        "idv_rnn": "modules.agents.idv_rnn_agent:IdvRNNAgent",
-        "ff": "modules.agents.ff_agent:FFAgent",
-    },
+    rnn="modules.agents.rnn_agent:RNNAgent",
+    idv_rnn="modules.agents.idv_rnn_agent:IdvRNNAgent",
+    ff="modules.agents.ff_agent:FFAgent",
 )

@@ -2,4 +2,7 @@
 
 from utils.registry import Registry
 
-REGISTRY = Registry("critic", {"coma": "modules.critics.coma:COMACritic"})
+REGISTRY = Registry(
+    "critic",
+    coma="modules.critics.coma:COMACritic",
+)

@@ -4,9 +4,7 @@ from utils.registry import Registry
 
 REGISTRY = Registry(
     "mixer",
-    {
-        "vdn": "modules.mixers.vdn:VDNMixer",
-        "qmix": "modules.mixers.qmix:QMixer",
-        "qtran_base": "modules.mixers.qtran:QTranBase",
-    },
+    vdn="modules.mixers.vdn:VDNMixer",
+    qmix="modules.mixers.qmix:QMixer",
+    qtran_base="modules.mixers.qtran:QTranBase",
 )
