@@ -53,7 +53,7 @@ class MultiModuleMAC(BasicMAC):
         am_inputs = self.am.build_inputs(ep_batch, bs, slice(t, t + 1)).squeeze(1)
         inferred, am_hidden_states = self._step_of(self.am)(am_inputs, self.am_hidden_states[bs])
         self.am_hidden_states = with_rows(self.am_hidden_states, bs, am_hidden_states)
-        features = self.am.features(inferred, not test_mode, self.generator)
+        features = self.am.features(inferred, self.am.draws(test_mode), self.generator)
         return th.cat([super().step_inputs(ep_batch, t, bs, test_mode), features], -1)
 
     def infer(self, ep_batch: EpisodeBatch) -> tuple[th.Tensor, th.Tensor]:
@@ -77,12 +77,16 @@ class MultiModuleMAC(BasicMAC):
         """Returns Q-values [b, T, agent, action] and hidden states [b, T, agent, H] after each step, given features."""
         return unroll_with_hidden(self.agent, self.packed_inputs(ep_batch, features), ep_batch.steps(self.device))
 
-    def step_next(self, ep_batch: EpisodeBatch, features: th.Tensor, hidden_states: th.Tensor) -> th.Tensor:
-        """Returns Q(o_{t+1}, g_t, .) [b, T - 1, agent, action], from features and hidden states of each step t."""
-        after = ep_batch.steps(self.device, start=1)
-        observed = super().packed_inputs(ep_batch)[-len(after) :]  # step after step: the first ones are those of step 0
-        rows = th.cat([observed, after.pack(features[:, :-1])], -1)
-        return step_from(self.agent, rows, hidden_states[:, :-1], after)
+    def step_from(
+        self, ep_batch: EpisodeBatch, features: th.Tensor, hidden_states: th.Tensor, start: int = 0
+    ) -> th.Tensor:
+        """Returns Q(o_t, g, .) [b, T - start, agent, action] of one step at each t from `start` on.
+
+        Both the features g and the hidden states [b, T - start, agent, ...] before the step are given.
+        """
+        steps = ep_batch.steps(self.device, start)
+        observed = super().packed_inputs(ep_batch)[-len(steps) :]  # step after step: the first rows are those before
+        return step_from(self.agent, th.cat([observed, steps.pack(features)], -1), hidden_states, steps)
 
     def step_candidates(
         self, ep_batch: EpisodeBatch, features: th.Tensor, ahead: th.Tensor, hidden_states: th.Tensor

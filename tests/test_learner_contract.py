@@ -83,7 +83,9 @@ every_learner = pytest.mark.parametrize("name", CASES)
 VALUES = {"loss", "grad_norm", "td_error_abs", "q_taken_mean", "target_mean"}
 PREDICTIONS = {"am_loss", "am_action_accuracy", "am_grad_norm"}
 LIAM = PREDICTIONS | {"liam_recon_loss", "liam_action_loss"}
-SUBGOALS = {"eta", "subgoal_hit_ratio", "subgoal_k1", "subgoal_k2", "subgoal_k3"}
+SUBGOALS = {"eta", "subgoal_hit_ratio", "subgoal_k1", "subgoal_k2", "subgoal_k3"} | {
+    "omg_active_units", "omg_signal_to_noise", "omg_skill", "omg_q_sensitivity"
+}  # fmt: skip
 QTRAN = {"loss", "td_loss", "opt_loss", "nopt_loss", "grad_norm", "td_error_abs", "td_targets", "td_chosen_qs"}
 COMA = {"critic_loss", "critic_grad_norm", "td_error_abs", "q_taken_mean", "target_mean"}
 STATISTICS = {
@@ -308,7 +310,10 @@ def test_all_seats_as_episodes_of_their_own_teach_the_same_as_the_team(name, mon
     for learner, given in ((team, batch), (seats, every_seat(batch))):
         th.manual_seed(2)
         learner.train(given, t_env=0, episode_num=0)
-    assert statistics_of(team) == {k: pytest.approx(v, rel=1e-4, abs=1e-6) for k, v in statistics_of(seats).items()}
+    of_team, of_seats = statistics_of(team), statistics_of(seats)
+    for stats in (of_team, of_seats):  # another episode of the batch may be another seat of the same one
+        stats.pop("omg_q_sensitivity", None)
+    assert of_team == {k: pytest.approx(v, rel=1e-4, abs=1e-6) for k, v in of_seats.items()}
     expected = gradients_of(seats)
     assert gradients_of(team).keys() == expected.keys()
     for key, grad in gradients_of(team).items():

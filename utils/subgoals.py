@@ -59,3 +59,47 @@ def subgoal_hit_ratio(nearest: th.Tensor, n_states: th.Tensor) -> th.Tensor:
     ahead = th.where(hits, nearest, int(n_states.max()))
     is_hit = th.zeros(nearest.shape[0], int(n_states.max()) + 1, device=nearest.device).scatter_(1, ahead, 1.0)
     return is_hit[:, :-1].sum(1) / n_states
+
+
+def active_units(mu: th.Tensor, log_var: th.Tensor) -> th.Tensor:
+    """Returns in how many of the Z dimensions the means vary by more than they spread, over rows [N, ..., Z].
+
+    That is where the standard deviation of mu exceeds sigma, the root of the mean variance.
+    """
+    return (_variance(mu) > _noise(log_var)).sum().float()
+
+
+def signal_to_noise(mu: th.Tensor, log_var: th.Tensor) -> th.Tensor:
+    """Returns the variance of the means over rows [N, ..., Z] over the mean variance, each summed over the Z."""
+    return _variance(mu).sum() / _noise(log_var).sum().clamp(min=1e-8)
+
+
+def skill(decoded: th.Tensor, present: th.Tensor, picked: th.Tensor) -> th.Tensor:
+    """Returns 1 - |decoded - picked|^2 / |present - picked|^2, each summed over states [N, ..., D].
+
+    1: the decoded subgoal is the state picked in hindsight; 0: it is as far from it as the present state is.
+    """
+    return 1 - (decoded - picked).square().sum() / (present - picked).square().sum().clamp(min=1e-8)
+
+
+def q_sensitivity(q: th.Tensor, exchanged: th.Tensor, avail: th.Tensor) -> th.Tensor:
+    """Returns how far Q-values move when subgoals are exchanged, over their spread across actions.
+
+    That is the mean of |q - exchanged| over the mean standard deviation of q, both over the available actions and then
+    over the rows [..., action] with several of them; 0 where there are none.
+    """
+    several = avail.sum(-1) > 1
+    q, exchanged, avail = q[several], exchanged[several], avail[several].float()
+    weights = avail / avail.sum(-1, keepdim=True)
+    spread = ((q - (q * weights).sum(-1, keepdim=True)).square() * weights).sum(-1).sqrt()
+    return ((q - exchanged).abs() * weights).sum() / spread.sum().clamp(min=1e-8)
+
+
+def _variance(mu: th.Tensor) -> th.Tensor:
+    """Returns the variance [Z] of means [..., Z] over all rows."""
+    return mu.flatten(0, -2).var(0, unbiased=False)
+
+
+def _noise(log_var: th.Tensor) -> th.Tensor:
+    """Returns the mean variance [Z] of log-variances [..., Z] over all rows."""
+    return log_var.flatten(0, -2).exp().mean(0)

@@ -24,6 +24,10 @@ class AgentModel(Network):
         """Returns the inputs [b, T, agent, in] of episodes `bs` and steps `ts`, of which acting sees one."""
         raise NotImplementedError
 
+    def draws(self, test_mode: bool = False) -> bool:
+        """Returns whether the policy acts on draws of what the model infers, rather than on the means."""
+        return not test_mode
+
     def features(self, outputs: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None) -> th.Tensor:
         """Returns what the policy reads, [..., output_size], from outputs [..., out].
 
