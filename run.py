@@ -338,6 +338,7 @@ class Run:
         with fits(file):
             # Before the generators had names, torch's default one drew all numbers.
             content.setdefault("generators", {"acting": content["random"]["torch"]})
+            content["learner"] = {**self.learner.later_counts, **content["learner"]}
             return fitted(content, layout | {"generators": dict.fromkeys(content["generators"], th.Tensor)})
 
     def set_training_state(self, state: StateDict) -> None:

@@ -53,6 +53,8 @@ class Learner:
     """The `agent_output_type` that it needs."""
     needs_model = False
     """Whether it learns with the controller's agent model."""
+    later_counts: Mapping[str, int] = {}
+    """What `counts` that older checkpoints do not have are when they are loaded."""
     learns_seats = True
     """Whether it can learn from the episodes of single seats, as in a population."""
 

@@ -72,6 +72,7 @@ class OMGLearner(QLearner):
     mac: ModelPolicy
     target_mac: ModelPolicy
     needs_model = True
+    later_counts = {"learns_from": -1}
 
     @classmethod
     def trains(cls, model: type) -> bool:
@@ -232,4 +233,4 @@ class OMGLearner(QLearner):
 
     def set_counts(self, counts: dict[str, int]) -> None:
         super().set_counts(counts)
-        self.learns_from = counts.get("learns_from", -1)
+        self.learns_from = counts["learns_from"]
