@@ -71,7 +71,7 @@ class Choice:
     """Values of all keys of a run and of its components, by dotted names, and those components."""
 
     keys: dict[str, Key] = field(default_factory=dict)
-    values: dict[str, Any] = field(default_factory=dict)
+    values: Json = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
 
     def nested(self) -> Json:

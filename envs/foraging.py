@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.multiagentenv import Info
 from envs.package_env import PackageEnv
 from utils.config import STEPS, K, M, key
 from utils.errors import UserError
@@ -75,7 +76,7 @@ class ForagingEnv(PackageEnv):
         self._obs = np.stack(obs)
         self._food_levels = float(self._env.field.sum())
 
-    def step(self, actions: Sequence[int]) -> tuple[float | list[float], bool, dict[str, Any]]:
+    def step(self, actions: Sequence[int]) -> tuple[float | list[float], bool, Info]:
         obs, rewards, over, _, _ = self._env.step([int(action) for action in actions])
         self._obs = np.stack(obs)
         left = float(self._env.field.sum())

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.multiagentenv import Info
 from envs.package_env import PackageEnv
 from utils.config import STEPS, M, key
 
@@ -71,7 +72,7 @@ class PredatorPreyEnv(PackageEnv):
         self._caught = False
         self._look()
 
-    def step(self, actions: Sequence[int]) -> tuple[float | list[float], bool, dict[str, Any]]:
+    def step(self, actions: Sequence[int]) -> tuple[float | list[float], bool, Info]:
         # The package lets one agent after the other choose and moves them all after the last.
         for action in [*actions, *map(self._flee, self._prey)]:
             self._env.step(int(action))
@@ -98,7 +99,7 @@ class PredatorPreyEnv(PackageEnv):
     def _look(self) -> None:
         self._obs = np.stack([self._env.observe(name) for name in self._predators])
 
-    def render(self, mode: str = "human") -> Any:
+    def render(self, mode: str = "human") -> np.ndarray | None:
         if mode != "rgb_array":
             return super().render(mode)
         return self._env.render()

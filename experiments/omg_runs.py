@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import yaml
 
@@ -23,6 +23,7 @@ from utils.files import Json, fitted, read_bytes, read_config, reason
 from utils.pools import find_members
 from utils.records import METRIC, read_json_lines, write_csv
 
+J = TypeVar("J", bound=Job)
 RUN_FILE = "run.yaml"
 TRAIN_ALGS, TEST_ALGS = ("qmix",), ("iql", "vdn", "qmix")
 TRAIN_SEED, TEST_POOL_SEED = 1, 1001  # the first seeds of the pools' members
@@ -172,7 +173,7 @@ class Setup:
         factor = self.n_agents // n_own_seats  # by which main.py multiplies the episodes
         return ("runner=parallel", f"batch_size_run={factor}") if self.engine == "sim" else ()
 
-    def job(self, kind: Any, output: Path, arguments: tuple[str, ...], n_steps: int, **more: Any) -> Any:
+    def job(self, kind: type[J], output: Path, arguments: tuple[str, ...], n_steps: int, **more: object) -> J:
         name = f"{output.parent.name}_{output.stem}" if output.parent != self.out else output.name
         return kind(name, arguments, n_steps, output, self.out / WORK / name, **more)
 
