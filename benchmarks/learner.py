@@ -104,7 +104,7 @@ def update_step_by_step(case: Case) -> None:
 
 
 def products(case: Case) -> Callable[[], None]:
-    """The matrix products of a QMIX update of full episodes, as few as can be, and nothing else."""
+    """Returns the matrix products of a QMIX update of full episodes, as few as can be, and nothing else."""
     args, learner = case.args, case.learner
     agent_rows, step_rows = args.batch_size * args.n_agents * (STEPS + 1), args.batch_size * args.n_agents
     mixer_rows = args.batch_size * STEPS
@@ -151,12 +151,12 @@ class Times:
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> float:
-    """The median over the repeats of one time over another."""
+    """Returns the median over the repeats of one time over another."""
     return median(a / b for a, b in zip(over, under, strict=True))
 
 
 def measure(algorithm: str, map_name: str, device: str) -> Json:
-    """All figures of one algorithm on one map."""
+    """Returns all figures of one algorithm on one map."""
     case, loop = Case(algorithm, map_name, device), Case(algorithm, map_name, device)
     work: dict[str, Callable[[], object]] = {
         "update": lambda: case.update(case.full),
@@ -170,7 +170,7 @@ def measure(algorithm: str, map_name: str, device: str) -> Json:
 
 
 def row(result: Json) -> str:
-    """A line of the table under HEADER."""
+    """Returns a line of the table under HEADER."""
     times = result["milliseconds"]
     spread = [f(times["update"]) for f in (median, min, max)]
     figures = [*spread, median(times["loop"]), ratio(times["loop"], times["update"]), median(times["ragged"])]
@@ -179,14 +179,14 @@ def row(result: Json) -> str:
 
 
 def measure_growth(algorithm: str, map_name: str, device: str) -> Json:
-    """Milliseconds of an update by the size of the batch."""
+    """Returns milliseconds of an update by the size of the batch."""
     cases = [Case(algorithm, map_name, device, share) for share in reversed(GROWTH)]
     work = {str(case.args.batch_size): lambda case=case: case.update(case.full) for case in cases}  # type: ignore[misc]
     return {"map": map_name, "algorithm": algorithm, "milliseconds": Times(work, device).counted}
 
 
 def measure_threads(map_name: str, n_threads: int) -> Json:
-    """Milliseconds of an update by QMIX, that pass and of computing, by the number of torch's threads."""
+    """Returns milliseconds of an update by QMIX, that pass and of computing, by the number of torch's threads."""
     case = Case("qmix", map_name, "cpu")
 
     def update(n: int) -> None:
@@ -199,7 +199,7 @@ def measure_threads(map_name: str, n_threads: int) -> Json:
 
 
 def verdicts(result: Json) -> list[str]:
-    """One line for each target that this result can be held against."""
+    """Returns one line for each target that this result can be held against."""
     times, what = result["milliseconds"], f"{result['map']}, {result['algorithm']}"
     if (result["map"], result["algorithm"]) != TARGET:
         return []
@@ -211,13 +211,13 @@ def verdicts(result: Json) -> list[str]:
 
 
 def growth_words(growth: Json) -> str:
-    """One line: the time per episode at each size of the batch."""
+    """Returns one line: the time per episode at each size of the batch."""
     each = [f"{n}: {median(times) / int(n):.2f}" for n, times in growth["milliseconds"].items()]
     return f"{growth['map']}, {growth['algorithm']}, milliseconds per episode, by batch: {', '.join(each)}"
 
 
 def threads_words(result: Json) -> str:
-    """One line: what a second thread (or more) brings, and what it costs."""
+    """Returns one line: what a second thread (or more) brings, and what it costs."""
     (one, many), (_, n) = result["passed"].values(), result["passed"]
     computed = result["computed"]
     return (

@@ -55,7 +55,7 @@ class Part(NamedTuple):
     keys: dict[str, Key]
 
     def explain(self, values: Config) -> str:
-        """The component and its keys with their values, as a page of help has them."""
+        """Returns the component and its keys with their values, as a page of help has them."""
         head = f"\n{self.key}={self.name}" + ("" if self.keys else " has no keys")
         return "\n".join([head, *(_explain(key, declared, values[key]) for key, declared in self.keys.items())])
 

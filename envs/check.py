@@ -118,7 +118,7 @@ def _play_episode(env: MultiAgentEnv, rng: np.random.Generator, refuses_unavaila
 
 
 def _look(env: MultiAgentEnv, env_info: EnvInfo) -> Observations:
-    """What is seen now, through PyMARL's methods, checked: a batch of one."""
+    """Returns what is seen now, through PyMARL's methods, checked: a batch of one."""
     avail_actions = np.array(env.get_avail_actions())
     names = env_info.get("fields", {}).keys() - {"reward"}
     own = {name: np.array(getattr(env, f"get_{name}")())[None] for name in sorted(names)}

@@ -21,7 +21,7 @@ PAY = 10.0  # for a touch, in the package
 
 
 def flee(position: np.ndarray, velocity: np.ndarray, predators: np.ndarray) -> int:
-    """The prey's action: away from the nearest predator, within the square from -1 to 1 where it can.
+    """Returns the prey's action: away from the nearest predator, within the square from -1 to 1 where it can.
 
     position and velocity [2], predators' positions [n, 2]. Of equally good actions it takes the first.
     """
@@ -85,7 +85,7 @@ class PredatorPreyEnv(PackageEnv):
         return reward if self.common_reward else self._own_rewards(), is_end or is_cut_off, info
 
     def _own_rewards(self) -> list[float]:
-        """What each predator's own touches pay; the package pays every predator for those of all."""
+        """Returns what each predator's own touches pay; the package pays every predator for those of all."""
         world, touch = self._env.world, self._env.scenario.is_collision
         agents = {agent.name: agent for agent in world.agents}
         prey = [agents[name] for name in self._prey]

@@ -173,7 +173,7 @@ class World:
         return getattr(self if hasattr(World, method) else self.env, method)(*arguments)
 
     def launch(self) -> tuple[EnvInfo, tuple[str, ...], bool]:
-        """What is known once the world is made."""
+        """Returns what is known once the world is made."""
         return self.env.get_env_info(), tuple(self.env.info_keys), self.env.keeps_replays
 
     def reset(self) -> None:

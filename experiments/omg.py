@@ -96,7 +96,7 @@ def as_settings(setup: Setup) -> Json:
 
 
 def pools(setup: Setup) -> list[Pool]:
-    """The train pool and the test pool, with what they lack."""
+    """Returns the train pool and the test pool, with what they lack."""
     train, test = setup.scale.train_members, setup.test_members
     return [
         Pool(title, folder, algs, range(first, first + n), missing_members(setup, folder, algs, first, n))

@@ -98,7 +98,7 @@ class Group(NamedTuple):
 
 
 def groups_of(n_agents: int) -> list[Group]:
-    """The groups that a team of this size allows."""
+    """Returns the groups that a team of this size allows."""
     groups = [Group(n_agents - 1, "homologue")]
     if n_agents >= 3:
         groups.insert(0, Group(n_agents - 1, "non_homologue"))
@@ -152,17 +152,17 @@ class Setup:
         return max(self.scale.test_members, math.ceil((self.n_agents - 1) / len(TEST_ALGS)))
 
     def common(self, *settings: str) -> tuple[str, ...]:
-        """The settings of a run, over which the scale's go."""
+        """Returns the settings of a run, over which the scale's go."""
         place = (f"env_args.map_name={self.map_name}", f"env_args.engine={self.engine}")
         return (*place, *settings, *self.scale.settings)
 
     def settings_of(self, method: Method) -> tuple[str, ...]:
-        """What its trainings and its tests have in common."""
+        """Returns what its trainings and its tests have in common."""
         horizon = (f"omg_horizon={self.scale.omg_horizon}",) if method.alg == "iql_omg" else ()
         return method.settings + horizon
 
     def population(self, alg: str, n_teammates: int, pool: Path, kind: str) -> tuple[str, ...]:
-        """The first arguments of a run in which `alg` plays with teammates from a pool."""
+        """Returns the first arguments of a run in which `alg` plays with teammates from a pool."""
         frozen = "vdn" if alg == "qmix" else "qmix"  # a name for seats that members of the pool play
         names = (f"--config={n_teammates}{frozen}{self.n_agents - n_teammates}{alg}", "--env-config=sc2")
         seats = ("--multi_algs", f"--train_alg={alg}", "--is_agent_shift")
@@ -221,7 +221,7 @@ class Evaluation(Job):
 
 
 def read_rows(file: Path, fields: Sequence[str] = FIELDS) -> list[dict[str, str]]:
-    """The episodes that a test has left, with these fields. Raises: UserError where the file holds something else."""
+    """Returns the episodes that a test has left, with these fields. Raises: UserError where it holds others."""
     try:
         rows = list(csv.DictReader(io.StringIO(read_bytes(file).decode(), newline="")))
         return fitted(rows, [{field: ROW.get(field, str) for field in fields}])
@@ -328,6 +328,6 @@ def tune_jobs(setup: Setup) -> list[Training]:
 
 
 def missing_members(setup: Setup, pool: Path, algs: tuple[str, ...], first_seed: int, n_seeds: int) -> int:
-    """How many of a pool's members are still to be trained."""
+    """Returns how many of a pool's members are still to be trained."""
     there = {(member.algorithm, member.seed) for member in find_members(pool)}
     return len({(alg, first_seed + i) for alg in algs for i in range(n_seeds)} - there)

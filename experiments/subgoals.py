@@ -62,7 +62,7 @@ class Inference(NamedTuple):
 
 @th.no_grad()
 def infer(mac: Any, batch: EpisodeBatch) -> Inference:
-    """The subgoals on which the tested agents acted, decoded by the prior, and the states nearest to them (L2)."""
+    """Returns the subgoals on which the tested agents acted, decoded by the prior, and the nearest states (L2)."""
     states = mac.am.observations(batch)
     outputs, _ = mac.infer(batch)
     decoded = mac.am.vae.decode(mac.am.features(outputs))
@@ -84,7 +84,7 @@ def shares_ahead(nearest: th.Tensor, horizon: int) -> tuple[list[float], float, 
 
 
 def seen_units(obs: Sequence[float], layout: Layout, agent: int) -> list[Ghost]:
-    """The others in an observation [obs_size] of this agent, at places relative to it in map units."""
+    """Returns the others in an observation [obs_size] of this agent, at places relative to it in map units."""
     others = [unit for unit in range(layout.n_agents) if unit != agent]
     enemies = range(layout.n_agents, layout.n_agents + layout.n_enemies)
     at = 4 + 8 * layout.obs_pathing_grid + 9 * layout.obs_terrain_height
@@ -100,7 +100,7 @@ def seen_units(obs: Sequence[float], layout: Layout, agent: int) -> list[Ghost]:
 
 
 def units_of_state(state: Sequence[float], layout: Layout, sc2_map: SC2Map) -> list[Ghost]:
-    """All units in a state [state_size], at their places on the map."""
+    """Returns all units in a state [state_size], at their places on the map."""
     centre_x, centre_y = (size / 2 for size in sc2_map.pathing.shape)
     ghosts, at = [], 0
     widths = [layout.ally_state_features] * layout.n_agents + [layout.enemy_state_features] * layout.n_enemies
@@ -200,7 +200,7 @@ def record_of(checkpoint: Path) -> Path | None:
 
 
 def configure(args: Namespace) -> Json:
-    """The configuration under which the checkpoint is looked at: its record's, as far as its keys are still known.
+    """Returns the configuration of the checkpoint: its record's, as far as its keys are still known.
 
     Raises: UserError where it can't be made, or it is no configuration of OMG.
     """
@@ -236,13 +236,13 @@ def load_weights(mac: Any, checkpoint: Path) -> None:
 
 
 def picked_in_hindsight(run: Run, batch: EpisodeBatch) -> list[float]:
-    """How often the learner picks each k of 1..horizon: what it logs of an update, which changes the weights."""
+    """Returns how often the learner picks each k of 1..horizon, as it logs it of an update (of the weights, too)."""
     run.learner.train(batch, t_env=10**9, episode_num=0)
     return [run.logger.stats[f"subgoal_k{k}"][-1][1] for k in range(1, run.args.omg_horizon + 1)]
 
 
 def table(picked: Sequence[float], nearest: tuple[list[float], float, float]) -> str:
-    """Shares of k in per cent, beside the paper's."""
+    """Returns shares of k in per cent, beside the paper's."""
     ahead, further, not_ahead = nearest
     rows = {
         "steps ahead": [str(k) for k in range(1, len(ahead) + 1)],

@@ -60,7 +60,7 @@ class Learner:
 
     @classmethod
     def trains(cls, model: type) -> bool:
-        """Whether nothing of an agent model is left untrained by it."""
+        """Returns whether nothing of an agent model is left untrained by it."""
         return issubclass(model, NoneAM)
 
     @classmethod

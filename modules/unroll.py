@@ -103,7 +103,7 @@ def step_from(network: Network, rows: th.Tensor, hidden: th.Tensor, steps: Packe
 def step_candidates(
     network: Network, rows: th.Tensor, features: th.Tensor, ahead: th.Tensor, hidden: th.Tensor, steps: PackedSteps
 ) -> th.Tensor:
-    """One step at every filled step with each of K features appended to the inputs: [N, agent, K, out].
+    """Returns one step at every filled step with each of K features appended to the inputs: [N, agent, K, out].
 
     Args:
         rows: inputs [N, agent, in] of the filled steps, in the order of `steps`, without the features.

@@ -7,7 +7,7 @@ import torch as th
 
 
 def candidate_steps(n_states: th.Tensor, n_steps: int, horizon: int) -> th.Tensor:
-    """The steps t + 1 .. t + horizon of the candidates of every step t, [b, n_steps, horizon].
+    """Returns the steps t + 1 .. t + horizon of the candidates of every step t, [b, n_steps, horizon].
 
     n_states [b]: how many states each episode has; the last one repeats where none is left.
     """
@@ -17,7 +17,7 @@ def candidate_steps(n_states: th.Tensor, n_steps: int, horizon: int) -> th.Tenso
 
 
 def choose_candidate(values: th.Tensor, mode: str | int | bool, generator: th.Generator | None = None) -> th.Tensor:
-    """Which candidate of values [..., horizon] is the subgoal (equations 6 and 7): its index [...].
+    """Returns which candidate of values [..., horizon] is the subgoal (equations 6 and 7): its index [...].
 
     mode: "optimistic" or True, the most valuable; "conservative" or False, the least; "random"; or k: always k ahead.
     """
@@ -48,7 +48,7 @@ def mean_hit_ratio(nearest: th.Tensor, n_states: th.Tensor) -> th.Tensor:
 
 
 def subgoal_hit_ratio(nearest: th.Tensor, n_states: th.Tensor) -> th.Tensor:
-    """How many distinct states of the episode's future the inferred subgoals stand for, over its length: [rows].
+    """Returns how many distinct future states the inferred subgoals stand for, over the episode's length: [rows].
 
     nearest [rows, T]: the step of the episode's state that is nearest to the decoded subgoal of step t, -1 to leave the
     step out; n_states [rows]. A subgoal hits when that state still lies ahead (Yu et al. 2024, appendix E).

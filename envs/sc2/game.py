@@ -102,7 +102,7 @@ def _check_packages() -> None:
 
 
 def is_starcrafts(smac: ModuleSpec) -> bool:
-    """Whether the package `smac` that is installed is the StarCraft Multi-Agent Challenge: SMAC3 has the name, too."""
+    """Returns whether the installed package `smac` is the StarCraft Multi-Agent Challenge, and not SMAC3."""
     return any((Path(place) / "env" / "starcraft2").is_dir() for place in smac.submodule_search_locations or ())
 
 
@@ -135,7 +135,7 @@ def _line(error: Exception) -> str:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What pysc2 raises when the game is gone or refuses."""
+    """Returns what pysc2 raises when the game is gone or refuses."""
     from pysc2.lib.protocol import ConnectionError, ProtocolError
     from pysc2.lib.remote_controller import ConnectError, RequestError
     from pysc2.lib.sc_process import SC2LaunchError

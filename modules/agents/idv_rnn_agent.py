@@ -46,10 +46,10 @@ class IdvRNNAgent(RNNAgent):
         return _linear(h, self.fc_v.weight, self.fc_v.bias) + advantage - advantage.mean(-1, keepdim=True)
 
     def _by_agent(self, rows: th.Tensor) -> th.Tensor:
-        """Rows [episode * agent, features] to [agent, episode, features]."""
+        """Returns rows [episode * agent, features] as [agent, episode, features]."""
         return rows.unflatten(0, (-1, self.n_agents)).transpose(0, 1)
 
 
 def _linear(x: th.Tensor, weight: th.Tensor, bias: th.Tensor) -> th.Tensor:
-    """A linear layer for each agent: x [agent, rows, in], weight [agent, out, in], bias [agent, out]."""
+    """Computes a linear layer for each agent: x [agent, rows, in], weight [agent, out, in], bias [agent, out]."""
     return th.baddbmm(bias.unsqueeze(1), x, weight.mT)

@@ -102,7 +102,7 @@ class SubgoalPosterior(nn.Module):
         return Gaussian(self.mu(encoded), self.log_var(encoded))
 
     def decode(self, subgoals: th.Tensor, trajectory: th.Tensor) -> th.Tensor:
-        """The observation o_t [..., D] itself: to rebuild its features instead would let them collapse."""
+        """Returns the observation o_t [..., D] itself: to rebuild its features instead would let them collapse."""
         return self.decoder(th.cat([subgoals, trajectory], -1))
 
 
@@ -114,7 +114,7 @@ class SubgoalRegressor(nn.Module):
         self.layers = nn.Sequential(_mlp(HIDDEN, HIDDEN), nn.Linear(HIDDEN, subgoal_dim))
 
     def encode(self, features: th.Tensor, trajectory: th.Tensor) -> Gaussian:
-        """A Gaussian without spread, whose every draw is the subgoal inferred from o_t [..., 32] and h_t [..., 96]."""
+        """Returns a Gaussian without spread at the subgoal inferred from o_t [..., 32] and h_t [..., 96]."""
         mu = self.layers(th.cat([features, trajectory], -1))
         return Gaussian(mu, th.full_like(mu, -th.inf))
 

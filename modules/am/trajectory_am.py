@@ -97,6 +97,6 @@ def both_alive(batch: EpisodeBatch, played: StepIndex) -> th.Tensor:
 
 
 def _is_alive(avail_actions: th.Tensor, filled: th.Tensor) -> th.Tensor:
-    """Whether there is still a choice, at this or a later step: the dead have a single action left. [b, T, agent]."""
+    """Returns whether an agent has a choice at this or a later step, [b, T, agent]: the dead have one action left."""
     has_choice = (avail_actions.sum(-1) > 1) & filled
     return has_choice.flip(1).cumsum(1).flip(1) > 0

@@ -47,7 +47,7 @@ class QMixer(nn.Module):
         self.V = nn.Sequential(nn.Linear(state_size, self.embed_dim), nn.ReLU(), nn.Linear(self.embed_dim, 1))
 
     def forward(self, agent_qs: th.Tensor, states: th.Tensor) -> th.Tensor:
-        """Q-values [..., a] and states [..., s] to the team's Q-value [..., 1]."""
+        """Computes the team's Q-value [..., 1] from Q-values [..., a] and states [..., s]."""
         leading = agent_qs.shape[:-1]
         w_1 = self.hyper_w_1(states).abs().view(*leading, self.n_agents, self.embed_dim)
         # Sums of products, since batched matrix products are slow for matrices as small as these.
