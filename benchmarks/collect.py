@@ -98,9 +98,8 @@ def verdicts(result: Json) -> list[str]:
         lines.append(verdict(what, result["steps_per_second"], TARGETS[map_name, n_envs], ",.0f"))
     if (map_name, n_envs) == ("8m", 64):
         share = result["shares"]["engine"] + result["share_of_products"]
-        lines.append(
-            verdict(f"{map_name}, {n_envs} worlds, time in engine or matrix products", share, TARGET_SHARE, ".0%")
-        )
+        what = f"{map_name}, {n_envs} worlds, time in engine or matrix products"
+        lines.append(verdict(what, share, TARGET_SHARE, ".0%"))
     return lines
 
 

@@ -61,7 +61,7 @@ class Play:
         self.outcomes = Outcomes.empty(ENVS, self.env.info_keys)
 
     def __call__(self) -> EpisodeBatch:
-        """Plays one battle in each world; returns the batch, whose steps after an episode's end are left as they were."""
+        """Plays one battle in each world; returns the batch, whose steps after an end are left as they were."""
         fields, running = self.fields, np.ones(ENVS, bool)
         fields["filled"][:] = 0
         self.env.reset(self._observations(0))

@@ -38,9 +38,8 @@ class Setting(NamedTuple):
             typed = key.read_text(self.value) if self.is_typed else key.read(self.value)
         except ValueError as error:
             hint = nearest(shortened(self.value), map(str, key.choices))
-            raise UserError(
-                f"{self.source}: {self.key}={shortened(self.value)} is not allowed: {error}{hint}"
-            ) from error
+            given = f"{self.source}: {self.key}={shortened(self.value)}"
+            raise UserError(f"{given} is not allowed: {error}{hint}") from error
         if key.names and typed not in (None, key.default) and typed not in (names := names_of(key)):
             raise UserError(f"{self.source}: {unknown(self.key, typed, names)}")
         return typed

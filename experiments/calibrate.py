@@ -115,10 +115,8 @@ def play_to_the_end(env: BattleVectorEnv) -> np.ndarray:
         env.step(actions, observations, outcomes, running)
         n_steps += running
         running &= ~(outcomes.terminated | outcomes.truncated)
-    ends = outcomes.info
-    return np.stack(
-        (ends["battle_won"], outcomes.truncated, n_steps, ends["dead_allies"], ends["dead_enemies"]), axis=1
-    )
+    end = outcomes.info
+    return np.stack((end["battle_won"], outcomes.truncated, n_steps, end["dead_allies"], end["dead_enemies"]), axis=1)
 
 
 # ------------------------------------------------------------------------------------------------ rules
@@ -192,9 +190,8 @@ def print_results(args: Namespace, results: list[Json]) -> None:
     """Plays every map and prints its line; `results` grows with every map, so that an interruption keeps them."""
     print(HEADER, flush=True)
     for name in args.map:
-        results.append(
-            {**play(name, args.battles, args.seed, args.rules, args.heuristic_rest, args.threads), "changed": {}}
-        )
+        result = play(name, args.battles, args.seed, args.rules, args.heuristic_rest, args.threads)
+        results.append({**result, "changed": {}})
         print(row(results[-1]), flush=True)
 
 

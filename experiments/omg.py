@@ -147,9 +147,7 @@ def describe(setup: Setup, n_jobs: int) -> str:
         left = waiting(setup, stage)
         speed = _mean(known_speeds(setup, stage)) or stage.speed
         add(stage.title, len(stage.jobs(setup)), len(left), sum(job.n_steps - job.steps() for job in left), speed)
-    lines.append(
-        f"in all about {time_str(total)}, {n_jobs} runs at a time; speeds are those of finished runs, or guessed"
-    )
+    lines.append(f"in all about {time_str(total)}, {n_jobs} runs at a time; speeds are of finished runs, or guessed")
     return "\n".join(lines)
 
 

@@ -314,9 +314,8 @@ def tune_jobs(setup: Setup) -> list[Training]:
             own += ("eta=0.0",) if method.alg == "iql_omg" else ()
             for seed in setup.seeds:
                 test = setup.test(name, seed, group, "zero-shot")
-                lengths = (
-                    [int(row["length"]) for row in read_rows(test, ["length"])] if test.is_file() else [EPISODE_GUESS]
-                )
+                rows = read_rows(test, ["length"]) if test.is_file() else [{"length": str(EPISODE_GUESS)}]
+                lengths = [int(row["length"]) for row in rows]
                 # main.py plays `factor` episodes at a time, the last of them beyond t_max: half of those on average
                 n_episodes = scale.tune_episodes - factor / 2
                 t_max = max(round(n_episodes * sum(lengths) / len(lengths) / factor), 1)

@@ -39,9 +39,8 @@ OWN_KEYS = (
     *("evaluate", "evaluate_path", "save_replay"),
 )
 """What --set may not hold: the pool sets it, or trains nothing with it."""
-FREE_KEYS = {*OWN_KEYS, "env_args.seed", "env_args.engine", "use_cuda", "test_nepisode", "label", "repeat_id"} - {
-    "t_max"
-}
+FREE_KEYS = {*OWN_KEYS, "env_args.seed", "env_args.engine", "use_cuda", "test_nepisode", "label", "repeat_id"}
+FREE_KEYS.remove("t_max")
 """What may differ between members of a name. (The engine is in the name; use_cuda depends on the machine.)"""
 
 

@@ -48,9 +48,7 @@ class EpisodeRunner:
 
     @dataclass(frozen=True)
     class Keys:
-        max_worker_restarts: int = key(
-            5, "worker processes that may be lost and replaced before the run stops", low=0, high=M
-        )
+        max_worker_restarts: int = key(5, "worker processes that may be lost before the run stops", low=0, high=M)
         worker_timeout_seconds: float = key(300, "longest wait for a worker's answer", "seconds", above=0, high=M)
         bootstrap_timeouts: bool = key(True, "the value after a time-out counts; False, as in PyMARL: it is an end")
 

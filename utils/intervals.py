@@ -53,9 +53,8 @@ def bootstrap(
     sums, counts = np.zeros((2, len(names[0]), len(names[1])))
     np.add.at(sums, (s, k), np.asarray(results, float))
     np.add.at(counts, (s, k), 1.0)
-    of_seeds, of_teams = (
-        rng.multinomial(len(index), np.full(len(index), 1 / len(index)), RESAMPLES) for index in names
-    )
+    sizes = [len(index) for index in names]
+    of_seeds, of_teams = (rng.multinomial(n, np.full(n, 1 / n), RESAMPLES) for n in sizes)
     drawn = np.einsum("ns,sk,nk->n", of_seeds, counts, of_teams, optimize=True)
     means = np.einsum("ns,sk,nk->n", of_seeds, sums, of_teams, optimize=True)[drawn > 0] / drawn[drawn > 0]
     tail = 100 * (1 - CONFIDENCE) / 2

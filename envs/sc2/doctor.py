@@ -176,9 +176,8 @@ def check_libraries() -> Check:
     )
     lines = (finished.stdout + finished.stderr).splitlines()
     if lacking := [" ".join(line.split()) for line in lines if "not found" in line]:
-        remedy = (
-            "a system with a newer C library" if "GLIBC" in lacking[0] else "install them by your system's packages"
-        )
+        is_old = "GLIBC" in lacking[0]
+        remedy = "a system with a newer C library" if is_old else "install them by your system's packages"
         return Check("libraries", MISSING, "; ".join(lacking), remedy)
     return Check("libraries", OK, "all that the binary needs")
 

@@ -6,6 +6,7 @@ import torch as th
 import torch.nn.functional as F
 
 from modules.agents.rnn_agent import RNNAgent
+from modules.network import Outputs
 from utils.dict2namedtuple import Args, Config
 
 
@@ -26,7 +27,7 @@ class IdvRNNAgent(RNNAgent):
         for name, parameter in self.named_parameters():
             parameter.data = th.stack([parameter.data, *(other.get_parameter(name).data for other in others)])
 
-    def forward(self, inputs: th.Tensor, hidden_state: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def forward(self, inputs: th.Tensor, hidden_state: th.Tensor) -> Outputs:
         """Computes one step; the rows are whole teams, [episode * agent, ...]."""
         x = F.relu(_linear(self._by_agent(inputs), self.fc1.weight, self.fc1.bias))
         h = self._by_agent(hidden_state)

@@ -9,7 +9,7 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from modules.network import Network
+from modules.network import Network, Outputs
 from utils.config import key
 from utils.dict2namedtuple import Args
 
@@ -34,7 +34,7 @@ class RNNAgent(Network):
     def init_hidden(self) -> th.Tensor:
         return self.fc1.weight.new_zeros(1, self.rnn.hidden_size)
 
-    def forward(self, inputs: th.Tensor, hidden_state: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def forward(self, inputs: th.Tensor, hidden_state: th.Tensor) -> Outputs:
         x = F.relu(self.fc1(inputs))
         h = self.rnn(x, hidden_state)
         return self.head(h), h

@@ -11,6 +11,8 @@ from utils.dict2namedtuple import Args
 from utils.weights import load_into
 
 ALL = slice(None)
+Loss = tuple[th.Tensor, dict[str, th.Tensor]]
+"""A loss, and what to log by name."""
 
 
 class AgentModel(Network):
