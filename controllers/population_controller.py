@@ -81,9 +81,7 @@ class PopulationTeam(Team):
                 "give a pool of the same environment and map"
             )
         if member.config.get("agent") == "idv_rnn":
-            raise UserError(
-                f"{member.folder} has a network for each agent, which a population can't deal out; take it out"
-            )
+            raise UserError(f"{member.folder} has a network for each agent, which a population can't deal out; drop it")
         own = {key: value for key, value in member.own_config.items() if key not in ("env_args", "population")}
         with fits(member.folder / MEMBER_FILE):
             player = self._player(member.folder.name, False, own)
@@ -175,9 +173,7 @@ class PopulationTeam(Team):
         """
         folders = {folder: mac for folder, mac in self.folders(path).items() if mac is not self.mac or folder.is_dir()}
         if not folders:
-            raise UserError(
-                f"init_param_path {path} has no folder {self.args.train_alg}; give the weights' parent folder"
-            )
+            raise UserError(f"init_param_path {path} has no folder {self.args.train_alg}; give its parent folder")
         for folder, mac in folders.items():
             mac.load_models(folder)
 

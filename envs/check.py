@@ -63,11 +63,9 @@ def check_vector_env(
     env.close()
 
 
-def _check_alike(
-    env: Env, make_env: Callable[[], Env], play: Callable[[Env, np.random.Generator], str], seed: int
-) -> None:
+def _check_alike(env: Env, make: Callable[[], Env], play: Callable[[Env, np.random.Generator], str], seed: int) -> None:
     """Two of one seed play alike, and a third does from the state of another; all that are made here are closed."""
-    first, second, third = (make_env() for _ in range(3))
+    first, second, third = (make() for _ in range(3))
     assert play(first, np.random.default_rng(seed)) == play(second, np.random.default_rng(seed)), (
         "two environments of one seed did not play alike"
     )

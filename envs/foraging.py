@@ -52,9 +52,7 @@ class ForagingEnv(PackageEnv):
         for kind in ("player", "food"):
             low, high = getattr(keys, f"min_{kind}_level"), getattr(keys, f"max_{kind}_level")
             if high is not None and low > high:
-                raise UserError(
-                    f"env_args.min_{kind}_level={low} is above max_{kind}_level={high}; lower it or raise that"
-                )
+                raise UserError(f"env_args.min_{kind}_level={low} is above max_{kind}_level={high}; lower it")
         liftable = keys.min_player_level * min(keys.players, 3)
         if keys.max_food_level is None and not keys.force_coop and keys.min_food_level > liftable:
             raise UserError(

@@ -263,9 +263,7 @@ class MultiAgentEnv(Env):
             inspect.signature(cls).bind(seed=None, **env_args)
         except TypeError as error:
             given = ", ".join(["seed", *env_args])
-            raise UserError(
-                f"{cls.__name__} can't be made with {given} (env_args and a seed for each): {error}"
-            ) from None
+            raise UserError(f"{cls.__name__} can't be made with {given} (env_args and a seed): {error}") from None
         if cls.__abstractmethods__:
             missing = ", ".join(sorted(cls.__abstractmethods__))
             raise UserError(f"{cls.__name__} lacks {missing}, which envs/multiagentenv.py asks of every environment")

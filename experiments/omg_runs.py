@@ -226,9 +226,7 @@ def read_rows(file: Path, fields: Sequence[str] = FIELDS) -> list[dict[str, str]
         rows = list(csv.DictReader(io.StringIO(read_bytes(file).decode(), newline="")))
         return fitted(rows, [{field: ROW.get(field, str) for field in fields}])
     except (ValueError, csv.Error) as error:
-        raise UserError(
-            f"{file} holds no test episodes ({reason(error)}); delete it, so that they are played anew"
-        ) from error
+        raise UserError(f"{file} holds no test episodes ({reason(error)}); delete it to play them anew") from error
 
 
 def _number(text: str) -> str:

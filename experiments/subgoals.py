@@ -230,9 +230,7 @@ def load_weights(mac: Any, checkpoint: Path) -> None:
     folder = checkpoint if (checkpoint / "agent.th").is_file() else find_checkpoint(checkpoint, 0)
     mac.load_models(folder)
     if not mac.am.vae.is_trained:
-        raise UserError(
-            f"the prior in {folder} is not trained yet, so that its subgoals mean nothing; take a later one"
-        )
+        raise UserError(f"the prior in {folder} is not trained yet, so its subgoals mean nothing; take a later one")
 
 
 def picked_in_hindsight(run: Run, batch: EpisodeBatch) -> list[float]:

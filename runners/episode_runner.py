@@ -262,11 +262,9 @@ class EpisodeStats:
         self.own_returns = list(state["own_returns"]) if self.n_agents else []
         self.sums.update(state["sums"])
 
-    def add(
-        self, returns: np.ndarray, own_returns: np.ndarray, lengths: np.ndarray, info: dict[str, np.ndarray]
-    ) -> None:
+    def add(self, returns: np.ndarray, own: np.ndarray, lengths: np.ndarray, info: dict[str, np.ndarray]) -> None:
         self.returns.extend(returns.tolist())
-        self.own_returns.extend(own_returns.tolist())
+        self.own_returns.extend(own.tolist())
         self.sums["ep_length"] += float(lengths.sum())
         for name, values in info.items():
             self.sums[name] += float(values.sum())
