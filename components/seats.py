@@ -4,14 +4,14 @@ from types import SimpleNamespace
 
 import torch as th
 
-from components.episode_buffer import OF_TEAM, ON_HOST, EpisodeBatch
+from components.episode_buffer import ALL, OF_TEAM, ON_HOST, EpisodeBatch
 from utils.transfer import to_device
 
 SEAT = {"vshape": (), "group": "agents", "dtype": th.long, "episode_const": True}
 FIELDS_OF_OTHERS = ("obs", "actions", "avail_actions")
 
 
-def cut_seats(batch: EpisodeBatch, episodes: th.Tensor, seats: th.Tensor, ts: slice = slice(None)) -> EpisodeBatch:
+def cut_seats(batch: EpisodeBatch, episodes: th.Tensor, seats: th.Tensor, ts: slice = ALL) -> EpisodeBatch:
     """Returns a batch with an episode of one agent for each of `seats` [k] in `episodes` [k], and its steps `ts`.
 
     Fields of the group "agents" hold the agent of that seat alone, [k, T, 1, ...]; `seat` [k, 1] says which it was, and

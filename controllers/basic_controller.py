@@ -11,7 +11,7 @@ from pathlib import Path
 import torch as th
 
 from components.action_selectors import REGISTRY as ACTION_SELECTORS
-from components.episode_buffer import EpisodeBatch, Episodes, Scheme
+from components.episode_buffer import ALL, EpisodeBatch, Episodes, Scheme
 from modules.agents import REGISTRY as AGENTS
 from modules.inputs import agent_ids, last_actions
 from modules.network import Network, Outputs
@@ -19,8 +19,6 @@ from modules.unroll import Step, acting_step, step, unroll, unroll_with_hidden
 from utils.config import WIDE, key
 from utils.dict2namedtuple import Args
 from utils.weights import StateDict, load_into
-
-ALL = slice(None)
 
 
 class BasicMAC:

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import torch as th
 
-from components.episode_buffer import EpisodeBatch, Episodes, Scheme
+from components.episode_buffer import ALL, EpisodeBatch, Episodes, Scheme
 from components.seats import cut_seats, seats_that_learn
 from controllers import REGISTRY as CONTROLLERS
-from controllers.basic_controller import ALL, BasicMAC
+from controllers.basic_controller import BasicMAC
 from controllers.team import Team
 from utils.dict2namedtuple import Args, Config, convert
 from utils.errors import UserError

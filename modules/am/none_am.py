@@ -2,8 +2,8 @@
 
 import torch as th
 
-from components.episode_buffer import EpisodeBatch, Episodes, Scheme
-from modules.am.agent_model import ALL, AgentModel, Loss
+from components.episode_buffer import ALL, EpisodeBatch, Episodes, Scheme
+from modules.am.agent_model import AgentModel, Loss
 from modules.network import Outputs
 from utils.dict2namedtuple import Args
 from utils.transfer import StepIndex

@@ -13,8 +13,8 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from components.episode_buffer import EpisodeBatch, Episodes, Scheme
-from modules.am.agent_model import ALL, AgentModel, Loss
+from components.episode_buffer import ALL, EpisodeBatch, Episodes, Scheme
+from modules.am.agent_model import AgentModel, Loss
 from modules.inputs import agent_ids, last_actions
 from modules.network import Outputs
 from utils.config import WIDE, M, key

@@ -8,8 +8,8 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from components.episode_buffer import EpisodeBatch, Episodes
-from modules.am.agent_model import ALL, AgentModel, Loss
+from components.episode_buffer import ALL, EpisodeBatch, Episodes
+from modules.am.agent_model import AgentModel, Loss
 from modules.inputs import agent_ids, last_actions, others
 from modules.network import Outputs
 from utils.config import WIDE, key
