@@ -70,8 +70,8 @@ class Pair(NamedTuple):
         return float(np.mean(values)), *bounds
 
 
-class PairMAC:
-    """A controller of one or two others: each of them follows all seats, and acts in those that it is dealt."""
+class PairTeam:
+    """A team of one or two controllers: each of them follows all seats, and acts in those that it is dealt."""
 
     def __init__(self, macs: Sequence[run.BasicMAC]):
         self.macs = macs
@@ -179,7 +179,7 @@ def load_mac(member: Member, stage: Stage) -> run.BasicMAC:
 def play(first: run.BasicMAC, second: run.BasicMAC, stage: Stage) -> list[Json]:
     """Returns the test episodes of two controllers in one team, as rows of episodes.csv without the members' names."""
     th.manual_seed(stage.args.seed)  # policies that draw their actions in tests, too
-    team = PairMAC([first] if first is second else [first, second])
+    team = PairTeam([first] if first is second else [first, second])
     logger = Episodes()
     runner = make_runner(stage.args, logger)
     try:
