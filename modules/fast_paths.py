@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from modules.agents.ff_agent import FFAgent
+from modules.agents.mlp_agent import MLPAgent
 from modules.agents.rnn_agent import RNNAgent
 from modules.am.base_am import BaseAM
 from modules.am.liam_am import LIAMAM
@@ -82,6 +83,18 @@ def _rnn_step_candidates(
     return th.cat(qs)
 
 
+def _mlp_numpy_step(agent: MLPAgent) -> NumpyStep:
+    fc1, fc_h, fc2 = numpy_layer(agent.fc1), numpy_layer(agent.fc_h), numpy_layer(agent.fc2)
+    fc_v = None if agent.fc_v is None else numpy_layer(agent.fc_v)
+
+    def step(inputs: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        h = relu(fc_h(relu(fc1(inputs))))
+        advantage = fc2(h)
+        return advantage if fc_v is None else fc_v(h) + advantage - advantage.mean(-1, keepdims=True), hidden
+
+    return step
+
+
 def _trajectory_unroll(am: TrajectoryAM, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]) -> Outputs:
     h = packed_gru(F.relu(am.fc(rows), inplace=True), hidden, am.rnn, batch_sizes)
     return h, h
@@ -123,7 +136,7 @@ def _omg_numpy_step(am: OMGAM) -> NumpyStep:
     return step
 
 
-def _ff_unroll(agent: FFAgent, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]) -> Outputs:
+def _ff_unroll(agent: FFAgent | MLPAgent, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]) -> Outputs:
     return agent(rows, hidden.new_zeros(len(rows), hidden.shape[-1]))
 
 
@@ -131,6 +144,7 @@ _TRAJECTORY = FastPaths(_trajectory_unroll, _trajectory_numpy_step)
 FAST_PATHS: dict[type[nn.Module], FastPaths] = {
     RNNAgent: FastPaths(_rnn_unroll, _rnn_numpy_step, _rnn_step_candidates),
     FFAgent: FastPaths(_ff_unroll),
+    MLPAgent: FastPaths(_ff_unroll, _mlp_numpy_step),
     BaseAM: _TRAJECTORY,
     LIAMAM: _TRAJECTORY,
     OMGAM: FastPaths(_omg_unroll, _omg_numpy_step),

@@ -7,4 +7,5 @@ REGISTRY = Registry(
     rnn="modules.agents.rnn_agent:RNNAgent",
     idv_rnn="modules.agents.idv_rnn_agent:IdvRNNAgent",
     ff="modules.agents.ff_agent:FFAgent",
+    mlp="modules.agents.mlp_agent:MLPAgent",
 )

@@ -41,7 +41,12 @@ class RNNAgent(Network):
 
     def head(self, h: th.Tensor) -> th.Tensor:
         """Computes values [..., action] from hidden states [..., H]."""
-        advantage = self.fc2(h)
-        if self.fc_v is None:
-            return advantage
-        return self.fc_v(h) + advantage - advantage.mean(-1, keepdim=True)
+        return dueling(self.fc2(h), None if self.fc_v is None else self.fc_v(h))
+
+
+def dueling(advantage: th.Tensor, value: th.Tensor | None) -> th.Tensor:
+    """Returns Q [..., action] = V + A - mean(A) from A [..., action] and V [..., 1] (Wang et al. 2016, equation 9).
+
+    Without a value it is `advantage`.
+    """
+    return advantage if value is None else value + advantage - advantage.mean(-1, keepdim=True)
