@@ -73,7 +73,7 @@ def my_main(_run: "SacredRun", _config: Config, _log: Logger) -> dict[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit status: 2 after a user's mistake, 128 and the signal's number (130 for
-    Ctrl-C) after one that stops it. Any thread may call it.
+    Ctrl-C) after one that stops it. It may be called in any thread.
     """
     check_guarded()
     params = list(sys.argv[1:] if argv is None else argv)

@@ -338,6 +338,7 @@ class Run:
         with fits(file):
             # Before the generators had names, torch's default one drew all numbers.
             content.setdefault("generators", {"acting": content["random"]["torch"]})
+            content["learner"] = {**self.learner.later_counts, **content["learner"]}
             return fitted(content, layout | {"generators": dict.fromkeys(content["generators"], th.Tensor)})
 
     def set_training_state(self, state: StateDict) -> None:
@@ -389,9 +390,7 @@ class Run:
         if args.evaluate_path:
             folder = Path(args.evaluate_path)
             if not folder.is_dir():
-                raise UserError(
-                    f"evaluate_path {folder} is not a folder; give one that a run with save_model=True wrote"
-                )
+                raise UserError(f"evaluate_path {folder} is no folder; give one that a run with save_model=True wrote")
             self.team.load_models(folder)
             return
         folder = find_checkpoint(args.checkpoint_path, args.load_step)
@@ -460,9 +459,7 @@ class Policy:
         """
         seen = {"obs": obs, "avail_actions": avail_actions} | ({} if state is None else {"state": state})
         if self._t == self._batch.max_seq_length:
-            raise ValueError(
-                f"the policy was trained in episodes of at most {self._t} steps; call reset() before the next"
-            )
+            raise ValueError(f"the policy was trained in episodes of at most {self._t} steps; call reset() after it")
         self._batch.update({key: np.asarray(value)[None] for key, value in seen.items()}, ts=self._t)
         actions = self.mac.select_actions(self._batch, self._t, t_env=0, test_mode=True).cpu()
         self._batch.update({"actions": actions}, ts=self._t)

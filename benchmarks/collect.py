@@ -36,7 +36,7 @@ it the policy's matrix products alone would take."""
 
 
 def products(run: TimedRun, n_rows: int) -> float:
-    """Seconds of one step's matrix products for so many rows: the policy's least."""
+    """Returns seconds of one step's matrix products for so many rows: the policy's least."""
     agent = run.parts.mac.agent
     weights = [weight for name, weight in agent.named_parameters() if "weight" in name]
     pairs = [(np.ones((n_rows, w.shape[1]), np.float32), w.detach().numpy().T) for w in weights]
@@ -50,7 +50,7 @@ def products(run: TimedRun, n_rows: int) -> float:
 
 
 def measure(map_name: str, n_envs: int, seconds: float, results: Path) -> Json:
-    """The speed with so many worlds."""
+    """Returns the speed with so many worlds."""
     settings = ("runner=parallel", f"batch_size_run={n_envs}") if n_envs > 1 else ()
     run = TimedRun("qmix", map_name, results, settings)
     calls = [0]
@@ -82,7 +82,7 @@ def measure(map_name: str, n_envs: int, seconds: float, results: Path) -> Json:
 
 
 def row(result: Json) -> str:
-    """A line of the table under HEADER."""
+    """Returns a line of the table under HEADER."""
     speeds = (result["steps_per_second"], min(result["repeats"]), max(result["repeats"]))
     line = f"{result['map']:<12}{result['envs']:>7}" + "".join(f"{speed:>10,.0f}" for speed in speeds)
     line += f"{result['cores_had']:>11.2f}" + "".join(f"{share:>9.0%}" for share in result["shares"].values())
@@ -90,7 +90,7 @@ def row(result: Json) -> str:
 
 
 def verdicts(result: Json) -> list[str]:
-    """One line for each target that this result can be held against."""
+    """Returns one line for each target that this result can be held against."""
     map_name, n_envs, lines = result["map"], result["envs"], []
     if (map_name, n_envs) in TARGETS:
         worlds = "one world" if n_envs == 1 else f"{n_envs} worlds"
@@ -98,9 +98,8 @@ def verdicts(result: Json) -> list[str]:
         lines.append(verdict(what, result["steps_per_second"], TARGETS[map_name, n_envs], ",.0f"))
     if (map_name, n_envs) == ("8m", 64):
         share = result["shares"]["engine"] + result["share_of_products"]
-        lines.append(
-            verdict(f"{map_name}, {n_envs} worlds, time in engine or matrix products", share, TARGET_SHARE, ".0%")
-        )
+        what = f"{map_name}, {n_envs} worlds, time in engine or matrix products"
+        lines.append(verdict(what, share, TARGET_SHARE, ".0%"))
     return lines
 
 

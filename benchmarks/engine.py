@@ -66,7 +66,7 @@ class Play:
         return Speed(n_steps / counted, computed / counted)
 
     def _step(self) -> tuple[float, float]:
-        """One step of all battles; returns the seconds that passed and those of computing."""
+        """Plays one step of all battles; returns the seconds that passed and those of computing."""
         draw_actions(self.observations.avail_actions, self.actions)
         started, started_computing = perf_counter(), process_time()
         self.env.step(self.actions, self.observations, self.outcomes)
@@ -91,7 +91,7 @@ def draw_actions(avail_actions, actions):
 
 
 def measure(map_name: str, n_envs: int, n_threads: int, seconds: float) -> Json:
-    """The speed on one map; more than one thread and one thread take turns, so that they see the same machine."""
+    """Returns the speed on one map; several threads and one take turns, so that they see the same machine."""
     plays = {n: Play(map_name, n_envs, n) for n in sorted({1, n_threads})}
     share = seconds / REPEATS / len(plays)
     repeats = [{n: play.speed(share) for n, play in plays.items()} for _ in range(REPEATS)]
@@ -112,14 +112,14 @@ def measure(map_name: str, n_envs: int, n_threads: int, seconds: float) -> Json:
 
 
 def row(result: Json) -> str:
-    """A line of the table under HEADER."""
+    """Returns a line of the table under HEADER."""
     speeds = (result["steps_per_second"], min(result["repeats"]), max(result["repeats"]))
     columns = f"{result['map']:<18}{result['envs']:>6}{result['threads']:>9}"
     return columns + "".join(f"{speed:>12,.0f}" for speed in speeds) + f"{result['cores_had']:>11.2f}"
 
 
 def verdicts(result: Json) -> list[str]:
-    """One line for each target that this result can be held against."""
+    """Returns one line for each target that this result can be held against."""
     map_name, one_thread = result["map"], result.get("one_thread_steps_per_second") or result["steps_per_second"]
     lines = []
     if map_name in TARGETS and result["envs"] == TARGET_ENVS:

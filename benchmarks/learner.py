@@ -24,6 +24,7 @@ from utils.command import check_at_least, check_threads, exit_status, n_cores, r
 from utils.dict2namedtuple import convert
 from utils.errors import UserError, unknown
 from utils.files import Json
+from utils.logging import Logger
 from utils.process import keep_freed_memory
 
 ALGORITHMS = ("iql", "vdn", "qmix", "qtran", "coma", "iql_am", "iql_liam", "iql_omg")
@@ -49,15 +50,6 @@ THREADS_HELP = f"""also compare one thread with this many, by qmix on {", ".join
 and those of computing (default: 1, no comparison)"""
 
 
-class SilentLogger:
-    """Stands in for `utils.logging.Logger`."""
-
-    console_logger = logging.getLogger("benchmarks")
-
-    def log_stat(self, key: str, value: float, t: int) -> None:
-        """Keeps nothing."""
-
-
 class Case:
     """A learner with its default settings on the sizes of a map, and episodes to learn from."""
 
@@ -69,7 +61,10 @@ class Case:
         scheme, groups, _ = episode_layout(self.args)
         th.manual_seed(0)
         self.learner = LEARNERS[self.args.learner](
-            CONTROLLERS[self.args.mac](scheme, groups, self.args), scheme, SilentLogger(), self.args
+            CONTROLLERS[self.args.mac](scheme, groups, self.args),
+            scheme,
+            Logger(logging.getLogger("benchmarks")),
+            self.args,
         )
         if algorithm == "iql_omg":
             self.learner.am.vae.is_trained.fill_(True)
@@ -109,7 +104,7 @@ def update_step_by_step(case: Case) -> None:
 
 
 def products(case: Case) -> Callable[[], None]:
-    """The matrix products of a QMIX update of full episodes, as few as can be, and nothing else."""
+    """Returns the matrix products of a QMIX update of full episodes, as few as can be, and nothing else."""
     args, learner = case.args, case.learner
     agent_rows, step_rows = args.batch_size * args.n_agents * (STEPS + 1), args.batch_size * args.n_agents
     mixer_rows = args.batch_size * STEPS
@@ -156,12 +151,12 @@ class Times:
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> float:
-    """The median over the repeats of one time over another."""
+    """Returns the median over the repeats of one time over another."""
     return median(a / b for a, b in zip(over, under, strict=True))
 
 
 def measure(algorithm: str, map_name: str, device: str) -> Json:
-    """All figures of one algorithm on one map."""
+    """Returns all figures of one algorithm on one map."""
     case, loop = Case(algorithm, map_name, device), Case(algorithm, map_name, device)
     work: dict[str, Callable[[], object]] = {
         "update": lambda: case.update(case.full),
@@ -175,7 +170,7 @@ def measure(algorithm: str, map_name: str, device: str) -> Json:
 
 
 def row(result: Json) -> str:
-    """A line of the table under HEADER."""
+    """Returns a line of the table under HEADER."""
     times = result["milliseconds"]
     spread = [f(times["update"]) for f in (median, min, max)]
     figures = [*spread, median(times["loop"]), ratio(times["loop"], times["update"]), median(times["ragged"])]
@@ -184,14 +179,14 @@ def row(result: Json) -> str:
 
 
 def measure_growth(algorithm: str, map_name: str, device: str) -> Json:
-    """Milliseconds of an update by the size of the batch."""
+    """Returns milliseconds of an update by the size of the batch."""
     cases = [Case(algorithm, map_name, device, share) for share in reversed(GROWTH)]
     work = {str(case.args.batch_size): lambda case=case: case.update(case.full) for case in cases}  # type: ignore[misc]
     return {"map": map_name, "algorithm": algorithm, "milliseconds": Times(work, device).counted}
 
 
 def measure_threads(map_name: str, n_threads: int) -> Json:
-    """Milliseconds of an update by QMIX, that pass and of computing, by the number of torch's threads."""
+    """Returns milliseconds of an update by QMIX, that pass and of computing, by the number of torch's threads."""
     case = Case("qmix", map_name, "cpu")
 
     def update(n: int) -> None:
@@ -204,7 +199,7 @@ def measure_threads(map_name: str, n_threads: int) -> Json:
 
 
 def verdicts(result: Json) -> list[str]:
-    """One line for each target that this result can be held against."""
+    """Returns one line for each target that this result can be held against."""
     times, what = result["milliseconds"], f"{result['map']}, {result['algorithm']}"
     if (result["map"], result["algorithm"]) != TARGET:
         return []
@@ -216,13 +211,13 @@ def verdicts(result: Json) -> list[str]:
 
 
 def growth_words(growth: Json) -> str:
-    """One line: the time per episode at each size of the batch."""
+    """Returns one line: the time per episode at each size of the batch."""
     each = [f"{n}: {median(times) / int(n):.2f}" for n, times in growth["milliseconds"].items()]
     return f"{growth['map']}, {growth['algorithm']}, milliseconds per episode, by batch: {', '.join(each)}"
 
 
 def threads_words(result: Json) -> str:
-    """One line: what a second thread (or more) brings, and what it costs."""
+    """Returns one line: what a second thread (or more) brings, and what it costs."""
     (one, many), (_, n) = result["passed"].values(), result["passed"]
     computed = result["computed"]
     return (

@@ -43,7 +43,7 @@ computing to insert an episode, the mean, and to sample {BATCH_SIZE}, the median
 
 
 def resident_bytes() -> int:
-    """What this program has of the main memory now."""
+    """Returns what this program has of the main memory now."""
     status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
@@ -61,7 +61,7 @@ class Play:
         self.outcomes = Outcomes.empty(ENVS, self.env.info_keys)
 
     def __call__(self) -> EpisodeBatch:
-        """One battle in each world. What lies behind the end of an episode is left as it was."""
+        """Plays one battle in each world; returns the batch, whose steps after an end are left as they were."""
         fields, running = self.fields, np.ones(ENVS, bool)
         fields["filled"][:] = 0
         self.env.reset(self._observations(0))
@@ -85,7 +85,7 @@ class Play:
 
 
 def pymarls_bytes_per_step(batch: EpisodeBatch) -> int:
-    """What PyMARL stores of one step, filled or not."""
+    """Returns what PyMARL stores of one step, filled or not."""
     dtypes = {key: PYMARLS.get(key) or batch.scheme[key]["dtype"] for key in batch.scheme}
     return sum(prod(batch[key].shape[2:]) * dtype.itemsize for key, dtype in dtypes.items())
 
@@ -98,7 +98,7 @@ def milliseconds(work: Callable[..., object], *args: object, **kwargs: object) -
 
 
 def measure(map_name: str, n_episodes: int, most_bytes: float) -> Json:
-    """All figures of one map; where so many episodes take more than `most_bytes`, with as many as fit into them."""
+    """Returns all figures of one map; with fewer episodes where these take more than `most_bytes`."""
     play = Play(map_name)
     buffer = ReplayBuffer(play.layout[0], play.layout[1], n_episodes, play.info["episode_limit"] + 1, play.layout[2])
     n_steps = mean(int(play()["filled"].sum()) / ENVS for _ in range(4))  # of an episode
@@ -146,7 +146,7 @@ def rows(result: Json) -> str:
 
 
 def verdicts(result: Json) -> list[str]:
-    """What the figures hang on, and one line for each target."""
+    """Returns what the figures hang on, and one line for each target."""
     name, last, limit = result["map"], result["fillings"][-1], result["steps_per_episode"]
     pymarls = result["pymarls_bytes_per_step"]
     share = last["resident_bytes"] / (pymarls * limit * last["episodes"])

@@ -16,9 +16,8 @@ JSON_HELP = 'also write "machine" and "results" there'
 def make_parser(name: str, description: str, maps: Sequence[str], json_help: str = JSON_HELP) -> Parser:
     """Returns the parser of `python -m benchmarks.<name>` with --map and --json."""
     parser = Parser(prog=f"python -m benchmarks.{name}", description=description, allow_abbrev=False)
-    parser.add_argument(
-        "--map", nargs="+", default=maps, metavar="NAME", help=f"maps, or all (default: {' '.join(maps)})"
-    )
+    help = f"maps, or all (default: {' '.join(maps)})"
+    parser.add_argument("--map", nargs="+", default=maps, metavar="NAME", help=help)
     parser.add_argument("--json", type=Path, metavar="FILE", help=json_help)
     return parser
 

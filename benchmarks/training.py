@@ -31,7 +31,7 @@ cores the program had meanwhile, and where the computing went. Tests, checkpoint
 
 
 def measure(algorithm: str, map_name: str, seconds: float, results: Path) -> Json:
-    """The speed of one algorithm on one map."""
+    """Returns the speed of one algorithm on one map."""
     # A prior that is trained at once: else OMG would measure its beginning.
     settings = ("omg_vae_pretrain_steps=0",) if algorithm == "iql_omg" else ()
     run = TimedRun(algorithm, map_name, results, settings)
@@ -51,14 +51,14 @@ def measure(algorithm: str, map_name: str, seconds: float, results: Path) -> Jso
 
 
 def row(result: Json) -> str:
-    """A line of the table under HEADER."""
+    """Returns a line of the table under HEADER."""
     speeds = (result["steps_per_second"], min(result["repeats"]), max(result["repeats"]))
     line = f"{result['map']:<12}{result['algorithm']:<10}{speeds[0]:>9,.0f}{speeds[1]:>8,.0f}{speeds[2]:>9,.0f}"
     return line + f"{result['cores_had']:>11.2f}" + "".join(f"{share:>10.0%}" for share in result["shares"].values())
 
 
 def verdicts(result: Json) -> list[str]:
-    """One line for each target that this result can be held against."""
+    """Returns one line for each target that this result can be held against."""
     if (result["map"], result["algorithm"]) != TARGET:
         return []
     figure, what = result["steps_per_second"], f"{result['map']}, {result['algorithm']}, training over"

@@ -17,10 +17,8 @@ from utils.registry import Registry
 
 REGISTRY = Registry(
     "action selector",
-    {
-        "epsilon_greedy": "components.action_selectors:EpsilonGreedyActionSelector",
-        "multinomial": "components.action_selectors:MultinomialActionSelector",
-    },
+    epsilon_greedy="components.action_selectors:EpsilonGreedyActionSelector",
+    multinomial="components.action_selectors:MultinomialActionSelector",
 )
 
 
@@ -56,7 +54,7 @@ class ActionSelector:
     def select_action(
         self, agent_inputs: th.Tensor, avail_actions: th.Tensor, t_env: int, test_mode: bool = False
     ) -> th.Tensor:
-        """Actions [batch, agent] from outputs [batch, agent, action] and availability (non-zero: available)."""
+        """Returns actions [batch, agent] from outputs [batch, agent, action] and availability (non-zero: available)."""
         raise NotImplementedError
 
 

@@ -56,9 +56,8 @@ def _complete_scheme(scheme: Scheme, preprocess: Preprocess) -> Scheme:
         vshape, dtype = complete[source]["vshape"], complete[source]["dtype"]
         for transform in transforms:
             vshape, dtype = transform.infer_output_info(vshape, dtype)
-        shared: Field = {
-            name: complete[source][name] for name in ("group", "episode_const") if name in complete[source]
-        }
+        entry = complete[source]
+        shared: Field = {name: entry[name] for name in ("group", "episode_const") if name in entry}
         complete[derived] = {"vshape": vshape, "dtype": dtype, **shared}
     return complete
 

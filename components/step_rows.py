@@ -59,11 +59,11 @@ class MemoryRows:
         return np.zeros(shape, dtype)
 
     def free_bytes(self) -> int:
-        """Bytes that are left for more rows."""
+        """Returns bytes that are left for more rows."""
         return free_memory()
 
     def take(self, n: int) -> np.ndarray:
-        """The numbers of n rows that were never taken before. Raises: NoRoom where so many do not fit."""
+        """Returns the numbers of n rows that were never taken before. Raises: NoRoom where so many do not fit."""
         if self.n_rows + n > self._room:
             with suppress(OSError, th.OutOfMemoryError):
                 self._grow(min(max(self.n_rows + n, int(self._room * (1 + GROWTH))), self.most_rows))
@@ -89,11 +89,11 @@ class MemoryRows:
         self._arrays[key][rows] = values
 
     def read(self, key: str, rows: np.ndarray) -> th.Tensor:
-        """A copy of the rows of a field, in the shape of `rows`, which may be of any shape."""
+        """Returns a copy of the rows of a field, in the shape of `rows`, which may be of any shape."""
         return th.from_numpy(self._arrays[key].take(rows, axis=0))
 
     def view(self, key: str) -> th.Tensor:
-        """All rows of a field that were ever taken, in main memory; a view of them unless they are on a GPU."""
+        """Returns all rows of a field that were ever taken, in main memory; a view of them unless they are on a GPU."""
         return th.from_numpy(self._arrays[key][1 : self.n_rows])
 
 

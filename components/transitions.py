@@ -41,7 +41,7 @@ def make_transitions(batch: EpisodeBatch, gamma: float) -> Transitions:
 
 
 def played_mask(batch: EpisodeBatch) -> th.Tensor:
-    """Which transitions were played, [b, T, 1] bool, in main memory.
+    """Returns which transitions were played, [b, T, 1] bool, in main memory.
 
     A transition counts when it was filled, no earlier one ended the episode, and it has somewhere to go: a real next
     observation, or an end. So the final observation of an episode that a time limit cut off is no transition of its

@@ -38,9 +38,8 @@ class Setting(NamedTuple):
             typed = key.read_text(self.value) if self.is_typed else key.read(self.value)
         except ValueError as error:
             hint = nearest(shortened(self.value), map(str, key.choices))
-            raise UserError(
-                f"{self.source}: {self.key}={shortened(self.value)} is not allowed: {error}{hint}"
-            ) from error
+            given = f"{self.source}: {self.key}={shortened(self.value)}"
+            raise UserError(f"{given} is not allowed: {error}{hint}") from error
         if key.names and typed not in (None, key.default) and typed not in (names := names_of(key)):
             raise UserError(f"{self.source}: {unknown(self.key, typed, names)}")
         return typed
@@ -55,7 +54,7 @@ class Part(NamedTuple):
     keys: dict[str, Key]
 
     def explain(self, values: Config) -> str:
-        """The component and its keys with their values, as a page of help has them."""
+        """Returns the component and its keys with their values, as a page of help has them."""
         head = f"\n{self.key}={self.name}" + ("" if self.keys else " has no keys")
         return "\n".join([head, *(_explain(key, declared, values[key]) for key, declared in self.keys.items())])
 
@@ -71,7 +70,7 @@ class Choice:
     """Values of all keys of a run and of its components, by dotted names, and those components."""
 
     keys: dict[str, Key] = field(default_factory=dict)
-    values: dict[str, Any] = field(default_factory=dict)
+    values: Json = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
 
     def nested(self) -> Json:

@@ -155,7 +155,7 @@ def yaml_files(algs: Collection[str], env: str) -> list[Path]:
 
 
 def _chain(arg_name: str, name: str, above: Collection[str] = ()) -> list[tuple[Path, list[Setting]]]:
-    """The YAML files of this folder, with their layers: the one of this name, after those that it `extends`."""
+    """Returns the YAML files of this folder, with their layers: the one of this name, after those that it `extends`."""
     path = CONFIG / SUBFOLDERS[arg_name] / f"{name}.yaml"
     content = load_yaml(path)
     base = content.pop("extends", None)
@@ -168,7 +168,7 @@ def _chain(arg_name: str, name: str, above: Collection[str] = ()) -> list[tuple[
 
 
 def _layer(content: object, source: str, without: Collection[str] = ()) -> list[Setting]:
-    """The settings of a file, with the names that this program has for what PyMARL names otherwise."""
+    """Returns the settings of a file, with the names that this program has for what PyMARL names otherwise."""
     if not isinstance(content, dict):
         raise UserError(f"{source}: '{shortened(content)}' is no group of keys")
     names = RENAMED.get(str(content.get("learner")), {})
@@ -180,7 +180,7 @@ def _layer(content: object, source: str, without: Collection[str] = ()) -> list[
 
 
 def _typed(settings: Settings, source: str) -> list[Setting]:
-    """The settings of the command line; a group that is given as a whole, `env_args={map_name: 3m}`, taken apart."""
+    """Returns the command line's settings; a group given as a whole, `env_args={map_name: 3m}`, is taken apart."""
     typed = []
     for key, text in settings:
         group = _as_mapping(text) if key.partition(".")[0] == "env_args" else None
@@ -198,7 +198,7 @@ def _as_mapping(text: str) -> Json | None:
 
 
 def _completed(choice: Choice, typed: Sequence[Setting]) -> Json:
-    """The configuration, with values in place of what other keys settle.
+    """Returns the configuration, with values in place of what other keys settle.
 
     `agent` is what `policy_model` names, the word for it beside an agent model; a batch is as many episodes as are
     played at once, and the buffer as many as a batch, where the settings leave that open.

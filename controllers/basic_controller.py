@@ -11,16 +11,14 @@ from pathlib import Path
 import torch as th
 
 from components.action_selectors import REGISTRY as ACTION_SELECTORS
-from components.episode_buffer import EpisodeBatch, Episodes, Scheme
+from components.episode_buffer import ALL, EpisodeBatch, Episodes, Scheme
 from modules.agents import REGISTRY as AGENTS
 from modules.inputs import agent_ids, last_actions
-from modules.network import Network
+from modules.network import Network, Outputs
 from modules.unroll import Step, acting_step, step, unroll, unroll_with_hidden
 from utils.config import WIDE, key
 from utils.dict2namedtuple import Args
 from utils.weights import StateDict, load_into
-
-ALL = slice(None)
 
 
 class BasicMAC:
@@ -109,7 +107,7 @@ class BasicMAC:
             return outputs
         return self._policy(outputs, ep_batch["avail_actions"], test_mode)
 
-    def unroll_with_hidden(self, ep_batch: EpisodeBatch) -> tuple[th.Tensor, th.Tensor]:
+    def unroll_with_hidden(self, ep_batch: EpisodeBatch) -> Outputs:
         """Returns the network's outputs [b, T, agent, action] and hidden states [b, T, agent, H] after each step."""
         return unroll_with_hidden(self.agent, self.packed_inputs(ep_batch), ep_batch.steps(self.device))
 

@@ -13,7 +13,7 @@ from components.episode_buffer import EpisodeBatch, Episodes, Scheme
 from controllers.basic_controller import BasicMAC, with_rows
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.agent_model import AgentModel
-from modules.network import Network
+from modules.network import Network, Outputs
 from modules.unroll import step_candidates, step_from, unroll_with_hidden
 from utils.config import key
 from utils.dict2namedtuple import Args, Config
@@ -26,9 +26,7 @@ class MultiModuleMAC(BasicMAC):
     @dataclass(frozen=True)
     class Keys(BasicMAC.Keys):
         am_model: str = key("", "the opponent model", names="modules.am:REGISTRY")
-        policy_model: str | None = key(
-            None, "the policy's network; null: that of agent", names="modules.agents:REGISTRY"
-        )
+        policy_model: str | None = key(None, "the policy's network; null: agent's", names="modules.agents:REGISTRY")
 
     @staticmethod
     def conflict(config: Config, kinds: Mapping[str, type]) -> str:
@@ -56,7 +54,7 @@ class MultiModuleMAC(BasicMAC):
         features = self.am.features(inferred, self.am.draws(test_mode), self.generator)
         return th.cat([super().step_inputs(ep_batch, t, bs, test_mode), features], -1)
 
-    def infer(self, ep_batch: EpisodeBatch) -> tuple[th.Tensor, th.Tensor]:
+    def infer(self, ep_batch: EpisodeBatch) -> Outputs:
         """Returns the model's outputs and hidden states, [b, T, agent, ...] each, after each step of whole episodes."""
         steps = ep_batch.steps(self.device)
         return unroll_with_hidden(self.am, steps.pack(self.am.build_inputs(ep_batch)), steps)
@@ -71,9 +69,7 @@ class MultiModuleMAC(BasicMAC):
                 features = self.am.features(self.infer(ep_batch)[0])
         return th.cat([super().packed_inputs(ep_batch), ep_batch.steps(self.device).pack(features)], -1)
 
-    def unroll_with_hidden(
-        self, ep_batch: EpisodeBatch, features: th.Tensor | None = None
-    ) -> tuple[th.Tensor, th.Tensor]:
+    def unroll_with_hidden(self, ep_batch: EpisodeBatch, features: th.Tensor | None = None) -> Outputs:
         """Returns Q-values [b, T, agent, action] and hidden states [b, T, agent, H] after each step, given features."""
         return unroll_with_hidden(self.agent, self.packed_inputs(ep_batch, features), ep_batch.steps(self.device))
 

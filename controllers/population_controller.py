@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import torch as th
 
-from components.episode_buffer import EpisodeBatch, Episodes, Scheme
+from components.episode_buffer import ALL, EpisodeBatch, Episodes, Scheme
 from components.seats import cut_seats, seats_that_learn
 from controllers import REGISTRY as CONTROLLERS
-from controllers.basic_controller import ALL, BasicMAC
+from controllers.basic_controller import BasicMAC
 from controllers.team import Team
 from utils.dict2namedtuple import Args, Config, convert
 from utils.errors import UserError
@@ -68,8 +68,8 @@ class PopulationTeam(Team):
             own = {**own, "epsilon_start": chance, "epsilon_finish": chance}
         own_args = convert({**self.args._asdict(), **own})
         mac = CONTROLLERS[own_args.mac](*self._plan, own_args)
-        if not is_learner:
-            freeze(mac)
+        for network in mac.networks().values() if not is_learner else ():
+            network.requires_grad_(False).eval()
         return Player(name, mac, not is_learner, not is_learner and self.args.opponent_epsilon == 0)
 
     def _member(self, member: Member) -> Player:
@@ -81,9 +81,7 @@ class PopulationTeam(Team):
                 "give a pool of the same environment and map"
             )
         if member.config.get("agent") == "idv_rnn":
-            raise UserError(
-                f"{member.folder} has a network for each agent, which a population can't deal out; take it out"
-            )
+            raise UserError(f"{member.folder} has a network for each agent, which a population can't deal out; drop it")
         own = {key: value for key, value in member.own_config.items() if key not in ("env_args", "population")}
         with fits(member.folder / MEMBER_FILE):
             player = self._player(member.folder.name, False, own)
@@ -175,18 +173,10 @@ class PopulationTeam(Team):
         """
         folders = {folder: mac for folder, mac in self.folders(path).items() if mac is not self.mac or folder.is_dir()}
         if not folders:
-            raise UserError(
-                f"init_param_path {path} has no folder {self.args.train_alg}; give the weights' parent folder"
-            )
+            raise UserError(f"init_param_path {path} has no folder {self.args.train_alg}; give its parent folder")
         for folder, mac in folders.items():
             mac.load_models(folder)
 
     def _own_players(self) -> list[Player]:
         own = self.players[: len(self.args.population)]
         return [player for player in own if not (player.is_frozen and self.args.opponent_pool)]
-
-
-def freeze(mac: BasicMAC) -> None:
-    """Takes all networks of a policy out of learning."""
-    for network in mac.networks().values():
-        network.requires_grad_(False).eval()

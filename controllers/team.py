@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch as th
 
-from components.episode_buffer import EpisodeBatch, Episodes
-from controllers.basic_controller import ALL, BasicMAC
+from components.episode_buffer import ALL, EpisodeBatch, Episodes
+from controllers.basic_controller import BasicMAC
 
 
 class Team:

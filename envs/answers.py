@@ -23,19 +23,17 @@ TAKEN |= {"terminated", "truncated", "info", "lost", "seat", "agent_idx"}
 def whole_sizes(env_info: object, name: str) -> EnvInfo:
     """Returns the `env_info` of the environment `name`; its sizes, which may be any whole numbers, are ints."""
     if not isinstance(env_info, Mapping):
-        raise _refusal(name, "get_env_info", _describe(env_info), "a dict of its sizes")
+        raise _error(name, "get_env_info", _describe(env_info), "a dict of its sizes")
     sizes = {}
     for key in SIZES:
         size = _number(env_info.get(key))
         if size is None or size < 1 or not size.is_integer():
-            raise _refusal(
-                name, "get_env_info", f"{key}={_describe(env_info.get(key))}", "a whole number of at least 1"
-            )
+            raise _error(name, "get_env_info", f"{key}={_describe(env_info.get(key))}", "a whole number of at least 1")
         sizes[key] = int(size)
     for key, field in env_info.get("fields", {}).items():
         is_own = key not in TAKEN and not key.startswith("team_") if key != "reward" else field == REWARD_OF_EACH
         if not (is_own and isinstance(field, Field)):
-            raise _refusal(name, "get_env_info", f"the field {key!r}: {field}", "a Field with a name of its own")
+            raise _error(name, "get_env_info", f"the field {key!r}: {field}", "a Field with a name of its own")
     return {**env_info, **sizes}
 
 
@@ -46,13 +44,13 @@ def read_step(name: str, answer: Any, shape: tuple[int, ...] = ()) -> tuple[floa
     except (TypeError, ValueError):
         n_values = f"{len(answer)} values" if isinstance(answer, tuple | list) else _describe(answer)
         needed = 'three values, reward, terminated and info (with info["episode_limit"]=True after a time-out)'
-        raise _refusal(name, "step", n_values, needed) from None
+        raise _error(name, "step", n_values, needed) from None
     number = _numbers(reward, shape) if shape else _number(reward)
     if number is None:
         needed = f"{shape[0]} finite numbers, one for each agent" if shape else "one finite number for the team"
-        raise _refusal(name, "step", f"the reward {_describe(reward)}", needed)
+        raise _error(name, "step", f"the reward {_describe(reward)}", needed)
     if not isinstance(info, dict | Mapping):  # the first is the faster look
-        raise _refusal(name, "step", f"the info {_describe(info)}", "a dict, which may be empty")
+        raise _error(name, "step", f"the info {_describe(info)}", "a dict, which may be empty")
     return number, read_flag(name, "terminated", over), info
 
 
@@ -62,7 +60,7 @@ def read_flag(name: str, what: str, value: object) -> bool:
         return value
     number = _number(value)
     if number not in (0, 1):
-        raise _refusal(name, "step", f"{what}={_describe(value)}", "True or False, one for the team")
+        raise _error(name, "step", f"{what}={_describe(value)}", "True or False, one for the team")
     return bool(number)
 
 
@@ -70,9 +68,7 @@ def read_entry(name: str, info: Mapping, key: str) -> float:
     """Returns an entry of `step`'s info that becomes a statistic, 0 if it is missing."""
     number = _number(info.get(key, 0))
     if number is None:
-        raise _refusal(
-            name, "step", f"info[{key!r}]={_describe(info[key])}", "one finite number, as it is in info_keys"
-        )
+        raise _error(name, "step", f"info[{key!r}]={_describe(info[key])}", "one finite number, as it is in info_keys")
     return number
 
 
@@ -86,7 +82,7 @@ def write(name: str, method: str, given: object, row: np.ndarray, sizes: str) ->
             row[...] = array
     if not math.isfinite(np.vdot(row, row)):  # the fastest look; large numbers may overflow there
         for place in np.argwhere(~np.isfinite(row)).tolist():
-            raise _refusal(name, method, f"{row[tuple(place)]} at index {place}", "finite numbers, in float32 too")
+            raise _error(name, method, f"{row[tuple(place)]} at index {place}", "finite numbers, in float32 too")
 
 
 def write_field(env: MultiAgentEnv, key: str, row: np.ndarray, below: int | None) -> None:
@@ -97,7 +93,7 @@ def write_field(env: MultiAgentEnv, key: str, row: np.ndarray, below: int | None
     given = getattr(env, method)()
     write(name, method, given, row, f"n_agents and vshape of its Field {key!r}")
     if row.dtype.kind != "f" and not (np.array_equal(row, given) and (below is None or (row < below).all())):
-        raise _refusal(name, method, _describe(given), f"{row.dtype}" + (f" below {below}" if below else ""))
+        raise _error(name, method, _describe(given), f"{row.dtype}" + (f" below {below}" if below else ""))
 
 
 def write_avail_actions(name: str, given: object, row: np.ndarray, is_over: bool) -> None:
@@ -110,15 +106,15 @@ def write_avail_actions(name: str, given: object, row: np.ndarray, is_over: bool
     if not set(bits) <= ({0, 1} if is_over else {1}):
         if not set(bits) <= {0, 1}:
             odd = array[~np.isin(array, (0, 1))][0]
-            raise _refusal(name, method, f"an availability of {odd}", "1 for an available action and 0 for any other")
+            raise _error(name, method, f"an availability of {odd}", "1 for an available action and 0 for any other")
         needed = "at least one for each, such as one that does nothing"
-        raise _refusal(name, method, f"agent {bits.index(0)} no available action", needed)
+        raise _error(name, method, f"agent {bits.index(0)} no available action", needed)
 
 
 def _shaped(name: str, method: str, given: object, shape: tuple[int, ...], sizes: str) -> np.ndarray:
     array = _array(given)
     if array is None or array.shape != shape:
-        raise _refusal(name, method, _describe(given), f"an array of numbers [{sizes}] = {list(shape)}")
+        raise _error(name, method, _describe(given), f"an array of numbers [{sizes}] = {list(shape)}")
     return array
 
 
@@ -160,5 +156,5 @@ def _describe(value: object) -> str:
     return f"rows of the lengths {sorted(lengths)}" if len(lengths) > 1 else f"a {type(value).__name__} without numbers"
 
 
-def _refusal(name: str, method: str, given: str, needed: str) -> UserError:
+def _error(name: str, method: str, given: str, needed: str) -> UserError:
     return UserError(f"{name}.{method} gave {given}, but what is needed is {needed}")

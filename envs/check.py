@@ -63,11 +63,9 @@ def check_vector_env(
     env.close()
 
 
-def _check_alike(
-    env: Env, make_env: Callable[[], Env], play: Callable[[Env, np.random.Generator], str], seed: int
-) -> None:
+def _check_alike(env: Env, make: Callable[[], Env], play: Callable[[Env, np.random.Generator], str], seed: int) -> None:
     """Two of one seed play alike, and a third does from the state of another; all that are made here are closed."""
-    first, second, third = (make_env() for _ in range(3))
+    first, second, third = (make() for _ in range(3))
     assert play(first, np.random.default_rng(seed)) == play(second, np.random.default_rng(seed)), (
         "two environments of one seed did not play alike"
     )
@@ -118,7 +116,7 @@ def _play_episode(env: MultiAgentEnv, rng: np.random.Generator, refuses_unavaila
 
 
 def _look(env: MultiAgentEnv, env_info: EnvInfo) -> Observations:
-    """What is seen now, through PyMARL's methods, checked: a batch of one."""
+    """Returns what is seen now, through PyMARL's methods, checked: a batch of one."""
     avail_actions = np.array(env.get_avail_actions())
     names = env_info.get("fields", {}).keys() - {"reward"}
     own = {name: np.array(getattr(env, f"get_{name}")())[None] for name in sorted(names)}

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.multiagentenv import Info
 from envs.package_env import PackageEnv
 from utils.config import STEPS, K, M, key
 from utils.errors import UserError
@@ -51,9 +52,7 @@ class ForagingEnv(PackageEnv):
         for kind in ("player", "food"):
             low, high = getattr(keys, f"min_{kind}_level"), getattr(keys, f"max_{kind}_level")
             if high is not None and low > high:
-                raise UserError(
-                    f"env_args.min_{kind}_level={low} is above max_{kind}_level={high}; lower it or raise that"
-                )
+                raise UserError(f"env_args.min_{kind}_level={low} is above max_{kind}_level={high}; lower it")
         liftable = keys.min_player_level * min(keys.players, 3)
         if keys.max_food_level is None and not keys.force_coop and keys.min_food_level > liftable:
             raise UserError(
@@ -75,7 +74,7 @@ class ForagingEnv(PackageEnv):
         self._obs = np.stack(obs)
         self._food_levels = float(self._env.field.sum())
 
-    def step(self, actions: Sequence[int]) -> tuple[float | list[float], bool, dict[str, Any]]:
+    def step(self, actions: Sequence[int]) -> tuple[float | list[float], bool, Info]:
         obs, rewards, over, _, _ = self._env.step([int(action) for action in actions])
         self._obs = np.stack(obs)
         left = float(self._env.field.sum())

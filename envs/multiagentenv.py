@@ -122,13 +122,44 @@ class WorkerLimits(NamedTuple):
     timeout_seconds: float  # the longest wait for an answer, the launch of the world included
 
 
-class MultiAgentEnv(ABC):
-    """One cooperative world in PyMARL's terms. The sizes never change while it lives."""
+class Env(ABC):
+    """What one world and many worlds have in common. The sizes never change while it lives."""
+
+    info_keys: tuple[str, ...] = ()
+    """The entries of `step`'s info that become statistics, read at the last step of an episode."""
+
+    @abstractmethod
+    def get_env_info(self) -> EnvInfo:
+        """Returns the sizes, the same for all worlds, and under `fields` what else `fields_of` needs."""
+
+    def state_dict(self) -> State | None:
+        """Returns what is carried from one episode to the next, such as the state of a generator, as plain data.
+
+        None where the environment can't say; a run in it resumes, but not bit for bit.
+        """
+        return None
+
+    def load_state_dict(self, state: State) -> None:
+        """Continues from the `state_dict` of as many worlds at the next `reset`."""
+        raise NotImplementedError(f"{type(self).__name__} can't go on from a state")
+
+    @property
+    def keeps_replays(self) -> bool:
+        return type(self).save_replay is not Env.save_replay
+
+    def save_replay(self) -> Sequence[Path] | None:
+        """Writes the last episode, of the first world, as a file."""
+        raise NotImplementedError(f"{type(self).__name__} keeps no replays")
+
+    def close(self) -> None:
+        """Frees what the environment holds; calling it twice does no harm."""
+
+
+class MultiAgentEnv(Env):
+    """One cooperative world in PyMARL's terms."""
 
     episode_limit: int
     n_agents: int
-    info_keys: tuple[str, ...] = ()
-    """The entries of `step`'s info that become statistics, read at the last step of an episode."""
     fields: Mapping[str, Field] = {}
     """What it shows at every step beside observations, state and available actions; `get_<name>()` returns each."""
     common_reward: bool = True
@@ -178,7 +209,6 @@ class MultiAgentEnv(ABC):
         return self.get_avail_actions()[agent_id]
 
     def get_env_info(self) -> EnvInfo:
-        """Returns the sizes, and under `fields` what else `fields_of` needs, if there is anything."""
         fields = {**self.fields, **({} if self.common_reward else {"reward": REWARD_OF_EACH})}
         return {
             "state_shape": self.get_state_size(),
@@ -197,31 +227,9 @@ class MultiAgentEnv(ABC):
         """Draws the world in a window ("human"), or returns a picture uint8 [height, width, 3] ("rgb_array")."""
         raise NotImplementedError(f"{type(self).__name__} can't be drawn")
 
-    @property
-    def keeps_replays(self) -> bool:
-        return type(self).save_replay is not MultiAgentEnv.save_replay
-
-    def save_replay(self) -> Sequence[Path] | None:
-        """Writes the last episode as a file."""
-        raise NotImplementedError(f"{type(self).__name__} keeps no replays")
-
     def seed(self) -> int | None:
         """Returns the seed that the environment was made with."""
         return None
-
-    def state_dict(self) -> State | None:
-        """Returns what it carries from one episode to the next, such as the state of its generator, as plain data.
-
-        None where the environment can't say; a run in it resumes, but not bit for bit.
-        """
-        return None
-
-    def load_state_dict(self, state: State) -> None:
-        """Continues from a `state_dict` at the next `reset`."""
-        raise NotImplementedError(f"{type(self).__name__} can't go on from a state")
-
-    def close(self) -> None:
-        """Frees what the environment holds; calling it twice does no harm."""
 
     @classmethod
     def resolve(cls, **env_args: Any) -> str | None:
@@ -255,9 +263,7 @@ class MultiAgentEnv(ABC):
             inspect.signature(cls).bind(seed=None, **env_args)
         except TypeError as error:
             given = ", ".join(["seed", *env_args])
-            raise UserError(
-                f"{cls.__name__} can't be made with {given} (env_args and a seed for each): {error}"
-            ) from None
+            raise UserError(f"{cls.__name__} can't be made with {given} (env_args and a seed): {error}") from None
         if cls.__abstractmethods__:
             missing = ", ".join(sorted(cls.__abstractmethods__))
             raise UserError(f"{cls.__name__} lacks {missing}, which envs/multiagentenv.py asks of every environment")
@@ -285,15 +291,10 @@ class SeededEnv(MultiAgentEnv):
         self._rng.bit_generator.state = state["random"]
 
 
-class VectorEnv(ABC):
+class VectorEnv(Env):
     """B worlds at once over arrays [batch, ...]. World i behaves as it would alone with the same seed."""
 
     n_envs: int
-    info_keys: tuple[str, ...] = ()
-
-    @abstractmethod
-    def get_env_info(self) -> EnvInfo:
-        """Returns `MultiAgentEnv.get_env_info` of any world: all have the same."""
 
     @abstractmethod
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
@@ -312,22 +313,3 @@ class VectorEnv(ABC):
     def get_stats(self) -> list[dict[str, float]]:
         """Returns `MultiAgentEnv.get_stats` of each world."""
         return [{} for _ in range(self.n_envs)]
-
-    def state_dict(self) -> State | None:
-        """Returns the states of all worlds as plain data; None where one can't say its own."""
-        return None
-
-    def load_state_dict(self, state: State) -> None:
-        """Continues from a `state_dict` of as many worlds at the next `reset`."""
-        raise NotImplementedError(f"{type(self).__name__} can't go on from a state")
-
-    @property
-    def keeps_replays(self) -> bool:
-        return type(self).save_replay is not VectorEnv.save_replay
-
-    def save_replay(self) -> Sequence[Path] | None:
-        """Writes the last episode of the first world as a file."""
-        raise NotImplementedError(f"{type(self).__name__} keeps no replays")
-
-    def close(self) -> None:
-        """Frees what the worlds hold; calling it twice does no harm."""

@@ -35,7 +35,7 @@ class PackageEnv(SeededEnv):
 
     @classmethod
     def _import(cls, module: str) -> Any:
-        """A module of the package. Raises: UserError where it can't be imported."""
+        """Returns a module of the package. Raises: UserError where it can't be imported."""
         try:
             return importlib.import_module(f"{cls.package}.{module}")
         except ImportError as error:

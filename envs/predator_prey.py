@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.multiagentenv import Info
 from envs.package_env import PackageEnv
 from utils.config import STEPS, M, key
 
@@ -20,7 +21,7 @@ PAY = 10.0  # for a touch, in the package
 
 
 def flee(position: np.ndarray, velocity: np.ndarray, predators: np.ndarray) -> int:
-    """The prey's action: away from the nearest predator, within the square from -1 to 1 where it can.
+    """Returns the prey's action: away from the nearest predator, within the square from -1 to 1 where it can.
 
     position and velocity [2], predators' positions [n, 2]. Of equally good actions it takes the first.
     """
@@ -71,7 +72,7 @@ class PredatorPreyEnv(PackageEnv):
         self._caught = False
         self._look()
 
-    def step(self, actions: Sequence[int]) -> tuple[float | list[float], bool, dict[str, Any]]:
+    def step(self, actions: Sequence[int]) -> tuple[float | list[float], bool, Info]:
         # The package lets one agent after the other choose and moves them all after the last.
         for action in [*actions, *map(self._flee, self._prey)]:
             self._env.step(int(action))
@@ -84,7 +85,7 @@ class PredatorPreyEnv(PackageEnv):
         return reward if self.common_reward else self._own_rewards(), is_end or is_cut_off, info
 
     def _own_rewards(self) -> list[float]:
-        """What each predator's own touches pay; the package pays every predator for those of all."""
+        """Returns what each predator's own touches pay; the package pays every predator for those of all."""
         world, touch = self._env.world, self._env.scenario.is_collision
         agents = {agent.name: agent for agent in world.agents}
         prey = [agents[name] for name in self._prey]
@@ -98,7 +99,7 @@ class PredatorPreyEnv(PackageEnv):
     def _look(self) -> None:
         self._obs = np.stack([self._env.observe(name) for name in self._predators])
 
-    def render(self, mode: str = "human") -> Any:
+    def render(self, mode: str = "human") -> np.ndarray | None:
         if mode != "rgb_array":
             return super().render(mode)
         return self._env.render()

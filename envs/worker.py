@@ -64,9 +64,7 @@ class SharedStep(NamedTuple):
     def of(cls, rows: np.ndarray) -> "SharedStep":
         """Views of rows [batch] of the dtype `row_type`."""
         info = {key: rows["info"][key] for key in rows.dtype["info"].names or ()}
-        outcomes = Outcomes(
-            info=info, **{field: rows[field] for field in ("reward", "terminated", "truncated", "lost")}
-        )
+        outcomes = Outcomes(info=info, **{key: rows[key] for key in ("reward", "terminated", "truncated", "lost")})
         assert rows.dtype.names is not None
         seen = {name: rows[name] for name in rows.dtype.names if name not in cls._fields + Outcomes._fields}
         return cls(rows["actions"], Observations(**seen), outcomes)
@@ -173,7 +171,7 @@ class World:
         return getattr(self if hasattr(World, method) else self.env, method)(*arguments)
 
     def launch(self) -> tuple[EnvInfo, tuple[str, ...], bool]:
-        """What is known once the world is made."""
+        """Returns what is known once the world is made."""
         return self.env.get_env_info(), tuple(self.env.info_keys), self.env.keeps_replays
 
     def reset(self) -> None:

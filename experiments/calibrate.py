@@ -61,7 +61,7 @@ columns of the table for each map, and in "changed" the rule that differed"""
 
 
 def within_aim(map_name: str, n_won: int, n_battles: int) -> bool | None:
-    """Whether so many victories meet the aim; None where nothing is published."""
+    """Returns whether so many victories meet the aim; None where nothing is published."""
     published = PUBLISHED.get(map_name)
     if published is None:
         return None
@@ -74,7 +74,7 @@ def within_aim(map_name: str, n_won: int, n_battles: int) -> bool | None:
 
 
 def play(map_name: str, n_battles: int, seed: int, rules: Rules, rest: bool, n_threads: int) -> Json:
-    """The heuristic's results on one map; battle i has the seed `seed` + i."""
+    """Returns the heuristic's results on one map; battle i has the seed `seed` + i."""
     ends = np.zeros((n_battles, 5))
     for first in range(0, n_battles, AT_ONCE):
         chunk = slice(first, min(first + AT_ONCE, n_battles))
@@ -103,7 +103,7 @@ def play(map_name: str, n_battles: int, seed: int, rules: Rules, rest: bool, n_t
 
 
 def play_to_the_end(env: BattleVectorEnv) -> np.ndarray:
-    """One battle in each world; returns [batch, (won, cut off, steps, dead allies, dead enemies)]."""
+    """Plays one battle in each world; returns [batch, (won, cut off, steps, dead allies, dead enemies)]."""
     info = env.get_env_info()
     observations = Observations.empty(env.n_envs, info)
     outcomes = Outcomes.empty(env.n_envs, env.info_keys)
@@ -115,17 +115,15 @@ def play_to_the_end(env: BattleVectorEnv) -> np.ndarray:
         env.step(actions, observations, outcomes, running)
         n_steps += running
         running &= ~(outcomes.terminated | outcomes.truncated)
-    ends = outcomes.info
-    return np.stack(
-        (ends["battle_won"], outcomes.truncated, n_steps, ends["dead_allies"], ends["dead_enemies"]), axis=1
-    )
+    end = outcomes.info
+    return np.stack((end["battle_won"], outcomes.truncated, n_steps, end["dead_allies"], end["dead_enemies"]), axis=1)
 
 
 # ------------------------------------------------------------------------------------------------ rules
 
 
 def rule_keys() -> dict[str, Key]:
-    """What each rule may hold, by its type in `Rules`: the values of a Literal, or any number from 0 on."""
+    """Returns what each rule may hold, by its type in `Rules`: the values of a Literal, or any number from 0 on."""
     kinds = {name: (kind, get_args(kind)) for name, kind in get_type_hints(Rules).items()}
     return {
         name: Key(type(choices[0]), choices=choices) if choices else Key(kind, low=0)
@@ -134,7 +132,7 @@ def rule_keys() -> dict[str, Key]:
 
 
 def read_rules(given: Sequence[str]) -> Rules:
-    """The default rules with the changes of `key=value` texts.
+    """Returns the default rules with the changes of `key=value` texts.
 
     Raises: UserError where a rule is not known or can't hold the value.
     """
@@ -153,7 +151,7 @@ def read_rules(given: Sequence[str]) -> Rules:
 
 
 def alternatives(rules: Rules) -> list[Json]:
-    """All changes of one rule to another value."""
+    """Returns all changes of one rule to another value."""
     changes = []
     for name, key in rule_keys().items():
         value, kind = getattr(rules, name), key.kinds[0]
@@ -166,7 +164,7 @@ def alternatives(rules: Rules) -> list[Json]:
 
 
 def row(result: Json) -> str:
-    """A line of the table under HEADER."""
+    """Returns a line of the table under HEADER."""
     low, high = result["interval"]
     allies = f"{result['allies_left']:.1f} of {result['allies']}"
     enemies = f"{result['enemies_left']:.1f} of {result['enemies']}"
@@ -179,7 +177,7 @@ def row(result: Json) -> str:
 
 
 def verdict(results: Sequence[Json]) -> str:
-    """Which maps miss the aim, in one line."""
+    """Returns which maps miss the aim, in one line."""
     judged = [result for result in results if result["within_aim"] is not None]
     if not judged:
         return "no map with a published value"
@@ -192,9 +190,8 @@ def print_results(args: Namespace, results: list[Json]) -> None:
     """Plays every map and prints its line; `results` grows with every map, so that an interruption keeps them."""
     print(HEADER, flush=True)
     for name in args.map:
-        results.append(
-            {**play(name, args.battles, args.seed, args.rules, args.heuristic_rest, args.threads), "changed": {}}
-        )
+        result = play(name, args.battles, args.seed, args.rules, args.heuristic_rest, args.threads)
+        results.append({**result, "changed": {}})
         print(row(results[-1]), flush=True)
 
 

@@ -64,14 +64,14 @@ class Pair(NamedTuple):
     episodes: list[Json]
 
     def interval(self, metric: str) -> tuple[float, float, float]:
-        """The mean of a metric and its 95 % interval."""
+        """Returns the mean of a metric and its 95 % interval."""
         values = [float(episode[metric]) for episode in self.episodes]
         bounds = wilson_interval(int(sum(values)), len(values)) if metric == "won" else mean_interval(values)
         return float(np.mean(values)), *bounds
 
 
-class PairMAC:
-    """A controller of one or two others: each of them follows all seats, and acts in those that it is dealt."""
+class PairTeam:
+    """A team of one or two controllers: each of them follows all seats, and acts in those that it is dealt."""
 
     def __init__(self, macs: Sequence[run.BasicMAC]):
         self.macs = macs
@@ -84,7 +84,7 @@ class PairMAC:
     def select_actions(
         self, ep_batch: run.EpisodeBatch, t_ep: int, t_env: int, bs: Any = slice(None), test_mode: bool = False
     ) -> th.Tensor:
-        """Actions [b, agent] at step `t_ep` of episodes `bs`."""
+        """Returns actions [b, agent] at step `t_ep` of episodes `bs`."""
         chosen = [mac.select_actions(ep_batch, t_ep, t_env, bs, test_mode) for mac in self.macs]
         return th.where(self.is_first[bs], chosen[0], chosen[-1])
 
@@ -108,7 +108,7 @@ class Episodes(Logger):
 
 
 def common_world(members: Sequence[Member]) -> Member:
-    """A member in whose environment all of them can play.
+    """Returns a member in whose environment all of them can play.
 
     Raises: UserError where two were not trained in one environment, with one map and engine.
     """
@@ -135,7 +135,7 @@ def common_world(members: Sequence[Member]) -> Member:
 
 
 def deal_seats(n_episodes: int, n_agents: int, seed: int) -> np.ndarray:
-    """Whether each seat is the first member's, [episode, agent] bool; the larger half is, in every other episode."""
+    """Returns whether each seat is the first member's, [episode, agent]; its half is the larger one in turn."""
     rng = np.random.default_rng(seed)
     larger_half = np.arange(n_agents) < (n_agents + 1) // 2
     deals = [rng.permutation(larger_half) for _ in range((n_episodes + 1) // 2)]
@@ -143,7 +143,7 @@ def deal_seats(n_episodes: int, n_agents: int, seed: int) -> np.ndarray:
 
 
 def set_stage(member: Member, n_episodes: int, n_worlds: int, seed: int) -> Stage:
-    """The members' world, as that of one of them is configured. The last of several rounds may have worlds to spare."""
+    """Returns the members' world, as one of them has it. The last of several rounds may have worlds to spare."""
     n_rounds = -(-n_episodes // n_worlds)
     n_worlds = -(-n_episodes // n_rounds)
     env_args = {key: value for key, value in member.config["env_args"].items() if key != "seed"}
@@ -162,12 +162,12 @@ def set_stage(member: Member, n_episodes: int, n_worlds: int, seed: int) -> Stag
 
 
 def make_runner(args: Args, logger: Logger) -> Any:
-    """The runner whose worlds all live in this process: worker processes would be started anew for each pair."""
+    """Returns a runner with all worlds in this process: workers would be started anew for each pair."""
     return run.RUNNERS["episode"](args=args, logger=logger)
 
 
 def load_mac(member: Member, stage: Stage) -> run.BasicMAC:
-    """The member's controller. Raises: UserError where its weights do not fit its configuration, or that is broken."""
+    """Returns the member's controller. Raises: UserError where weights do not fit, or the configuration is broken."""
     with fits(f"{member.folder}/{MEMBER_FILE}"):
         args = convert({**stage.args._asdict(), **member.own_config, "device": "cpu"})
         scheme, groups, _ = run.episode_layout(args)
@@ -177,9 +177,9 @@ def load_mac(member: Member, stage: Stage) -> run.BasicMAC:
 
 
 def play(first: run.BasicMAC, second: run.BasicMAC, stage: Stage) -> list[Json]:
-    """The test episodes of two controllers in one team, as rows of episodes.csv without the members' names."""
+    """Returns the test episodes of two controllers in one team, as rows of episodes.csv without the members' names."""
     th.manual_seed(stage.args.seed)  # policies that draw their actions in tests, too
-    team = PairMAC([first] if first is second else [first, second])
+    team = PairTeam([first] if first is second else [first, second])
     logger = Episodes()
     runner = make_runner(stage.args, logger)
     try:
@@ -197,7 +197,7 @@ def play(first: run.BasicMAC, second: run.BasicMAC, stage: Stage) -> list[Json]:
 
 
 def play_all(members: Sequence[Member], stage: Stage) -> list[Pair]:
-    """Every pair of members; prints a line for each."""
+    """Plays every pair of members and prints a line for each."""
     macs = [load_mac(member, stage) for member in members]
     names, pairs = labels(members), []
     places = list(combinations_with_replacement(range(len(members)), 2))
@@ -236,7 +236,7 @@ def labels(members: Sequence[Member]) -> list[str]:
 
 
 def matrix_of(pairs: Sequence[Pair], n_members: int, metric: str) -> np.ndarray:
-    """The means [member, member]; symmetric, as the members of a pair exchange their seats."""
+    """Returns the means [member, member]; symmetric, as the members of a pair exchange their seats."""
     matrix = np.full((n_members, n_members), np.nan)
     for pair in pairs:
         matrix[pair.i, pair.j] = matrix[pair.j, pair.i] = pair.interval(metric)[0]
@@ -244,7 +244,7 @@ def matrix_of(pairs: Sequence[Pair], n_members: int, metric: str) -> np.ndarray:
 
 
 def table(matrix: np.ndarray, names: Sequence[str], metric: str) -> str:
-    """The matrix with a line for each member; columns are numbered."""
+    """Returns the matrix with a line for each member; columns are numbered."""
     width, first_column = max(len(format_value(value, metric)) for value in matrix.flat) + 2, max(map(len, names)) + 6
     lines = [" " * first_column + "".join(f"{j + 1:>{width}}" for j in range(len(names)))]
     for i, name in enumerate(names):
@@ -273,7 +273,7 @@ def summary(matrix: np.ndarray, algorithms: Sequence[str], metric: str) -> str:
 
 
 def draw(matrix: np.ndarray, names: Sequence[str], algorithms: Sequence[str], metric: str, title: str) -> Figure:
-    """The heat map: numbers in the cells, lines between algorithms."""
+    """Returns the heat map: numbers in the cells, lines between algorithms."""
     n = len(names)
     side = 2.2 + 0.5 * n
     figure = Figure(figsize=(side + 1.2, side), layout="constrained")

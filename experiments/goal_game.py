@@ -36,7 +36,7 @@ Curve = list[tuple[int, float]]  # environment steps and test return
 
 
 def make_config(method: str, seed: int, t_max: int) -> Json:
-    """The configuration of one run, by the command line's code; schedules end halfway.
+    """Returns the configuration of one run, by the command line's code; schedules end halfway.
 
     Raises: UserError where main.py would refuse it.
     """
@@ -51,7 +51,7 @@ def make_config(method: str, seed: int, t_max: int) -> Json:
 
 
 def train(config: Json) -> tuple[Run, Curve]:
-    """A run without records when it is over, and its curve."""
+    """Trains a run without records; returns it and its curve."""
     run = Run({**config, "device": "cpu"}, Logger(logging.getLogger(__name__)))
     run.train()
     run.evaluate()

@@ -45,7 +45,7 @@ class Job:
         return self.work / "log.txt"
 
     def checkpoint(self) -> Path | None:
-        """The newest one of its runs."""
+        """Returns the newest one of its runs."""
         found = [path for path in self.work.glob("models/*/*") if path.name.isdigit()]
         return max(found, key=lambda path: (int(path.name), path.stat().st_mtime), default=None)
 
@@ -55,12 +55,12 @@ class Job:
         return max(found, key=lambda path: int(path.name), default=None)
 
     def steps(self) -> int:
-        """How far it has been trained."""
+        """Returns how far it has been trained."""
         checkpoint = self.checkpoint()
         return int(checkpoint.name) if checkpoint else 0
 
     def final_weights(self) -> tuple[Path, Path]:
-        """The checkpoint and the records of a training that has ended.
+        """Returns the checkpoint and the records of a training that has ended.
 
         Raises: OSError where the run has not saved them.
         """

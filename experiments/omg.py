@@ -96,7 +96,7 @@ def as_settings(setup: Setup) -> Json:
 
 
 def pools(setup: Setup) -> list[Pool]:
-    """The train pool and the test pool, with what they lack."""
+    """Returns the train pool and the test pool, with what they lack."""
     train, test = setup.scale.train_members, setup.test_members
     return [
         Pool(title, folder, algs, range(first, first + n), missing_members(setup, folder, algs, first, n))
@@ -147,9 +147,7 @@ def describe(setup: Setup, n_jobs: int) -> str:
         left = waiting(setup, stage)
         speed = _mean(known_speeds(setup, stage)) or stage.speed
         add(stage.title, len(stage.jobs(setup)), len(left), sum(job.n_steps - job.steps() for job in left), speed)
-    lines.append(
-        f"in all about {time_str(total)}, {n_jobs} runs at a time; speeds are those of finished runs, or guessed"
-    )
+    lines.append(f"in all about {time_str(total)}, {n_jobs} runs at a time; speeds are of finished runs, or guessed")
     return "\n".join(lines)
 
 

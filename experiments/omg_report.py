@@ -45,7 +45,7 @@ class Line(NamedTuple):
 
 
 def summarise(rows: Sequence[Mapping[str, str]], map_name: str) -> list[Line]:
-    """A line for each phase, group and method, in this order."""
+    """Returns a line for each phase, group and method, in this order."""
     cells: dict[tuple[str, str, str], list[Mapping[str, str]]] = {}
     for row in rows:
         cells.setdefault((row["phase"], row["group"], row["method"]), []).append(row)
@@ -64,7 +64,7 @@ def summarise(rows: Sequence[Mapping[str, str]], map_name: str) -> list[Line]:
 
 
 def in_order(lines: Sequence[Line]) -> str:
-    """Whether the order of the methods can be told: which intervals lie apart and that the others overlap."""
+    """Returns whether the order of the methods can be told: which intervals lie apart and that the others overlap."""
     ranked = sorted(lines, key=lambda line: -line.won.mean)
     pairs = list(combinations(ranked, 2))
     apart = [(a, b) for a, b in pairs if b.won.high < a.won.low]

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import yaml
 
@@ -23,6 +23,7 @@ from utils.files import Json, fitted, read_bytes, read_config, reason
 from utils.pools import find_members
 from utils.records import METRIC, read_json_lines, write_csv
 
+J = TypeVar("J", bound=Job)
 RUN_FILE = "run.yaml"
 TRAIN_ALGS, TEST_ALGS = ("qmix",), ("iql", "vdn", "qmix")
 TRAIN_SEED, TEST_POOL_SEED = 1, 1001  # the first seeds of the pools' members
@@ -97,7 +98,7 @@ class Group(NamedTuple):
 
 
 def groups_of(n_agents: int) -> list[Group]:
-    """The groups that a team of this size allows."""
+    """Returns the groups that a team of this size allows."""
     groups = [Group(n_agents - 1, "homologue")]
     if n_agents >= 3:
         groups.insert(0, Group(n_agents - 1, "non_homologue"))
@@ -151,17 +152,17 @@ class Setup:
         return max(self.scale.test_members, math.ceil((self.n_agents - 1) / len(TEST_ALGS)))
 
     def common(self, *settings: str) -> tuple[str, ...]:
-        """The settings of a run, over which the scale's go."""
+        """Returns the settings of a run, over which the scale's go."""
         place = (f"env_args.map_name={self.map_name}", f"env_args.engine={self.engine}")
         return (*place, *settings, *self.scale.settings)
 
     def settings_of(self, method: Method) -> tuple[str, ...]:
-        """What its trainings and its tests have in common."""
+        """Returns what its trainings and its tests have in common."""
         horizon = (f"omg_horizon={self.scale.omg_horizon}",) if method.alg == "iql_omg" else ()
         return method.settings + horizon
 
     def population(self, alg: str, n_teammates: int, pool: Path, kind: str) -> tuple[str, ...]:
-        """The first arguments of a run in which `alg` plays with teammates from a pool."""
+        """Returns the first arguments of a run in which `alg` plays with teammates from a pool."""
         frozen = "vdn" if alg == "qmix" else "qmix"  # a name for seats that members of the pool play
         names = (f"--config={n_teammates}{frozen}{self.n_agents - n_teammates}{alg}", "--env-config=sc2")
         seats = ("--multi_algs", f"--train_alg={alg}", "--is_agent_shift")
@@ -172,7 +173,7 @@ class Setup:
         factor = self.n_agents // n_own_seats  # by which main.py multiplies the episodes
         return ("runner=parallel", f"batch_size_run={factor}") if self.engine == "sim" else ()
 
-    def job(self, kind: Any, output: Path, arguments: tuple[str, ...], n_steps: int, **more: Any) -> Any:
+    def job(self, kind: type[J], output: Path, arguments: tuple[str, ...], n_steps: int, **more: object) -> J:
         name = f"{output.parent.name}_{output.stem}" if output.parent != self.out else output.name
         return kind(name, arguments, n_steps, output, self.out / WORK / name, **more)
 
@@ -220,14 +221,12 @@ class Evaluation(Job):
 
 
 def read_rows(file: Path, fields: Sequence[str] = FIELDS) -> list[dict[str, str]]:
-    """The episodes that a test has left, with these fields. Raises: UserError where the file holds something else."""
+    """Returns the episodes that a test has left, with these fields. Raises: UserError where it holds others."""
     try:
         rows = list(csv.DictReader(io.StringIO(read_bytes(file).decode(), newline="")))
         return fitted(rows, [{field: ROW.get(field, str) for field in fields}])
     except (ValueError, csv.Error) as error:
-        raise UserError(
-            f"{file} holds no test episodes ({reason(error)}); delete it, so that they are played anew"
-        ) from error
+        raise UserError(f"{file} holds no test episodes ({reason(error)}); delete it to play them anew") from error
 
 
 def _number(text: str) -> str:
@@ -313,9 +312,8 @@ def tune_jobs(setup: Setup) -> list[Training]:
             own += ("eta=0.0",) if method.alg == "iql_omg" else ()
             for seed in setup.seeds:
                 test = setup.test(name, seed, group, "zero-shot")
-                lengths = (
-                    [int(row["length"]) for row in read_rows(test, ["length"])] if test.is_file() else [EPISODE_GUESS]
-                )
+                rows = read_rows(test, ["length"]) if test.is_file() else [{"length": str(EPISODE_GUESS)}]
+                lengths = [int(row["length"]) for row in rows]
                 # main.py plays `factor` episodes at a time, the last of them beyond t_max: half of those on average
                 n_episodes = scale.tune_episodes - factor / 2
                 t_max = max(round(n_episodes * sum(lengths) / len(lengths) / factor), 1)
@@ -327,6 +325,6 @@ def tune_jobs(setup: Setup) -> list[Training]:
 
 
 def missing_members(setup: Setup, pool: Path, algs: tuple[str, ...], first_seed: int, n_seeds: int) -> int:
-    """How many of a pool's members are still to be trained."""
+    """Returns how many of a pool's members are still to be trained."""
     there = {(member.algorithm, member.seed) for member in find_members(pool)}
     return len({(alg, first_seed + i) for alg in algs for i in range(n_seeds)} - there)

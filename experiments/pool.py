@@ -39,9 +39,8 @@ OWN_KEYS = (
     *("evaluate", "evaluate_path", "save_replay"),
 )
 """What --set may not hold: the pool sets it, or trains nothing with it."""
-FREE_KEYS = {*OWN_KEYS, "env_args.seed", "env_args.engine", "use_cuda", "test_nepisode", "label", "repeat_id"} - {
-    "t_max"
-}
+FREE_KEYS = {*OWN_KEYS, "env_args.seed", "env_args.engine", "use_cuda", "test_nepisode", "label", "repeat_id"}
+FREE_KEYS.remove("t_max")
 """What may differ between members of a name. (The engine is in the name; use_cuda depends on the machine.)"""
 
 
@@ -83,7 +82,7 @@ class Plan(Job):
 
 
 def make_plans(args: Namespace) -> list[Plan]:
-    """A plan for each algorithm and seed; nothing has been written.
+    """Returns a plan for each algorithm and seed; nothing has been written.
 
     Raises: UserError where main.py would refuse the settings, or a plan is in one of the pools that are to be disjoint.
     """
@@ -129,7 +128,7 @@ def check_settings(plan: Plan, found: Config, place: Path) -> None:
 
 
 def waiting(plans: Sequence[Plan]) -> list[Plan]:
-    """The plans that are no members yet. Raises: UserError where members or interrupted runs do not fit the plans."""
+    """Returns the plans that are no members yet. Raises: UserError where members or interrupted runs do not fit."""
     members = {member.folder.name: member for member in find_members(plans[0].output.parent)}
     for plan in plans:
         records = plan.records()

@@ -37,7 +37,7 @@ that were meant for a database and are not all there (they contain {UNSENT})"""
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
-    """The folders of runs that are meant. Raises: UserError where a folder is not there."""
+    """Returns the folders of runs that are meant. Raises: UserError where a folder is not there."""
     runs: list[Path] = []
     for folder in folders:
         if not folder.is_dir():
@@ -48,7 +48,7 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether the run's heart has beaten within the last minute."""
+    """Returns whether the run's heart has beaten within the last minute."""
     run = read_json(folder / "run.json", LAYOUTS["run"], *WORDS)
     last = datetime.fromisoformat(run.get("heartbeat") or run["start_time"]).replace(tzinfo=UTC)
     return run["status"] == "RUNNING" and datetime.now(UTC) - last < ALIVE

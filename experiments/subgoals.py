@@ -26,7 +26,7 @@ from utils.config import flatten
 from utils.errors import UserError, unknown
 from utils.files import Json, read_config
 from utils.MY_EXP_PATH import check_results_path, experiment_root
-from utils.subgoals import subgoal_hit_ratio
+from utils.subgoals import mean_hit_ratio, nearest_steps
 from utils.weights import fits
 
 DESCRIPTION = """Plays test episodes of an OMG checkpoint on the embedded engine. Draws, over the first of them and step
@@ -62,23 +62,14 @@ class Inference(NamedTuple):
 
 @th.no_grad()
 def infer(mac: Any, batch: EpisodeBatch) -> Inference:
-    """The subgoals on which the tested agents acted, decoded by the prior, and the states nearest to them (L2)."""
+    """Returns the subgoals on which the tested agents acted, decoded by the prior, and the nearest states (L2)."""
     states = mac.am.observations(batch)
     outputs, _ = mac.infer(batch)
     decoded = mac.am.vae.decode(mac.am.features(outputs))
     filled = batch["filled"].squeeze(-1).bool()
-    distance = th.cdist(decoded.transpose(1, 2).contiguous(), states.transpose(1, 2).contiguous())
-    nearest = distance.masked_fill(~filled[:, None, None], th.inf).argmin(-1).transpose(1, 2)
     n_states = filled.sum(1)
     acted = th.arange(filled.shape[1]) < n_states.unsqueeze(1) - 1
-    return Inference(decoded, nearest.masked_fill(~acted.unsqueeze(-1), -1), n_states)
-
-
-def hit_ratio(inference: Inference) -> float:
-    """The mean subgoal hit ratio over episodes and agents."""
-    n_agents = inference.nearest.shape[2]
-    rows = inference.nearest.transpose(1, 2).flatten(0, 1)
-    return subgoal_hit_ratio(rows, inference.n_states.repeat_interleave(n_agents)).mean().item()
+    return Inference(decoded, nearest_steps(decoded, states, filled, acted), n_states)
 
 
 def shares_ahead(nearest: th.Tensor, horizon: int) -> tuple[list[float], float, float]:
@@ -93,7 +84,7 @@ def shares_ahead(nearest: th.Tensor, horizon: int) -> tuple[list[float], float, 
 
 
 def seen_units(obs: Sequence[float], layout: Layout, agent: int) -> list[Ghost]:
-    """The others in an observation [obs_size] of this agent, at places relative to it in map units."""
+    """Returns the others in an observation [obs_size] of this agent, at places relative to it in map units."""
     others = [unit for unit in range(layout.n_agents) if unit != agent]
     enemies = range(layout.n_agents, layout.n_agents + layout.n_enemies)
     at = 4 + 8 * layout.obs_pathing_grid + 9 * layout.obs_terrain_height
@@ -109,7 +100,7 @@ def seen_units(obs: Sequence[float], layout: Layout, agent: int) -> list[Ghost]:
 
 
 def units_of_state(state: Sequence[float], layout: Layout, sc2_map: SC2Map) -> list[Ghost]:
-    """All units in a state [state_size], at their places on the map."""
+    """Returns all units in a state [state_size], at their places on the map."""
     centre_x, centre_y = (size / 2 for size in sc2_map.pathing.shape)
     ghosts, at = [], 0
     widths = [layout.ally_state_features] * layout.n_agents + [layout.enemy_state_features] * layout.n_enemies
@@ -209,7 +200,7 @@ def record_of(checkpoint: Path) -> Path | None:
 
 
 def configure(args: Namespace) -> Json:
-    """The configuration under which the checkpoint is looked at: its record's, as far as its keys are still known.
+    """Returns the configuration of the checkpoint: its record's, as far as its keys are still known.
 
     Raises: UserError where it can't be made, or it is no configuration of OMG.
     """
@@ -239,19 +230,17 @@ def load_weights(mac: Any, checkpoint: Path) -> None:
     folder = checkpoint if (checkpoint / "agent.th").is_file() else find_checkpoint(checkpoint, 0)
     mac.load_models(folder)
     if not mac.am.vae.is_trained:
-        raise UserError(
-            f"the prior in {folder} is not trained yet, so that its subgoals mean nothing; take a later one"
-        )
+        raise UserError(f"the prior in {folder} is not trained yet, so its subgoals mean nothing; take a later one")
 
 
 def picked_in_hindsight(run: Run, batch: EpisodeBatch) -> list[float]:
-    """How often the learner picks each k of 1..horizon: what it logs of an update, which changes the weights."""
+    """Returns how often the learner picks each k of 1..horizon, as it logs it of an update (of the weights, too)."""
     run.learner.train(batch, t_env=10**9, episode_num=0)
     return [run.logger.stats[f"subgoal_k{k}"][-1][1] for k in range(1, run.args.omg_horizon + 1)]
 
 
 def table(picked: Sequence[float], nearest: tuple[list[float], float, float]) -> str:
-    """Shares of k in per cent, beside the paper's."""
+    """Returns shares of k in per cent, beside the paper's."""
     ahead, further, not_ahead = nearest
     rows = {
         "steps ahead": [str(k) for k in range(1, len(ahead) + 1)],
@@ -277,7 +266,8 @@ def look(args: Namespace) -> list[Path]:
         inference = infer(run.mac, batch)
         map_name, won = battle.map.name, run.logger.stats["test_battle_won_mean"][-1][1]
         print(f"{args.episodes} episodes of {map_name} on the embedded engine, {won:.0%} won")
-        print(f"subgoal hit ratio: {hit_ratio(inference):.3f} (the paper's: {PAPER_HIT_RATIO})")
+        ratio = mean_hit_ratio(inference.nearest, inference.n_states)
+        print(f"subgoal hit ratio: {ratio:.3f} (the paper's: {PAPER_HIT_RATIO})")
         picked = picked_in_hindsight(run, batch)
         print(table(picked, shares_ahead(inference.nearest, run.args.omg_horizon)))
         film = draw_film(Replay.of(battle), inference, battle.layout, args.agent, run.args.obs_is_state, args.size)

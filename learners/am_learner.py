@@ -9,6 +9,7 @@ from components.episode_buffer import EpisodeBatch, Scheme
 from components.transitions import make_transitions
 from learners.base_learner import Learner, Policy
 from modules.am.none_am import NoneAM
+from modules.network import Outputs
 from utils.config import K, key
 from utils.dict2namedtuple import Args
 from utils.logging import Logger
@@ -21,10 +22,8 @@ class ModelPolicy(Policy, Protocol):
 
     am: Any
 
-    def infer(self, ep_batch: EpisodeBatch) -> tuple[th.Tensor, th.Tensor]: ...
-    def unroll_with_hidden(
-        self, ep_batch: EpisodeBatch, features: th.Tensor | None = None
-    ) -> tuple[th.Tensor, th.Tensor]: ...
+    def infer(self, ep_batch: EpisodeBatch) -> Outputs: ...
+    def unroll_with_hidden(self, ep_batch: EpisodeBatch, features: th.Tensor | None = None) -> Outputs: ...
     def step_from(
         self, ep_batch: EpisodeBatch, features: th.Tensor, hidden_states: th.Tensor, start: int = 0
     ) -> th.Tensor: ...

@@ -14,6 +14,7 @@ from components.episode_buffer import EpisodeBatch
 from learners import REGISTRY as LEARNERS
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.none_am import NoneAM
+from modules.network import Outputs
 from utils.config import K, T, key
 from utils.dict2namedtuple import Args, Config
 from utils.errors import UserError
@@ -26,7 +27,7 @@ class Policy(Stateful, Protocol):
 
     def parameters(self) -> Iterator[th.nn.Parameter]: ...
     def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False) -> th.Tensor: ...
-    def unroll_with_hidden(self, ep_batch: EpisodeBatch) -> tuple[th.Tensor, th.Tensor]: ...
+    def unroll_with_hidden(self, ep_batch: EpisodeBatch) -> Outputs: ...
     def load_state(self, other_mac: Self) -> None: ...
     def save_models(self, path: str | Path) -> None: ...
     def load_models(self, path: str | Path) -> None: ...
@@ -54,12 +55,14 @@ class Learner:
     """The `agent_output_type` that it needs."""
     needs_model = False
     """Whether it learns with the controller's agent model."""
+    later_counts: Mapping[str, int] = {}
+    """What `counts` that older checkpoints do not have are when they are loaded."""
     learns_seats = True
     """Whether it can learn from the episodes of single seats, as in a population."""
 
     @classmethod
     def trains(cls, model: type) -> bool:
-        """Whether nothing of an agent model is left untrained by it."""
+        """Returns whether nothing of an agent model is left untrained by it."""
         return issubclass(model, NoneAM)
 
     @classmethod

@@ -26,10 +26,11 @@ from utils.subgoals import (
     active_units,
     candidate_steps,
     choose_candidate,
+    mean_hit_ratio,
+    nearest_steps,
     q_sensitivity,
     signal_to_noise,
     skill,
-    subgoal_hit_ratio,
 )
 from utils.weights import Stateful
 
@@ -71,6 +72,7 @@ class OMGLearner(QLearner):
     mac: ModelPolicy
     target_mac: ModelPolicy
     needs_model = True
+    later_counts = {"learns_from": -1}
 
     @classmethod
     def trains(cls, model: type) -> bool:
@@ -218,14 +220,10 @@ class OMGLearner(QLearner):
 
     @th.no_grad()
     def _hit_ratio(self, batch: EpisodeBatch, subgoals: th.Tensor, played: th.Tensor) -> th.Tensor:
-        """Returns the mean subgoal hit ratio over episodes and agents."""
+        """Returns the mean subgoal hit ratio over episodes and agents; `played` [b, T, 1] bool."""
         filled = batch["filled"].bool().squeeze(-1).to(played.device)
-        states = self.am.observations(batch).transpose(1, 2).contiguous()  # [b, agent, T+1, D]
-        decoded = self.am.vae.decode(subgoals).transpose(1, 2)
-        distance = th.cdist(decoded, states).masked_fill(~filled[:, None, None], th.inf)
-        nearest = distance.argmin(-1).masked_fill(~F.pad(played.squeeze(-1), (0, 1))[:, None], -1)
-        n_states = filled.sum(1, keepdim=True).expand(-1, states.shape[1]).flatten()
-        return subgoal_hit_ratio(nearest.flatten(0, 1), n_states).mean()
+        acted, decoded = F.pad(played.squeeze(-1), (0, 1)), self.am.vae.decode(subgoals)
+        return mean_hit_ratio(nearest_steps(decoded, self.am.observations(batch), filled, acted), filled.sum(1))
 
     def parts(self) -> dict[str, Stateful]:
         return super().parts() | {"prior_opt": self.prior_optimiser, "am_opt": self.am_optimiser}
@@ -235,4 +233,4 @@ class OMGLearner(QLearner):
 
     def set_counts(self, counts: dict[str, int]) -> None:
         super().set_counts(counts)
-        self.learns_from = counts.get("learns_from", -1)
+        self.learns_from = counts["learns_from"]

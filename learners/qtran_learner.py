@@ -47,9 +47,8 @@ class QTranLearner(QLearner):
             target_actions = best_actions if self.args.double_q else best_available(target_q, transitions.avail)
             value_tp1 = self.target_mixer(state, target_hidden, self._onehot(target_actions))[:, 1:]
             best_joint_q_t = self.mixer(state[:, :-1], hidden[:, :-1], self._onehot(best_actions[:, :-1]))
-            target_t = build_td_lambda_targets(
-                transitions.reward, transitions.discount, mask, value_tp1, self.args.td_lambda
-            )
+            reward, discount = transitions.reward, transitions.discount
+            target_t = build_td_lambda_targets(reward, discount, mask, value_tp1, self.args.td_lambda)
 
         # From here on [b, T, 1]: values of the team.
         joint_q_t = self.mixer(state[:, :-1], hidden[:, :-1], self._onehot(actions_t))

@@ -1,7 +1,6 @@
 """Target networks: copies of a controller and a mixer that follow the live ones now and then."""
 
 from copy import deepcopy
-from typing import Any
 
 from torch import nn
 
@@ -15,7 +14,7 @@ class Targets:
     def __init__(self, mac: Policy, mixer: nn.Module | None, interval: int):
         self._live_mac, self._live_mixer = mac, mixer
         self.mac: Policy = deepcopy(mac)
-        self.mixer: Any = deepcopy(mixer)
+        self.mixer = deepcopy(mixer)
         self.interval = interval
         self.last_update_episode = 0
 

@@ -14,12 +14,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from modules.agents.ff_agent import FFAgent
+from modules.agents.mlp_agent import MLPAgent
 from modules.agents.rnn_agent import RNNAgent
 from modules.agents.rnn_norm_agent import RNNNormAgent
 from modules.am.base_am import BaseAM
 from modules.am.liam_am import LIAMAM
 from modules.am.omg_am import OMGAM
 from modules.am.trajectory_am import TrajectoryAM
+from modules.critics.value import MLPCritic
+from modules.network import Outputs
 from modules.numpy_layers import numpy_gru_cell, numpy_layer, relu
 from modules.packed_gru import packed_gru, tanh_
 
@@ -32,7 +35,7 @@ ROWS_AT_ONCE = {"cpu": 128, "cuda": 16384, "meta": 128}
 class FastPaths(NamedTuple):
     """Faster forms of one class of networks; None: the plain form is used."""
 
-    unroll: Callable[..., tuple[th.Tensor, th.Tensor]] | None = None
+    unroll: Callable[..., Outputs] | None = None
     """(network, rows [N, in] packed as in packed_gru.py, first hidden states, batch_sizes) to outputs and states."""
     numpy_step: Callable[..., NumpyStep] | None = None
     """Makes the network's NumpyStep, with the weights that the network has at that moment."""
@@ -43,9 +46,7 @@ class FastPaths(NamedTuple):
 NO_FAST_PATHS = FastPaths()
 
 
-def _rnn_unroll(
-    agent: RNNAgent, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]
-) -> tuple[th.Tensor, th.Tensor]:
+def _rnn_unroll(agent: RNNAgent, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]) -> Outputs:
     h = packed_gru(agent.encode(rows), hidden, agent.rnn, batch_sizes)
     return agent.head(h), h
 
@@ -73,9 +74,8 @@ def _rnn_step_candidates(
     # A few rows at a time: what is between inputs and Q-values is K times as large, and so stays in the cache.
     n_rows = max(ROWS_AT_ONCE[inputs.device.type] // inputs.shape[1], 1)
     qs = []
-    for from_inputs, of_rows, h in zip(
-        *(rows.split(n_rows) for rows in (all_from_inputs, chosen, hidden)), strict=True
-    ):
+    parts = (rows.split(n_rows) for rows in (all_from_inputs, chosen, hidden))
+    for from_inputs, of_rows, h in zip(*parts, strict=True):
         x = F.relu(from_inputs + all_from_features[of_rows].transpose(1, 2))
         reset_x, update_x, new_x = F.linear(x, rnn.weight_ih, rnn.bias_ih).chunk(3, -1)
         reset_h, update_h, new_h = F.linear(h, rnn.weight_hh, rnn.bias_hh).unsqueeze(-2).chunk(3, -1)
@@ -84,9 +84,19 @@ def _rnn_step_candidates(
     return th.cat(qs)
 
 
-def _trajectory_unroll(
-    am: TrajectoryAM, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]
-) -> tuple[th.Tensor, th.Tensor]:
+def _mlp_numpy_step(agent: MLPAgent) -> NumpyStep:
+    fc1, fc_h, fc2 = numpy_layer(agent.fc1), numpy_layer(agent.fc_h), numpy_layer(agent.fc2)
+    fc_v = None if agent.fc_v is None else numpy_layer(agent.fc_v)
+
+    def step(inputs: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        h = relu(fc_h(relu(fc1(inputs))))
+        advantage = fc2(h)
+        return advantage if fc_v is None else fc_v(h) + advantage - advantage.mean(-1, keepdims=True), hidden
+
+    return step
+
+
+def _trajectory_unroll(am: TrajectoryAM, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]) -> Outputs:
     h = packed_gru(F.relu(am.fc(rows), inplace=True), hidden, am.rnn, batch_sizes)
     return h, h
 
@@ -101,9 +111,7 @@ def _trajectory_numpy_step(am: TrajectoryAM) -> NumpyStep:
     return step
 
 
-def _omg_unroll(
-    am: OMGAM, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]
-) -> tuple[th.Tensor, th.Tensor]:
+def _omg_unroll(am: OMGAM, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]) -> Outputs:
     now, before = rows.tensor_split([am.input_size], -1)
     h = packed_gru(before, hidden, am.cond_rnn, batch_sizes)
     return am.infer(now, h), h
@@ -130,8 +138,8 @@ def _omg_numpy_step(am: OMGAM) -> NumpyStep:
 
 
 def _ff_unroll(
-    agent: FFAgent, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]
-) -> tuple[th.Tensor, th.Tensor]:
+    agent: FFAgent | MLPAgent | MLPCritic, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]
+) -> Outputs:
     return agent(rows, hidden.new_zeros(len(rows), hidden.shape[-1]))
 
 
@@ -140,6 +148,8 @@ FAST_PATHS: dict[type[nn.Module], FastPaths] = {
     RNNAgent: FastPaths(_rnn_unroll, _rnn_numpy_step, _rnn_step_candidates),
     RNNNormAgent: FastPaths(_rnn_unroll),
     FFAgent: FastPaths(_ff_unroll),
+    MLPAgent: FastPaths(_ff_unroll, _mlp_numpy_step),
+    MLPCritic: FastPaths(_ff_unroll),
     BaseAM: _TRAJECTORY,
     LIAMAM: _TRAJECTORY,
     OMGAM: FastPaths(_omg_unroll, _omg_numpy_step),

@@ -8,10 +8,8 @@ from functools import cache
 import torch as th
 import torch.nn.functional as F
 
-from components.episode_buffer import EpisodeBatch, Episodes
+from components.episode_buffer import ALL, EpisodeBatch, Episodes
 from utils.transfer import StepIndex
-
-ALL = slice(None)
 
 
 @cache

@@ -5,6 +5,7 @@ NumPy is several times as fast. From MANY_ROWS on torch computes them here, too.
 """
 
 from collections.abc import Callable
+from functools import reduce
 
 import numpy as np
 import torch as th
@@ -25,7 +26,8 @@ def numpy_layer(layer: nn.Module) -> Layer:
         slope = np.float32(layer.negative_slope)
         return lambda x: np.maximum(x, slope * x)
     if isinstance(layer, nn.Sequential):
-        return _sequence([numpy_layer(part) for part in layer])
+        layers = [numpy_layer(part) for part in layer]
+        return lambda x: reduce(lambda y, part: part(y), layers, x)
     raise TypeError(f"{type(layer).__name__} can't be computed by NumPy")
 
 
@@ -75,14 +77,5 @@ def _linear(layer: nn.Linear) -> Layer:
         y = x @ weight
         y += bias
         return y
-
-    return apply
-
-
-def _sequence(layers: list[Layer]) -> Layer:
-    def apply(x: np.ndarray) -> np.ndarray:
-        for layer in layers:
-            x = layer(x)
-        return x
 
     return apply

@@ -10,12 +10,12 @@ import torch as th
 
 from components.packed_steps import PackedSteps
 from modules.fast_paths import FAST_PATHS, NO_FAST_PATHS
-from modules.network import Network
+from modules.network import Network, Outputs
 
-Step = Callable[[th.Tensor, th.Tensor], tuple[th.Tensor, th.Tensor]]
+Step = Callable[[th.Tensor, th.Tensor], Outputs]
 
 
-def step(network: Network, inputs: th.Tensor, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+def step(network: Network, inputs: th.Tensor, hidden: th.Tensor) -> Outputs:
     """Computes a step: inputs [..., in], hidden states [..., H] to outputs [..., out], next hidden states [..., H]."""
     outputs, next_hidden = network(inputs.flatten(0, -2), hidden.flatten(0, -2))
     return outputs.unflatten(0, inputs.shape[:-1]), next_hidden.reshape(hidden.shape)
@@ -31,7 +31,7 @@ def acting_step(network: Network) -> Step:
         return th.no_grad()(lambda inputs, hidden: step(network, inputs, hidden))
     numpy_step = make_numpy_step(network)
 
-    def act(inputs: th.Tensor, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def act(inputs: th.Tensor, hidden: th.Tensor) -> Outputs:
         outputs, next_hidden = numpy_step(inputs.flatten(0, -2).numpy(), hidden.flatten(0, -2).numpy())
         return th.from_numpy(outputs).view(*inputs.shape[:-1], -1), th.from_numpy(next_hidden).view(hidden.shape)
 
@@ -44,7 +44,7 @@ def unroll(network: Network, rows: th.Tensor, steps: PackedSteps) -> th.Tensor:
     return unpack(outputs)
 
 
-def unroll_with_hidden(network: Network, rows: th.Tensor, steps: PackedSteps) -> tuple[th.Tensor, th.Tensor]:
+def unroll_with_hidden(network: Network, rows: th.Tensor, steps: PackedSteps) -> Outputs:
     """Computes all steps of episodes, each from the hidden state after the one before.
 
     Args:
@@ -103,7 +103,7 @@ def step_from(network: Network, rows: th.Tensor, hidden: th.Tensor, steps: Packe
 def step_candidates(
     network: Network, rows: th.Tensor, features: th.Tensor, ahead: th.Tensor, hidden: th.Tensor, steps: PackedSteps
 ) -> th.Tensor:
-    """One step at every filled step with each of K features appended to the inputs: [N, agent, K, out].
+    """Returns one step at every filled step with each of K features appended to the inputs: [N, agent, K, out].
 
     Args:
         rows: inputs [N, agent, in] of the filled steps, in the order of `steps`, without the features.

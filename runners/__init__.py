@@ -4,5 +4,6 @@ from utils.registry import Registry
 
 REGISTRY = Registry(
     "runner",
-    {"episode": "runners.episode_runner:EpisodeRunner", "parallel": "runners.parallel_runner:ParallelRunner"},
+    episode="runners.episode_runner:EpisodeRunner",
+    parallel="runners.parallel_runner:ParallelRunner",
 )

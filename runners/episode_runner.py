@@ -48,9 +48,7 @@ class EpisodeRunner:
 
     @dataclass(frozen=True)
     class Keys:
-        max_worker_restarts: int = key(
-            5, "worker processes that may be lost and replaced before the run stops", low=0, high=M
-        )
+        max_worker_restarts: int = key(5, "worker processes that may be lost before the run stops", low=0, high=M)
         worker_timeout_seconds: float = key(300, "longest wait for a worker's answer", "seconds", above=0, high=M)
         bootstrap_timeouts: bool = key(True, "the value after a time-out counts; False, as in PyMARL: it is an end")
 
@@ -264,11 +262,9 @@ class EpisodeStats:
         self.own_returns = list(state["own_returns"]) if self.n_agents else []
         self.sums.update(state["sums"])
 
-    def add(
-        self, returns: np.ndarray, own_returns: np.ndarray, lengths: np.ndarray, info: dict[str, np.ndarray]
-    ) -> None:
+    def add(self, returns: np.ndarray, own: np.ndarray, lengths: np.ndarray, info: dict[str, np.ndarray]) -> None:
         self.returns.extend(returns.tolist())
-        self.own_returns.extend(own_returns.tolist())
+        self.own_returns.extend(own.tolist())
         self.sums["ep_length"] += float(lengths.sum())
         for name, values in info.items():
             self.sums[name] += float(values.sum())

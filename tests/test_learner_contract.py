@@ -65,7 +65,13 @@ CASES = {
     "mappo_target": (
         "ppo_learner",
         PPO
-        | dict(critic="mlp", critic_reads="state", target_update_interval_or_tau=2, recompute_returns=True, q_nstep=3),
+        | dict(
+            critic="mlp_critic",
+            critic_reads="state",
+            target_update_interval_or_tau=2,
+            recompute_returns=True,
+            q_nstep=3,
+        ),
     ),
     "mappo_epymarl": ("ppo_learner", PPO | EPYMARL | dict(critic_reads="state", target_update_interval_or_tau=0.01)),
     "pqn_iql": ("pqn_learner", dict(agent="rnn_norm", optimizer="radam", td_lambda=0.8)),

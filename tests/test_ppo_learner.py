@@ -110,7 +110,7 @@ def test_critics_of_each_kind_read_what_they_say_and_nothing_of_padding_or_the_d
 
 def test_the_dead_have_no_part_in_the_losses():
     """What they did and were paid changes nothing, but through the returns of the living."""
-    learners = [made(critic_reads="obs", critic="mlp", obs_last_action=False) for _ in range(2)]
+    learners = [made(critic_reads="obs", critic="mlp_critic", obs_last_action=False) for _ in range(2)]
     for learner, action in zip(learners, (0, 3), strict=True):
         batch = make_batch(learner.args, [8, 5], [True, True])
         batch["avail_actions"][:, 2:, 1] = th.tensor([1, 0, 0, 0, 0], dtype=th.uint8)

@@ -158,7 +158,7 @@ def _text_as_kind(text: str, kind: type) -> object:
 
 
 def _decimal(text: str) -> int | float | None:
-    """The decimal number that a person reads, 010 as ten; None where there is none, as in 1:30 or 0x10."""
+    """Returns the decimal number that a person reads, 010 as ten; None where there is none, as in 1:30 or 0x10."""
     if not DECIMAL.match(text):
         return None
     plain = text.replace("_", "")
@@ -167,7 +167,7 @@ def _decimal(text: str) -> int | float | None:
 
 
 def _as_path(text: str) -> str:
-    """The path with `~` expanded. Raises: ValueError where no system could have it, or a word for nothing was meant."""
+    """Returns the path with `~` expanded. Raises: ValueError where no system could have it, or none was meant."""
     path = expanded(text)
     if path in ("None", "null"):
         raise ValueError(f"it must be a path; leave it empty for none, or write ./{path} for a folder of that name")
@@ -198,7 +198,7 @@ class YamlLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_scalar_of(self, node: yaml.ScalarNode) -> bool | int | float:
-        """A number or a truth value, also where a tag such as !!int asks for one."""
+        """Returns a number or a truth value, also where a tag such as !!int asks for one."""
         value = self.bool_values.get(node.value.lower()) if node.tag.endswith(":bool") else _decimal(node.value)
         if value is None:
             raise yaml.constructor.ConstructorError(None, None, f"{node.value} is no {node.tag}", node.start_mark)
@@ -213,7 +213,7 @@ for _name in ("timestamp", "binary", "omap", "pairs", "set"):
 
 
 def parse_yaml(text: str) -> Any:
-    """What a text holds by YAML's rules. Raises: yaml.YAMLError, RecursionError; ValueError where aliases unfold it."""
+    """Returns what a YAML text holds. Raises: yaml.YAMLError, RecursionError; ValueError where aliases unfold it."""
     content = yaml.load(text, Loader=YamlLoader)
     for _ in values_in(content, MOST_YAML_BYTES):
         pass

@@ -34,7 +34,7 @@ def describe_exit(end: SystemExit) -> str:
 
 
 def shortened(value: object) -> str:
-    """The value as a sentence can hold it."""
+    """Returns the value as text that a sentence can hold."""
     try:
         text = str(value)
     except ValueError:  # Python writes out no whole number of more than 4,300 digits

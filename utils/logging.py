@@ -86,7 +86,7 @@ class Logger:
             run.log_scalar(key, value, t)
 
     def state_dict(self) -> dict[str, list[tuple[int, float]]]:
-        """All statistics so far, but for those that are kept from Sacred because they differ from run to run."""
+        """Returns all statistics so far, but for those that are kept from Sacred: they differ from run to run."""
         return {key: list(values) for key, values in self.stats.items() if key not in self._outside_sacred}
 
     def load_state_dict(self, state: dict[str, list[tuple[int, float]]]) -> None:

@@ -40,8 +40,8 @@ def sized_to_fit(remedy: str) -> Iterator[None]:
 
 
 def free_memory(root: Path = Path("/")) -> int:
-    """Bytes that this process can still take: what the machine has free, or less where a container's or a job's limit
-    is nearer. `root` is where `proc` and `sys` are.
+    """Returns the bytes that this process can still take: what the machine has free, or less where a container's or a
+    job's limit is nearer. `root` is where `proc` and `sys` are.
     """
     meminfo = root / "proc/meminfo"
     if not meminfo.is_file():  # not Linux

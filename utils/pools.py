@@ -8,32 +8,16 @@ Runs draw teammates from a pool; `experiments/pool.py` trains its members.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from utils.config import Key, load_yaml
+from utils.config import STEPS, Key, load_yaml
 from utils.dict2namedtuple import Config
 from utils.errors import UserError
 
 MEMBER_FILE = "member.yaml"
 AGENT_FILE = "agent.th"
-LAYOUT = {
-    "algorithm": Key(str).read,
-    "env": Key(str).read,
-    "map": Key(str, nullable=True).read,
-    "engine": Key(str, nullable=True).read,
-    "seed": Key(int, low=0).read,
-    "t_max": Key(int, "environment steps", low=1).read,
-    "steps": Key(int, "environment steps", low=0).read,
-    "test_win_rate": Key(float, low=0, high=1, nullable=True).read,
-    "test_win_rate_of_five": Key(float, low=0, high=1, nullable=True).read,
-    "test_return": Key(float, nullable=True).read,
-    "steps_per_second": Key(float, above=0, nullable=True).read,
-    "weights": {str: str},
-    "config": dict,
-}
-"""The layout of member.yaml, in the form of utils/files.py."""
 
 
 class Identity(NamedTuple):
@@ -48,24 +32,29 @@ class Identity(NamedTuple):
         return f"{self.algorithm} on {self.map or self.env} with seed {self.seed}"
 
 
+def entry(kind: type, unit: str = "", layout: object = None, **limits: Any) -> Any:
+    """Declares a field of `Member` that its `member.yaml` holds, by its layout or by the arguments of a `Key`."""
+    return field(metadata={"layout": layout or Key(kind, unit, **limits).read})
+
+
 @dataclass(frozen=True)
 class Member:
     """A trained policy; the fields are the keys of its `member.yaml`, but for `folder`, which is its place."""
 
     folder: Path
-    algorithm: str  # as --config names it
-    env: str
-    map: str | None  # None where the environment has no maps
-    engine: str | None  # None where there is no choice of engines
-    seed: int
-    t_max: int
-    steps: int  # environment steps that it was trained for
-    test_win_rate: float | None  # in its last test; None where nothing can be won
-    test_win_rate_of_five: float | None  # the mean of its last five tests
-    test_return: float | None  # in its last test
-    steps_per_second: float | None  # while it was trained
-    weights: Mapping[str, str]  # of each algorithm in it, the SHA-256 of its agent.th
-    config: Config  # of the run that trained it; `resolved` holds versions and commit
+    algorithm: str = entry(str)  # as --config names it
+    env: str = entry(str)
+    map: str | None = entry(str, nullable=True)  # None where the environment has no maps
+    engine: str | None = entry(str, nullable=True)  # None where there is no choice of engines
+    seed: int = entry(int, low=0)
+    t_max: int = entry(int, STEPS, low=1)
+    steps: int = entry(int, STEPS, low=0)  # that it was trained for
+    test_win_rate: float | None = entry(float, low=0, high=1, nullable=True)  # in its last test, if one can win
+    test_win_rate_of_five: float | None = entry(float, low=0, high=1, nullable=True)  # the mean of its last five tests
+    test_return: float | None = entry(float, nullable=True)  # in its last test
+    steps_per_second: float | None = entry(float, above=0, nullable=True)  # while it was trained
+    weights: Mapping[str, str] = entry(dict, layout={str: str})  # the SHA-256 of each algorithm's agent.th
+    config: Config = entry(dict, layout=dict)  # of the run that trained it, with versions and commit
 
     @property
     def identity(self) -> Identity:
@@ -79,6 +68,10 @@ class Member:
     def weights_folder(self, algorithm: str | None = None) -> Path:
         """Returns the folder of the weights of one of its algorithms, by default the one that it is named for."""
         return self.folder / (algorithm or self.algorithm)
+
+
+LAYOUT = {one.name: one.metadata["layout"] for one in fields(Member) if one.name != "folder"}
+"""The layout of member.yaml, in the form of utils/files.py."""
 
 
 def load_pool(folder: str | Path) -> list[Member]:

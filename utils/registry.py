@@ -3,7 +3,7 @@ Every package that offers choices to the configuration holds one as `REGISTRY` i
 """
 
 import importlib
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 from utils.errors import UserError, unknown
@@ -23,9 +23,9 @@ class Registry(MutableMapping[str, type[Any]]):
         ValueError: a name is added twice.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, type | str]) -> None:
+    def __init__(self, kind: str, /, **entries: type | str) -> None:
         self.kind = kind
-        self._entries = dict(entries)
+        self._entries = entries
 
     def __getitem__(self, name: str) -> type[Any]:
         if name not in self._entries:

@@ -104,7 +104,7 @@ def best_available(values: th.Tensor, avail: th.Tensor) -> th.Tensor:
 
 
 def best_value(target_q: th.Tensor, chooser_q: th.Tensor, avail: th.Tensor) -> th.Tensor:
-    """The target's value of the available action that the chooser holds best, [...] from Q-values [..., u].
+    """Returns the target's value of the available action that the chooser holds best, [...] from Q-values [..., u].
 
     With the live network as chooser this is double Q-learning (van Hasselt et al. 2016). 0 of `avail`: not available.
     """

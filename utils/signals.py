@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Handler = Callable[[int, FrameType | None], object] | int | None  # as the module signal has them
@@ -59,8 +58,8 @@ class StopRequest:
         self._handled.__enter__()
         return self
 
-    def __exit__(self, *exception: Any) -> None:
-        self._handled.__exit__(*exception)
+    def __exit__(self, *exception: object) -> None:
+        self._handled.__exit__(*exception)  # type: ignore[arg-type]
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         _hear_one_hang_up(number)

@@ -7,7 +7,7 @@ import torch as th
 
 
 def candidate_steps(n_states: th.Tensor, n_steps: int, horizon: int) -> th.Tensor:
-    """The steps t + 1 .. t + horizon of the candidates of every step t, [b, n_steps, horizon].
+    """Returns the steps t + 1 .. t + horizon of the candidates of every step t, [b, n_steps, horizon].
 
     n_states [b]: how many states each episode has; the last one repeats where none is left.
     """
@@ -17,7 +17,7 @@ def candidate_steps(n_states: th.Tensor, n_steps: int, horizon: int) -> th.Tenso
 
 
 def choose_candidate(values: th.Tensor, mode: str | int | bool, generator: th.Generator | None = None) -> th.Tensor:
-    """Which candidate of values [..., horizon] is the subgoal (equations 6 and 7): its index [...].
+    """Returns which candidate of values [..., horizon] is the subgoal (equations 6 and 7): its index [...].
 
     mode: "optimistic" or True, the most valuable; "conservative" or False, the least; "random"; or k: always k ahead.
     """
@@ -30,8 +30,25 @@ def choose_candidate(values: th.Tensor, mode: str | int | bool, generator: th.Ge
     return th.full(values.shape[:-1], int(mode) - 1, device=values.device)
 
 
+def nearest_steps(decoded: th.Tensor, states: th.Tensor, filled: th.Tensor, acted: th.Tensor) -> th.Tensor:
+    """Returns the step whose state is nearest (L2) to what each subgoal stands for, -1 if nobody acted: [b, T, agent].
+
+    decoded, states [b, T, agent, D]: the states that the subgoals stand for, and those of the episode.
+    filled, acted [b, T] bool: steps that have a state, and those in which the agents acted.
+    """
+    distance = th.cdist(decoded.transpose(1, 2).contiguous(), states.transpose(1, 2).contiguous())
+    nearest = distance.masked_fill(~filled[:, None, None], th.inf).argmin(-1)
+    return nearest.masked_fill(~acted.unsqueeze(1), -1).transpose(1, 2)
+
+
+def mean_hit_ratio(nearest: th.Tensor, n_states: th.Tensor) -> th.Tensor:
+    """Returns the mean `subgoal_hit_ratio` of nearest steps [b, T, agent] in episodes of n_states [b]."""
+    rows = nearest.transpose(1, 2).flatten(0, 1)
+    return subgoal_hit_ratio(rows, n_states.repeat_interleave(nearest.shape[2])).mean()
+
+
 def subgoal_hit_ratio(nearest: th.Tensor, n_states: th.Tensor) -> th.Tensor:
-    """How many distinct states of the episode's future the inferred subgoals stand for, over its length: [rows].
+    """Returns how many distinct future states the inferred subgoals stand for, over the episode's length: [rows].
 
     nearest [rows, T]: the step of the episode's state that is nearest to the decoded subgoal of step t, -1 to leave the
     step out; n_states [rows]. A subgoal hits when that state still lies ahead (Yu et al. 2024, appendix E).

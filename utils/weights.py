@@ -92,7 +92,7 @@ def load_into(part: Stateful, path: str | Path, device: str | th.device) -> None
 
 
 def _layout_of(own: object) -> object:
-    """The layout, as utils/files.py has them, of whatever may take the place of a state dict."""
+    """Returns the layout, as utils/files.py has them, of whatever may take the place of a state dict."""
     if isinstance(own, Mapping):
         return {key: _layout_of(value) for key, value in own.items()}
 

@@ -54,9 +54,7 @@ class StarCraft2Env:
 
     @dataclass(frozen=True)
     class Keys:
-        engine: str = key(
-            "auto", "game: StarCraft II; sim: the embedded engine; auto: game if installed", choices=ENGINES
-        )
+        engine: str = key("auto", "game: StarCraft II; sim: the embedded engine; auto: either", choices=ENGINES)
         map_name: str = key("8m", "the map", names="envs.sc2.sim.maps:MAP_NAMES")
         step_mul: int = key(8, "game loops per environment step", LOOPS, low=1, high=K)
         move_amount: int = key(2, "how far a move is ordered", "map units", low=1, high=K)

@@ -113,7 +113,7 @@ def check_imports() -> Check:
 
 
 def game_folder() -> Path:
-    """Where pysc2 looks for the game."""
+    """Returns where pysc2 looks for the game."""
     return Path(os.environ.get("SC2PATH", "~/StarCraftII")).expanduser()
 
 
@@ -167,7 +167,7 @@ def check_binary() -> Check:
 
 
 def check_libraries() -> Check:
-    """What the system's loader lacks for the binary."""
+    """Looks for what the system's loader lacks for the binary."""
     if shutil.which("ldd") is None:
         return Check("libraries", OK, "not looked at, as there is no ldd")
     path = ":".join(filter(None, [os.environ.get("LD_LIBRARY_PATH"), str(game_folder() / "Libs")]))
@@ -176,9 +176,8 @@ def check_libraries() -> Check:
     )
     lines = (finished.stdout + finished.stderr).splitlines()
     if lacking := [" ".join(line.split()) for line in lines if "not found" in line]:
-        remedy = (
-            "a system with a newer C library" if "GLIBC" in lacking[0] else "install them by your system's packages"
-        )
+        is_old = "GLIBC" in lacking[0]
+        remedy = "a system with a newer C library" if is_old else "install them by your system's packages"
         return Check("libraries", MISSING, "; ".join(lacking), remedy)
     return Check("libraries", OK, "all that the binary needs")
 
@@ -301,7 +300,7 @@ def format_check(check: Check) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """One command line; the exit status is 1 where the game can't be played."""
+    """Runs one command line; the exit status is 1 where the game can't be played."""
     return exit_status(lambda: _run(argv))
 
 

@@ -102,7 +102,7 @@ def _check_packages() -> None:
 
 
 def is_starcrafts(smac: ModuleSpec) -> bool:
-    """Whether the package `smac` that is installed is the StarCraft Multi-Agent Challenge: SMAC3 has the name, too."""
+    """Returns whether the installed package `smac` is the StarCraft Multi-Agent Challenge, and not SMAC3."""
     return any((Path(place) / "env" / "starcraft2").is_dir() for place in smac.submodule_search_locations or ())
 
 
@@ -135,12 +135,17 @@ def _line(error: Exception) -> str:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What pysc2 raises when the game is gone or refuses."""
+    """Returns what pysc2 raises when the game is gone or refuses."""
     from pysc2.lib.protocol import ConnectionError, ProtocolError
     from pysc2.lib.remote_controller import ConnectError, RequestError
     from pysc2.lib.sc_process import SC2LaunchError
 
     return ConnectionError, ProtocolError, ConnectError, RequestError, SC2LaunchError, OSError
+
+
+def _forwarded(name: str) -> Any:
+    """Returns a method that calls the one of this name of SMAC's environment."""
+    return lambda self, *arguments, **named: getattr(self._env, name)(*arguments, **named)
 
 
 class StarCraft2Env(MultiAgentEnv):
@@ -155,6 +160,8 @@ class StarCraft2Env(MultiAgentEnv):
 
     info_keys = ("battle_won", "dead_allies", "dead_enemies")
     needs_process = True
+    get_obs, get_state, get_avail_actions = map(_forwarded, ("get_obs", "get_state", "get_avail_actions"))
+    get_total_actions, seed, render, close = map(_forwarded, ("get_total_actions", "seed", "render", "close"))
 
     def __init__(self, map_name: str = "8m", *, rules: Mapping[str, object] | None = None, **env_args: Any):
         check(map_name, rules=rules, **env_args)
@@ -225,24 +232,12 @@ class StarCraft2Env(MultiAgentEnv):
             logging.getLogger(LOGGER_NAME).warning(f"{message}; its episode is played again")
         return answer, failed
 
-    def get_obs(self) -> list[np.ndarray]:
-        return self._env.get_obs()
-
-    def get_state(self) -> np.ndarray:
-        return self._env.get_state()
-
-    def get_avail_actions(self) -> list[list[int]]:
-        return self._env.get_avail_actions()
-
     def get_obs_size(self) -> int:
         return self._env.get_obs_size() + bool(self._env.obs_timestep_number)
 
     def get_state_size(self) -> int:
         joined = self._env.obs_instead_of_state
         return self.get_obs_size() * self._env.n_agents if joined else self._env.get_state_size()
-
-    def get_total_actions(self) -> int:
-        return self._env.get_total_actions()
 
     def get_env_info(self) -> EnvInfo:
         return {**self._env.get_env_info(), **super().get_env_info()}
@@ -253,12 +248,6 @@ class StarCraft2Env(MultiAgentEnv):
                 "restarts": self._env.force_restarts
             }
         return self._env.get_stats()
-
-    def seed(self) -> int | None:
-        return self._env.seed()
-
-    def render(self, mode: str = "human") -> np.ndarray | None:
-        return self._env.render(mode)
 
     def save_replay(self) -> None:
         """Writes the game's own replay of all episodes since it was launched.
@@ -274,6 +263,3 @@ class StarCraft2Env(MultiAgentEnv):
                 f"a replay can't be written to {self._env.replay_dir} ({_line(error)}); "
                 "if the folder is the cause, set env_args.replay_dir"
             ) from error
-
-    def close(self) -> None:
-        self._env.close()

@@ -6,6 +6,7 @@ import torch as th
 import torch.nn.functional as F
 
 from modules.agents.rnn_agent import RNNAgent
+from modules.network import Outputs
 from utils.dict2namedtuple import Args, Config
 
 
@@ -26,7 +27,7 @@ class IdvRNNAgent(RNNAgent):
         for name, parameter in self.named_parameters():
             parameter.data = th.stack([parameter.data, *(other.get_parameter(name).data for other in others)])
 
-    def forward(self, inputs: th.Tensor, hidden_state: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def forward(self, inputs: th.Tensor, hidden_state: th.Tensor) -> Outputs:
         """Computes one step; the rows are whole teams, [episode * agent, ...]."""
         x = F.relu(_linear(self._by_agent(inputs), self.fc1.weight, self.fc1.bias))
         h = self._by_agent(hidden_state)
@@ -46,10 +47,10 @@ class IdvRNNAgent(RNNAgent):
         return _linear(h, self.fc_v.weight, self.fc_v.bias) + advantage - advantage.mean(-1, keepdim=True)
 
     def _by_agent(self, rows: th.Tensor) -> th.Tensor:
-        """Rows [episode * agent, features] to [agent, episode, features]."""
+        """Returns rows [episode * agent, features] as [agent, episode, features]."""
         return rows.unflatten(0, (-1, self.n_agents)).transpose(0, 1)
 
 
 def _linear(x: th.Tensor, weight: th.Tensor, bias: th.Tensor) -> th.Tensor:
-    """A linear layer for each agent: x [agent, rows, in], weight [agent, out, in], bias [agent, out]."""
+    """Computes a linear layer for each agent: x [agent, rows, in], weight [agent, out, in], bias [agent, out]."""
     return th.baddbmm(bias.unsqueeze(1), x, weight.mT)

@@ -9,7 +9,7 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from modules.network import Network
+from modules.network import Network, Outputs
 from utils.config import key
 from utils.dict2namedtuple import Args
 
@@ -34,7 +34,7 @@ class RNNAgent(Network):
     def init_hidden(self) -> th.Tensor:
         return self.fc1.weight.new_zeros(1, self.rnn.hidden_size)
 
-    def forward(self, inputs: th.Tensor, hidden_state: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def forward(self, inputs: th.Tensor, hidden_state: th.Tensor) -> Outputs:
         h = self.rnn(self.encode(inputs), hidden_state)
         return self.head(h), h
 
@@ -44,7 +44,12 @@ class RNNAgent(Network):
 
     def head(self, h: th.Tensor) -> th.Tensor:
         """Computes values [..., action] from hidden states [..., H]."""
-        advantage = self.fc2(h)
-        if self.fc_v is None:
-            return advantage
-        return self.fc_v(h) + advantage - advantage.mean(-1, keepdim=True)
+        return dueling(self.fc2(h), None if self.fc_v is None else self.fc_v(h))
+
+
+def dueling(advantage: th.Tensor, value: th.Tensor | None) -> th.Tensor:
+    """Returns Q [..., action] = V + A - mean(A) from A [..., action] and V [..., 1] (Wang et al. 2016, equation 9).
+
+    Without a value it is `advantage`.
+    """
+    return advantage if value is None else value + advantage - advantage.mean(-1, keepdim=True)

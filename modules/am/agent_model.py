@@ -5,12 +5,13 @@ from pathlib import Path
 import torch as th
 from torch import nn
 
-from components.episode_buffer import EpisodeBatch, Episodes
+from components.episode_buffer import ALL, EpisodeBatch, Episodes
 from modules.network import Network
 from utils.dict2namedtuple import Args
 from utils.weights import load_into
 
-ALL = slice(None)
+Loss = tuple[th.Tensor, dict[str, th.Tensor]]
+"""A loss, and what to log by name."""
 
 
 class AgentModel(Network):

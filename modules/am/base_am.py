@@ -4,6 +4,7 @@ import torch as th
 from torch import nn
 
 from components.episode_buffer import EpisodeBatch, Scheme
+from modules.am.agent_model import Loss
 from modules.am.trajectory_am import TrajectoryAM, both_alive
 from utils.dict2namedtuple import Args
 from utils.transfer import StepIndex
@@ -24,9 +25,7 @@ class BaseAM(TrajectoryAM):
         # A softmax, and faster than F.softmax for as few numbers as these.
         return (logits - logits.logsumexp(-1, keepdim=True)).exp().flatten(-2)
 
-    def loss(
-        self, batch: EpisodeBatch, encoded_t: th.Tensor, played: StepIndex
-    ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+    def loss(self, batch: EpisodeBatch, encoded_t: th.Tensor, played: StepIndex) -> Loss:
         """Returns the cross-entropy of the others' actions, and what to log: see `TrajectoryAM.loss`."""
         counts = both_alive(batch, played).to(encoded_t.device)
         loss, accuracy = self._action_loss(self.head(encoded_t), batch, played, counts)

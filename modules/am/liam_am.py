@@ -8,6 +8,7 @@ import torch as th
 from torch import nn
 
 from components.episode_buffer import EpisodeBatch, Scheme
+from modules.am.agent_model import Loss
 from modules.am.trajectory_am import TrajectoryAM, both_alive
 from modules.inputs import others
 from utils.config import WIDE, key
@@ -39,9 +40,7 @@ class LIAMAM(TrajectoryAM):
     def features(self, encoded: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None) -> th.Tensor:
         return self.embedding(encoded)
 
-    def loss(
-        self, batch: EpisodeBatch, encoded_t: th.Tensor, played: StepIndex
-    ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+    def loss(self, batch: EpisodeBatch, encoded_t: th.Tensor, played: StepIndex) -> Loss:
         """Returns the MSE of the others' observations, a mean over features, plus the cross-entropy of their actions,
         both weighing 1 as in the paper, and what to log: see `TrajectoryAM.loss`.
         """

@@ -2,8 +2,9 @@
 
 import torch as th
 
-from components.episode_buffer import EpisodeBatch, Episodes, Scheme
-from modules.am.agent_model import ALL, AgentModel
+from components.episode_buffer import ALL, EpisodeBatch, Episodes, Scheme
+from modules.am.agent_model import AgentModel, Loss
+from modules.network import Outputs
 from utils.dict2namedtuple import Args
 from utils.transfer import StepIndex
 
@@ -23,13 +24,11 @@ class NoneAM(AgentModel):
     def build_inputs(self, batch: EpisodeBatch, bs: Episodes = ALL, ts: slice = ALL) -> th.Tensor:
         return batch["obs"][bs, ts, :, :0].to(self.args.device)
 
-    def forward(self, inputs: th.Tensor, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def forward(self, inputs: th.Tensor, hidden: th.Tensor) -> Outputs:
         return inputs, hidden
 
     def features(self, outputs: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None) -> th.Tensor:
         return outputs
 
-    def loss(
-        self, batch: EpisodeBatch, outputs: th.Tensor, played: StepIndex
-    ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+    def loss(self, batch: EpisodeBatch, outputs: th.Tensor, played: StepIndex) -> Loss:
         return outputs.sum(), {}

@@ -13,9 +13,10 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from components.episode_buffer import EpisodeBatch, Episodes, Scheme
-from modules.am.agent_model import ALL, AgentModel
+from components.episode_buffer import ALL, EpisodeBatch, Episodes, Scheme
+from modules.am.agent_model import AgentModel, Loss
 from modules.inputs import agent_ids, last_actions
+from modules.network import Outputs
 from utils.config import WIDE, M, key
 from utils.dict2namedtuple import Args
 from utils.rl_utils import gaussian_kl
@@ -102,7 +103,7 @@ class SubgoalPosterior(nn.Module):
         return Gaussian(self.mu(encoded), self.log_var(encoded))
 
     def decode(self, subgoals: th.Tensor, trajectory: th.Tensor) -> th.Tensor:
-        """The observation o_t [..., D] itself: to rebuild its features instead would let them collapse."""
+        """Returns the observation o_t [..., D] itself: to rebuild its features instead would let them collapse."""
         return self.decoder(th.cat([subgoals, trajectory], -1))
 
 
@@ -114,7 +115,7 @@ class SubgoalRegressor(nn.Module):
         self.layers = nn.Sequential(_mlp(HIDDEN, HIDDEN), nn.Linear(HIDDEN, subgoal_dim))
 
     def encode(self, features: th.Tensor, trajectory: th.Tensor) -> Gaussian:
-        """A Gaussian without spread, whose every draw is the subgoal inferred from o_t [..., 32] and h_t [..., 96]."""
+        """Returns a Gaussian without spread at the subgoal inferred from o_t [..., 32] and h_t [..., 96]."""
         mu = self.layers(th.cat([features, trajectory], -1))
         return Gaussian(mu, th.full_like(mu, -th.inf))
 
@@ -137,9 +138,7 @@ class OMGAM(AgentModel):
         omg_cvae_alpha: float = key(0.001, "weight of the KL term in the posterior's loss", low=0, high=M)
         omg_opponent_actions: bool = key(False, "the posterior also reads the teammates' last actions")
         omg_kl_reduction: str = key("sum", "of the KL terms, over dimensions", choices=("sum", "mean"))
-        omg_policy_reads: str = key(
-            "draw_in_training", "of the posterior", choices=("mean", "draw", "draw_in_training")
-        )
+        omg_policy_reads: str = key("draw_in_training", "the posterior's", choices=("mean", "draw", "draw_in_training"))
         omg_supervised: bool = key(False, "a regression of the picked subgoal replaces the posterior (an ablation)")
         omg_prior_path: Path = key("", "folder of a prior that learner=am_learner trained; empty: train one")
         omg_vae_batches: int = key(8, "of the prior per training call", "gradient steps", low=1, high=M)
@@ -189,7 +188,7 @@ class OMGAM(AgentModel):
         ids = agent_ids(batch, self.args.n_agents, device, bs)
         return th.cat([*parts, ids.expand(*now.shape[:2], -1, -1)], -1)
 
-    def forward(self, inputs: th.Tensor, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def forward(self, inputs: th.Tensor, hidden: th.Tensor) -> Outputs:
         """Computes one step: inputs [rows, in], hidden states [rows, 96] to `infer`'s outputs and next states."""
         now, before = inputs.tensor_split([self.input_size], -1)
         trajectory = self.cond_rnn(before, hidden)
@@ -219,7 +218,7 @@ class OMGAM(AgentModel):
 
     def loss(
         self, observations: th.Tensor, subgoal: Gaussian, trajectory: th.Tensor, drawn: th.Tensor, chosen: Gaussian
-    ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+    ) -> Loss:
         """Returns the posterior's loss and what to log, means over all rows [N, agent, ...] (equation 5).
 
         MSE(o_t, decode(g, h_t)) + omg_cvae_alpha KL(q_phi || p_psi)

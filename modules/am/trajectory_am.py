@@ -8,9 +8,10 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from components.episode_buffer import EpisodeBatch, Episodes
-from modules.am.agent_model import ALL, AgentModel
+from components.episode_buffer import ALL, EpisodeBatch, Episodes
+from modules.am.agent_model import AgentModel, Loss
 from modules.inputs import agent_ids, is_alive, last_actions, others
+from modules.network import Outputs
 from utils.config import WIDE, key
 from utils.dict2namedtuple import Args
 from utils.errors import UserError
@@ -52,7 +53,7 @@ class TrajectoryAM(AgentModel):
         ids = agent_ids(batch, self.args.n_agents, device, bs).expand(*obs.shape[:2], -1, -1)
         return th.cat([obs, last_actions(batch["actions"], self.args.n_actions, device, bs, ts), ids], -1)
 
-    def forward(self, inputs: th.Tensor, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def forward(self, inputs: th.Tensor, hidden: th.Tensor) -> Outputs:
         """Computes one step: inputs [rows, in], hidden states [rows, H] to encoded trajectories [rows, H], twice."""
         h = self.rnn(F.relu(self.fc(inputs)), hidden)
         return h, h
@@ -61,9 +62,7 @@ class TrajectoryAM(AgentModel):
         """Returns what the policy reads, [..., output_size], from encoded trajectories [..., H]; nothing is drawn."""
         raise NotImplementedError
 
-    def loss(
-        self, batch: EpisodeBatch, encoded_t: th.Tensor, played: StepIndex
-    ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+    def loss(self, batch: EpisodeBatch, encoded_t: th.Tensor, played: StepIndex) -> Loss:
         """Returns the loss and what to log, over the `played` steps, from their encoded trajectories [N, agent, H].
 
         Means over steps and pairs of agents that are both alive.

@@ -42,5 +42,5 @@ class COMACritic(nn.Module):
         return th.cat(parts, dim=-1)
 
     def forward(self, inputs: th.Tensor) -> th.Tensor:
-        """Inputs [..., a, in] to Q-values [..., a, u]."""
+        """Computes Q-values [..., a, u] of inputs [..., a, in]."""
         return self.fc3(F.relu(self.fc2(F.relu(self.fc1(inputs)))))

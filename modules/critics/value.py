@@ -12,7 +12,7 @@ from torch import nn
 
 from components.episode_buffer import EpisodeBatch
 from modules.inputs import agent_ids, is_alive, last_actions
-from modules.network import Network
+from modules.network import Network, Outputs
 from utils.dict2namedtuple import Args
 
 READS = ("obs", "state", "state_obs", "state_team")
@@ -32,7 +32,7 @@ class MLPCritic(Network):
         """Returns a hidden state that is neither read nor changed."""
         return self.fc1.weight.new_zeros(1, 1)
 
-    def forward(self, inputs: th.Tensor, hidden_state: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def forward(self, inputs: th.Tensor, hidden_state: th.Tensor) -> Outputs:
         return self.fc3(F.relu(self.fc2(F.relu(self.fc1(inputs))))), hidden_state
 
 

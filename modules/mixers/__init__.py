@@ -4,10 +4,8 @@ from utils.registry import Registry
 
 REGISTRY = Registry(
     "mixer",
-    {
-        "vdn": "modules.mixers.vdn:VDNMixer",
-        "qmix": "modules.mixers.qmix:QMixer",
-        "qplex": "modules.mixers.qplex:QPlexMixer",
-        "qtran_base": "modules.mixers.qtran:QTranBase",
-    },
+    vdn="modules.mixers.vdn:VDNMixer",
+    qmix="modules.mixers.qmix:QMixer",
+    qplex="modules.mixers.qplex:QPlexMixer",
+    qtran_base="modules.mixers.qtran:QTranBase",
 )

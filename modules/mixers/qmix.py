@@ -28,26 +28,21 @@ class QMixer(nn.Module):
         self.embed_dim = args.mixing_embed_dim
         state_size = args.state_shape
 
-        self.hyper_w_1: nn.Module
-        self.hyper_w_final: nn.Module
-        if args.hypernet_layers == 1:
-            self.hyper_w_1 = nn.Linear(state_size, self.embed_dim * self.n_agents)
-            self.hyper_w_final = nn.Linear(state_size, self.embed_dim)
-        elif args.hypernet_layers == 2:
-            hidden = args.hypernet_embed
-            self.hyper_w_1 = nn.Sequential(
-                nn.Linear(state_size, hidden), nn.ReLU(), nn.Linear(hidden, self.embed_dim * self.n_agents)
-            )
-            self.hyper_w_final = nn.Sequential(
-                nn.Linear(state_size, hidden), nn.ReLU(), nn.Linear(hidden, self.embed_dim)
-            )
-        else:
+        if args.hypernet_layers not in (1, 2):
             raise ValueError(f"hypernet_layers is 1 or 2, not {args.hypernet_layers}")
+
+        def hypernet(n_weights: int) -> nn.Module:
+            if args.hypernet_layers == 1:
+                return nn.Linear(state_size, n_weights)
+            hidden = args.hypernet_embed
+            return nn.Sequential(nn.Linear(state_size, hidden), nn.ReLU(), nn.Linear(hidden, n_weights))
+
+        self.hyper_w_1, self.hyper_w_final = hypernet(self.embed_dim * self.n_agents), hypernet(self.embed_dim)
         self.hyper_b_1 = nn.Linear(state_size, self.embed_dim)
         self.V = nn.Sequential(nn.Linear(state_size, self.embed_dim), nn.ReLU(), nn.Linear(self.embed_dim, 1))
 
     def forward(self, agent_qs: th.Tensor, states: th.Tensor) -> th.Tensor:
-        """Q-values [..., a] and states [..., s] to the team's Q-value [..., 1]."""
+        """Computes the team's Q-value [..., 1] from Q-values [..., a] and states [..., s]."""
         leading = agent_qs.shape[:-1]
         w_1 = self.hyper_w_1(states).abs().view(*leading, self.n_agents, self.embed_dim)
         # Sums of products, since batched matrix products are slow for matrices as small as these.

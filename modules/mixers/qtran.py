@@ -35,12 +35,12 @@ class QTranBase(nn.Module):
         )
 
     def forward(self, states: th.Tensor, hidden_states: th.Tensor, actions_onehot: th.Tensor) -> th.Tensor:
-        """States [..., s], the agents' hidden states [..., a, H] and actions [..., a, u] to the joint Q [..., 1]."""
+        """Computes the joint Q [..., 1] of states [..., s], hidden states [..., a, H] and actions [..., a, u]."""
         encodings = self.action_encoding(th.cat([hidden_states, actions_onehot], -1))
         return self.Q(th.cat([states, encodings.sum(-2)], -1))
 
     def state_value(self, states: th.Tensor) -> th.Tensor:
-        """States [..., s] to V [..., 1]."""
+        """Computes V [..., 1] of states [..., s]."""
         return self.V(states)
 
 

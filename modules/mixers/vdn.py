@@ -13,5 +13,5 @@ class VDNMixer(nn.Module):
         super().__init__()
 
     def forward(self, agent_qs: th.Tensor, states: th.Tensor) -> th.Tensor:
-        """Q-values [..., a] to the team's [..., 1]; the states are not read."""
+        """Computes the team's value [..., 1] from Q-values [..., a]; the states are not read."""
         return agent_qs.sum(dim=-1, keepdim=True)
