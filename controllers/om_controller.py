@@ -15,7 +15,7 @@ from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.agent_model import AgentModel
 from modules.network import Network, Outputs
 from modules.unroll import step_candidates, step_from, unroll_with_hidden
-from utils.config import key
+from utils.config import K, key
 from utils.dict2namedtuple import Args, Config
 from utils.weights import StateDict
 
@@ -26,6 +26,7 @@ class MultiModuleMAC(BasicMAC):
     @dataclass(frozen=True)
     class Keys(BasicMAC.Keys):
         am_model: str = key("", "the opponent model", names="modules.am:REGISTRY")
+        am_lr: float = key(0.001, "Adam's learning rate for the opponent model", above=0, high=K)
         policy_model: str | None = key(None, "the policy's network; null: agent's", names="modules.agents:REGISTRY")
 
     @staticmethod

@@ -1,7 +1,6 @@
 """Trains nothing but an agent model. Together with Q-learning that is `q_learner_4am.py`, or `omg_learner.py`."""
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch as th
 
@@ -10,10 +9,9 @@ from components.transitions import make_transitions
 from learners.base_learner import Learner, Policy
 from modules.am.none_am import NoneAM
 from modules.network import Outputs
-from utils.config import K, key
 from utils.dict2namedtuple import Args
 from utils.logging import Logger
-from utils.transfer import step_index
+from utils.transfer import StepIndex, step_index
 from utils.weights import Stateful
 
 
@@ -32,15 +30,40 @@ class ModelPolicy(Policy, Protocol):
     ) -> th.Tensor: ...
 
 
+class ModelTrainer:
+    """Trains the agent model of a learner's controller, if it has one, by the model's own loss.
+
+    A learner of a policy calls `train` beside its own updates, and has `parts` among its own.
+    """
+
+    def __init__(self, learner: Learner):
+        self.learner = learner
+        self.am: Any = learner.mac.networks().get("am")
+        self.params = [] if self.am is None else list(self.am.parameters())
+        self.optimiser = th.optim.Adam(self.params, lr=learner.args.am_lr) if self.params else None
+
+    def train(
+        self, batch: EpisodeBatch, played: StepIndex, t_env: int, encoded: th.Tensor | None = None
+    ) -> dict[str, th.Tensor]:
+        """Updates the model once and returns what to log; `encoded` is what it infers, if that has been computed."""
+        if self.am is None:
+            return {}
+        if encoded is None:
+            encoded, _ = cast(ModelPolicy, self.learner.mac).infer(batch)
+        loss, stats = self.am.loss(batch, encoded[played], played)
+        if self.optimiser is not None:
+            stats["am_grad_norm"] = self.learner.descend(loss, self.optimiser, self.params, t_env)
+        return stats
+
+    def parts(self) -> dict[str, Stateful]:
+        return {} if self.optimiser is None else {"am_opt": self.optimiser}
+
+
 class AMLearner(Learner):
     """Trains the controller's agent model on episodes of whatever policy plays; of OMG's model the prior alone.
 
     A prior that was trained is found so by `omg_learner`, which then trains no other.
     """
-
-    @dataclass(frozen=True)
-    class Keys(Learner.Keys):
-        am_lr: float = key(0.001, "Adam's learning rate for the opponent model", above=0, high=K)
 
     mac: ModelPolicy
     needs_model = True

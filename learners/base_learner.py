@@ -14,7 +14,7 @@ from components.episode_buffer import EpisodeBatch
 from learners import REGISTRY as LEARNERS
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.none_am import NoneAM
-from modules.network import Outputs
+from modules.network import Network, Outputs
 from utils.config import K, T, key
 from utils.dict2namedtuple import Args, Config
 from utils.errors import UserError
@@ -25,6 +25,7 @@ from utils.weights import StateDict, Stateful, load_into
 class Policy(Stateful, Protocol):
     """A controller as learners know it; controllers/basic_controller.py documents these methods."""
 
+    def networks(self) -> dict[str, Network]: ...
     def parameters(self) -> Iterator[th.nn.Parameter]: ...
     def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False) -> th.Tensor: ...
     def unroll_with_hidden(self, ep_batch: EpisodeBatch) -> Outputs: ...

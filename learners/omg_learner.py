@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from components.episode_buffer import EpisodeBatch, Scheme
 from components.epsilon_schedules import DecayThenFlatSchedule
 from components.transitions import Transitions, make_transitions
-from learners.am_learner import AMLearner, ModelPolicy, train_prior
+from learners.am_learner import ModelPolicy, train_prior
 from learners.q_learner import QLearner
 from modules.am.omg_am import OMGAM, Gaussian
 from utils.config import STEPS, K, T, key
@@ -52,7 +52,7 @@ class OMGLearner(QLearner):
     """Trains policy and posterior together, after the prior, which is frozen once it is trained."""
 
     @dataclass(frozen=True)
-    class Keys(QLearner.Keys, AMLearner.Keys):
+    class Keys(QLearner.Keys):
         omg_horizon: int = key(5, "candidate subgoals lie up to this far ahead", STEPS, low=1, high=K)
         omg_value: str = key("mean", "a candidate's value over the available actions", choices=("mean", "max"))
         subgoal_mode: bool | int | str = key(

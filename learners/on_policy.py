@@ -9,19 +9,26 @@ from dataclasses import dataclass
 import torch as th
 
 from components.episode_buffer import ON_HOST, EpisodeBatch
-from learners.base_learner import Learner
+from learners.am_learner import ModelTrainer
+from learners.base_learner import Learner, Policy
+from modules.am.omg_am import OMGAM
 from utils.config import K, M, key
-from utils.dict2namedtuple import Config
+from utils.dict2namedtuple import Args, Config
+from utils.logging import Logger
 from utils.transfer import to_device
 
 
 class OnPolicyLearner(Learner):
-    """Goes over one collection `epochs` times, in `num_mini_batch` updates each."""
+    """Goes over one collection `epochs` times, in `num_mini_batch` updates each; an agent model is updated once."""
 
     @dataclass(frozen=True)
     class Keys(Learner.Keys):
         epochs: int = key(5, "times that it learns from each collection", low=1, high=K)
         num_mini_batch: int = key(1, "equal parts of the episodes, with an update each", low=1, high=M)
+
+    @classmethod
+    def trains(cls, model: type) -> bool:
+        return not issubclass(model, OMGAM)
 
     @classmethod
     def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
@@ -42,6 +49,10 @@ class OnPolicyLearner(Learner):
                 "make one a multiple of the other"
             )
         return super().conflict(config, kinds)
+
+    def __init__(self, mac: Policy, logger: Logger, args: Args):
+        super().__init__(mac, logger, args)
+        self.model_trainer = ModelTrainer(self)
 
     def mini_batches(self, batch: EpisodeBatch) -> Iterator[tuple[EpisodeBatch, th.Tensor | slice]]:
         """Yields parts of the batch, drawn anew in each call, and which episodes they are."""

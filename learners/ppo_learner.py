@@ -132,8 +132,9 @@ class PPOLearner(OnPolicyLearner):
 
         self.training_steps += 1
         self._update_target_if_due()
+        model_stats = self.model_trainer.train(batch, transitions.played, t_env)
         if self.is_log_due(t_env):
-            self.log(t_env, **critic_stats, **agent_stats)
+            self.log(t_env, **critic_stats, **agent_stats, **model_stats)
 
     def _train_critic(self, batch: EpisodeBatch, experience: Experience, t_env: int) -> dict[str, th.Tensor]:
         """Steps the critic; returns what to log."""
@@ -234,6 +235,7 @@ class PPOLearner(OnPolicyLearner):
             "ret_ms": self.ret_ms,
             "agent_opt": self.agent_optimiser,
             "critic_opt": self.critic_optimiser,
+            **self.model_trainer.parts(),
         }
 
     def update_targets(self) -> None:

@@ -66,10 +66,11 @@ class PQNLearner(OnPolicyLearner):
                 loss = masked_mean((target_t[episodes] - q_t) ** 2, of_part.mask)
                 grad_norm = self.descend(loss, self.optimiser, self.params, t_env)
 
+        model_stats = self.model_trainer.train(batch, transitions.played, t_env)
         if self.is_log_due(t_env):
             td = TDLoss(loss, q_t, target_t[episodes], of_part.mask)
-            self.log(t_env, grad_norm=grad_norm, **td_statistics(td, self.mixer, self.args.n_agents))
+            self.log(t_env, grad_norm=grad_norm, **td_statistics(td, self.mixer, self.args.n_agents), **model_stats)
 
     def parts(self) -> dict[str, Stateful]:
         mixer: dict[str, Stateful] = {} if self.mixer is None else {"mixer": self.mixer}
-        return {"agent": self.mac, **mixer, "opt": self.optimiser}
+        return {"agent": self.mac, **mixer, "opt": self.optimiser, **self.model_trainer.parts()}

@@ -2,13 +2,11 @@
 and LIAM (`modules/am`). Without a model it is plain Q-learning, `q_learner.py`; OMG has its own, `omg_learner.py`.
 """
 
-from dataclasses import dataclass
-
 import torch as th
 
 from components.episode_buffer import EpisodeBatch, Scheme
 from components.transitions import make_transitions
-from learners.am_learner import AMLearner, ModelPolicy
+from learners.am_learner import ModelPolicy, ModelTrainer
 from learners.q_learner import QLearner
 from modules.am.omg_am import OMGAM
 from utils.dict2namedtuple import Args
@@ -23,10 +21,6 @@ class QLearner4AM(QLearner):
     Neither loss trains the other's networks.
     """
 
-    @dataclass(frozen=True)
-    class Keys(QLearner.Keys, AMLearner.Keys):
-        """The keys of both kinds of learning."""
-
     mac: ModelPolicy
     target_mac: ModelPolicy
     needs_model = True
@@ -38,8 +32,7 @@ class QLearner4AM(QLearner):
     def __init__(self, mac: ModelPolicy, scheme: Scheme, logger: Logger, args: Args):
         super().__init__(mac, scheme, logger, args)
         self.am = mac.am
-        self.am_params = list(self.am.parameters())
-        self.am_optimiser = th.optim.Adam(self.am_params, lr=args.am_lr) if self.am_params else None
+        self.model_trainer = ModelTrainer(self)
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
         """Performs one update of the policy by the loss of `QLearner`, and one of the model by its own loss."""
@@ -55,13 +48,9 @@ class QLearner4AM(QLearner):
         td = self.td_loss(transitions, q_t, value_tp1)
         grad_norm = self.descend(td.loss, self.optimiser, self.params, t_env)
         self.targets.update_if_due(episode_num)
-
-        am_loss, stats = self.am.loss(batch, encoded[transitions.played], transitions.played)
-        if self.am_optimiser is not None:
-            stats["am_grad_norm"] = self.descend(am_loss, self.am_optimiser, self.am_params, t_env)
-
+        stats = self.model_trainer.train(batch, transitions.played, t_env, encoded)
         if self.is_log_due(t_env):
             self.log_update(t_env, td, grad_norm, **stats)
 
     def parts(self) -> dict[str, Stateful]:
-        return super().parts() | ({} if self.am_optimiser is None else {"am_opt": self.am_optimiser})
+        return super().parts() | self.model_trainer.parts()

@@ -199,12 +199,12 @@ def test_values_that_contradict_each_other_are_named(changes, fragment):
         ("pqn_vdn", {"buffer_size": 5000}, "learner=pqn_learner has no replay buffer"),
         ("pqn_vdn", {"common_reward": False}, "learns the value of the whole team"),
         ("pqn_iql", {"common_reward": False}, ""),
-        ("ippo", {"buffer_size": 5000}, "has no replay buffer: it learns once from the batch_size_run=8 episodes just"),
-        ("mappo", {"batch_size": 4}, "leave out batch_size=4 and buffer_size=8"),
+        ("ippo", {"buffer_size": 5000}, "has no replay buffer: it learns once from the batch_size_run=32 episodes just"),
+        ("mappo", {"batch_size": 4}, "leave out batch_size=4 and buffer_size=32"),
         (
             "mappo",
             {"num_mini_batch": 3},
-            "batch_size_run=8 episodes can't be divided into num_mini_batch=3 equal parts",
+            "batch_size_run=32 episodes can't be divided into num_mini_batch=3 equal parts",
         ),
         ("mappo", {"num_mini_batch": 4}, ""),
         (

@@ -74,6 +74,8 @@ CASES = {
         ),
     ),
     "mappo_epymarl": ("ppo_learner", PPO | EPYMARL | dict(critic_reads="state", target_update_interval_or_tau=0.01)),
+    "ippo_liam": ("ppo_learner", PPO | dict(critic_reads="obs", am_model="liam", num_mini_batch=2)),
+    "pqn_am": ("pqn_learner", dict(am_model="base", td_lambda=0.8, mixer="vdn")),
     "pqn_iql": ("pqn_learner", dict(agent="rnn_norm", optimizer="radam", td_lambda=0.8)),
     "pqn_vdn": ("pqn_learner", dict(agent="rnn_norm", mixer="vdn", num_mini_batch=2)),
     "pqn_qmix": ("pqn_learner", dict(mixer="qmix", td_lambda=0.8)),
@@ -105,7 +107,20 @@ OF_SEATS = [
     "ippo_ff",
     "pqn_iql",
 ]
-WITHOUT_TARGETS = ("am", "am_liam", "am_omg", "ippo", "ippo_ns", "ippo_ff", "mappo", "pqn_iql", "pqn_vdn", "pqn_qmix")
+WITHOUT_TARGETS = (
+    "am",
+    "am_liam",
+    "am_omg",
+    "ippo",
+    "ippo_ns",
+    "ippo_ff",
+    "ippo_liam",
+    "pqn_am",
+    "mappo",
+    "pqn_iql",
+    "pqn_vdn",
+    "pqn_qmix",
+)
 every_learner = pytest.mark.parametrize("name", CASES)
 
 VALUES = {"loss", "grad_norm", "td_error_abs", "q_taken_mean", "target_mean"}
@@ -118,10 +133,10 @@ QTRAN = {"loss", "td_loss", "opt_loss", "nopt_loss", "grad_norm", "td_error_abs"
 COMA = {"critic_loss", "critic_grad_norm", "td_error_abs", "q_taken_mean", "target_mean"}
 PPO_STATS = COMA | {"advantage_mean", "pg_loss", "agent_grad_norm", "pi_max", "entropy", "clipped_share"}
 STATISTICS = {
-    "ppo_learner": lambda own: PPO_STATS,
+    "ppo_learner": lambda own: PPO_STATS | (LIAM if "am_model" in own else set()),
     "q_learner": lambda own: VALUES,
     "weighted_learner": lambda own: VALUES,
-    "pqn_learner": lambda own: VALUES,
+    "pqn_learner": lambda own: VALUES | (PREDICTIONS if "am_model" in own else set()),
     "qtran_learner": lambda own: QTRAN | {"v_mean", "agent_indiv_qs"},
     "wqmix_learner": lambda own: VALUES | {"qmix_loss", "central_loss", "w_to_use"},
     "qplex_learner": lambda own: VALUES | {"hit_prob"},
