@@ -38,6 +38,8 @@ def configure(alg: str, env_args: dict[str, Any] | None = None, batch_size_run: 
     params = [f"--{key}={value}" for key, value in (quiet | settings).items()]
     config = main.read_settings(*[f"--config={alg}", "--env-config=sc2", *params])
     world = {"env": NAME, "env_args": env_args or {}, "batch_size_run": batch_size_run}
+    if config["batch_size"] == config["batch_size_run"]:  # a batch is what has just been played
+        world |= {"batch_size": batch_size_run, "buffer_size": batch_size_run}
     with nullcontext() if NAME in REGISTRY else registered(Game):
         return main.resolve({**config, **world})
 

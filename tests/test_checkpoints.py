@@ -26,6 +26,8 @@ SETTINGS = {
     "iql_omg alone": {"learner": "am_learner"},
 }
 
+ON_POLICY = ("ippo", "mappo", "pqn")
+
 
 def steps_in(folder):
     return sorted(int(path.name) for path in Path(folder).iterdir() if path.name.isdigit())
@@ -39,15 +41,19 @@ def contents(folder):
 # --- resuming
 
 
-RESUMED = [pytest.param(alg, marks=pytest.mark.slow) for alg in ("coma", "iql_am", "iql_omg alone", "qmix_beta")]
+RESUMED = ["coma", "iql_am", "iql_omg alone", "qmix_beta", "cw_qmix", "qplex", "mappo_epymarl", "ippo_liam"]
+RESUMED = [pytest.param(alg, marks=pytest.mark.slow) for alg in RESUMED]
 
 
-@pytest.mark.parametrize("alg", ["iql", "qmix", "qtran", "iql_omg", *RESUMED])
+@pytest.mark.parametrize("alg", ["iql", "qmix", "qtran", "iql_omg", "mappo", "pqn_vdn", *RESUMED])
 def test_a_resumed_run_is_bit_for_bit_the_run_that_was_never_interrupted(tmp_path, alg):
     interval = "critic_target_update_interval" if alg == "coma" else "target_update_interval"
     settings = {"save_model": True} | SETTINGS.get(alg, {interval: 11})
     if alg in ("coma", "qmix_beta"):
         settings |= {"batch_size_run": 2, "test_nepisode": 4}
+    if alg.startswith(ON_POLICY):
+        own = {"batch_size": "null", "buffer_size": "null", "num_mini_batch": 2, "epochs": 2}
+        settings = {"save_model": True, "batch_size_run": 4, "test_nepisode": 4} | own
     settings["alg"] = alg.split()[0]
     whole, info = whole_run(local_results_path=tmp_path / "whole", t_max=240, **settings)
     half, _ = whole_run(local_results_path=tmp_path / "half", t_max=120, **settings)

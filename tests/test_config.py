@@ -199,7 +199,11 @@ def test_values_that_contradict_each_other_are_named(changes, fragment):
         ("pqn_vdn", {"buffer_size": 5000}, "learner=pqn_learner has no replay buffer"),
         ("pqn_vdn", {"common_reward": False}, "learns the value of the whole team"),
         ("pqn_iql", {"common_reward": False}, ""),
-        ("ippo", {"buffer_size": 5000}, "has no replay buffer: it learns once from the batch_size_run=32 episodes just"),
+        (
+            "ippo",
+            {"buffer_size": 5000},
+            "has no replay buffer: it learns once from the batch_size_run=32 episodes just",
+        ),
         ("mappo", {"batch_size": 4}, "leave out batch_size=4 and buffer_size=32"),
         (
             "mappo",
