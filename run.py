@@ -500,7 +500,7 @@ def sizes_of(env_info: EnvInfo) -> Config:
 def episode_layout(args: Args) -> EpisodeLayout:
     """Returns the fields of an episode, as an `EpisodeBatch` takes them: (scheme, groups, preprocess).
 
-    Those in `args.fields` are the environment's (`fields_of` in envs/multiagentenv.py).
+    Those in `args.fields` are the environment's (`fields_of` in envs/multiagentenv.py), others the controller's own.
     """
     scheme: Scheme = {}
     for name, field in args.fields.items():
@@ -517,7 +517,9 @@ def episode_layout(args: Args) -> EpisodeLayout:
         "terminated": {"vshape": (1,), "dtype": th.uint8, "below": 2},
     }
     groups = {"agents": args.n_agents}
-    if args.population:
+    if not args.population:
+        scheme |= CONTROLLERS[args.mac].fields(args)
+    else:
         learners = args.population[args.train_alg]
         scheme["agent_idx"] = {"vshape": (learners,), "dtype": th.long, "episode_const": True, "below": args.n_agents}
     preprocess: Preprocess = {"actions": ("actions_onehot", [OneHot(out_dim=args.n_actions)])}

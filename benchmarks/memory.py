@@ -54,7 +54,7 @@ class Play:
     def __init__(self, map_name: str):
         self.env = BattleVectorEnv(range(ENVS), map_name=map_name)
         self.info = self.env.get_env_info()
-        self.layout = episode_layout(convert({**sizes_of(self.info), "population": {}}))
+        self.layout = episode_layout(convert({**sizes_of(self.info), "population": {}, "mac": "basic_mac"}))
         scheme, groups, preprocess = self.layout
         self.batch = EpisodeBatch(scheme, groups, ENVS, self.info["episode_limit"] + 1, preprocess=preprocess)
         self.fields = {key: value.numpy() for key, value in self.batch.data.transition_data.items()}

@@ -51,6 +51,14 @@ class BasicMAC:
         self.action_selector = ACTION_SELECTORS[args.action_selector](args)
         self.hidden_states: th.Tensor | None = None  # [batch, agent, H]
 
+    @classmethod
+    def fields(cls, args: Args) -> Scheme:
+        """Returns the fields that `select_actions` writes into the batch besides actions, as entries of its scheme.
+
+        `ep_batch.update({name: value}, bs=bs, ts=t_ep)` writes one. Learners find them in their batches.
+        """
+        return {}
+
     def input_size(self, scheme: Scheme) -> int:
         """Returns the width of the network's inputs."""
         (size,) = scheme["obs"]["vshape"] if isinstance(scheme["obs"]["vshape"], tuple) else (scheme["obs"]["vshape"],)

@@ -23,6 +23,7 @@ class Team:
         """Prepares for the first step of the episodes in the mask [batch] bool; the others are over."""
         self.mac.init_hidden(batch.batch_size)
 
+    @th.no_grad()
     def select_actions(
         self, batch: EpisodeBatch, t_ep: int, t_env: int, bs: Episodes = ALL, test_mode: bool = False
     ) -> th.Tensor:

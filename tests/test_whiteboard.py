@@ -15,6 +15,8 @@ from components.action_selectors import EpsilonGreedyActionSelector
 from controllers import REGISTRY as CONTROLLERS
 from controllers.basic_controller import ALL, BasicMAC
 from controllers.om_controller import MultiModuleMAC
+from learners import REGISTRY as LEARNERS
+from learners.q_learner import QLearner
 from modules.agents import REGISTRY as AGENTS
 from modules.agents.rnn_agent import RNNAgent
 from modules.am import REGISTRY as AGENT_MODELS
@@ -253,3 +255,32 @@ class WithDropout(RNNAgent):
 
     def head(self, h):
         return F.dropout(super().head(h), training=self.training)
+
+
+class Remembers(BasicMAC):
+    """Writes down the value of each action that it takes."""
+
+    @classmethod
+    def fields(cls, args):
+        return {"value_when_acting": {"vshape": (1,), "group": "agents"}}
+
+    def select_actions(self, ep_batch, t_ep, t_env, bs=ALL, test_mode=False):
+        q = self.forward(ep_batch, t_ep, bs, test_mode)
+        actions = self.action_selector.select_action(q, ep_batch["avail_actions"][bs, t_ep], t_env, test_mode)
+        ep_batch.update({"value_when_acting": q.gather(-1, actions.unsqueeze(-1))}, bs=bs, ts=t_ep)
+        return actions
+
+
+def test_a_controllers_own_field_reaches_the_learner(monkeypatch, tmp_path):
+    put(monkeypatch, CONTROLLERS, "basic_mac", Remembers)
+    seen = []
+
+    class Reads(QLearner):
+        def train(self, batch, t_env, episode_num):
+            seen.append(batch["value_when_acting"][:, :-1].abs().sum() > 0)
+            super().train(batch, t_env, episode_num)
+
+    put(monkeypatch, LEARNERS, "q_learner", Reads)
+    parts, _, _ = built(t_max=40, batch_size=2, local_results_path=tmp_path)
+    parts.train()
+    assert seen and all(seen)
