@@ -12,7 +12,7 @@ from utils.dict2namedtuple import Args
 class MLPAgent(Network):
     """fc1 (`rnn_hidden_dim` units), ReLU, fc_h (half as many), ReLU, fc2; `dueling` as in RNNAgent.
 
-    With 64 units it is the network of D3QN in Yu et al. 2024. The hidden state is empty.
+    With 64 units it is the network of D3QN in Yu et al. 2024. Its hidden state is zeros at every step.
     """
 
     Keys = RNNAgent.Keys
@@ -25,8 +25,8 @@ class MLPAgent(Network):
         self.fc_v = nn.Linear(self.fc_h.out_features, 1) if args.dueling else None
 
     def init_hidden(self) -> th.Tensor:
-        return self.fc1.weight.new_zeros(1, 0)
+        return self.fc1.weight.new_zeros(1, self.fc1.out_features)
 
     def forward(self, inputs: th.Tensor, hidden_state: th.Tensor) -> Outputs:
         h = F.relu(self.fc_h(F.relu(self.fc1(inputs))))
-        return dueling(self.fc2(h), None if self.fc_v is None else self.fc_v(h)), hidden_state
+        return dueling(self.fc2(h), None if self.fc_v is None else self.fc_v(h)), th.zeros_like(hidden_state)
