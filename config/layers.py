@@ -55,7 +55,7 @@ def merge(alg: str, env: str, settings: Settings, files: Files = ()) -> Json:
     choice, may_set = _choose(alg, env, written, typed)
     check_known(chain(*written), may_set)
     check_known(typed, choice.keys)
-    return _with_policy_model(choice, typed)
+    return _completed(choice, typed)
 
 
 def merge_population(name: str, counts: dict[str, int], env: str, settings: Settings, files: Files = ()) -> Json:
@@ -86,7 +86,7 @@ def merge_population(name: str, counts: dict[str, int], env: str, settings: Sett
         check_known(typed, choice.keys)
         may_be_written |= may_set
         may_be_typed |= choice.keys.keys()
-        merged[alg] = _with_policy_model(choice, [s for s in (*for_all, *typed) if s.key in choice.keys])
+        merged[alg] = _completed(choice, [s for s in (*for_all, *typed) if s.key in choice.keys])
     check_known(chain(*shared), may_be_written)
     check_known(for_all, may_be_typed)
     run = {**merged[learner], "name": name, "population": counts}
@@ -197,12 +197,17 @@ def _as_mapping(text: str) -> Json | None:
     return value if isinstance(value, dict) else None
 
 
-def _with_policy_model(choice: Choice, typed: Sequence[Setting]) -> Json:
-    """Returns the configuration, whose `agent` is what `policy_model` names, the word for it beside an agent model.
+def _completed(choice: Choice, typed: Sequence[Setting]) -> Json:
+    """Returns the configuration, with values in place of what other keys settle.
 
-    Raises: UserError where the settings give both, and not the same.
+    `agent` is what `policy_model` names, the word for it beside an agent model; a batch is as many episodes as are
+    played at once, and the buffer as many as a batch, where the settings leave that open.
+
+    Raises: UserError where the settings give both `agent` and `policy_model`, and not the same.
     """
     config = choice.nested()
+    config["batch_size"] = config["batch_size"] or config["batch_size_run"]
+    config["buffer_size"] = config["buffer_size"] or config["batch_size"]
     policy = config.get("policy_model")
     if policy is None:
         return config

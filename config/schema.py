@@ -61,8 +61,8 @@ RUN = {
     "final_eval": Key(bool),
     "save_replay": Key(bool),
     # learning
-    "batch_size": Key(int, EPISODES, low=1, high=M),
-    "buffer_size": Key(int, EPISODES, low=1, high=10 * M),
+    "batch_size": Key(int, EPISODES, low=1, high=M, nullable=True),
+    "buffer_size": Key(int, EPISODES, low=1, high=10 * M, nullable=True),
 }
 
 # Keys of PyMARL's own YAML files that nothing here needs, each with the value under which it changes nothing.

@@ -43,10 +43,11 @@ class Learner:
     @dataclass(frozen=True)
     class Keys:
         gamma: float = key(0.99, "discount per environment step", low=0, high=1)
-        lr: float = key(0.0005, "RMSprop's learning rate", above=0, high=K)
-        critic_lr: float = key(0.0005, "RMSprop's learning rate for a critic", above=0, high=K)
+        lr: float = key(0.0005, "the optimiser's learning rate", above=0, high=K)
+        critic_lr: float = key(0.0005, "the optimiser's learning rate for a critic", above=0, high=K)
+        optimizer: str = key("rmsprop", "what descends the loss", choices=("rmsprop", "adam", "radam"))
         optim_alpha: float = key(0.99, "RMSprop's smoothing of squared gradients", low=0, high=1)
-        optim_eps: float = key(0.00001, "RMSprop's epsilon", above=0, high=K)
+        optim_eps: float = key(0.00001, "the optimiser's epsilon", above=0, high=K)
         grad_norm_clip: float = key(10, "longest gradient that is applied, L2 norm", above=0, high=T)
         td_lambda: float = key(0.0, "the values' targets: 0 looks one step ahead, 1 at the whole return", low=0, high=1)
 
@@ -103,6 +104,13 @@ class Learner:
         # So that the first update is logged.
         self.log_stats_t = -args.learner_log_interval - 1
 
+    def make_optimiser(self, params: list[th.nn.Parameter], lr: float) -> th.optim.Optimizer:
+        """Returns the `optimizer` of `params`, with a learning rate `lr`."""
+        eps = self.args.optim_eps
+        if self.args.optimizer == "rmsprop":
+            return th.optim.RMSprop(params, lr=lr, alpha=self.args.optim_alpha, eps=eps, foreach=True)
+        return {"adam": th.optim.Adam, "radam": th.optim.RAdam}[self.args.optimizer](params, lr=lr, eps=eps)
+
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
         """Performs one update from `batch`, after `t_env` environment steps and `episode_num` episodes of training."""
         raise NotImplementedError
@@ -133,15 +141,19 @@ class Learner:
 
         Raises: LossNotFinite where the loss is not finite; the weights are left as they were.
         """
-        # On a GPU looking at the loss makes the host wait, so there it is done only when it is logged anyway.
-        if (loss.device.type == "cpu" or self.is_log_due(t_env)) and not th.isfinite(loss):
-            advice = f"look for huge rewards or observations, or lower lr ({optimiser.param_groups[0]['lr']})"
-            raise LossNotFinite(f"the loss is {loss.item()} at t_env {t_env}: {advice}")
+        self.check_finite(loss, optimiser, t_env)
         optimiser.zero_grad()
         loss.backward()
         grad_norm = th.nn.utils.clip_grad_norm_(params, self.args.grad_norm_clip)
         optimiser.step()
         return grad_norm
+
+    def check_finite(self, loss: th.Tensor, optimiser: th.optim.Optimizer, t_env: int) -> None:
+        """Raises: LossNotFinite if the loss, a scalar, is not finite."""
+        # On a GPU looking at the loss makes the host wait, so there it is done only when it is logged anyway.
+        if (loss.device.type == "cpu" or self.is_log_due(t_env)) and not th.isfinite(loss):
+            advice = f"look for huge rewards or observations, or lower lr ({optimiser.param_groups[0]['lr']})"
+            raise LossNotFinite(f"the loss is {loss.item()} at t_env {t_env}: {advice}")
 
     def state_dict(self) -> StateDict:
         """Returns all that an update depends on: networks, targets, optimisers and the counters."""

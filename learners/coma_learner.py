@@ -42,9 +42,8 @@ class COMALearner(Learner):
         self.target_critic = deepcopy(self.critic)
         self.agent_params = list(mac.parameters())
         self.critic_params = list(self.critic.parameters())
-        rates = {"alpha": args.optim_alpha, "eps": args.optim_eps}
-        self.agent_optimiser = th.optim.RMSprop(self.agent_params, lr=args.lr, **rates)
-        self.critic_optimiser = th.optim.RMSprop(self.critic_params, lr=args.critic_lr, **rates)
+        self.agent_optimiser = self.make_optimiser(self.agent_params, args.lr)
+        self.critic_optimiser = self.make_optimiser(self.critic_params, args.critic_lr)
         self.critic_training_steps = 0
         self.last_target_update_step = 0
 

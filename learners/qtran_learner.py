@@ -27,13 +27,13 @@ class QTranLearner(QLearner):
 
     mixer: QTranBase
     target_mixer: QTranBase
-    mixer_of_joint_values = True
+    own_mixer = QTranBase
     learns_seats = False
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
-        """Performs one update by td_loss + opt_loss * L_opt + nopt_min_loss * L_nopt, means over played steps.
+        """Performs one update by td_loss_weight * L_td + opt_loss * L_opt + nopt_min_loss * L_nopt, means over steps.
 
-        td_loss = (G_t - Q(s_t, u_t))^2, where G_t is the TD(lambda) target with V(s_tp1) = Q_target(s_tp1, u*_tp1)
+        L_td    = (G_t - Q(s_t, u_t))^2, where G_t is the TD(lambda) target with V(s_tp1) = Q_target(s_tp1, u*_tp1)
         L_opt   = (sum_a Q_a(u*_a) - Q(s_t, u*) + V(s_t))^2
         L_nopt  = min(sum_a Q_a(u_a) - Q(s_t, u_t) + V(s_t), 0)^2
         u* is what the agents hold best; Q is held constant in L_opt and L_nopt.
@@ -59,7 +59,7 @@ class QTranLearner(QLearner):
         td_loss = masked_mean((target_t - joint_q_t) ** 2, mask)
         opt_loss = masked_mean((sum_best_q_t - best_joint_q_t + value_t) ** 2, mask)
         nopt_loss = masked_mean((sum_q_t - joint_q_t.detach() + value_t).clamp(max=0) ** 2, mask)
-        loss = td_loss + self.args.opt_loss * opt_loss + self.args.nopt_min_loss * nopt_loss
+        loss = self.args.td_loss_weight * td_loss + self.args.opt_loss * opt_loss + self.args.nopt_min_loss * nopt_loss
         grad_norm = self.descend(loss, self.optimiser, self.params, t_env)
         self.targets.update_if_due(episode_num)
 

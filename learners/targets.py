@@ -30,6 +30,6 @@ class Targets:
         if self.mixer is not None and self._live_mixer is not None:
             self.mixer.load_state_dict(self._live_mixer.state_dict())
 
-    def parts(self) -> dict[str, Stateful]:
-        """Returns what has a state dict, under the names of PyMARL's files."""
-        return {"target_agent": self.mac} | ({} if self.mixer is None else {"target_mixer": self.mixer})
+    def parts(self, prefix: str = "target_") -> dict[str, Stateful]:
+        """Returns what has a state dict, by default under the names of PyMARL's files."""
+        return {f"{prefix}agent": self.mac} | ({} if self.mixer is None else {f"{prefix}mixer": self.mixer})

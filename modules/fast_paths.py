@@ -16,10 +16,12 @@ from torch import nn
 from modules.agents.ff_agent import FFAgent
 from modules.agents.mlp_agent import MLPAgent
 from modules.agents.rnn_agent import RNNAgent
+from modules.agents.rnn_norm_agent import RNNNormAgent
 from modules.am.base_am import BaseAM
 from modules.am.liam_am import LIAMAM
 from modules.am.omg_am import OMGAM
 from modules.am.trajectory_am import TrajectoryAM
+from modules.critics.value import MLPCritic
 from modules.network import Outputs
 from modules.numpy_layers import numpy_gru_cell, numpy_layer, relu
 from modules.packed_gru import packed_gru, tanh_
@@ -45,8 +47,7 @@ NO_FAST_PATHS = FastPaths()
 
 
 def _rnn_unroll(agent: RNNAgent, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]) -> Outputs:
-    x = F.relu(agent.fc1(rows), inplace=True)
-    h = packed_gru(x, hidden, agent.rnn, batch_sizes)
+    h = packed_gru(agent.encode(rows), hidden, agent.rnn, batch_sizes)
     return agent.head(h), h
 
 
@@ -136,15 +137,19 @@ def _omg_numpy_step(am: OMGAM) -> NumpyStep:
     return step
 
 
-def _ff_unroll(agent: FFAgent | MLPAgent, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]) -> Outputs:
+def _ff_unroll(
+    agent: FFAgent | MLPAgent | MLPCritic, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]
+) -> Outputs:
     return agent(rows, hidden.new_zeros(len(rows), hidden.shape[-1]))
 
 
 _TRAJECTORY = FastPaths(_trajectory_unroll, _trajectory_numpy_step)
 FAST_PATHS: dict[type[nn.Module], FastPaths] = {
     RNNAgent: FastPaths(_rnn_unroll, _rnn_numpy_step, _rnn_step_candidates),
+    RNNNormAgent: FastPaths(_rnn_unroll),
     FFAgent: FastPaths(_ff_unroll),
     MLPAgent: FastPaths(_ff_unroll, _mlp_numpy_step),
+    MLPCritic: FastPaths(_ff_unroll),
     BaseAM: _TRAJECTORY,
     LIAMAM: _TRAJECTORY,
     OMGAM: FastPaths(_omg_unroll, _omg_numpy_step),

@@ -38,6 +38,15 @@ def agent_ids(batch: EpisodeBatch, n_agents: int, device: str | th.device, bs: E
     return ids[bs]
 
 
+def is_alive(avail_actions: th.Tensor, filled: th.Tensor) -> th.Tensor:
+    """Whether there is still a choice, at this or a later step: the dead have a single action left. [b, T, agent].
+
+    From avail_actions [b, T, agent, u] and filled [b, T, 1] bool.
+    """
+    has_choice = (avail_actions.sum(-1) > 1) & filled
+    return has_choice.flip(1).cumsum(1).flip(1) > 0
+
+
 def others(batch: EpisodeBatch, of_team: th.Tensor, index: StepIndex) -> th.Tensor:
     """Returns the values of all other agents at N steps, in the order of their seats: [N, agent, n - 1, ...].
 

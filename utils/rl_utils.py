@@ -4,6 +4,7 @@ The aligned tensors that they take are made in `components/transitions.py`.
 """
 
 import torch as th
+import torch.nn.functional as F
 
 
 def build_td_lambda_targets(
@@ -37,6 +38,54 @@ def build_td_lambda_targets(
         return_t = reward[:, t] + th.where(discount[:, t] > 0, discount[:, t] * mixed, 0.0)
         returns[:, t] = return_tp1 = th.where(in_episode[:, t], return_t, 0.0)
     return returns
+
+
+def n_step_returns(
+    reward: th.Tensor, discount: th.Tensor, mask: th.Tensor, value_tp1: th.Tensor, n_steps: int
+) -> th.Tensor:
+    """Returns the n-step return of each step, [b, T, n] (Sutton and Barto 2018, equation 7.1).
+
+    G_t = r_t + discount_t * V_{t+1} with n = 1, and else r_t + discount_t * G'_{t+1}, where G' has a step less; V_{t+1}
+    stands for G'_{t+1} after an episode's last transition. 0 outside the episode.
+
+    Args:
+        reward, discount, mask, value_tp1: as for `build_td_lambda_targets`.
+        n_steps: rewards in a return, at least 1.
+    """
+    goes_on = F.pad(mask[:, 1:] > 0, (0, 0, 0, 1))
+    return_tp1 = returns = value_tp1
+    for _ in range(n_steps):
+        returns = reward + th.where(discount > 0, discount * return_tp1, 0.0)
+        return_tp1 = th.where(goes_on, F.pad(returns[:, 1:], (0, 0, 0, 1)), value_tp1)
+    return returns.masked_fill(mask == 0, 0.0)
+
+
+def clipped_surrogate(log_ratio: th.Tensor, advantage: th.Tensor, eps_clip: float) -> th.Tensor:
+    """Returns PPO's objective, to be maximised (Schulman et al. 2017, equation 7), elementwise.
+
+    min(ratio * A, clip(ratio, 1 - eps, 1 + eps) * A), ratio = exp(log_ratio) = pi(u) / pi_old(u)
+    """
+    ratio = log_ratio.exp()
+    return th.minimum(ratio * advantage, ratio.clamp(1 - eps_clip, 1 + eps_clip) * advantage)
+
+
+def value_errors(
+    value: th.Tensor, target: th.Tensor, old_value: th.Tensor, eps_clip: float | None, huber_delta: float | None
+) -> th.Tensor:
+    """Returns the errors of values by which a critic learns, elementwise (Yu et al. 2022, appendix A).
+
+    max(l(V - G), l(V_old + clip(V - V_old, -eps, eps) - G)), or l(V - G) without `eps_clip`; l(x) = x^2, or Huber's
+    loss with `huber_delta`: x^2 / 2 up to there, then linear.
+    """
+
+    def error(predicted: th.Tensor) -> th.Tensor:
+        if huber_delta is None:
+            return (predicted - target) ** 2
+        return F.huber_loss(predicted, target, reduction="none", delta=huber_delta)
+
+    if eps_clip is None:
+        return error(value)
+    return th.maximum(error(value), error(old_value + (value - old_value).clamp(-eps_clip, eps_clip)))
 
 
 def chosen(values: th.Tensor, actions: th.Tensor) -> th.Tensor:

@@ -35,9 +35,12 @@ class RNNAgent(Network):
         return self.fc1.weight.new_zeros(1, self.rnn.hidden_size)
 
     def forward(self, inputs: th.Tensor, hidden_state: th.Tensor) -> Outputs:
-        x = F.relu(self.fc1(inputs))
-        h = self.rnn(x, hidden_state)
+        h = self.rnn(self.encode(inputs), hidden_state)
         return self.head(h), h
+
+    def encode(self, inputs: th.Tensor) -> th.Tensor:
+        """Computes what the GRU reads [..., H] from inputs [..., in]."""
+        return F.relu(self.fc1(inputs), inplace=True)
 
     def head(self, h: th.Tensor) -> th.Tensor:
         """Computes values [..., action] from hidden states [..., H]."""

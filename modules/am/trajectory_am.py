@@ -10,7 +10,7 @@ from torch import nn
 
 from components.episode_buffer import ALL, EpisodeBatch, Episodes
 from modules.am.agent_model import AgentModel, Loss
-from modules.inputs import agent_ids, last_actions, others
+from modules.inputs import agent_ids, is_alive, last_actions, others
 from modules.network import Outputs
 from utils.config import WIDE, key
 from utils.dict2namedtuple import Args
@@ -91,11 +91,5 @@ class TrajectoryAM(AgentModel):
 def both_alive(batch: EpisodeBatch, played: StepIndex) -> th.Tensor:
     """Returns whether an agent and each of the others are alive in the `played` steps: [N, agent, n - 1]."""
     filled = batch["filled"].bool()
-    own = _is_alive(batch["avail_actions"], filled)[played]
-    return own.unsqueeze(-1) & others(batch, _is_alive(batch["team_avail_actions"], filled), played)
-
-
-def _is_alive(avail_actions: th.Tensor, filled: th.Tensor) -> th.Tensor:
-    """Returns whether an agent has a choice at this or a later step, [b, T, agent]: the dead have one action left."""
-    has_choice = (avail_actions.sum(-1) > 1) & filled
-    return has_choice.flip(1).cumsum(1).flip(1) > 0
+    own = is_alive(batch["avail_actions"], filled)[played]
+    return own.unsqueeze(-1) & others(batch, is_alive(batch["team_avail_actions"], filled), played)

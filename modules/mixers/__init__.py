@@ -6,5 +6,6 @@ REGISTRY = Registry(
     "mixer",
     vdn="modules.mixers.vdn:VDNMixer",
     qmix="modules.mixers.qmix:QMixer",
+    qplex="modules.mixers.qplex:QPlexMixer",
     qtran_base="modules.mixers.qtran:QTranBase",
 )
