@@ -1,12 +1,15 @@
 """The agents' network of two hidden layers, without memory; `rnn_agent.py` has the recurrent one."""
 
+from collections.abc import Mapping
+
 import torch as th
 import torch.nn.functional as F
 from torch import nn
 
 from modules.agents.rnn_agent import RNNAgent, dueling
+from modules.mixers.qtran import QTranBase
 from modules.network import Network, Outputs
-from utils.dict2namedtuple import Args
+from utils.dict2namedtuple import Args, Config
 
 
 class MLPAgent(Network):
@@ -16,6 +19,11 @@ class MLPAgent(Network):
     """
 
     Keys = RNNAgent.Keys
+
+    @staticmethod
+    def conflict(config: Config, kinds: Mapping[str, type]) -> str:
+        reads_hidden = issubclass(kinds.get("mixer", object), QTranBase)
+        return "mixer=qtran_base reads hidden states, and agent=mlp has none; take agent=rnn" if reads_hidden else ""
 
     def __init__(self, input_shape: int, args: Args):
         super().__init__()
