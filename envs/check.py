@@ -141,9 +141,10 @@ def _play_episodes(env: VectorEnv, rng: np.random.Generator, refuses_unavailable
         worlds = running & (rng.random(env.n_envs) < 0.8)
         arrays = [*seen, outcomes.reward, outcomes.terminated, outcomes.truncated, *outcomes.info.values()]
         before = [array.copy() for array in arrays]
-        if refuses_unavailable and worlds.any() and not seen.avail_actions[worlds].all():
+        lacking = worlds & (seen.avail_actions == 0).any((1, 2))  # worlds in which there is something to refuse
+        if refuses_unavailable and lacking.any():
             refused = random_actions(seen.avail_actions == 0, rng)
-            _assert_refused(env.step, refused, seen, outcomes, worlds)
+            _assert_refused(env.step, refused, seen, outcomes, lacking)
             assert _equal(arrays, before), "a refused action changed what is seen or its outcome"
         env.step(random_actions(seen.avail_actions, rng), seen, outcomes, worlds)
         n_steps += worlds
