@@ -108,14 +108,15 @@ def test_critics_of_each_kind_read_what_they_say_and_nothing_of_padding_or_the_d
         assert th.equal(inputs[0, 0, 2, :7], batch["state"][0, 0])
 
 
-def test_the_dead_have_no_part_in_the_losses():
-    """What they did and were paid changes nothing, but through the returns of the living."""
-    learners = [made(critic_reads="obs", critic="mlp_critic", obs_last_action=False) for _ in range(2)]
-    for learner, action in zip(learners, (0, 3), strict=True):
+def test_what_the_dead_see_and_are_paid_is_not_learned():
+    own_reward = dict(critic_reads="obs", common_reward=False, q_nstep=1, standardise_returns=False)
+    learners = [made(**own_reward, obs_last_action=False) for _ in range(2)]
+    for learner, number in zip(learners, (0, 3), strict=True):
         batch = make_batch(learner.args, [8, 5], [True, True])
+        batch.data.transition_data["reward"] = batch["reward"].repeat(1, 1, 3)
         batch["avail_actions"][:, 2:, 1] = th.tensor([1, 0, 0, 0, 0], dtype=th.uint8)
         batch["actions"][:, 2:, 1] = 0
-        batch["obs"][:, 2:, 1] = action
+        batch["obs"][:, 2:, 1], batch["reward"][:, 2:, 1] = number, number
         learner.train(batch, 0, 0)
     first, second = learners
     assert first.logger.stats == second.logger.stats
