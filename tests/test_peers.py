@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch as th
 
+from config.layers import merge
 from learners import REGISTRY
 from tests.builders import RecordingLogger, batch_of, golden_weights, make_args, make_mac, make_scheme
 
@@ -92,3 +93,15 @@ def test_updates_give_the_authors_weights_and_statistics(name):
 
 def test_every_file_of_the_peers_is_here():
     assert {path.stem for path in PEERS.glob("*.npz")} == set(CASES)
+
+
+@pytest.mark.parametrize("name", ["ippo", "mappo"])
+def test_the_settings_that_are_named_after_epymarl_are_its_own(name):
+    """But for the sizes of networks."""
+    _, ours, _ = CASES[name]
+    with np.load(PEERS / f"{name}.npz") as file:
+        theirs = json.loads(str(file["args"])) | ours
+    config = merge(f"{name}_epymarl", "sc2", [])
+    shared = config.keys() & theirs.keys() - {"rnn_hidden_dim", "mac", "device", "use_cuda", "learner_log_interval"}
+    assert len(shared) > 25
+    assert {key: config[key] for key in shared} == {key: theirs[key] for key in shared}
