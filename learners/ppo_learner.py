@@ -62,22 +62,26 @@ class PPOLearner(OnPolicyLearner):
     @dataclass(frozen=True)
     class Keys(OnPolicyLearner.Keys):
         critic: str = key("rnn", "the critic's network, as wide as the agents'", names="modules.critics:VALUES")
-        critic_reads: str = key("state_obs", "own observation, state, both, or state and all's", choices=READS)
-        eps_clip: float = key(0.2, "change of probabilities, as a ratio, up to which it pays", above=0, high=1)
-        entropy_coef: float = key(0.01, "weight of the policy's entropy", low=0, high=M)
-        clip_values: bool = key(True, "a value that has changed by more than eps_clip counts as if by that much")
-        huber_delta: float | None = key(10.0, "error from which the critic's loss is linear", above=0, high=M)
-        q_nstep: int = key(0, "rewards in a return; 0: lambda-returns with td_lambda, as in GAE", STEPS, low=0, high=K)
-        add_value_last_step: bool = key(True, "returns of an episode that was cut off go on with its last value")
-        standardise_rewards: bool = key(False, "less their running mean, over their running deviation")
-        standardise_returns: bool = key(True, "the same of returns, each agent's by its own")
-        standardise_advantages: bool = key(True, "the same of advantages, by their mean over the collection")
-        death_masking: bool = key(True, "the dead are not learned from, and their critic reads zeros and the id")
-        recompute_returns: bool = key(False, "returns and advantages are those of each epoch, not of the first one")
-        target_update_interval_or_tau: float | None = key(
-            None, "above 1: collections between copies to a target critic; else the share it moves", above=0, high=M
+        critic_reads: str = key(
+            "state_obs", "own observation, state, both, or state and all observations", choices=READS
         )
-        padding_counts: bool = key(False, "moments and returns have padding among their steps, as EPyMARL's do")
+        eps_clip: float = key(0.2, "how far ratios of new to old probabilities count, from 1", above=0, high=1)
+        entropy_coef: float = key(0.01, "weight of the policy's entropy", low=0, high=M)
+        clip_values: bool = key(True, "values count as if they had changed by eps_clip at most")
+        huber_delta: float | None = key(
+            10.0, "error from which the critic's loss is linear; null: none", above=0, high=M
+        )
+        q_nstep: int = key(0, "rewards in a return; 0: lambda-returns by td_lambda, as in GAE", STEPS, low=0, high=K)
+        add_value_last_step: bool = key(True, "returns of an episode that was cut off include its last value")
+        standardise_rewards: bool = key(False, "rewards are less their running mean, over their deviation")
+        standardise_returns: bool = key(True, "the critic learns returns less their running mean, over their deviation")
+        standardise_advantages: bool = key(True, "advantages are less their mean, over their deviation")
+        death_masking: bool = key(True, "the dead are not learned from; the critic reads zeros and their id")
+        recompute_returns: bool = key(False, "compute returns and advantages anew in each epoch")
+        target_update_interval_or_tau: float | None = key(
+            None, "target critic: collections between copies, or up to 1 a share; null: none", above=0, high=M
+        )
+        padding_counts: bool = key(False, "padding counts in running moments and in returns, as in EPyMARL")
 
     output_type = "pi_logits"
 
@@ -113,22 +117,20 @@ class PPOLearner(OnPolicyLearner):
         steps = self._steps_of_returns(transitions)
 
         for epoch in range(args.epochs):
+            if epoch > 0 and args.recompute_returns:
+                value = self._values(self.critic, batch, inputs).detach()
             if epoch == 0 or args.recompute_returns:
-                with th.no_grad():
-                    value = self._values(self.critic, batch, inputs)
-                    target = value if self.target_critic is None else self._values(self.target_critic, batch, inputs)
-                    return_t = self._returns(steps, transitions.mask, target)
-                    advantage_t = return_t - value[:, :-1]
-                    if args.standardise_advantages:
-                        centred = advantage_t - masked_mean(advantage_t, mask)
-                        advantage_t = centred / (masked_mean(centred**2, mask).sqrt() + 1e-5)
-            whole = Experience(
-                inputs, transitions.avail, actions_t, mask, old_log_pi_t, value[:, :-1], return_t, advantage_t
-            )
+                return_t = self._returns(batch, inputs, steps, transitions.mask, value)
+                advantage_t = return_t - value[:, :-1]
+                if args.standardise_advantages:
+                    centred = advantage_t - masked_mean(advantage_t, mask)
+                    advantage_t = centred / (masked_mean(centred**2, mask).sqrt() + 1e-5)
+            played = (mask, old_log_pi_t, value[:, :-1], return_t, advantage_t)
+            experience = Experience(inputs, transitions.avail, actions_t, *played)
             for part, episodes in self.mini_batches(batch):
-                experience = Experience(*(field[episodes] for field in whole))
-                critic_stats = self._train_critic(part, experience, t_env)
-                agent_stats = self._train_policy(part, experience, t_env)
+                of_part = Experience(*(field[episodes] for field in experience))
+                critic_stats = self._train_critic(part, of_part, t_env)
+                agent_stats = self._train_policy(part, of_part, t_env)
 
         self.training_steps += 1
         self._update_target_if_due()
@@ -197,17 +199,26 @@ class PPOLearner(OnPolicyLearner):
             discount = discount * F.pad(counted[:, 1:], (0, 0, 0, 1))
         return transitions._replace(reward=reward, discount=discount, mask=counted)
 
-    def _returns(self, steps: Transitions, played: th.Tensor, value: th.Tensor) -> th.Tensor:
-        """Returns lambda- or n-step returns [b, T, a] by values [b, T+1, a], standardised if asked for."""
+    @th.no_grad()
+    def _returns(
+        self, batch: EpisodeBatch, inputs: th.Tensor, steps: Transitions, played: th.Tensor, value: th.Tensor
+    ) -> th.Tensor:
+        """Returns lambda- or n-step returns [b, T, a], standardised if asked for.
+
+        They go on by values [b, T+1, a] of the target critic, if there is one, else by `value`.
+        """
         args = self.args
+        if self.target_critic is not None:
+            value = self._values(self.target_critic, batch, inputs)
         if args.standardise_returns:
             value = self.ret_ms.restore(value)
         if args.padding_counts:
             value = value * F.pad(played, (0, 0, 0, 1), value=1.0)
         given = (steps.reward, steps.discount, steps.mask, value[:, 1:])
-        return_t = (
-            n_step_returns(*given, args.q_nstep) if args.q_nstep else build_td_lambda_targets(*given, args.td_lambda)
-        )
+        if args.q_nstep:
+            return_t = n_step_returns(*given, args.q_nstep)
+        else:
+            return_t = build_td_lambda_targets(*given, args.td_lambda)
         if args.standardise_returns:
             self.ret_ms.update(return_t, steps.mask)
             return_t = self.ret_ms.standardise(return_t)
