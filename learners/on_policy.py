@@ -38,6 +38,8 @@ class OnPolicyLearner(Learner):
                 f"train_alg={config['train_alg']} has learner={learner}, which learns from what whole teams have just "
                 "played; in a population take an algorithm with a replay buffer, such as iql"
             )
+        if config["population"]:
+            return super().conflict(config, kinds)  # of the frozen ones, which learn nothing
         if {config["batch_size"], config["buffer_size"]} != {n_worlds}:
             return (
                 f"learner={learner} has no replay buffer: it learns once from the batch_size_run={n_worlds} episodes "

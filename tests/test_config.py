@@ -216,6 +216,7 @@ def test_values_that_contradict_each_other_are_named(changes, fragment):
             {"population": {"ippo": 1}, "ippo": {}, "train_alg": "ippo"},
             "learns from what whole teams have just",
         ),
+        ("ippo", {"population": {"ippo": 1}, "ippo": {"batch_size": 2}, "train_alg": "iql"}, ""),
         ("ippo", {"common_reward": False}, ""),
         ("mappo", {"agent_output_type": "q"}, "learner=ppo_learner needs agent_output_type=pi_logits, not q"),
     ],
