@@ -11,7 +11,8 @@ WALL_WAYS = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))
 STUCK_LOOPS = 1
 DETOUR_LOOPS = 32  # after which a unit takes the straight way again, however long it is
 LAYERS_APART = 1e4  # what keeps the layers from touching in `place`
-CONTACT = 1e-6  # closer than the sum of radii by more than this is an overlap
+CONTACT = 1e-6
+OVERLAP = 0.0625  # by which units may overlap: of 100,000 pairs of marines in recorded battles none is nearer
 
 
 @inlined
@@ -102,7 +103,7 @@ def _go_round(units, i, dx, dy, step, distance, layer, grid, places, near, n_nea
 def _touching_ways(u, v, step):
     """(x, y, across): after a step in the direction (x - across * y, y + across * x), u just touches v; with -across,
     it does so on the other side. Not a number where none does."""
-    room = u.separation_radius + v.separation_radius
+    room = u.separation_radius + v.separation_radius - OVERLAP
     from_x, from_y = v.x - u.x, v.y - u.y
     square = from_x * from_x + from_y * from_y
     along = (square + step * step - room * room) * (0.5 / step)  # of the step towards v, times the distance of v
@@ -152,7 +153,7 @@ def place(units, types, places):
     for k in range(len(units)):
         places[0, k] = units[k].x if units[k].health > 0 else NOWHERE
         places[1, k] = units[k].y + LAYERS_APART * types[units[k].type].layer
-        places[2, k] = units[k].separation_radius
+        places[2, k] = units[k].separation_radius - OVERLAP / 2
 
 
 @inlined
@@ -187,7 +188,7 @@ def _blocker(units, i, dx, dy, near, n_near):
     found, found_square = NO_UNIT, np.inf
     for k in range(n_near):
         v = units[near[k]]
-        room = u.separation_radius + v.separation_radius - CONTACT
+        room = u.separation_radius + v.separation_radius - OVERLAP - CONTACT
         from_x, from_y = v.x - u.x, v.y - u.y
         square = (from_x - dx) ** 2 + (from_y - dy) ** 2
         if square < room * room and from_x * dx + from_y * dy > 0 and square < found_square:
@@ -229,5 +230,7 @@ def _step(units, i, dx, dy, places):
     u = units[i]
     u.x += dx
     u.y += dy
+    if dx != 0 or dy != 0:
+        u.face_x, u.face_y = dx, dy
     places[0, i] += dx
     places[1, i] += dy
