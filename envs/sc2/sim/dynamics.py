@@ -158,11 +158,14 @@ def _give_order(units, i, action, move_amount, n_agents, types):
     u = units[i]
     if action == 1:
         _set_order(u, IDLE, NO_UNIT)
+        u.step_x, u.step_y = 0.0, 0.0
         u.goal_x, u.goal_y = u.x, u.y
     elif 2 <= action <= 5:
         _set_order(u, MOVE, NO_UNIT)
         u.goal_x = u.x + move_amount * (int(action == 4) - int(action == 5))
         u.goal_y = u.y + move_amount * (int(action == 2) - int(action == 3))
+        u.step_x = (u.goal_x - u.x) / move_amount * types[u.type].speed
+        u.step_y = (u.goal_y - u.y) / move_amount * types[u.type].speed
     elif action >= 6 and u.heals:
         v = units[action - 6]
         if wants_healing(v) and can_heal(v, types) and has_energy(u, types):
@@ -182,7 +185,7 @@ def _set_order(u, order, target):
         u.cooldown = 0.0
     u.backswing = 0.0
     u.sweep = 0
-    u.stuck_wait = 0
+    u.stuck_wait = u.side = 0
     u.order = order
     u.target = target
 
@@ -203,6 +206,8 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
         u = units[i]
         if u.health <= 0:
             continue
+        u.acted_loop = loop
+        u.step_x, u.step_y = 0.0, 0.0
         _run_timers(u)
         if battle.regenerates:
             regenerate(u, types[u.type], battle.creep_damage)
@@ -239,7 +244,7 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
         elif u.order == IDLE:
             u.speed = 0.0
             continue
-        walk(units, i, goal_x, goal_y, types, grid, cells, ways, battle, places, near)
+        walk(units, i, goal_x, goal_y, loop, types, grid, cells, ways, battle, places, near)
     if n_effects[0] > 0:
         run_effects(units, types, effects, n_effects, battle, places)
 

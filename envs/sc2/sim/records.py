@@ -42,6 +42,9 @@ UNIT = np.dtype(
         ("speed", "f8"),  # that it has reached, distance per loop
         ("face_x", "f8"),  # direction in which it last moved or shot
         ("face_y", "f8"),
+        ("step_x", "f8"),  # its step in this loop, or before its turn has come the one that it is expected to make
+        ("step_y", "f8"),
+        ("acted_loop", "i4"),  # when its turn last was
         ("random", "u8"),  # state of the unit's own generator
         ("chases", "i4"),  # whoever hurt it, or a friend that called for help, from outside its scan range
         ("alert_loop", "i4"),  # when that was
