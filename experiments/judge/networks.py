@@ -83,9 +83,11 @@ def read_agent(path: Path) -> Agent:
         raise UserError(f"{path} is not PyMARL's recurrent agent (fc1, GRUCell rnn, fc2): its weights are {named}")
     agent = Agent(*(weights[key] for key in AGENT_KEYS))
     hidden = len(agent.fc1_bias)
-    expected = {"fc1": (hidden, None), "to_gates": (3 * hidden, hidden), "from_hidden": (3 * hidden, hidden)}
-    expected |= {"to_gates_bias": (3 * hidden,), "from_hidden_bias": (3 * hidden,), "fc2": (None, hidden)}
-    expected["fc2_bias"] = agent.fc2.shape[:1]
+    expected: dict[str, tuple[int | None, ...]] = {
+        "fc1": (hidden, None), "to_gates": (3 * hidden, hidden), "to_gates_bias": (3 * hidden,),
+        "from_hidden": (3 * hidden, hidden), "from_hidden_bias": (3 * hidden,), "fc2": (None, hidden),
+        "fc2_bias": agent.fc2.shape[:1],
+    }  # fmt: skip
     for name, shape in expected.items():
         if not _has_shape(getattr(agent, name), shape):
             found = getattr(agent, name).shape
@@ -128,14 +130,28 @@ def read_mixer(path: Path) -> Mixer | None:
     parts = {name: sorted(key for key in weights if key.startswith(f"{name}.")) for name in names}
     if sum(map(len, parts.values())) != len(weights) or not all(parts.values()):
         return None
-    layers = {
-        name: [(weights[key], weights[key.removesuffix("weight") + "bias"]) for key in keys if key.endswith("weight")]
-        for name, keys in parts.items()
-    }
-    return Mixer(layers["hyper_w_1"], layers["hyper_b_1"], layers["hyper_w_final"], layers["V"])
+    layers = [  # a weight comes after its bias
+        [(weights[key], weights[before]) for before, key in zip(keys[::2], keys[1::2])] for keys in parts.values()
+    ]
+    return Mixer(*layers) if _fit(layers) else None
+
+
+def _fit(parts: list[list[tuple[np.ndarray, np.ndarray]]]) -> bool:
+    """Whether the hypernetworks' layers fit each other."""
+    n_state, n_embed = parts[0][0][0].shape[-1], parts[1][-1][0].shape[0]
+    for layers, n_out in zip(parts, (n_embed, n_embed, n_embed, 1)):
+        width = n_state
+        for weight, bias in layers:
+            if not _has_shape(weight, (None, width)) or not _has_shape(bias, weight.shape[:1]):
+                return False
+            width = weight.shape[0]
+        if width % n_out or (layers is not parts[0] and width != n_out):
+            return False
+    return True
 
 
 def _layers(layers: list[tuple[np.ndarray, np.ndarray]], x: np.ndarray) -> np.ndarray:
+    """The output of linear layers with ReLU between them."""
     for k, (weight, bias) in enumerate(layers):
         x = (np.maximum(x, 0) if k else x) @ weight.T + bias
     return x

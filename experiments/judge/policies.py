@@ -196,7 +196,8 @@ def play(policy: Policy, seeds: Sequence[int], rules: Rules, n_threads: int = 1)
         won |= ended & outcomes.info["battle_won"].astype(bool)
         steps.append((before, np.where(before, outcomes.reward, 0), ended, q_tot, watch.look(actions, before)))
         running &= ~ended
-    return Battles(*(np.stack(column) for column in zip(*steps)), won)  # type: ignore[arg-type]
+    was_running, reward, has_ended, q_tots, events = (np.stack(column) for column in zip(*steps, strict=True))
+    return Battles(was_running, reward, has_ended, q_tots, events, won)
 
 
 def _inputs(policy: Policy, env: BattleVectorEnv, obs: np.ndarray) -> np.ndarray:
