@@ -41,8 +41,10 @@ def resolve_engine(engine: str, **env_args: Any) -> str:
 class RuleKeys:
     """The embedded engine only: readings of StarCraft II's rules that are not settled (`sim/rules.py`)."""
 
-    spawn_lattice: str = key(
-        "greedy", "how units are placed around a spawn point: greedy or square", choices=("greedy", "square")
+    enemy_list: str = key(
+        "shuffled",
+        "enemies are listed in random order (shuffled) or as they were created (created)",
+        choices=("shuffled", "created"),
     )
     enemy_march: str = key(
         "formation",
@@ -54,15 +56,9 @@ class RuleKeys:
         "an enemy medivac goes with the army (march) or stays where it was created (stay)",
         choices=("march", "stay"),
     )
-    scan_period_loops: int = key(3, "a unit without a target looks for one this often", LOOPS, low=1, high=K)
-    cooldown_start: str = key(
-        "windup", "the weapon's cooldown starts at its windup or at its effect", choices=("windup", "effect")
-    )
-    spawn_age_loops: int = key(2, "age of the units at the first observation", LOOPS, low=0, high=2)
+    scan_period_loops: int = key(8, "a unit without a target looks for one this often", LOOPS, low=1, high=K)
+    spawn_age_loops: int = key(1, "age of the units at the first observation", LOOPS, low=0, high=1)
     creep_damage: bool = key(False, "a spine crawler loses 3 health per second, as it stands on no creep")
-    playable_area: int = key(
-        32, "side of the area that positions are scaled by, map units: 32 or 28", "map units", choices=(32, 28)
-    )
 
 
 class StarCraft2Env:

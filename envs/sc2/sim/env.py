@@ -15,7 +15,7 @@ from numba import set_num_threads
 
 from envs.multiagentenv import Observations, Outcomes, VectorEnv
 from envs.sc2.sim import dynamics, features, heuristic, records
-from envs.sc2.sim.maps import MAP_NAMES, SC2Map, get_map, spawn_positions
+from envs.sc2.sim.maps import MAP_NAMES, PLAYABLE_AREA, SC2Map, Start, get_map, starts
 from envs.sc2.sim.paths import find_ways
 from envs.sc2.sim.rules import Rules
 from envs.sc2.sim.units import BEAMS, LOOPS_PER_SECOND, planes, unit_data, unit_types
@@ -89,7 +89,7 @@ class BattleVectorEnv(VectorEnv):
         self.n_threads = n_threads
         self.layout = make_layout(
             self.map,
-            max_distance=self.rules.playable_area,
+            max_distance=PLAYABLE_AREA,
             move_amount=self.move_amount,
             obs_all_health=obs_all_health,
             obs_own_health=obs_own_health,
@@ -116,16 +116,15 @@ class BattleVectorEnv(VectorEnv):
         self._battle = records.Battle(
             n_agents=self.map.n_agents,
             scan_period_loops=self.rules.scan_period_loops,
-            cooldown_from_effect=self.rules.cooldown_start == "effect",
             regenerates=any(self.types[name].any() for name in REGENERATIONS),
             has_ways=self._ways.size > 0,
             creep_damage=CREEP_DAMAGE_PER_SECOND / LOOPS_PER_SECOND if self.rules.creep_damage else 0.0,
         )
         self._segment = np.array(self.map.enemy_order.get("segment", np.zeros((2, 2))))
-        self._fresh_units = fresh_units(self.map, self.rules, type_names)
+        self._fresh_units, self._chances = fresh_units(self.map, self.rules, type_names)
 
         n_units = len(names)
-        self.units = np.tile(self._fresh_units, (self.n_envs, 1))
+        self.units = np.tile(self._fresh_units[0], (self.n_envs, 1))
         self.effects = np.zeros((self.n_envs, most_effects(self.map)), records.EFFECT)
         self.n_effects = np.zeros((self.n_envs, 1), np.int64)
         self.loops = np.zeros(self.n_envs, np.int64)
@@ -161,8 +160,8 @@ class BattleVectorEnv(VectorEnv):
         if worlds[0]:
             self.recorded_random, self.recorded_actions = self._random[0], []
         dynamics.reset_units(
-            self.units, self._fresh_units, self.n_effects, self._sequences, self._random, self.loops, worlds,
-            self.map.n_agents, self._segment,
+            self.units, self._fresh_units, self._chances, self.n_effects, self._sequences, self._random, self.loops,
+            worlds, self.map.n_agents, self._segment, self.rules.enemy_list == "shuffled",
         )  # fmt: skip
         self._play(worlds, self.rules.spawn_age_loops)
         features.begin(
@@ -272,13 +271,20 @@ class BattleVectorEnv(VectorEnv):
         np.copyto(target, source, where=worlds.reshape(-1, *[1] * (target.ndim - 1)))
 
 
-def fresh_units(sc2_map: SC2Map, rules: Rules, type_names: list[str]) -> np.ndarray:
-    """The records [unit] of records.UNIT when they are created: agents by agent id, enemies in order of creation."""
-    allies = sorted(
-        spawn_positions(sc2_map.ally_spawns, rules.spawn_lattice, sc2_map.grid),
-        key=lambda unit: (sc2_map.ally_types.index(unit[0]), unit[1], unit[2]),
-    )
-    enemies = spawn_positions(sc2_map.enemy_spawns, rules.spawn_lattice, sc2_map.grid)
+def fresh_units(sc2_map: SC2Map, rules: Rules, type_names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The records [start, unit] of records.UNIT when they are created, agents by agent id, enemies in order of
+    creation; and [start] the chance that a battle begins with this start or an earlier one."""
+    ways = [
+        (_units(sc2_map, rules, type_names, ally_start, enemy_start), ally_start.probability * enemy_start.probability)
+        for ally_start in starts(sc2_map.ally_spawns, sc2_map.grid)
+        for enemy_start in starts(sc2_map.enemy_spawns, sc2_map.grid)
+    ]
+    return np.stack([units for units, _ in ways]), np.cumsum([probability for _, probability in ways])
+
+
+def _units(sc2_map: SC2Map, rules: Rules, type_names: list[str], ally_start: Start, enemy_start: Start) -> np.ndarray:
+    allies = sorted(ally_start.units, key=lambda unit: (sc2_map.ally_types.index(unit[0]), unit[1], unit[2]))
+    enemies = enemy_start.units
     units = np.zeros(len(allies) + len(enemies), records.UNIT)
     for k, (type_name, x, y) in enumerate(allies + enemies):
         unit, data = units[k], unit_data()[type_name]
@@ -291,6 +297,7 @@ def fresh_units(sc2_map: SC2Map, rules: Rules, type_names: list[str]) -> np.ndar
         unit["health_max"], unit["shield_max"] = data["hp"], max(data["shield"], 1)
         unit["cooldown_max"] = data["smac_unit_max_cooldown_allied"]
         unit["heals"] = type_name == "Medivac"
+        unit["face_y"] = -1  # units are created facing south
     units["type_index"] = sc2_map.ally_type_index + sc2_map.enemy_type_index
     units["target"] = units["shooting_at"] = units["chases"] = records.NO_UNIT
     _give_enemy_orders(units[len(allies) :], sc2_map.enemy_order, rules)

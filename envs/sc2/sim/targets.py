@@ -15,26 +15,31 @@ NO_LIMIT = 1e9
 
 @inlined
 def choose_target(units, i, loop, types, battle):
-    """Keeps a target within weapon range; else looks for the best one in scan range; else chases whoever called."""
+    """Keeps a target within weapon range unless another attacks this unit and it does not; else looks for the best one
+    in scan range, at once where the last one is gone; else chases whoever attacked it or called."""
     u = units[i]
     unit_type = types[u.type]
+    scans = (loop + u.scan_phase) % battle.scan_period_loops == 0
     if u.target != NO_UNIT:
         v = units[u.target]
-        if v.health > 0 and (u.order == HUNT or within(u, v, unit_type.range)):
+        if v.health <= 0:
+            u.target = NO_UNIT
+            scans = True
+        elif u.order == HUNT or within(u, v, unit_type.range):
+            if scans and u.order != HUNT and v.target != i:
+                _turn_on_attacker(units, i, unit_type, battle)
             return
     if u.order == HUNT:
-        u.target = best_target(units, i, unit_type, NO_LIMIT, battle.n_agents)
+        u.target = best_target(units, i, unit_type, NO_LIMIT, battle)
         return
     if u.scan_wait > 0:
         u.scan_wait -= 1
         u.target = NO_UNIT
-    elif (loop + i) % battle.scan_period_loops == 0:
-        u.target = best_target(units, i, unit_type, unit_type.scan_range, battle.n_agents)
-    elif u.target != NO_UNIT and units[u.target].health <= 0:
-        u.target = NO_UNIT
+    elif scans or (u.chases != NO_UNIT and u.target == NO_UNIT and u.alert_loop < loop):
+        u.target = best_target(units, i, unit_type, unit_type.scan_range, battle)
     if u.target != NO_UNIT:
         u.chases = NO_UNIT
-    elif u.chases != NO_UNIT:
+    elif u.chases != NO_UNIT and u.alert_loop < loop:
         strayed = (u.x - u.home_x) ** 2 + (u.y - u.home_y) ** 2
         if units[u.chases].health > 0 and (u.order == ATTACK_MOVE or strayed <= LEASH**2):
             u.target = u.chases
@@ -46,13 +51,21 @@ def choose_target(units, i, loop, types, battle):
 
 
 @compiled
-def best_target(units, i, unit_type, scan_range, n_agents):
+def _turn_on_attacker(units, i, unit_type, battle):
+    """Takes the nearest of those in weapon range that attack this unit, if there is one."""
+    other = best_target(units, i, unit_type, unit_type.range, battle)
+    if other != NO_UNIT and units[other].target == i:
+        units[i].target = other
+
+
+@compiled
+def best_target(units, i, unit_type, scan_range, battle):
     """The nearest opponent in scan range among those that attack this unit, else among all.
 
     A colossus takes whoever is nearest to its last target instead.
     """
     u = units[i]
-    first, last = (n_agents, len(units)) if u.team == 0 else (0, n_agents)
+    first, last = (battle.n_agents, len(units)) if u.team == 0 else (0, battle.n_agents)
     previous = u.target if unit_type.weapon == BEAMS else NO_UNIT
     best, best_distance, best_attacks_me, nearest = NO_UNIT, np.inf, False, np.inf
     for k in range(first, last):
@@ -73,21 +86,20 @@ def best_target(units, i, unit_type, scan_range, n_agents):
 
 
 @compiled
-def react_to_hit(units, i, attacker, types):
-    """A unit that is hurt and has no target turns on the attacker and calls its idle friends nearby."""
+def alert(units, i, attacker, loop, types):
+    """A unit that is shot at and has no target turns on the attacker in the next loop, and calls its friends nearby."""
     u = units[i]
-    if u.acquires and u.target == NO_UNIT and units[attacker].planes & types[u.type].reaches:
-        u.chases = attacker
-    if u.help_wait > 0:
+    if u.acquires and u.target == NO_UNIT and u.chases == NO_UNIT and units[attacker].planes & types[u.type].reaches:
+        u.chases, u.alert_loop = attacker, loop
+    if u.help_wait > loop:
         return
-    u.help_wait = CALL_FOR_HELP_LOOPS
+    u.help_wait = loop + CALL_FOR_HELP_LOOPS
     for k in range(len(units)):
         v = units[k]
-        if v.team == u.team and v.health > 0 and v.acquires and v.order == IDLE and v.target == NO_UNIT:
+        if v.team == u.team and v.health > 0 and v.acquires and v.target == NO_UNIT and v.chases == NO_UNIT:
             square = (v.x - u.x) ** 2 + (v.y - u.y) ** 2
-            can_answer = units[attacker].planes & types[v.type].reaches
-            if square <= CALL_FOR_HELP_RANGE**2 and v.chases == NO_UNIT and can_answer:
-                v.chases = attacker
+            if square <= CALL_FOR_HELP_RANGE**2 and units[attacker].planes & types[v.type].reaches:
+                v.chases, v.alert_loop = attacker, loop
 
 
 # ------------------------------------------------------------------------------------------------ medivacs

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 LOOPS_PER_SECOND = 16
+TURN = np.deg2rad(999.84) / LOOPS_PER_SECOND
+SCAN_BEYOND_RANGE = 0.5  # marines in recorded battles turn to opponents up to 5.5 away
 ATTRIBUTES = ("Light", "Armored", "Biological", "Mechanical", "Massive", "Structure")
 BIOLOGICAL, STRUCTURE = (1 << ATTRIBUTES.index(name) for name in ("Biological", "Structure"))
 
@@ -36,6 +38,7 @@ UNIT_TYPE = np.dtype(
         ("attributes", "i8"),  # bits, in the order of ATTRIBUTES
         ("layer", "i8"),
         ("speed", "f8"),  # distance per loop
+        ("turn", "f8"),  # radians per loop; 0: its weapon turns by itself
         ("acceleration", "f8"),  # of the speed, per loop
         ("weapon", "i8"),  # SHOT, BEAMS or BLAST
         ("reaches", "i8"),  # bits of PLANES; 0: unarmed
@@ -83,6 +86,7 @@ def unit_types(names: list[str]) -> np.ndarray:
         row["attributes"] = _bits(unit["attributes"])
         row["layer"] = layer(name)
         row["speed"] = unit["speed_per_normal_second"] / LOOPS_PER_SECOND
+        row["turn"] = 0 if unit.get("turret") else TURN
         row["acceleration"] = unit["acceleration"] / LOOPS_PER_SECOND**2
         if "shield_regen" in unit:
             row["shield_regeneration"] = unit["shield_regen"]["rate_per_game_loop"]
@@ -121,7 +125,7 @@ def _write_weapon(row: np.void, weapon: dict[str, Any]) -> None:
     row["second_hit"] = weapon.get("hit_times_s", [0])[-1] * LOOPS_PER_SECOND
     row["missile_speed"] = weapon.get("missile_speed_per_s", 0) / LOOPS_PER_SECOND
     row["range"], row["range_slop"] = weapon["range"], weapon["range_slop"]
-    row["scan_range"] = max(weapon["min_scan_range"], weapon["range"])
+    row["scan_range"] = max(weapon["min_scan_range"], weapon["range"] + SCAN_BEYOND_RANGE)
     row["period"] = weapon["cooldown_s_normal"] * LOOPS_PER_SECOND
     row["delay_min"], row["delay_max"] = np.array(weapon["random_delay_s_normal"]) * LOOPS_PER_SECOND
     row["damage_point"] = weapon["damage_point_s"] * LOOPS_PER_SECOND
