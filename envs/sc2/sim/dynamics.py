@@ -14,9 +14,10 @@ from numba import prange
 from envs.sc2.sim.jit import borrowed, compiled, inlined
 from envs.sc2.sim.movement import place, walk
 from envs.sc2.sim.records import ATTACK, IDLE, MOVE, NO_UNIT, next_random, within
-from envs.sc2.sim.targets import can_heal, choose_patient, choose_target, has_energy, wants_healing
+from envs.sc2.sim.targets import can_heal, choose_in_range, choose_patient, choose_target, has_energy, wants_healing
 from envs.sc2.sim.weapons import NOWHERE, heal, regenerate, run_effects, start_shot, sweep_beams, wind_up
 
+AIM_LOOPS = 6  # before its weapon is ready, a moving unit that fires by itself stands to aim
 SCAN_PHASES = 840  # divisible by all periods to 8
 
 # ------------------------------------------------------------------------------------------------ many battles
@@ -184,7 +185,6 @@ def _set_order(u, order, target):
         u.shooting_at = NO_UNIT
         u.cooldown = 0.0
     u.backswing = 0.0
-    u.sweep = 0
     u.stuck_wait = u.side = 0
     u.order = order
     u.target = target
@@ -216,7 +216,8 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
                 continue
         if u.sweep > 0:
             sweep_beams(units, i, effects, n_effects, battle)
-            continue
+            if u.order != MOVE:
+                continue
         if u.shooting_at != NO_UNIT:
             wind_up(units, i, types, effects, n_effects, battle, places)
             continue
@@ -224,6 +225,10 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
         if u.heals:
             choose_patient(units, i, types)
             reach = types[u.type].heal_range
+        elif u.free_fire and u.order != ATTACK:
+            choose_in_range(units, i, types, battle)
+            if u.order == MOVE and u.cooldown > AIM_LOOPS:
+                u.target = NO_UNIT
         elif u.acquires:
             choose_target(units, i, loop, types, battle)
         elif u.order == ATTACK and units[u.target].health <= 0:

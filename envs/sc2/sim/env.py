@@ -297,6 +297,7 @@ def _units(sc2_map: SC2Map, rules: Rules, type_names: list[str], ally_start: Sta
         unit["health_max"], unit["shield_max"] = data["hp"], max(data["shield"], 1)
         unit["cooldown_max"] = data["smac_unit_max_cooldown_allied"]
         unit["heals"] = type_name == "Medivac"
+        unit["free_fire"] = k < len(allies) and type_name == "Colossus"
         unit["face_y"] = -1  # units are created facing south
     units["type_index"] = sc2_map.ally_type_index + sc2_map.enemy_type_index
     units["target"] = units["shooting_at"] = units["chases"] = records.NO_UNIT

@@ -50,6 +50,16 @@ def choose_target(units, i, loop, types, battle):
                 u.goal_x, u.goal_y = u.home_x, u.home_y
 
 
+@inlined
+def choose_in_range(units, i, types, battle):
+    """The target of an agent's unit that fires by itself but goes after nobody."""
+    u = units[i]
+    reach = types[u.type].range
+    if u.target == NO_UNIT or units[u.target].health <= 0 or not within(u, units[u.target], reach):
+        u.target = best_target(units, i, types[u.type], reach, battle)
+        u.scan_wait = 0
+
+
 @compiled
 def _turn_on_attacker(units, i, unit_type, battle):
     """Takes the nearest of those in weapon range that attack this unit, if there is one."""

@@ -47,7 +47,6 @@ UNIT_TYPE = np.dtype(
         ("bonus_attributes", "i8"),  # bits
         ("second_hit", "f8"),  # loops after the first; 0: there is none
         ("missile_speed", "f8"),  # distance per loop; 0: hits at once
-        ("tentacle", "i8"),  # 1: stays with its owner, who can't prepare the next shot before it has struck
         ("range", "f8"),  # edge to edge
         ("range_slop", "f8"),
         ("scan_range", "f8"),  # edge to edge
@@ -125,7 +124,6 @@ def _write_weapon(row: np.void, weapon: dict[str, Any]) -> None:
     row["bonus_attributes"] = _bits(list(weapon["bonus"]))
     row["second_hit"] = weapon.get("hit_times_s", [0])[-1] * LOOPS_PER_SECOND
     row["missile_speed"] = weapon.get("missile_speed_per_s", 0) / LOOPS_PER_SECOND
-    row["tentacle"] = weapon.get("delivery") == "tentacle"
     row["range"], row["range_slop"] = weapon["range"], weapon["range_slop"]
     row["scan_range"] = max(weapon["min_scan_range"], weapon["range"] + SCAN_BEYOND_RANGE)
     row["period"] = weapon["cooldown_s_normal"] * LOOPS_PER_SECOND

@@ -63,11 +63,6 @@ def _start_cooldown(u, unit_type):
 
 
 @inlined
-def _flight_loops(u, v, unit_type):
-    return (np.sqrt((v.x - u.x) ** 2 + (v.y - u.y) ** 2) - v.radius) / unit_type.missile_speed
-
-
-@inlined
 def wind_up(units, i, types, effects, n_effects, battle, places):
     """Goes on preparing the shot; it is called off when the target dies or is out of range by more than the slop."""
     u = units[i]
@@ -89,8 +84,6 @@ def _shoot(units, i, types, effects, n_effects, battle, places):
     target = u.shooting_at
     u.shooting_at = NO_UNIT
     u.backswing = unit_type.backswing
-    if unit_type.tentacle:  # its period counts from when it strikes
-        u.cooldown = _flight_loops(u, units[target], unit_type)
     _start_cooldown(u, unit_type)
     if unit_type.weapon == BLAST:
         _die(units, i, types, effects, n_effects, places)
