@@ -4,7 +4,7 @@ import numpy as np
 
 from envs.sc2.sim.jit import compiled, inlined
 from envs.sc2.sim.records import ATTACK_MOVE, IDLE, NO_UNIT
-from envs.sc2.sim.units import GROUND
+from envs.sc2.sim.units import AIR, GROUND, ROOMY
 from envs.sc2.sim.weapons import NOWHERE
 
 WALL_WAYS = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))
@@ -86,7 +86,7 @@ def _go_round(units, i, dx, dy, step, distance, loop, layer, grid, places, near,
         side, angle = u.side, _turn(u, way_x, way_y, 1 if begins else u.side, begins)
         if begins:
             side, angle = (1, angle) if angle <= 2 else (-1, 4 - angle)
-        if not angle < best_angle or not _is_free(u.x + way_x * step, u.y + way_y * step, layer, grid):
+        if not angle < best_angle or not _has_room(u, way_x * step, way_y * step, layer, grid):
             continue
         if _blocker(units, i, way_x * step, way_y * step, loop, near, n_near) == NO_UNIT:
             best_angle, best_x, best_y, best_side = angle, way_x, way_y, side
@@ -211,13 +211,31 @@ def _push(units, i, dx, dy, step, loop, layer, grid, places, near):
 @inlined
 def _along_walls(u, dx, dy, layer, grid):
     """The step (dx, dy), or the part of it that runs along a wall."""
-    if _is_free(u.x + dx, u.y + dy, layer, grid):
+    if _has_room(u, dx, dy, layer, grid):
         return dx, dy
-    if _is_free(u.x + dx, u.y, layer, grid):
+    if _has_room(u, dx, 0.0, layer, grid):
         return dx, 0.0
-    if _is_free(u.x, u.y + dy, layer, grid):
+    if _has_room(u, 0.0, dy, layer, grid):
         return 0.0, dy
     return 0.0, 0.0
+
+
+@inlined
+def _has_room(u, dx, dy, layer, grid):
+    """Whether a unit may make a step, its edge no further in a wall than in another unit; who is there may go on."""
+    x, y = u.x + dx, u.y + dy
+    if _is_free(x, y, layer + ROOMY, grid):
+        return True
+    reach = u.separation_radius - OVERLAP
+    return _is_free(x, y, layer, grid) and (
+        layer == AIR or _is_off_walls(x, y, reach, layer, grid) or not _is_off_walls(u.x, u.y, reach, layer, grid)
+    )
+
+
+@inlined
+def _is_off_walls(x, y, reach, layer, grid):
+    free = _is_free(x + reach, y, layer, grid) and _is_free(x - reach, y, layer, grid)
+    return free and _is_free(x, y + reach, layer, grid) and _is_free(x, y - reach, layer, grid)
 
 
 @inlined

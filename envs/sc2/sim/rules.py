@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 
 class Rules(NamedTuple):
     enemy_list: Literal["shuffled", "created"] = "shuffled"
-    """Whether enemies are listed in a random order or in that of their creation. In 1,000 recorded battles of 3m four
-    of the six orders occur, a quarter each, those in which the first created is not in the middle."""
+    """Whether enemies are listed in a random order, each put at either end of the list, or in that of their creation.
+    In 1,000 recorded battles of 3m just the four orders occur that this makes, a quarter each; more enemies: open."""
 
     spawn_age_loops: Literal[0, 1] = 1
     """Game loops that have passed since the creation of the units when the agents see them first. In all recorded

@@ -22,6 +22,9 @@ PLANES = {"Ground": 1, "Air": 2}
 GROUND, CLIFF, AIR = 0, 1, 2
 """Layers of movement: nobody blocks anybody of another one. Colossi walk over cliffs and over everybody."""
 
+ROOMY = 3
+"""What is added to a layer for the bit of cells whose eight neighbours belong to the layer, too."""
+
 SHOT, BEAMS, BLAST = 0, 1, 2
 """What a weapon does to its target and around: hits it; the colossus's two beams; the baneling's explosion."""
 
@@ -95,7 +98,7 @@ def unit_types(names: list[str]) -> np.ndarray:
             _write_weapon(row, weapon)
         for weapon in unit["weapons"][1:]:
             row["melee_range"] = weapon["range"]
-            row["melee_damage_point"] = weapon["damage_point_s"] * LOOPS_PER_SECOND
+            row["melee_damage_point"] = round(weapon["damage_point_s"] * LOOPS_PER_SECOND)
         if "heal" in unit:
             heal, energy = unit["heal"], unit["energy"]
             row["heal_range"], row["heal_scan_range"] = heal["range"], heal["autocast_scan_range"]
@@ -128,7 +131,7 @@ def _write_weapon(row: np.void, weapon: dict[str, Any]) -> None:
     row["scan_range"] = max(weapon["min_scan_range"], weapon["range"] + SCAN_BEYOND_RANGE)
     row["period"] = weapon["cooldown_s_normal"] * LOOPS_PER_SECOND
     row["delay_min"], row["delay_max"] = np.array(weapon["random_delay_s_normal"]) * LOOPS_PER_SECOND
-    row["damage_point"] = weapon["damage_point_s"] * LOOPS_PER_SECOND
+    row["damage_point"] = round(weapon["damage_point_s"] * LOOPS_PER_SECOND)
     row["backswing"] = weapon["backswing_s"] * LOOPS_PER_SECOND
 
 
