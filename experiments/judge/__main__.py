@@ -59,7 +59,7 @@ def _judge(argv: Sequence[str] | None) -> None:
     finally:  # what was finished before an interruption counts
         if args.json:
             written = {"machine": machine, "battles": args.battles, "seed": args.seed, "settings": settings}
-            args.json.write_text(json.dumps(written, indent=1, default=lambda row: row._asdict()) + "\n")
+            args.json.write_text(json.dumps(_plain(written), indent=1) + "\n")
         if args.picture and settings and settings[0]["policies"]:
             draw_policies({one["changed"]: one["policies"] for one in settings}, args.picture)
 
@@ -80,6 +80,15 @@ def _print_policies(args: Namespace, policies: list[Policy], rules: Rules, rows:
         for row in with_mixer:
             cells = [f"{event.mean:+.2f} ({event.n})" if event.n else "" for event in row.by_event]
             print((f"{row.name:<34}" + "".join(f"{cell:>20}" for cell in cells)).rstrip())
+
+
+def _plain(value: object) -> object:
+    """The value with every row as an object with its fields' names, as JSON is to have it."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def line(row: PolicyRow) -> str:

@@ -12,7 +12,8 @@ from experiments.judge.policies import PolicyRow
 
 
 def draw_policies(rows_of_setting: Mapping[str, Sequence[PolicyRow]], path: Path) -> None:
-    """Draws the policies of each setting of the rules: won on the engine with intervals, won in the game, residuals."""
+    """Draws the policies of each setting of the rules: won on the engine with intervals, won in the game, and a line of
+    residuals for each policy that has a mixer."""
     from matplotlib.figure import Figure
 
     names = [row.name for row in next(iter(rows_of_setting.values()))]
@@ -29,9 +30,9 @@ def draw_policies(rows_of_setting: Mapping[str, Sequence[PolicyRow]], path: Path
     known = [row for row in next(iter(rows_of_setting.values())) if row.game_win_rate is not None]
     rates.plot([row.game_win_rate for row in known], [places[row.name] for row in known], "k|", ms=12, label="game")
     rates.set(xlabel="share of battles won", xlim=(-0.02, 1.02), yticks=list(places.values()), yticklabels=names)
-    rates.legend(loc="lower left", fontsize="small")
+    figure.legend(loc="outside upper left", fontsize="small")
     residuals.axhline(0, color="black", linewidth=0.5)
-    residuals.set(xlabel="step", ylabel="r + gamma max Q_tot(s') - Q_tot(s), mean over the battles", ylim=(-3, 3))
+    residuals.set(xlabel="step", ylabel="r + gamma max Q_tot(s') - Q_tot(s), mean over the battles", ylim=(-2, 2))
     figure.savefig(path)
 
 
@@ -39,4 +40,3 @@ def _draw_residuals(axes: Any, rows: Sequence[PolicyRow], colour: str) -> None:
     for row in rows:
         if row.by_step:
             axes.plot([step.mean for step in row.by_step], color=colour, linewidth=0.8, alpha=0.6)
-            axes.annotate(row.name, (len(row.by_step) - 1, row.by_step[-1].mean), fontsize=5)
