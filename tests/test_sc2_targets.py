@@ -126,11 +126,11 @@ def test_a_hurt_enemy_calls_idle_friends_for_help(gap, comes):
 # ------------------------------------------------------------------------------------------------ all unit types
 
 
-@pytest.mark.parametrize(("medivac", "marine", "chosen"), [(3, 4, 1), (4, 3, 0)])
-def test_a_medivac_is_a_target_like_others(medivac, marine, chosen):
+@pytest.mark.parametrize(("medivac", "marine"), [(3, 4), (4, 3)])
+def test_a_medivac_is_a_threat_though_it_attacks_nobody(medivac, marine):
     scene = Scene([(16 - marine, 16), (16, 16 + medivac)], [(16, 16)], ally_type=["Marine", "Medivac"])
     scene.loop()
-    assert scene.enemies["target"][0] == chosen
+    assert scene.enemies["target"][0] == 1
 
 
 @pytest.mark.parametrize("name", ["Zealot", "Marauder", "Colossus"])

@@ -15,7 +15,7 @@ NO_LIMIT = 1e9
 
 @inlined
 def choose_target(units, i, loop, types, battle):
-    """Keeps a target within weapon range unless another attacks this unit and it does not; else looks for the best one
+    """Keeps a target within weapon range unless another threatens this unit and it does not; else looks for the best one
     in scan range, at once where the last one is gone; else chases whoever attacked it or called."""
     u = units[i]
     unit_type = types[u.type]
@@ -26,7 +26,7 @@ def choose_target(units, i, loop, types, battle):
             u.target = NO_UNIT
             scans = True
         elif u.order == HUNT or within(u, v, unit_type.range):
-            if scans and u.order != HUNT and v.target != i:
+            if scans and u.order != HUNT and not _threatens(v, i):
                 _turn_on_attacker(units, i, unit_type, battle)
             return
     if u.order == HUNT:
@@ -51,6 +51,12 @@ def choose_target(units, i, loop, types, battle):
 
 
 @inlined
+def _threatens(v, i):
+    """Whether unit i prefers v as a target: it attacks i, or is a medivac, which the game's data call a threat always."""
+    return v.target == i or v.heals == 1
+
+
+@inlined
 def choose_in_range(units, i, types, battle):
     """The target of an agent's unit that fires by itself but goes after nobody."""
     u = units[i]
@@ -62,22 +68,22 @@ def choose_in_range(units, i, types, battle):
 
 @compiled
 def _turn_on_attacker(units, i, unit_type, battle):
-    """Takes the nearest of those in weapon range that attack this unit, if there is one."""
+    """Takes the nearest of those in weapon range that threaten this unit, if there is one."""
     other = best_target(units, i, unit_type, unit_type.range, battle)
-    if other != NO_UNIT and units[other].target == i:
+    if other != NO_UNIT and _threatens(units[other], i):
         units[i].target = other
 
 
 @compiled
 def best_target(units, i, unit_type, scan_range, battle):
-    """The nearest opponent in scan range among those that attack this unit, else among all.
+    """The nearest opponent in scan range among those that threaten this unit, else among all.
 
     A colossus takes whoever is nearest to its last target instead.
     """
     u = units[i]
     first, last = (battle.n_agents, len(units)) if u.team == 0 else (0, battle.n_agents)
     previous = u.target if unit_type.weapon == BEAMS else NO_UNIT
-    best, best_distance, best_attacks_me, nearest = NO_UNIT, np.inf, False, np.inf
+    best, best_distance, best_threatens, nearest = NO_UNIT, np.inf, False, np.inf
     for k in range(first, last):
         v = units[k]
         if v.health > 0 and v.planes & unit_type.reaches:
@@ -87,9 +93,9 @@ def best_target(units, i, unit_type, scan_range, battle):
                 distance = gap
                 if previous != NO_UNIT:
                     distance = np.sqrt((v.x - units[previous].x) ** 2 + (v.y - units[previous].y) ** 2)
-                attacks_me = v.target == i
-                if (attacks_me and not best_attacks_me) or (attacks_me == best_attacks_me and distance < best_distance):
-                    best, best_distance, best_attacks_me = k, distance, attacks_me
+                threatens = _threatens(v, i)
+                if (threatens and not best_threatens) or (threatens == best_threatens and distance < best_distance):
+                    best, best_distance, best_threatens = k, distance, threatens
     if best == NO_UNIT:
         u.scan_wait = int(min((nearest - scan_range) / MAX_APPROACH, 1e6))
     return best
