@@ -15,8 +15,8 @@ NO_LIMIT = 1e9
 
 @inlined
 def choose_target(units, i, loop, types, battle):
-    """Keeps a target within weapon range unless another threatens this unit and it does not; else looks for the best one
-    in scan range, at once where the last one is gone; else chases whoever attacked it or called."""
+    """Keeps a target within weapon range unless another threatens this unit and it does not; else looks for the best
+    one in scan range, at once where the last one is gone; else chases whoever attacked it or called."""
     u = units[i]
     unit_type = types[u.type]
     scans = (loop + u.scan_phase) % battle.scan_period_loops == 0
@@ -52,7 +52,7 @@ def choose_target(units, i, loop, types, battle):
 
 @inlined
 def _threatens(v, i):
-    """Whether unit i prefers v as a target: it attacks i, or is a medivac, which the game's data call a threat always."""
+    """Whether unit i prefers v as a target: it attacks i, or is a medivac, always a threat in the game's data."""
     return v.target == i or v.heals == 1
 
 
@@ -70,6 +70,7 @@ def choose_in_range(units, i, types, battle):
 def _turn_on_attacker(units, i, unit_type, battle):
     """Takes the nearest of those in weapon range that threaten this unit, if there is one."""
     other = best_target(units, i, unit_type, unit_type.range, battle)
+    units[i].scan_wait = 0  # it counts from a look round the whole scan range
     if other != NO_UNIT and _threatens(units[other], i):
         units[i].target = other
 
