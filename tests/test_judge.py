@@ -1,4 +1,4 @@
-"""The judge by policies: PyMARL's networks against torch's own, residuals by hand, what it refuses, and what it prints."""
+"""The judge by policies: PyMARL's networks against torch's own, residuals by hand, mistakes, and the command."""
 
 import json
 
