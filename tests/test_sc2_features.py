@@ -56,8 +56,8 @@ class Answers:
 
     def __init__(self, map_name: str, options: dict):
         self.map = get_map(map_name)
-        self.layout = make_layout(self.map, max_distance=Rules().playable_area, **options)
-        self.units = fresh_units(self.map, Rules(), sorted({*self.map.ally_types, *self.map.enemy_types}))[None]
+        self.layout = make_layout(self.map, max_distance=32, **options)
+        self.units = fresh_units(self.map, Rules(), sorted({*self.map.ally_types, *self.map.enemy_types}))[0][:1]
         n_agents = self.map.n_agents
         self.obs = np.zeros((1, n_agents, self.layout.obs_size), np.float32)
         self.state = np.zeros((1, self.layout.state_size), np.float32)

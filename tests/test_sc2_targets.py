@@ -323,13 +323,13 @@ def test_a_hunter_takes_the_nearest_wherever_it_is_and_keeps_it():
 
 def test_the_spine_crawler_of_2s_vs_1sc_has_no_order():
     env = BattleVectorEnv([0], map_name="2s_vs_1sc")
-    assert env._fresh_units["order"][2] == records.IDLE
+    assert env._fresh_units[0]["order"][2] == records.IDLE
 
 
 @pytest.mark.parametrize("map_name", ["3m", "MMM", "2s3z", "corridor", "6h_vs_8z", "so_many_baneling", "bane_vs_bane"])
 def test_enemies_march_to_the_point_of_the_map(map_name):
     env = BattleVectorEnv([0], map_name=map_name, rules={"enemy_march": "point"})
-    enemies = env._fresh_units[env.map.n_agents :]
+    enemies = env._fresh_units[0, env.map.n_agents :]
     assert (enemies["order"] == records.ATTACK_MOVE).all()
     point = {"corridor": (4.47, 4.3298), "so_many_baneling": (4.47, 4.3298), "6h_vs_8z": (14.5998, 9.49)}
     x, y = point.get(map_name, (16, 8) if map_name == "bane_vs_bane" else (9, 16))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import set_num_threads
@@ -24,8 +24,21 @@ from utils.files import fitted
 
 INFO_KEYS = ("battle_won", "dead_allies", "dead_enemies")
 CREEP_DAMAGE_PER_SECOND = 3
+ENGINE_VERSION = "2"
+"""Changes with whatever makes battles come out otherwise; figures of two versions are not to be mixed."""
+
 BATTLES_PER_THREAD = 4  # at least
 REGENERATIONS = ("health_regeneration", "shield_regeneration", "energy_regeneration")
+
+
+class Moment(NamedTuple):
+    """What a recorded state tells of the units of some battles; agents first, enemies as they are listed."""
+
+    x: np.ndarray  # [batch, unit]
+    y: np.ndarray
+    health: np.ndarray  # 0: dead
+    shield: np.ndarray
+    cooldown: np.ndarray  # [batch, agent], loops
 
 
 class BattleVectorEnv(VectorEnv):
@@ -152,6 +165,7 @@ class BattleVectorEnv(VectorEnv):
             "n_actions": self.layout.n_actions,
             "n_agents": self.map.n_agents,
             "episode_limit": self.map.episode_limit,
+            "engine_version": ENGINE_VERSION,
             **attribute_names(self.layout),
         }
 
@@ -186,6 +200,28 @@ class BattleVectorEnv(VectorEnv):
             outcomes.truncated, *(outcomes.info[key] for key in INFO_KEYS),
         )  # fmt: skip
         self._observe(worlds, observations)
+
+    def set_moment(self, moment: Moment) -> None:
+        """Puts all units where a recorded state has them, with its health, shields and agents' cooldowns.
+
+        What no state tells stays as the battle has made it: orders, targets, the enemies' cooldowns. Right after the
+        reset, enemies that march to a point in formation do so from their new places.
+        """
+        units, n_agents = self.units, self.map.n_agents
+        alive = moment.health > 0
+        for name in ("x", "y", "shield"):
+            np.copyto(units[name], getattr(moment, name), where=alive)
+        units["health"] = moment.health
+        units["cooldown"][:, :n_agents] = moment.cooldown
+        self._previous[:] = np.where(alive, moment.health + units["shield"], -1)
+        if not self.episode_steps.any() and "point" in self.map.enemy_order and self.rules.enemy_march == "formation":
+            for axis, point in zip("xy", self.map.enemy_order["point"], strict=True):
+                places = units[axis][:, n_agents:]
+                units[f"goal_{axis}"][:, n_agents:] = point + places - places.mean(1, keepdims=True)
+
+    def obey_all(self) -> None:
+        """Lets the agents be given any order in the next step, also at what they have no action for."""
+        self._avail_actions[:] = 1
 
     def state_dict(self) -> dict[str, Any]:
         return {"random": self._random.tolist(), "counts": self.counts.tolist()}
@@ -300,7 +336,7 @@ def _units(sc2_map: SC2Map, rules: Rules, type_names: list[str], ally_start: Sta
         unit["free_fire"] = k < len(allies) and type_name == "Colossus"
         unit["face_y"] = -1  # units are created facing south
     units["type_index"] = sc2_map.ally_type_index + sc2_map.enemy_type_index
-    units["target"] = units["shooting_at"] = units["chases"] = records.NO_UNIT
+    units["target"] = units["shooting_at"] = units["chases"] = units["killed_by"] = records.NO_UNIT
     _give_enemy_orders(units[len(allies) :], sc2_map.enemy_order, rules)
     return units
 

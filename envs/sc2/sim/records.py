@@ -53,6 +53,7 @@ UNIT = np.dtype(
         ("scan_wait", "i4"),  # loops in which nobody can come into its scan range
         ("shield_wait", "i4"),  # loops until its shield regenerates
         ("acquires", "i4"),  # 1: chooses targets by itself
+        ("killed_by", "i4"),  # the unit whose hit was the last
         ("free_fire", "i4"),  # 1: shoots at whoever is in range though it has no order to attack
         ("stuck_wait", "i4"),  # loops until a unit that is hemmed in looks for a way out again
         ("side", "i4"),  # 1 or -1: to which side it goes round an obstacle; 0: no obstacle

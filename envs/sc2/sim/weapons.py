@@ -106,6 +106,7 @@ def _strike(units, target, source, types, effects, n_effects, places):
     v = units[target]
     hit(v, types[units[source].type], types[v.type])
     if v.health <= 0:
+        v.killed_by = source
         _die(units, target, types, effects, n_effects, places)
 
 
