@@ -2,7 +2,6 @@
 Values are read and checked by utils/config.py, and declared in config/schema.py; the training loop is in run.py.
 """
 
-import importlib.metadata
 import os
 import platform
 import re
@@ -12,10 +11,11 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
+from logging import Logger
 from multiprocessing import resource_tracker
 from pathlib import Path
 from threading import TIMEOUT_MAX
-from typing import Any
+from typing import TYPE_CHECKING
 
 from config.components import conflict
 from config.layers import (
@@ -23,6 +23,7 @@ from config.layers import (
     CONFIG,
     ROOT,
     SUBFOLDERS,
+    Files,
     about,
     explain,
     known_names,
@@ -34,11 +35,19 @@ from config.layers import (
 )
 from config.schema import RUN
 from envs import REGISTRY as ENVS
-from utils.command import check_guarded, exit_status, forgiving, run_program
+from utils.command import check_guarded, exit_status, forgiving, run_program, version_of
 from utils.curves import check_backend
+from utils.dict2namedtuple import Config
 from utils.errors import UserError, shortened, unknown
+from utils.files import Json
 from utils.logging import get_logger
 from utils.MY_EXP_PATH import check_results_path, expanded, make_results_folder
+
+if TYPE_CHECKING:
+    from sacred import Experiment
+    from sacred.run import Run as SacredRun
+
+    from utils.file_records import FileRecords
 
 HELP = {"-h", "--help", "help"}
 RECORDED_PACKAGES = ("torch", "numpy", "numba", "sacred", "smac", "pysc2", "lbforaging", "mpe2")
@@ -49,13 +58,13 @@ Precedence, lowest first: config/default.yaml, the environment's YAML, the algor
 --KEY=VALUE, `with KEY=VALUE`. Such a file is YAML or JSON of your own, or the config.json of a run: it is done again.
 Dotted keys reach into groups: --env_args.map_name=3m. A bare --KEY is --KEY=True. Text is taken as it stands, and ~ at
 the start of a path means the home folder; numbers are decimal; null, None and ~ are nothing where a key may be null.
---help qmix tells the keys of that algorithm, --help sc2 those of that environment.
+--help qmix lists the keys of that algorithm, --help sc2 those of that environment.
 Sacred's own commands and options work too: print_config, --name=, --comment=, --mongo_db=, --unobserved, --force ...
 """
 
 
-def my_main(_run: Any, _config: Any, _log: Any) -> dict[str, str]:
-    """Sacred's main function; gives where the run's curves, models and replays lie, of those that it wrote."""
+def my_main(_run: "SacredRun", _config: Config, _log: Logger) -> dict[str, str]:
+    """Sacred's main function; returns the folders of curves, models and replays that the run has written."""
     from run import run  # here: it imports torch, and help and mistakes are to be answered at once
 
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPIPE])  # that was for the start of Sacred's processes
@@ -63,8 +72,8 @@ def my_main(_run: Any, _config: Any, _log: Any) -> dict[str, str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line; gives the exit status: 2 after a user's mistake, 128 and the signal's number (130 for
-    Ctrl-C) after one that stops it. Any thread may call it.
+    """Runs one command line; returns the exit status: 2 after a user's mistake, 128 and the signal's number (130 for
+    Ctrl-C) after one that stops it. It may be called in any thread.
     """
     check_guarded()
     params = list(sys.argv[1:] if argv is None else argv)
@@ -91,7 +100,9 @@ def _run_command_line(params: list[str]) -> None:
         make_results_folder(storage, "--file_storage")
     records = _add_file_storage(ex, results)
     if database and not options["--unobserved"]:
-        _add_mongo(ex, database, records)
+        from utils.mongo import MongoRecords
+
+        ex.observers.append(MongoRecords(database, records))
     ex.add_config(config)
     _add_components(ex)
     _keep_terminal()
@@ -106,11 +117,10 @@ def _run_command_line(params: list[str]) -> None:
             print(f"records: {records.dir}")
 
 
-def _configure(ex: Any, params: list[str]) -> tuple[dict[str, Any], str, dict[str, Any]]:
-    """Gives the validated configuration, Sacred's command and Sacred's options, and has touched no disk.
+def _configure(ex: "Experiment", params: list[str]) -> tuple[Json, str, Json]:
+    """Returns the validated configuration, Sacred's command and Sacred's options, and has touched no disk.
 
-    Raises:
-        UserError: the first mistake that is found.
+    Raises: UserError for the first mistake that is found.
     """
     (name, counts), (env, _) = (_get_config(params, arg_name) for arg_name in SUBFOLDERS)
     settings = _get_other_config(params, _sacred_flags(ex))
@@ -137,7 +147,7 @@ def _configure(ex: Any, params: list[str]) -> tuple[dict[str, Any], str, dict[st
 
 
 def _get_config(params: list[str], arg_name: str) -> tuple[str, dict[str, int]]:
-    """Takes `--config=NAME` or `--env-config=NAME` out of params; gives NAME and the YAML files that it means.
+    """Takes `--config=NAME` or `--env-config=NAME` out of params; returns NAME and the YAML files that it means.
 
     They are counted: a population such as 7iql1iql_omg means several.
     """
@@ -157,7 +167,7 @@ def _get_config(params: list[str], arg_name: str) -> tuple[str, dict[str, int]]:
 
 
 def _get_other_config(params: list[str], sacred_flags: set[str]) -> list[tuple[str, str]]:
-    """Takes `--key=value` and bare `--key` out of params, but for Sacred's flags; gives (key, text) in their order."""
+    """Takes `--key=value` and bare `--key` out of params, but for Sacred's flags; returns (key, text) in order."""
     settings = []
     for param in [p for p in params if p.startswith("--") and p.partition("=")[0] not in sacred_flags]:
         params.remove(param)
@@ -168,8 +178,8 @@ def _get_other_config(params: list[str], sacred_flags: set[str]) -> list[tuple[s
     return settings
 
 
-def _parse_sacred(ex: Any, params: list[str]) -> tuple[str, Any, list[tuple[str, str]], dict[str, Any]]:
-    """Reads what remains by Sacred's own grammar; gives its command, the files and the (key, text) after `with`, and
+def _parse_sacred(ex: "Experiment", params: list[str]) -> tuple[str, Files, list[tuple[str, str]], Json]:
+    """Reads what remains by Sacred's own grammar; returns its command, the files and the (key, text) after `with`, and
     its options.
     """
     from docopt import DocoptExit, docopt
@@ -179,7 +189,7 @@ def _parse_sacred(ex: Any, params: list[str]) -> tuple[str, Any, list[tuple[str,
         options = docopt(usage, params, default_help=False)
     except DocoptExit as error:
         raise UserError(f"{COMMAND_LINE}: can't make sense of '{shortened(' '.join(params))}'; see --help") from error
-    command = options["COMMAND"] or ex.default_command
+    command: str = options["COMMAND"] or my_main.__name__
     if command not in ex.commands:
         hint = f"; a setting goes after `with`, or is written --{command}" if "=" in command else ""
         raise UserError(f"{COMMAND_LINE}: {unknown('command', command, ex.commands)}{hint}")
@@ -194,10 +204,10 @@ def _parse_sacred(ex: Any, params: list[str]) -> tuple[str, Any, list[tuple[str,
             raise UserError(f"{COMMAND_LINE}: '{shortened(update)}' after `with` is no setting; {hint}")
         else:
             updates.append((key.strip(), text.strip() if key[-1:].isspace() else text))
-    return command, files, updates, options
+    return command, files, updates, dict(options)
 
 
-def _check_storage(records: Path, options: dict[str, Any]) -> None:
+def _check_storage(records: Path, options: Json) -> None:
     """Checks where Sacred's options put records, and writes their `~` out.
 
     Raises:
@@ -221,11 +231,10 @@ def _check_storage(records: Path, options: dict[str, Any]) -> None:
             raise UserError(f"--id={given} is taken: {folder / given} is there; give another, or leave --id out")
 
 
-def _run_sacred(ex: Any, command: str, options: dict[str, Any]) -> Any:
-    """Runs Sacred's command; gives what it returns.
+def _run_sacred(ex: "Experiment", command: str, options: Json) -> dict[str, str] | None:
+    """Runs Sacred's command; returns what it returns.
 
-    Raises:
-        UserError: Sacred, or an observer that an option asks for, refuses before the command begins.
+    Raises: UserError where Sacred, or an observer that an option asks for, refuses before the command begins.
     """
     begun: list[bool] = []
     try:
@@ -243,7 +252,7 @@ def _run_sacred(ex: Any, command: str, options: dict[str, Any]) -> Any:
         raise UserError(f"{COMMAND_LINE}: Sacred can't start the run: {' '.join(str(error).split())}") from error
 
 
-def _experiment() -> Any:
+def _experiment() -> "Experiment":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # Sacred 0.8 still imports the deprecated pkg_resources
         from sacred import SETTINGS, Experiment
@@ -251,13 +260,13 @@ def _experiment() -> Any:
     # Descriptors, not `sys`: Sacred's `sys` capture reads and writes one buffer from two threads and loses lines, and
     # misses what compiled code and worker processes print.
     SETTINGS.CAPTURE_MODE = "fd"
-    ex: Any = Experiment("pymarl", save_git_info=False)  # with git information Sacred stops where git is not installed
-    ex.logger = get_logger()
+    ex = Experiment("pymarl", save_git_info=False)  # with git information Sacred stops where git is not installed
+    ex.logger = get_logger()  # type: ignore[assignment]
     ex.main(my_main)
     return ex
 
 
-def _add_components(ex: Any) -> None:
+def _add_components(ex: "Experiment") -> None:
     """Has Sacred store the sources of the components that are chosen, and of all that these import.
 
     Sacred itself finds what is imported before the run starts.
@@ -269,28 +278,27 @@ def _add_components(ex: Any) -> None:
     _add_sources(ex, {file for file in files if ROOT in file.parents and Path(sys.prefix) not in file.parents})
 
 
-def _add_sources(ex: Any, files: Iterable[Path]) -> None:
+def _add_sources(ex: "Experiment", files: Iterable[Path]) -> None:
     from sacred.dependencies import Source, get_digest  # Sacred's own method takes Python files only
 
     for file in sorted(set(files) - {Path(source.filename) for source in ex.sources}):
         ex.sources.add(Source(str(file), get_digest(str(file)), None, None, None))
 
 
-def _sacred_flags(ex: Any) -> set[str]:
-    """Gives the long flags that are Sacred's; `--debug` is a key of ours."""
+def _sacred_flags(ex: "Experiment") -> set[str]:
+    """Returns the long flags that are Sacred's; `--debug` is a key of ours."""
     return {option.get_flag() for option in ex.all_cli_options} - {"--debug"}
 
 
-def _add_file_storage(ex: Any, results: Path) -> Any:
+def _add_file_storage(ex: "Experiment", results: Path) -> "FileRecords":
     from utils.file_records import FileRecords
 
-    observer = FileRecords(results / "sacred")
-    ex.observers.append(observer)
+    ex.observers.append(observer := FileRecords(results / "sacred"))
     return observer
 
 
-def _take_database(config: dict[str, Any], options: dict[str, Any]) -> str:
-    """Gives the address of the database, or nothing; what stays behind, to be recorded, holds no password.
+def _take_database(config: Json, options: Json) -> str:
+    """Returns the address of the database, or nothing; what stays behind, to be recorded, holds no password.
 
     Sacred does not get `--mongo_db`: its observer would wait half a minute for a server and stop the run for it.
     """
@@ -307,12 +315,6 @@ def _take_database(config: dict[str, Any], options: dict[str, Any]) -> str:
     return given or url
 
 
-def _add_mongo(ex: Any, address: str, records: Any) -> None:
-    from utils.mongo import MongoRecords
-
-    ex.observers.append(MongoRecords(address, records))
-
-
 def _keep_terminal() -> None:
     """Leaves the terminal within reach at `sys.__stderr__`, for the progress line.
 
@@ -321,21 +323,20 @@ def _keep_terminal() -> None:
     sys.__stderr__ = forgiving(os.dup(2), sys.__stderr__)  # type: ignore[misc, assignment]
 
 
-def settings(*params: str) -> dict[str, Any]:
+def settings(*params: str) -> Json:
     """Returns the configuration that a command line means, for `run.Run`: `settings("--config=qmix", ...)`.
 
-    Raises:
-        UserError: the first mistake that is found.
+    Raises: UserError for the first mistake that is found.
     """
     return resolve(read_settings(*params))
 
 
-def read_settings(*params: str) -> dict[str, Any]:
-    """Returns the same before it is known what it will run on; nothing but configuration files is read."""
+def read_settings(*params: str) -> Json:
+    """Returns the configuration that a command line means, before `resolve`; reads configuration files only."""
     return _configure(_experiment(), list(params))[0]
 
 
-def resolve(config: dict[str, Any]) -> dict[str, Any]:
+def resolve(config: Config) -> Json:
     """Returns the configuration as it will really run: seed, device, engine, versions and commit settled."""
     from run import args_sanity_check
 
@@ -357,21 +358,14 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
         **ENVS[config["env"]].describe(**env_args),
         "device": "cuda" if config["use_cuda"] else "cpu",
         "python": platform.python_version(),
-        "packages": {name: version for name in RECORDED_PACKAGES if (version := _version(name))},
+        "packages": {name: version for name in RECORDED_PACKAGES if (version := version_of(name))},
         "commit": _commit(),
     }
     return {**config, "resolved": resolved}
 
 
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _commit() -> str | None:
-    """Gives the commit of this checkout, with `-dirty` after it where files differ; nothing without git."""
+    """Returns the commit of this checkout, with `-dirty` after it where files differ; nothing without git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,22 +1,23 @@
 """One run, as an object: a configuration becomes an environment, a runner, a team, a buffer and a learner, which play,
 learn and test until `t_max`.
 
-`main.py` makes the configuration, and hands it over inside a Sacred run.
+`main.py` makes the configuration and calls `run` inside a Sacred run.
 """
 
 import json
+import logging
 import random
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch as th
 
-from components.episode_buffer import EpisodeBatch, ReplayBuffer
+from components.episode_buffer import EpisodeBatch, Preprocess, ReplayBuffer, Scheme
 from components.step_rows import NoRoom
 from components.transforms import OneHot
 from controllers import REGISTRY as CONTROLLERS
@@ -24,22 +25,26 @@ from controllers.basic_controller import BasicMAC
 from controllers.check import check_policy
 from controllers.population_controller import PopulationTeam
 from controllers.team import Team
-from envs.multiagentenv import fields_of
+from envs.multiagentenv import EnvInfo, fields_of
 from learners import REGISTRY as LEARNERS
 from runners import REGISTRY as RUNNERS
 from utils.checkpoints import RANDOM_STATES, Checkpoints, find_checkpoint, random_states, set_random_states
-from utils.dict2namedtuple import convert, unfrozen
+from utils.dict2namedtuple import Args, Config, convert, unfrozen
 from utils.errors import UserError
-from utils.files import fitted, read_json
+from utils.files import Json, fitted, read_json
 from utils.logging import Logger, get_logger
-from utils.memory import free_memory, in_words, sized_to_fit
+from utils.memory import format_bytes, free_memory, sized_to_fit
 from utils.MY_EXP_PATH import experiment_root
 from utils.process import keep_freed_memory, set_threads
 from utils.progress import Progress
 from utils.seeding import named_seed
 from utils.signals import StopRequest
-from utils.weights import fits, load_weights
+from utils.weights import StateDict, fits, load_weights
 
+if TYPE_CHECKING:
+    from sacred.run import Run as SacredRun
+
+EpisodeLayout = tuple[Scheme, dict[str, int], Preprocess]
 SMALLER = "lower batch_size_run or the widths of networks, such as rnn_hidden_dim"
 SETTINGS_FILE = "settings.json"
 """In the folder of a checkpoint: the configuration and the sizes of the environment, for `load_policy`."""
@@ -67,7 +72,7 @@ class Generators:
 
     @classmethod
     def of(cls, seed: int, device: str) -> "Generators":
-        """Those of a run whose networks have been made."""
+        """Returns the generators of a run, once its networks have been made."""
         acting = th.Generator()
         acting.set_state(th.get_rng_state())
         dealing, learning = (
@@ -77,7 +82,7 @@ class Generators:
         return cls(np.random.default_rng(seed), acting, dealing, learning)
 
     def state_dict(self) -> dict[str, th.Tensor]:
-        """Where those of torch stand."""
+        """Returns the states of torch's generators, by name."""
         return {name: getattr(self, name).get_state() for name in ("acting", "dealing", "learning")}
 
     def load_state_dict(self, state: Mapping[str, th.Tensor]) -> None:
@@ -99,12 +104,11 @@ class Run:
         config: what `main.settings` returns.
         logger: where statistics go; None: to the console and to `run.logger.stats`.
 
-    Raises:
-        UserError: the environment can't be had, the population does not fit it, weights to start from are missing, or
-            the policy acts by other values than it learns.
+    Raises: UserError where the environment can't be had, the population does not fit it, weights to start from are
+    missing, or the policy acts by other values than it learns.
     """
 
-    def __init__(self, config: Mapping[str, Any], logger: Logger | None = None):
+    def __init__(self, config: Config, logger: Logger | None = None):
         self.logger = logger or Logger(get_logger())
         self.log = self.logger.console_logger
         config = {"device": config["resolved"]["device"], "models_path": "", **config}
@@ -123,7 +127,7 @@ class Run:
             self.close()
             raise
 
-    def _build(self, args: Any) -> None:
+    def _build(self, args: Args) -> None:
         env_info = self.runner.get_env_info()
         self.args = args = with_sizes(args, env_info)
         self.factor = args.population_factor or 1
@@ -134,10 +138,10 @@ class Run:
         buffer_device = args.buffer_device or ("cpu" if args.buffer_cpu_only else args.device)
         buffer_sizes = args.buffer_size, args.episode_limit + 1
         self.buffer = ReplayBuffer(scheme, groups, *buffer_sizes, preprocess, buffer_device, args.local_results_path)
-        played = args.batch_size_run * self.buffer.max_seq_length * self.buffer.bytes_per_step
-        if played > free_memory():
+        n_bytes = args.batch_size_run * self.buffer.max_seq_length * self.buffer.bytes_per_step
+        if n_bytes > (free := free_memory()):
             raise UserError(
-                f"{args.batch_size_run} episodes at once take {in_words(played)}, but {in_words(free_memory())} of "
+                f"{args.batch_size_run} episodes at once take {format_bytes(n_bytes)}, but {format_bytes(free)} of "
                 "memory are free; lower batch_size_run"
             )
         if args.population:
@@ -193,7 +197,7 @@ class Run:
         return self.runner.t_env
 
     def train(self, t_max: int | None = None) -> None:
-        """Episodes, updates, tests, summaries and checkpoints until `t_max`, or until a signal asks for a stop.
+        """Trains until `t_max` or a signal: episodes, updates, tests, summaries and checkpoints.
 
         Raises:
             KeyboardInterrupt: a signal asked, and a checkpoint has been saved.
@@ -201,7 +205,7 @@ class Run:
                 saved.
         """
         t_max = self.t_max if t_max is None else t_max
-        self.buffer.tell_size(self.log)
+        self.buffer.log_size(self.log)
         self._started = time.time(), self.t_env
         progress = Progress(t_max, self.args.log_interval)
         self.log.info(f"Beginning training for {t_max} timesteps")
@@ -225,7 +229,7 @@ class Run:
         self.log.info("Finished Training")
 
     def play_and_learn(self) -> None:
-        """One round of training: an episode in each world, or in a population several, and an update."""
+        """Performs one round of training: an episode in each world, or in a population several, and an update."""
         n_runs = -(-self.factor // self.args.batch_size_run)
         for _ in range(n_runs):
             self.buffer.insert_episode_batch(self.runner.run(test_mode=False))
@@ -237,7 +241,7 @@ class Run:
         self.clock.episode += n_runs * self.args.batch_size_run
 
     def _after_episode(self, stop: StopRequest) -> None:
-        """A test, a summary and a checkpoint, each where it is due."""
+        """Runs a test, logs a summary and saves a checkpoint, each if it is due."""
         args, clock, t_env = self.args, self.clock, self.t_env
         if t_env - clock.last_test_t >= args.test_interval:
             before = self.training_state()
@@ -306,8 +310,8 @@ class Run:
         args = self.args
         return bool(args.evaluate or args.evaluate_path or (args.save_replay and args.checkpoint_path))
 
-    def training_state(self) -> dict[str, Any]:
-        """All that the rest of a run depends on, but for weights and episodes: counters and random numbers."""
+    def training_state(self) -> StateDict:
+        """Returns what the rest of a run depends on besides weights and episodes: counters and random states."""
         return {
             "clock": asdict(self.clock),
             "learner": self.learner.counts(),
@@ -317,11 +321,10 @@ class Run:
             "generators": self.generators.state_dict(),
         }
 
-    def _read_training_state(self, file: Path) -> dict[str, Any]:
-        """The `training_state` in a state.th, and the statistics under "stats"; nothing has been taken over.
+    def _read_training_state(self, file: Path) -> StateDict:
+        """Returns the `training_state` in a state.th, and the statistics under "stats"; changes nothing.
 
-        Raises:
-            UserError: it can't be read, or is not of the layout that these parts have.
+        Raises: UserError where it can't be read, or is not of the layout that these parts have.
         """
         layout = {
             "clock": dict.fromkeys(asdict(self.clock), int),
@@ -335,10 +338,11 @@ class Run:
         with fits(file):
             # Before the generators had names, torch's default one drew all numbers.
             content.setdefault("generators", {"acting": content["random"]["torch"]})
+            content["learner"] = {**self.learner.later_counts, **content["learner"]}
             return fitted(content, layout | {"generators": dict.fromkeys(content["generators"], th.Tensor)})
 
-    def set_training_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on from such a state."""
+    def set_training_state(self, state: StateDict) -> None:
+        """Continues from a `training_state`."""
         for name in asdict(self.clock):
             setattr(self.clock, name, state["clock"][name])
         self.learner.set_counts(state["learner"])
@@ -350,8 +354,7 @@ class Run:
     def save(self, folder: str | Path) -> None:
         """Writes PyMARL's files, such as agent.th, and what it takes to resume: state.th and buffer.th.
 
-        Raises:
-            OSError, RuntimeError: they can't be written.
+        Raises: OSError, RuntimeError where they can't be written.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -379,18 +382,15 @@ class Run:
         self.log.info(f"Saved models to {folder}")
 
     def resume(self) -> None:
-        """Takes the weights of `evaluate_path`, or goes on from the step of `checkpoint_path` next to `load_step`.
+        """Loads the weights of `evaluate_path`, or continues from the step of `checkpoint_path` next to `load_step`.
 
-        Raises:
-            UserError: there is no such folder, no step in it, or one of its files is broken or does not fit.
+        Raises: UserError where there is no such folder, no step in it, or one of its files is broken or does not fit.
         """
         args = self.args
         if args.evaluate_path:
             folder = Path(args.evaluate_path)
             if not folder.is_dir():
-                raise UserError(
-                    f"evaluate_path {folder} is not a folder; give one that a run with save_model=True wrote"
-                )
+                raise UserError(f"evaluate_path {folder} is no folder; give one that a run with save_model=True wrote")
             self.team.load_models(folder)
             return
         folder = find_checkpoint(args.checkpoint_path, args.load_step)
@@ -401,10 +401,9 @@ class Run:
             self.load(folder)
 
     def load(self, folder: str | Path) -> None:
-        """Goes on from what `save` wrote; where something is missing there, not bit for bit, with a warning.
+        """Continues from what `save` wrote; if part of it is missing, not bit for bit, and with a warning.
 
-        Raises:
-            UserError: weights are missing, or a file is broken or does not fit.
+        Raises: UserError where weights are missing, or a file is broken or does not fit.
         """
         folder, missing = Path(folder), []
         buffer_file, state_file = folder / "buffer.th", folder / "state.th"
@@ -438,13 +437,13 @@ class Policy:
     actions = policy.act(obs, avail_actions)
     """
 
-    def __init__(self, mac: BasicMAC, layout: tuple[dict[str, Any], dict[str, int], dict[str, Any]], n_steps: int):
+    def __init__(self, mac: BasicMAC, layout: EpisodeLayout, n_steps: int):
         self.mac = mac
         self._new_batch = lambda: EpisodeBatch(*layout[:2], 1, n_steps, preprocess=layout[2])
         self.reset()
 
     def reset(self) -> None:
-        """Forgets everything, before the first step of an episode."""
+        """Resets the hidden states; to be called before the first step of an episode."""
         self.mac.init_hidden(1)
         self._batch, self._t = self._new_batch(), 0
 
@@ -456,14 +455,11 @@ class Policy:
             avail_actions: [agent, n_actions], not 0 where an action is available.
             state: [state_shape], for agent models that read it.
 
-        Raises:
-            ValueError: a shape is another than the policy was trained with, or the episode is longer.
+        Raises: ValueError where a shape is another than the policy was trained with, or the episode is longer.
         """
         seen = {"obs": obs, "avail_actions": avail_actions} | ({} if state is None else {"state": state})
         if self._t == self._batch.max_seq_length:
-            raise ValueError(
-                f"the policy was trained in episodes of at most {self._t} steps; call reset() before the next"
-            )
+            raise ValueError(f"the policy was trained in episodes of at most {self._t} steps; call reset() after it")
         self._batch.update({key: np.asarray(value)[None] for key, value in seen.items()}, ts=self._t)
         actions = self.mac.select_actions(self._batch, self._t, t_env=0, test_mode=True).cpu()
         self._batch.update({"actions": actions}, ts=self._t)
@@ -490,23 +486,23 @@ def load_policy(folder: str | Path) -> Policy:
     return Policy(mac, layout, n_steps)
 
 
-def with_sizes(args: Any, env_info: Mapping[str, Any]) -> Any:
-    """The configuration with the sizes of the environment and the fields that it writes."""
+def with_sizes(args: Args, env_info: EnvInfo) -> Args:
+    """Returns the configuration with the sizes of the environment and the fields that it writes."""
     return convert({**args._asdict(), **sizes_of(env_info)})
 
 
-def sizes_of(env_info: Mapping[str, Any]) -> dict[str, Any]:
-    """What networks and episodes take from an environment: sizes, and its `fields` as mappings."""
+def sizes_of(env_info: EnvInfo) -> Config:
+    """Returns what networks and episodes need of an environment: its sizes, and its `fields` as mappings."""
     sizes = {key: env_info[key] for key in ("n_agents", "n_actions", "state_shape", "obs_shape", "episode_limit")}
     return {**sizes, "fields": {name: asdict(field) for name, field in fields_of(env_info).items()}}
 
 
-def episode_layout(args: Any) -> tuple[dict[str, Any], dict[str, int], dict[str, Any]]:
-    """The fields of an episode, as an `EpisodeBatch` takes them: (scheme, groups, preprocess).
+def episode_layout(args: Args) -> EpisodeLayout:
+    """Returns the fields of an episode, as an `EpisodeBatch` takes them: (scheme, groups, preprocess).
 
-    Those in `args.fields` are the environment's (`fields_of` in envs/multiagentenv.py).
+    Those in `args.fields` are the environment's (`fields_of` in envs/multiagentenv.py), others the controller's own.
     """
-    scheme: dict[str, Any] = {}
+    scheme: Scheme = {}
     for name, field in args.fields.items():
         entry = {**field, "dtype": getattr(th, field["dtype"])}
         scheme[name] = {key: value for key, value in entry.items() if value is not None}
@@ -521,18 +517,19 @@ def episode_layout(args: Any) -> tuple[dict[str, Any], dict[str, int], dict[str,
         "terminated": {"vshape": (1,), "dtype": th.uint8, "below": 2},
     }
     groups = {"agents": args.n_agents}
-    if args.population:
+    if not args.population:
+        scheme |= CONTROLLERS[args.mac].fields(args)
+    else:
         learners = args.population[args.train_alg]
         scheme["agent_idx"] = {"vshape": (learners,), "dtype": th.long, "episode_const": True, "below": args.n_agents}
-    preprocess = {"actions": ("actions_onehot", [OneHot(out_dim=args.n_actions)])}
+    preprocess: Preprocess = {"actions": ("actions_onehot", [OneHot(out_dim=args.n_actions)])}
     return scheme, groups, preprocess
 
 
-def _find_weights(args: Any) -> Path:
-    """The folder that `init_param_path` means: as given or under the experiment root, with the map's name if there.
+def _find_weights(args: Args) -> Path:
+    """Returns the folder that `init_param_path` means: as given or under the experiment root, or its map's folder.
 
-    Raises:
-        UserError: there is none.
+    Raises: UserError where there is none.
     """
     map_name = str(args.env_args.get("map_name", ""))
     for folder in (Path(args.init_param_path), Path(experiment_root()) / args.init_param_path):
@@ -546,11 +543,10 @@ def _find_weights(args: Any) -> Path:
     )
 
 
-def args_sanity_check(config: Mapping[str, Any], _log: Any) -> dict[str, Any]:
-    """The configuration as this machine can run it: no CUDA where there is none, tests in whole batches.
+def args_sanity_check(config: Config, _log: logging.Logger) -> Json:
+    """Returns the configuration as this machine can run it: no CUDA where there is none, tests in whole batches.
 
-    Raises:
-        UserError: the replay buffer is to be on a GPU that does not compute.
+    Raises: UserError where the replay buffer is to be on a GPU that does not compute.
     """
     config = dict(config)
     if config["use_cuda"] and not th.cuda.is_available():
@@ -563,8 +559,8 @@ def args_sanity_check(config: Mapping[str, Any], _log: Any) -> dict[str, Any]:
     return config
 
 
-def run(_run: Any, _config: Mapping[str, Any], _log: Any) -> dict[str, str]:
-    """Trains or tests as configured; gives the folders of its curves and models, and of its replays if it writes any.
+def run(_run: "SacredRun", _config: Config, _log: logging.Logger) -> dict[str, str]:
+    """Trains or tests as configured; returns the folders of its curves and models, and of its replays if it writes any.
 
     Raises:
         UserError: weights that are asked for are not there, or the environment cannot be had or keeps no replays.
@@ -598,7 +594,7 @@ def run(_run: Any, _config: Mapping[str, Any], _log: Any) -> dict[str, str]:
     return folders
 
 
-def run_sequential(args: Any, logger: Any) -> None:
+def run_sequential(args: Args, logger: Logger) -> None:
     """Sets everything up, and trains or tests; environments are closed however it ends."""
     with Run(args._asdict(), logger) as run:
         run.execute()

@@ -28,7 +28,7 @@ figure against a target. It takes about ten minutes; the machine should be idle.
 
 
 def run_one(name: str, arguments: Sequence[str], json_file: Path) -> list[str]:
-    """Runs a benchmark and passes its output on; gives the lines that hold a figure against a target.
+    """Runs a benchmark and passes its output on; returns the lines that hold a figure against a target.
 
     Raises: UserError where it fails.
     """
@@ -70,7 +70,7 @@ def run_all(argv: Sequence[str] | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Gives the exit status: 2 after a user's mistake, or where a benchmark fails."""
+    """Returns the exit status: 2 after a user's mistake, or where a benchmark fails."""
     return exit_status(lambda: run_all(argv))
 
 

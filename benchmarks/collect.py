@@ -3,10 +3,10 @@
 `python -m benchmarks.collect --map 8m`. Episodes are played by `runners/` and acted in by `controllers/`.
 """
 
-import json
 import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from statistics import median
 from time import process_time
@@ -14,26 +14,17 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.program import make_parser, parse, print_machine, print_results, verdict, write_json
 from benchmarks.timed_run import TimedRun
-from envs.sc2.sim.maps import MAP_NAMES
-from utils.command import (
-    Parser,
-    check_at_least,
-    check_json,
-    chosen_maps,
-    exit_status,
-    in_words,
-    run_program,
-    surroundings,
-)
-from utils.errors import UserError
+from utils.command import check_at_least, exit_status, run_program
+from utils.files import Json
 
 REPEATS = 5
 ENVS = (1, 8, 64)
 TARGETS = {("8m", 1): 5_000, ("8m", 64): 20_000}
 """Environment steps per second, by map and worlds."""
 TARGET_SHARE = 0.6
-"""Of the time, in the engine or in the policy's matrix products, with 64 worlds of 8m."""
+"""The share of the time in the engine or in the policy's matrix products, with 64 worlds of 8m."""
 PHASES = ("engine", "policy", "storing", "other")
 HEADER = f"{'map':<12}{'worlds':>7}{'steps/s':>10}{'lowest':>10}{'highest':>10}{'cores had':>11}"
 HEADER += "".join(f"{phase:>9}" for phase in PHASES) + f"{'products':>10}"
@@ -45,7 +36,7 @@ it the policy's matrix products alone would take."""
 
 
 def products(run: TimedRun, n_rows: int) -> float:
-    """Seconds of one step's matrix products for so many rows: the policy's least."""
+    """Returns seconds of one step's matrix products for so many rows: the policy's least."""
     agent = run.parts.mac.agent
     weights = [weight for name, weight in agent.named_parameters() if "weight" in name]
     pairs = [(np.ones((n_rows, w.shape[1]), np.float32), w.detach().numpy().T) for w in weights]
@@ -58,8 +49,8 @@ def products(run: TimedRun, n_rows: int) -> float:
     return median(times)
 
 
-def measure(map_name: str, n_envs: int, seconds: float, results: Path) -> dict[str, Any]:
-    """The speed with so many worlds."""
+def measure(map_name: str, n_envs: int, seconds: float, results: Path) -> Json:
+    """Returns the speed with so many worlds."""
     settings = ("runner=parallel", f"batch_size_run={n_envs}") if n_envs > 1 else ()
     run = TimedRun("qmix", map_name, results, settings)
     calls = [0]
@@ -90,68 +81,51 @@ def measure(map_name: str, n_envs: int, seconds: float, results: Path) -> dict[s
     }
 
 
-def row(result: dict[str, Any]) -> str:
-    """A line of the table under HEADER."""
+def row(result: Json) -> str:
+    """Returns a line of the table under HEADER."""
     speeds = (result["steps_per_second"], min(result["repeats"]), max(result["repeats"]))
     line = f"{result['map']:<12}{result['envs']:>7}" + "".join(f"{speed:>10,.0f}" for speed in speeds)
     line += f"{result['cores_had']:>11.2f}" + "".join(f"{share:>9.0%}" for share in result["shares"].values())
     return line + f"{result['share_of_products']:>10.0%}"
 
 
-def verdicts(result: dict[str, Any]) -> list[str]:
-    """One line for each target that this result can be held against."""
+def verdicts(result: Json) -> list[str]:
+    """Returns one line for each target that this result can be held against."""
     map_name, n_envs, lines = result["map"], result["envs"], []
     if (map_name, n_envs) in TARGETS:
-        figure, target = result["steps_per_second"], TARGETS[map_name, n_envs]
-        verdict = "met" if figure >= target else "not met"
         worlds = "one world" if n_envs == 1 else f"{n_envs} worlds"
-        lines.append(f"{map_name}, collecting, {worlds}, steps/s: {figure:,.0f}, target {target:,}, {verdict}")
+        what = f"{map_name}, collecting, {worlds}, steps/s"
+        lines.append(verdict(what, result["steps_per_second"], TARGETS[map_name, n_envs], ",.0f"))
     if (map_name, n_envs) == ("8m", 64):
         share = result["shares"]["engine"] + result["share_of_products"]
-        verdict = "met" if share >= TARGET_SHARE else "not met"
         what = f"{map_name}, {n_envs} worlds, time in engine or matrix products"
-        lines.append(f"{what}: {share:.0%}, target {TARGET_SHARE:.0%}, {verdict}")
+        lines.append(verdict(what, share, TARGET_SHARE, ".0%"))
     return lines
 
 
 def _parse(argv: Sequence[str] | None) -> Namespace:
     """Raises: UserError for what cannot be measured here."""
-    parser = Parser(prog="python -m benchmarks.collect", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("--map", nargs="+", default=["8m"], metavar="NAME", help="maps, or all (default: 8m)")
+    parser = make_parser("collect", DESCRIPTION, ["8m"])
     parser.add_argument("--envs", type=int, nargs="+", default=ENVS, help="worlds at once (default: 1 8 64)")
     parser.add_argument("--seconds", type=float, default=8.0, help="for each figure (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help='also write "machine" and "results" there')
-    args = parser.parse_args(argv)
-    args.map = chosen_maps(args.map, MAP_NAMES)
+    args = parse(parser, argv)
     check_at_least(1, envs=min(args.envs))
-    if not 0 < args.seconds < float("inf"):
-        raise UserError(f"--seconds={args.seconds} must be above 0")
-    check_json(args.json)
     return args
 
 
-def run_all(argv: Sequence[str] | None) -> None:
-    """Measures and prints. Raises: UserError for what cannot be measured here."""
-    args = _parse(argv)
-    machine = surroundings("torch", "numpy", "numba")
-    print(in_words(machine))
-    print(HEADER)
-    results = []
+def run_all(args: Namespace) -> None:
+    """Measures and prints."""
+    machine = print_machine(("torch", "numpy", "numba"))
     with tempfile.TemporaryDirectory() as folder:
-        for map_name in args.map:
-            for n_envs in args.envs:
-                results.append(measure(map_name, n_envs, args.seconds, Path(folder)))
-                print(row(results[-1]), flush=True)
-    for result in results:
-        for line in verdicts(result):
-            print(line)
-    if args.json:
-        args.json.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
+        cases = product(args.map, args.envs)
+        measured = (measure(map_name, n_envs, args.seconds, Path(folder)) for map_name, n_envs in cases)
+        results = print_results(HEADER, measured, row, verdicts)
+    write_json(args.json, machine=machine, results=results)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Gives the exit status: 2 after a user's mistake."""
-    return exit_status(lambda: run_all(argv))
+    """Returns the exit status: 2 after a user's mistake."""
+    return exit_status(lambda: run_all(_parse(argv)))
 
 
 if __name__ == "__main__":

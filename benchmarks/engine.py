@@ -3,23 +3,22 @@
 `python -m benchmarks.engine --map 8m --envs 64 --seconds 5`. The engine is `envs/sc2/sim`.
 """
 
-import json
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
+from itertools import product
 from statistics import median
 from time import perf_counter, process_time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
 
+from benchmarks.program import make_parser, parse, print_machine, print_results, verdict, write_json
 from envs.multiagentenv import Observations, Outcomes
 from envs.sc2.sim.env import BattleVectorEnv
-from envs.sc2.sim.maps import MAP_NAMES
-from utils.command import Parser, check_json, check_threads, chosen_maps, in_words, run_program, surroundings
+from utils.command import check_threads, exit_status, run_program
 from utils.errors import UserError
+from utils.files import Json
 
 REPEATS = 5
 TARGET_ENVS = 64
@@ -33,9 +32,7 @@ second. Counted is the time in `step` and in `reset` of the finished battles, wi
 actions and rewards that these write. Not counted: drawing the actions, and a warm-up of one episode, which compiles.
 Prints the median of {REPEATS} repeats, the lowest and highest of them, and how many cores the program had meanwhile:
 where that is less than its threads, others had the rest and the figures are too low."""
-JSON_HELP = """also write the results there: "machine" and "results", a list with map, envs, threads, steps_per_second
-(the median), repeats and cores_had of each map and number
-of battles; of a single one its entries stand at the top as well"""
+JSON_HELP = """also write "machine" and "results" there; of a single result its entries stand at the top as well"""
 
 
 class Speed(NamedTuple):
@@ -69,7 +66,7 @@ class Play:
         return Speed(n_steps / counted, computed / counted)
 
     def _step(self) -> tuple[float, float]:
-        """One step of all battles; gives the seconds that passed and those of computing."""
+        """Plays one step of all battles; returns the seconds that passed and those of computing."""
         draw_actions(self.observations.avail_actions, self.actions)
         started, started_computing = perf_counter(), process_time()
         self.env.step(self.actions, self.observations, self.outcomes)
@@ -93,8 +90,8 @@ def draw_actions(avail_actions, actions):
                     left -= 1
 
 
-def measure(map_name: str, n_envs: int, n_threads: int, seconds: float) -> dict[str, Any]:
-    """The speed on one map; more than one thread and one thread take turns, so that they see the same machine."""
+def measure(map_name: str, n_envs: int, n_threads: int, seconds: float) -> Json:
+    """Returns the speed on one map; several threads and one take turns, so that they see the same machine."""
     plays = {n: Play(map_name, n_envs, n) for n in sorted({1, n_threads})}
     share = seconds / REPEATS / len(plays)
     repeats = [{n: play.speed(share) for n, play in plays.items()} for _ in range(REPEATS)]
@@ -114,67 +111,50 @@ def measure(map_name: str, n_envs: int, n_threads: int, seconds: float) -> dict[
     return result
 
 
-def row(result: dict[str, Any]) -> str:
-    """A line of the table under HEADER."""
+def row(result: Json) -> str:
+    """Returns a line of the table under HEADER."""
     speeds = (result["steps_per_second"], min(result["repeats"]), max(result["repeats"]))
     columns = f"{result['map']:<18}{result['envs']:>6}{result['threads']:>9}"
     return columns + "".join(f"{speed:>12,.0f}" for speed in speeds) + f"{result['cores_had']:>11.2f}"
 
 
-def verdicts(result: dict[str, Any]) -> list[str]:
-    """One line for each target that this result can be held against."""
-    map_name, one_thread = result["map"], result.get("one_thread_steps_per_second", result["steps_per_second"])
+def verdicts(result: Json) -> list[str]:
+    """Returns one line for each target that this result can be held against."""
+    map_name, one_thread = result["map"], result.get("one_thread_steps_per_second") or result["steps_per_second"]
     lines = []
     if map_name in TARGETS and result["envs"] == TARGET_ENVS:
-        lines.append(_verdict(f"{map_name}, one thread, steps/s", one_thread, TARGETS[map_name], ",.0f"))
+        lines.append(verdict(f"{map_name}, one thread, steps/s", one_thread, TARGETS[map_name], ",.0f"))
     if result["threads"] == 2 and result["envs"] == TARGET_ENVS:
         speed_up = result["times_one_thread"]
-        lines.append(_verdict(f"{map_name}, two threads over one", speed_up, TWO_THREADS_TARGET, ".2f"))
+        lines.append(verdict(f"{map_name}, two threads over one", speed_up, TWO_THREADS_TARGET, ".2f"))
     return lines or [f"{map_name}: no target for {result['envs']} environments and {result['threads']} threads"]
-
-
-def _verdict(what: str, figure: float, target: float, digits: str) -> str:
-    return f"{what}: {figure:{digits}}, target {target:{digits}}, {'met' if figure >= target else 'not met'}"
 
 
 def _parse(argv: Sequence[str] | None) -> Namespace:
     """Raises: UserError for what cannot be measured here."""
-    parser = Parser(prog="python -m benchmarks.engine", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("--map", nargs="+", default=["8m"], metavar="NAME", help="maps, or all (default: 8m)")
+    parser = make_parser("engine", DESCRIPTION, ["8m"], JSON_HELP)
     parser.add_argument("--envs", type=int, nargs="+", default=[TARGET_ENVS], help="battles at once (default: 64)")
     parser.add_argument("--seconds", type=float, default=5.0, help="counted seconds per line (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="threads; one is measured as well (default: 1)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help=JSON_HELP)
-    args = parser.parse_args(argv)
-    args.map = chosen_maps(args.map, MAP_NAMES)
-    if min(args.envs) < 1 or args.threads < 1 or not 0 < args.seconds < float("inf"):
+    args = parse(parser, argv)
+    if min(args.envs) < 1 or args.threads < 1:
         raise UserError("--envs, --threads and --seconds must be above 0")
     check_threads(args.threads, numba.get_num_threads())
-    check_json(args.json)
     return args
 
 
+def run_all(args: Namespace) -> None:
+    """Measures and prints."""
+    machine = print_machine(("numpy", "numba"))
+    measured = (measure(name, n_envs, args.threads, args.seconds) for name, n_envs in product(args.map, args.envs))
+    results = print_results(HEADER, measured, row, verdicts)
+    single = results[0] if len(results) == 1 else {}
+    write_json(args.json, **single, machine=machine, results=results)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and prints; gives the exit status: 2 after a user's mistake."""
-    try:
-        args = _parse(argv)
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
-    machine = surroundings("numpy", "numba")
-    print(in_words(machine))
-    print(HEADER)
-    results = []
-    for name in args.map:
-        for n_envs in args.envs:
-            results.append(measure(name, n_envs, args.threads, args.seconds))
-            print(row(results[-1]), flush=True)
-    for result in results:
-        print(*verdicts(result), sep="\n")
-    if args.json:
-        single = results[0] if len(results) == 1 else {}
-        args.json.write_text(json.dumps({**single, "machine": machine, "results": results}, indent=1) + "\n")
-    return 0
+    """Returns the exit status: 2 after a user's mistake."""
+    return exit_status(lambda: run_all(_parse(argv)))
 
 
 if __name__ == "__main__":

@@ -3,39 +3,28 @@
 `python -m benchmarks.learner --map 8m`. The learners are in `learners/`; the engine's benchmark is `engine.py`.
 """
 
-import json
 import logging
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from itertools import product
 from statistics import median
 from time import perf_counter, process_time
-from types import SimpleNamespace
-from typing import Any
 
 import torch as th
 
+from benchmarks.program import make_parser, parse, print_machine, print_results, verdict, write_json
 from components.episode_buffer import EpisodeBatch
 from config.layers import merge
 from controllers import REGISTRY as CONTROLLERS
 from envs.sc2.sim.env import BattleVectorEnv
-from envs.sc2.sim.maps import MAP_NAMES
 from learners import REGISTRY as LEARNERS
 from modules.fast_paths import FAST_PATHS, NO_FAST_PATHS
 from run import episode_layout, sizes_of
-from utils.command import (
-    Parser,
-    check_at_least,
-    check_json,
-    check_threads,
-    chosen_maps,
-    exit_status,
-    in_words,
-    n_cores,
-    run_program,
-    surroundings,
-)
+from utils.command import check_at_least, check_threads, exit_status, n_cores, run_program
+from utils.dict2namedtuple import convert
 from utils.errors import UserError, unknown
+from utils.files import Json
+from utils.logging import Logger
 from utils.process import keep_freed_memory
 
 ALGORITHMS = ("iql", "vdn", "qmix", "qtran", "coma", "iql_am", "iql_liam", "iql_omg")
@@ -61,27 +50,21 @@ THREADS_HELP = f"""also compare one thread with this many, by qmix on {", ".join
 and those of computing (default: 1, no comparison)"""
 
 
-class SilentLogger:
-    """Stands in for `utils.logging.Logger`."""
-
-    console_logger = logging.getLogger("benchmarks")
-
-    def log_stat(self, key: str, value: float, t: int) -> None:
-        """Keeps nothing."""
-
-
 class Case:
     """A learner with its default settings on the sizes of a map, and episodes to learn from."""
 
     def __init__(self, algorithm: str, map_name: str, device: str, batch_share: int = 1):
         config = merge(algorithm, "sc2", [])
         sizes = sizes_of(BattleVectorEnv(range(1), map_name=map_name).get_env_info())
-        self.args = SimpleNamespace(**{**config, **sizes, "device": device, "population": None})
-        self.args.batch_size //= batch_share
+        own = {"device": device, "population": {}, "batch_size": config["batch_size"] // batch_share}
+        self.args = convert({**config, **sizes, **own})
         scheme, groups, _ = episode_layout(self.args)
         th.manual_seed(0)
         self.learner = LEARNERS[self.args.learner](
-            CONTROLLERS[self.args.mac](scheme, groups, self.args), scheme, SilentLogger(), self.args
+            CONTROLLERS[self.args.mac](scheme, groups, self.args),
+            scheme,
+            Logger(logging.getLogger("benchmarks")),
+            self.args,
         )
         if algorithm == "iql_omg":
             self.learner.am.vae.is_trained.fill_(True)
@@ -121,7 +104,7 @@ def update_step_by_step(case: Case) -> None:
 
 
 def products(case: Case) -> Callable[[], None]:
-    """The matrix products of a QMIX update of full episodes, as few as can be, and nothing else."""
+    """Returns the matrix products of a QMIX update of full episodes, as few as can be, and nothing else."""
     args, learner = case.args, case.learner
     agent_rows, step_rows = args.batch_size * args.n_agents * (STEPS + 1), args.batch_size * args.n_agents
     mixer_rows = args.batch_size * STEPS
@@ -148,7 +131,7 @@ def products(case: Case) -> Callable[[], None]:
 class Times:
     """Milliseconds of several kinds of work that take turns, so that they see the same machine."""
 
-    def __init__(self, work: Mapping[str, Callable[[], Any]], device: str):
+    def __init__(self, work: Mapping[str, Callable[[], object]], device: str):
         for warm_up in work.values():
             warm_up()
         self.passed: dict[str, list[float]] = {name: [] for name in work}
@@ -168,14 +151,14 @@ class Times:
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> float:
-    """The median over the repeats of one time over another."""
+    """Returns the median over the repeats of one time over another."""
     return median(a / b for a, b in zip(over, under, strict=True))
 
 
-def measure(algorithm: str, map_name: str, device: str) -> dict[str, Any]:
-    """All figures of one algorithm on one map."""
+def measure(algorithm: str, map_name: str, device: str) -> Json:
+    """Returns all figures of one algorithm on one map."""
     case, loop = Case(algorithm, map_name, device), Case(algorithm, map_name, device)
-    work: dict[str, Callable[[], Any]] = {
+    work: dict[str, Callable[[], object]] = {
         "update": lambda: case.update(case.full),
         "loop": lambda: update_step_by_step(loop),
         "ragged": lambda: case.update(case.ragged),
@@ -186,8 +169,8 @@ def measure(algorithm: str, map_name: str, device: str) -> dict[str, Any]:
     return {"map": map_name, "algorithm": algorithm, "batch": case.args.batch_size, "milliseconds": times}
 
 
-def row(result: Mapping[str, Any]) -> str:
-    """A line of the table under HEADER."""
+def row(result: Json) -> str:
+    """Returns a line of the table under HEADER."""
     times = result["milliseconds"]
     spread = [f(times["update"]) for f in (median, min, max)]
     figures = [*spread, median(times["loop"]), ratio(times["loop"], times["update"]), median(times["ragged"])]
@@ -195,15 +178,15 @@ def row(result: Mapping[str, Any]) -> str:
     return columns + "".join(f"{figure:>9.1f}" for figure in figures)
 
 
-def measure_growth(algorithm: str, map_name: str, device: str) -> dict[str, Any]:
-    """Milliseconds of an update by the size of the batch."""
+def measure_growth(algorithm: str, map_name: str, device: str) -> Json:
+    """Returns milliseconds of an update by the size of the batch."""
     cases = [Case(algorithm, map_name, device, share) for share in reversed(GROWTH)]
     work = {str(case.args.batch_size): lambda case=case: case.update(case.full) for case in cases}  # type: ignore[misc]
     return {"map": map_name, "algorithm": algorithm, "milliseconds": Times(work, device).counted}
 
 
-def measure_threads(map_name: str, n_threads: int) -> dict[str, Any]:
-    """Milliseconds of an update by QMIX, that pass and of computing, by the number of torch's threads."""
+def measure_threads(map_name: str, n_threads: int) -> Json:
+    """Returns milliseconds of an update by QMIX, that pass and of computing, by the number of torch's threads."""
     case = Case("qmix", map_name, "cpu")
 
     def update(n: int) -> None:
@@ -215,30 +198,26 @@ def measure_threads(map_name: str, n_threads: int) -> dict[str, Any]:
     return {"map": map_name, "passed": times.passed, "computed": times.computed}
 
 
-def verdicts(result: Mapping[str, Any]) -> list[str]:
-    """One line for each target that this result can be held against."""
+def verdicts(result: Json) -> list[str]:
+    """Returns one line for each target that this result can be held against."""
     times, what = result["milliseconds"], f"{result['map']}, {result['algorithm']}"
     if (result["map"], result["algorithm"]) != TARGET:
         return []
     share = ratio(times["products"], times["update"])
     return [
-        _verdict(f"{what}, loop over update", ratio(times["loop"], times["update"]), TARGET_TIMES_LOOP),
-        _verdict(f"{what}, matrix products' share of the update", share, TARGET_SHARE_OF_PRODUCTS),
+        verdict(f"{what}, loop over update", ratio(times["loop"], times["update"]), TARGET_TIMES_LOOP),
+        verdict(f"{what}, matrix products' share of the update", share, TARGET_SHARE_OF_PRODUCTS),
     ]
 
 
-def _verdict(what: str, figure: float, target: float) -> str:
-    return f"{what}: {figure:.2f}, target {target:.2f}, {'met' if figure >= target else 'not met'}"
-
-
-def growth_words(growth: Mapping[str, Any]) -> str:
-    """One line: the time per episode at each size of the batch."""
+def growth_words(growth: Json) -> str:
+    """Returns one line: the time per episode at each size of the batch."""
     each = [f"{n}: {median(times) / int(n):.2f}" for n, times in growth["milliseconds"].items()]
     return f"{growth['map']}, {growth['algorithm']}, milliseconds per episode, by batch: {', '.join(each)}"
 
 
-def threads_words(result: Mapping[str, Any]) -> str:
-    """One line: what a second thread (or more) brings, and what it costs."""
+def threads_words(result: Json) -> str:
+    """Returns one line: what a second thread (or more) brings, and what it costs."""
     (one, many), (_, n) = result["passed"].values(), result["passed"]
     computed = result["computed"]
     return (
@@ -249,14 +228,11 @@ def threads_words(result: Mapping[str, Any]) -> str:
 
 def _parse(argv: Sequence[str] | None) -> Namespace:
     """Raises: UserError for what cannot be measured here."""
-    parser = Parser(prog="python -m benchmarks.learner", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("--map", nargs="+", default=["8m"], metavar="NAME", help="maps, or all (default: 8m)")
+    parser = make_parser("learner", DESCRIPTION, ["8m"], JSON_HELP)
     parser.add_argument("--alg", nargs="+", default=ALGORITHMS, metavar="NAME", help="algorithms (default: all)")
     parser.add_argument("--threads", type=int, default=1, help=THREADS_HELP)
     parser.add_argument("--device", default="cpu", help="where networks are: cpu, or cuda (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help=JSON_HELP)
-    args = parser.parse_args(argv)
-    args.map = chosen_maps(args.map, MAP_NAMES)
+    args = parse(parser, argv)
     for name in args.alg:
         if name not in ALGORITHMS:
             raise UserError(f"--alg: {unknown('algorithm', name, ALGORITHMS)}")
@@ -266,39 +242,27 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
         raise UserError("--device=cuda, but torch finds no GPU here; take cpu")
     check_at_least(1, threads=args.threads)
     check_threads(args.threads, n_cores())
-    check_json(args.json)
     return args
 
 
-def run(argv: Sequence[str] | None) -> None:
-    """Measures and prints. Raises: UserError for what cannot be measured here."""
-    args = _parse(argv)
+def run_all(args: Namespace) -> None:
+    """Measures and prints."""
     th.set_num_threads(1)
     keep_freed_memory()
-    machine = surroundings("torch")
-    print(in_words(machine), args.device, sep="; ")
-    print(HEADER)
-    results, threads = [], []
-    for map_name in args.map:
-        for algorithm in args.alg:
-            results.append(measure(algorithm, map_name, args.device))
-            print(row(results[-1]), flush=True)
+    machine = print_machine(("torch",), args.device)
+    cases = product(args.map, args.alg)
+    measured = (measure(algorithm, map_name, args.device) for map_name, algorithm in cases)
+    results = print_results(HEADER, measured, row, verdicts)
     growth = [measure_growth(args.alg[0], map_name, args.device) for map_name in args.map]
     print(*map(growth_words, growth), sep="\n")
-    if args.threads > 1:
-        for map_name in THREADS_MAPS:
-            threads.append(measure_threads(map_name, args.threads))
-            print(threads_words(threads[-1]), flush=True)
-    for line in [verdict for result in results for verdict in verdicts(result)]:
-        print(line)
-    if args.json:
-        written = {"machine": machine, "results": results, "growth": growth, "threads": threads}
-        args.json.write_text(json.dumps(written, indent=1) + "\n")
+    threads = [measure_threads(map_name, args.threads) for map_name in THREADS_MAPS if args.threads > 1]
+    print(*map(threads_words, threads), sep="\n", end="\n" if threads else "")
+    write_json(args.json, machine=machine, results=results, growth=growth, threads=threads)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Gives the exit status: 2 after a user's mistake."""
-    return exit_status(lambda: run(argv))
+    """Returns the exit status: 2 after a user's mistake."""
+    return exit_status(lambda: run_all(_parse(argv)))
 
 
 if __name__ == "__main__":

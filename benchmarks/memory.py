@@ -3,35 +3,25 @@
 `python -m benchmarks.memory --map 8m --episodes 5000`. The buffer is in `components/episode_buffer.py`.
 """
 
-import json
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from math import prod
 from pathlib import Path
 from statistics import mean, median
 from time import process_time
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import torch as th
 
 from benchmarks.engine import draw_actions
+from benchmarks.program import make_parser, parse, print_machine, print_results, verdict, write_json
 from components.episode_buffer import EpisodeBatch, ReplayBuffer
 from envs.multiagentenv import Observations, Outcomes
 from envs.sc2.sim.env import BattleVectorEnv
-from envs.sc2.sim.maps import MAP_NAMES
 from run import episode_layout, sizes_of
-from utils.command import (
-    Parser,
-    check_at_least,
-    check_json,
-    chosen_maps,
-    exit_status,
-    in_words,
-    run_program,
-    surroundings,
-)
+from utils.command import check_at_least, exit_status, run_program
+from utils.dict2namedtuple import convert
+from utils.files import Json
 
 MAPS = ("8m", "27m_vs_30m")
 ENVS = 16
@@ -39,7 +29,7 @@ BATCH_SIZE = 32
 FILLINGS = 4, 2, 1
 """Measured is the buffer with a fourth, half and all of the episodes."""
 TARGET_SHARE = 0.4
-"""Of the memory that PyMARL's layout takes for as many episodes."""
+"""The share of the memory that PyMARL's layout takes for as many episodes."""
 TARGET_EVENNESS = 1.1
 """Memory per step where it is most over where it is least, of all FILLINGS."""
 PYMARLS = {"actions": th.int64, "avail_actions": th.int32, "actions_onehot": th.float32, "filled": th.int64}
@@ -50,13 +40,10 @@ DESCRIPTION = f"""Fills a replay buffer with battles of random available actions
 of the episodes: steps in thousands; GB stored; GB by which the program's resident memory has grown since the buffer was
 empty; GB that PyMARL's layout reserves at the start, every episode padded to the limit (computed); milliseconds of
 computing to insert an episode, the mean, and to sample {BATCH_SIZE}, the median."""
-JSON_HELP = (
-    """also write the results there: "machine" and "results", a list with the sizes of each map and its fillings"""
-)
 
 
 def resident_bytes() -> int:
-    """What this program has of the main memory now."""
+    """Returns what this program has of the main memory now."""
     status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
@@ -67,14 +54,14 @@ class Play:
     def __init__(self, map_name: str):
         self.env = BattleVectorEnv(range(ENVS), map_name=map_name)
         self.info = self.env.get_env_info()
-        self.layout = episode_layout(SimpleNamespace(**sizes_of(self.info), population={}))
+        self.layout = episode_layout(convert({**sizes_of(self.info), "population": {}, "mac": "basic_mac"}))
         scheme, groups, preprocess = self.layout
         self.batch = EpisodeBatch(scheme, groups, ENVS, self.info["episode_limit"] + 1, preprocess=preprocess)
         self.fields = {key: value.numpy() for key, value in self.batch.data.transition_data.items()}
         self.outcomes = Outcomes.empty(ENVS, self.env.info_keys)
 
     def __call__(self) -> EpisodeBatch:
-        """One battle in each world. What lies behind the end of an episode is left as it was."""
+        """Plays one battle in each world; returns the batch, whose steps after an end are left as they were."""
         fields, running = self.fields, np.ones(ENVS, bool)
         fields["filled"][:] = 0
         self.env.reset(self._observations(0))
@@ -98,20 +85,20 @@ class Play:
 
 
 def pymarls_bytes_per_step(batch: EpisodeBatch) -> int:
-    """What PyMARL stores of one step, filled or not."""
-    dtypes = {key: PYMARLS.get(key, batch.scheme[key]["dtype"]) for key in batch.scheme}
+    """Returns what PyMARL stores of one step, filled or not."""
+    dtypes = {key: PYMARLS.get(key) or batch.scheme[key]["dtype"] for key in batch.scheme}
     return sum(prod(batch[key].shape[2:]) * dtype.itemsize for key, dtype in dtypes.items())
 
 
-def milliseconds(work: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
-    """Of computing, so that what others do on the machine counts little."""
+def milliseconds(work: Callable[..., object], *args: object, **kwargs: object) -> float:
+    """Returns milliseconds of computing, in which what others do on the machine counts little."""
     started = process_time()
     work(*args, **kwargs)
     return 1e3 * (process_time() - started)
 
 
-def measure(map_name: str, n_episodes: int, most_bytes: float) -> dict[str, Any]:
-    """All figures of one map; where so many episodes take more than `most_bytes`, with as many as fit into them."""
+def measure(map_name: str, n_episodes: int, most_bytes: float) -> Json:
+    """Returns all figures of one map; with fewer episodes where these take more than `most_bytes`."""
     play = Play(map_name)
     buffer = ReplayBuffer(play.layout[0], play.layout[1], n_episodes, play.info["episode_limit"] + 1, play.layout[2])
     n_steps = mean(int(play()["filled"].sum()) / ENVS for _ in range(4))  # of an episode
@@ -146,8 +133,8 @@ def measure(map_name: str, n_episodes: int, most_bytes: float) -> dict[str, Any]
     }
 
 
-def rows(result: dict[str, Any]) -> list[str]:
-    """Lines of the table under HEADER."""
+def rows(result: Json) -> str:
+    """Returns lines of the table under HEADER."""
     pymarls = result["pymarls_bytes_per_step"] * result["steps_per_episode"]
     lines = []
     for filling in result["fillings"]:
@@ -155,11 +142,11 @@ def rows(result: dict[str, Any]) -> list[str]:
         columns = f"{result['map']:<18}{filling['episodes']:>10}{filling['steps'] / 1e3:>10.1f}"
         columns += "".join(f"{size / 1e9:>10.3f}" for size in sizes)
         lines.append(columns + f"{filling['insert_milliseconds']:>10.2f}{filling['sample_milliseconds']:>10.2f}")
-    return lines
+    return "\n".join(lines)
 
 
-def verdicts(result: dict[str, Any]) -> list[str]:
-    """What the figures hang on, and one line for each target."""
+def verdicts(result: Json) -> list[str]:
+    """Returns what the figures hang on, and one line for each target."""
     name, last, limit = result["map"], result["fillings"][-1], result["steps_per_episode"]
     pymarls = result["pymarls_bytes_per_step"]
     share = last["resident_bytes"] / (pymarls * limit * last["episodes"])
@@ -172,49 +159,37 @@ def verdicts(result: dict[str, Any]) -> list[str]:
         f"{name}: {result['bytes_per_step']:,} bytes per step, PyMARL's {pymarls:,}; episodes of "
         f"{last['steps'] / last['episodes']:.1f} steps, up to {limit}; if all had {limit}: {full_length:.2f} of "
         f"PyMARL's layout, and {TARGET_SHARE:.2f} of it at {TARGET_SHARE / full_length * limit:.0f}",
-        _verdict(f"{name}, resident memory over PyMARL's layout", share, TARGET_SHARE),
-        _verdict(f"{name}, memory per step, most over least", max(per_step) / min(per_step), TARGET_EVENNESS),
+        verdict(f"{name}, resident memory over PyMARL's layout", share, TARGET_SHARE, at_most=True),
+        verdict(
+            f"{name}, memory per step, most over least", max(per_step) / min(per_step), TARGET_EVENNESS, at_most=True
+        ),
     ]
     return lines
 
 
-def _verdict(what: str, figure: float, target: float) -> str:
-    return f"{what}: {figure:.2f}, target {target:.2f}, {'met' if figure <= target else 'not met'}"
-
-
 def _parse(argv: Sequence[str] | None) -> Namespace:
     """Raises: UserError for what cannot be measured here."""
-    parser = Parser(prog="python -m benchmarks.memory", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("--map", nargs="+", default=MAPS, metavar="NAME", help=f"maps (default: {' '.join(MAPS)})")
+    parser = make_parser("memory", DESCRIPTION, MAPS)
     parser.add_argument("--episodes", type=int, default=5000, help="in the buffer (default: %(default)s)")
     parser.add_argument("--gib", type=int, default=5, help="that a buffer may take, else fewer episodes (default: 5)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help=JSON_HELP)
-    args = parser.parse_args(argv)
-    args.map = chosen_maps(args.map, MAP_NAMES)
+    args = parse(parser, argv)
     check_at_least(FILLINGS[0], episodes=args.episodes)
     check_at_least(1, gib=args.gib)
-    check_json(args.json)
     return args
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and prints; gives the exit status: 2 after a user's mistake."""
-    return exit_status(lambda: _measure_all(_parse(argv)))
-
-
-def _measure_all(args: Namespace) -> None:
+def run_all(args: Namespace) -> None:
+    """Measures and prints."""
     th.set_num_threads(1)
-    machine = surroundings("numpy", "torch")
-    print(in_words(machine))
-    print(HEADER)
-    results = []
-    for name in args.map:
-        results.append(measure(name, args.episodes, args.gib * 2**30))
-        print(*rows(results[-1]), sep="\n", flush=True)
-    for result in results:
-        print(*verdicts(result), sep="\n")
-    if args.json:
-        args.json.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
+    machine = print_machine(("numpy", "torch"))
+    measured = (measure(name, args.episodes, args.gib * 2**30) for name in args.map)
+    results = print_results(HEADER, measured, rows, verdicts)
+    write_json(args.json, machine=machine, results=results)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 2 after a user's mistake."""
+    return exit_status(lambda: run_all(_parse(argv)))
 
 
 if __name__ == "__main__":

@@ -3,19 +3,19 @@
 `python -m benchmarks.training --map 8m --alg qmix`. The loop is that of `run.py`.
 """
 
-import json
 import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import Any
 
+from benchmarks.program import make_parser, parse, print_machine, print_results, write_json
 from benchmarks.timed_run import PHASES, TimedRun
 from config.layers import known_names
-from envs.sc2.sim.maps import MAP_NAMES
-from utils.command import Parser, check_json, chosen_maps, exit_status, in_words, run_program, surroundings
+from utils.command import exit_status, run_program
 from utils.errors import UserError, unknown
+from utils.files import Json
 
 REPEATS = 3
 MAPS, ALGS = ("3m", "8m", "2s3z"), ("iql", "vdn", "qmix", "iql_omg")
@@ -30,8 +30,8 @@ environment steps per second of computing on one thread, the median, lowest and 
 cores the program had meanwhile, and where the computing went. Tests, checkpoints and logging are not in it."""
 
 
-def measure(algorithm: str, map_name: str, seconds: float, results: Path) -> dict[str, Any]:
-    """The speed of one algorithm on one map."""
+def measure(algorithm: str, map_name: str, seconds: float, results: Path) -> Json:
+    """Returns the speed of one algorithm on one map."""
     # A prior that is trained at once: else OMG would measure its beginning.
     settings = ("omg_vae_pretrain_steps=0",) if algorithm == "iql_omg" else ()
     run = TimedRun(algorithm, map_name, results, settings)
@@ -50,65 +50,50 @@ def measure(algorithm: str, map_name: str, seconds: float, results: Path) -> dic
     }
 
 
-def row(result: dict[str, Any]) -> str:
-    """A line of the table under HEADER."""
+def row(result: Json) -> str:
+    """Returns a line of the table under HEADER."""
     speeds = (result["steps_per_second"], min(result["repeats"]), max(result["repeats"]))
     line = f"{result['map']:<12}{result['algorithm']:<10}{speeds[0]:>9,.0f}{speeds[1]:>8,.0f}{speeds[2]:>9,.0f}"
     return line + f"{result['cores_had']:>11.2f}" + "".join(f"{share:>10.0%}" for share in result["shares"].values())
 
 
-def verdicts(result: dict[str, Any]) -> list[str]:
-    """One line for each target that this result can be held against."""
+def verdicts(result: Json) -> list[str]:
+    """Returns one line for each target that this result can be held against."""
     if (result["map"], result["algorithm"]) != TARGET:
         return []
-    figure, lines = result["steps_per_second"], []
-    for peer, (speed, factor) in PEERS.items():
-        verdict = "met" if figure >= speed * factor else "not met"
-        what = f"{result['map']}, {result['algorithm']}, training over {peer} ({speed})"
-        lines.append(f"{what}: {figure / speed:.1f}, target {factor}, {verdict}")
-    return lines
+    figure, what = result["steps_per_second"], f"{result['map']}, {result['algorithm']}, training over"
+    times = {f"{peer} ({speed})": (figure / speed, factor) for peer, (speed, factor) in PEERS.items()}
+    return [
+        f"{what} {peer}: {over:.1f}, target {factor}, {'met' if over >= factor else 'not met'}"
+        for peer, (over, factor) in times.items()
+    ]
 
 
 def _parse(argv: Sequence[str] | None) -> Namespace:
     """Raises: UserError for what cannot be measured here."""
-    parser = Parser(prog="python -m benchmarks.training", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("--map", nargs="+", default=MAPS, metavar="NAME", help="maps, or all (default: 3m 8m 2s3z)")
+    parser = make_parser("training", DESCRIPTION, MAPS)
     parser.add_argument("--alg", nargs="+", default=ALGS, metavar="NAME", help="default: iql vdn qmix iql_omg")
     parser.add_argument("--seconds", type=float, default=6.0, help="for each figure (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help='also write "machine" and "results" there')
-    args = parser.parse_args(argv)
-    args.map = chosen_maps(args.map, MAP_NAMES)
+    args = parse(parser, argv)
     for name in args.alg:
         if name not in known_names("--config"):
             raise UserError(f"--alg: {unknown('algorithm', name, known_names('--config'))}")
-    if not 0 < args.seconds < float("inf"):
-        raise UserError(f"--seconds={args.seconds} must be above 0")
-    check_json(args.json)
     return args
 
 
-def run_all(argv: Sequence[str] | None) -> None:
-    """Measures and prints. Raises: UserError for what cannot be measured here."""
-    args = _parse(argv)
-    machine = surroundings("torch", "numpy", "numba")
-    print(in_words(machine))
-    print(HEADER)
-    results = []
+def run_all(args: Namespace) -> None:
+    """Measures and prints."""
+    machine = print_machine(("torch", "numpy", "numba"))
     with tempfile.TemporaryDirectory() as folder:
-        for map_name in args.map:
-            for algorithm in args.alg:
-                results.append(measure(algorithm, map_name, args.seconds, Path(folder)))
-                print(row(results[-1]), flush=True)
-    for result in results:
-        for line in verdicts(result):
-            print(line)
-    if args.json:
-        args.json.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
+        cases = product(args.map, args.alg)
+        measured = (measure(algorithm, map_name, args.seconds, Path(folder)) for map_name, algorithm in cases)
+        results = print_results(HEADER, measured, row, verdicts)
+    write_json(args.json, machine=machine, results=results)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Gives the exit status: 2 after a user's mistake."""
-    return exit_status(lambda: run_all(argv))
+    """Returns the exit status: 2 after a user's mistake."""
+    return exit_status(lambda: run_all(_parse(argv)))
 
 
 if __name__ == "__main__":

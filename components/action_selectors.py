@@ -6,21 +6,19 @@ schedules of epsilon are in `components/epsilon_schedules.py`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch as th
 
 from components.epsilon_schedules import DecayThenFlatSchedule
 from utils.config import STEPS, T, key
+from utils.dict2namedtuple import Args, Config
 from utils.registry import Registry
 
 REGISTRY = Registry(
     "action selector",
-    {
-        "epsilon_greedy": "components.action_selectors:EpsilonGreedyActionSelector",
-        "multinomial": "components.action_selectors:MultinomialActionSelector",
-    },
+    epsilon_greedy="components.action_selectors:EpsilonGreedyActionSelector",
+    multinomial="components.action_selectors:MultinomialActionSelector",
 )
 
 
@@ -37,7 +35,7 @@ class ActionSelector:
     """What it reads, as `agent_output_type` has it."""
 
     @classmethod
-    def conflict(cls, config: Mapping[str, Any], kinds: Mapping[str, type]) -> str:
+    def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
         selector, output = config["action_selector"], config["agent_output_type"]
         sentence = (
             f"action_selector={selector} does not go with agent_output_type={output}; "
@@ -48,7 +46,7 @@ class ActionSelector:
     generator: th.Generator | None = None
     """Where random numbers come from; None: torch's default generator."""
 
-    def __init__(self, args: Any):
+    def __init__(self, args: Args):
         self.args = args
         self.schedule = DecayThenFlatSchedule(args.epsilon_start, args.epsilon_finish, args.epsilon_anneal_time)
         self.epsilon = self.schedule.eval(0)
@@ -56,7 +54,7 @@ class ActionSelector:
     def select_action(
         self, agent_inputs: th.Tensor, avail_actions: th.Tensor, t_env: int, test_mode: bool = False
     ) -> th.Tensor:
-        """Actions [batch, agent] from outputs [batch, agent, action] and availability (non-zero: available)."""
+        """Returns actions [batch, agent] from outputs [batch, agent, action] and availability (non-zero: available)."""
         raise NotImplementedError
 
 
@@ -80,9 +78,7 @@ class MultinomialActionSelector(ActionSelector):
 
     @dataclass(frozen=True)
     class Keys(ActionSelector.Keys):
-        mask_before_softmax: bool = key(
-            False, "unavailable actions are left out before the policy's softmax, not after it"
-        )
+        mask_before_softmax: bool = key(False, "the policy's softmax leaves unavailable actions out")
 
     output_type = "pi_logits"
 

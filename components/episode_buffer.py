@@ -7,33 +7,44 @@ What a learner reads is cut from a batch in `components/transitions.py`.
 """
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from logging import Logger
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch as th
+from numpy.typing import ArrayLike
 
+from components.packed_steps import PackedSteps
 from components.step_rows import DeviceRows, DiskRows, MemoryRows
+from components.transforms import Transform
 from utils.config import Key
 from utils.errors import UserError
 from utils.files import fitted
-from utils.memory import in_words
-from utils.transfer import sent_together
+from utils.memory import format_bytes
+from utils.transfer import to_device_together
+from utils.weights import StateDict
 
 HARDLY_SHORTER = 0.1
 """A buffer of which not even this share fits is refused: episodes are rarely shorter, as a share of their limit."""
 ON_HOST = ("filled", "terminated")
 """Fields by which the host knows how much there is to compute, without asking a GPU."""
-FILLED = {"vshape": (1,), "dtype": th.uint8, "below": 2}
+Field = dict[str, Any]
+Scheme = dict[str, Field]
+FILLED: Field = {"vshape": (1,), "dtype": th.uint8, "below": 2}
+ALL = slice(None)
 OF_TEAM = "team_"
+Preprocess = dict[str, tuple[str, list[Transform]]]
+"""(the name of the field that is derived, by which transforms) under the name of its source."""
+Made = TypeVar("Made")
 Episodes = slice | int | Sequence[int] | np.ndarray | th.Tensor
 """What picks some episodes of a batch."""
 
 
-def _complete_scheme(scheme: dict, preprocess: dict) -> dict:
-    """The scheme with tuples for shapes, a dtype everywhere, `filled`, and the fields that `preprocess` derives."""
+def _complete_scheme(scheme: Scheme, preprocess: Preprocess) -> Scheme:
+    """Returns the scheme with tuples for shapes, dtypes, `filled`, and the fields that `preprocess` derives."""
     if "filled" in scheme and scheme["filled"] != FILLED:
         raise ValueError("the scheme may not define 'filled': the batch keeps it")
     complete = {}
@@ -45,13 +56,14 @@ def _complete_scheme(scheme: dict, preprocess: dict) -> dict:
         vshape, dtype = complete[source]["vshape"], complete[source]["dtype"]
         for transform in transforms:
             vshape, dtype = transform.infer_output_info(vshape, dtype)
-        shared = {name: complete[source][name] for name in ("group", "episode_const") if name in complete[source]}
+        entry = complete[source]
+        shared: Field = {name: entry[name] for name in ("group", "episode_const") if name in entry}
         complete[derived] = {"vshape": vshape, "dtype": dtype, **shared}
     return complete
 
 
-def _shape_of(key: str, entry: dict, groups: dict[str, int]) -> tuple[int, ...]:
-    """Of one step of a field, or of the whole episode where it has one entry for it."""
+def _shape_of(key: str, entry: Field, groups: dict[str, int]) -> tuple[int, ...]:
+    """Returns the shape of a field in one step, or in the episode if it has one entry per episode."""
     group = entry.get("group")
     if group is not None and group not in groups:
         raise ValueError(f"field {key!r} belongs to group {group!r}; the groups are {sorted(groups)}")
@@ -79,12 +91,12 @@ class EpisodeBatch:
 
     def __init__(
         self,
-        scheme: dict,
+        scheme: Scheme,
         groups: dict[str, int],
         batch_size: int,
         max_seq_length: int,
         data: SimpleNamespace | None = None,
-        preprocess: dict | None = None,
+        preprocess: Preprocess | None = None,
         device: str | th.device = "cpu",
     ):
         self.preprocess = preprocess or {}
@@ -92,8 +104,8 @@ class EpisodeBatch:
         self.batch_size = batch_size
         self.max_seq_length = max_seq_length
         self.device = device
-        self._made: dict[Hashable, tuple[list[int], th.Tensor]] = {}
-        self._stayed: dict[str, th.Tensor] = {}  # in main memory
+        self._cache: dict[Hashable, tuple[list[int], Any]] = {}
+        self._host_fields: dict[str, th.Tensor] = {}  # in main memory
         self._derived = {derived: (source, steps) for source, (derived, steps) in self.preprocess.items()}
         if data is not None:
             self.scheme, self.data = scheme, data
@@ -116,7 +128,7 @@ class EpisodeBatch:
         return data
 
     def update(
-        self, data: dict[str, Any], *, bs: Any = slice(None), ts: Any = slice(None), mark_filled: bool = True
+        self, data: Mapping[str, ArrayLike], *, bs: Episodes = ALL, ts: slice | int = ALL, mark_filled: bool = True
     ) -> None:
         """Writes `data` into episodes `bs` and steps `ts` (an int or a slice) and marks the steps as filled.
 
@@ -146,12 +158,12 @@ class EpisodeBatch:
             target[where] = value.to(target.device, target.dtype).reshape(destination.shape)
 
     def __getitem__(self, item: Any) -> Any:
-        """A field by name, a batch of several fields by their names, or a batch of some episodes (and steps)."""
+        """Returns a field by name, a batch of several fields by name, or a batch of some episodes (and steps)."""
         if isinstance(item, str):
             return self._field(item)
         if isinstance(item, tuple) and all(isinstance(name, str) for name in item):
             return self._with_fields(item)
-        bs, ts = self._slices(*item) if isinstance(item, tuple) else self._slices(item, slice(None))
+        bs, ts = self._slices(*item) if isinstance(item, tuple) else self._slices(item, ALL)
         transition_data = {key: value[bs, ts] for key, value in self.data.transition_data.items()}
         episode_data = {key: value[bs] for key, value in self.data.episode_data.items()}
         batch_size = len(th.arange(self.batch_size)[bs])
@@ -159,20 +171,26 @@ class EpisodeBatch:
         data = SimpleNamespace(transition_data=transition_data, episode_data=episode_data)
         return EpisodeBatch(self.scheme, self.groups, batch_size, steps, data, self.preprocess, self.device)
 
-    def once(self, key: Hashable, sources: Sequence[str], make: Callable[[], th.Tensor]) -> th.Tensor:
-        """What `make` gives under this key, made anew only after one of the fields `sources` has changed."""
+    def cached(self, key: Hashable, sources: Sequence[str], make: Callable[[], Made]) -> Made:
+        """Returns what `make` returns; calls it again under the same key only after one of `sources` has changed."""
         versions = [self._field(source)._version for source in sources]
-        if key not in self._made or self._made[key][0] != versions:
-            self._made[key] = versions, make()
-        return self._made[key][1]
+        if key not in self._cache or self._cache[key][0] != versions:
+            self._cache[key] = versions, make()
+        return self._cache[key][1]
+
+    def steps(self, device: str | th.device, start: int = 0) -> PackedSteps:
+        """Returns which rows the filled steps from `start` on become, for tensors on `device`."""
+        return self.cached(
+            ("steps", device, start), ("filled",), lambda: PackedSteps(self.on_host("filled")[:, start:], device)
+        )
 
     def on_host(self, key: str) -> th.Tensor:
-        """A field by name in main memory. Those of ON_HOST stay there when a batch is moved; others may take long."""
-        return self._stayed[key] if key in self._stayed else self._field(key).cpu()
+        """Returns a field by name in main memory. Those of ON_HOST stay there when a batch is moved."""
+        return self._host_fields[key] if key in self._host_fields else self._field(key).cpu()
 
     def keep_on_host(self, fields: dict[str, th.Tensor] | None = None) -> None:
         """Copies the fields of ON_HOST to main memory, unless given: now, rather than in the middle of an update."""
-        self._stayed = fields or {key: self._field(key).cpu() for key in ON_HOST if key in self.scheme}
+        self._host_fields = fields or {key: self._field(key).cpu() for key in ON_HOST if key in self.scheme}
 
     def _field(self, key: str) -> th.Tensor:
         if key in self.data.transition_data:
@@ -201,7 +219,7 @@ class EpisodeBatch:
         return EpisodeBatch(scheme, self.groups, self.batch_size, self.max_seq_length, data, None, self.device)
 
     @staticmethod
-    def _slices(bs: Any, ts: Any) -> tuple[Any, slice]:
+    def _slices(bs: Episodes, ts: slice | int) -> tuple[Any, slice]:
         """Integers become slices of length one, so that no dimension is lost; steps must be contiguous."""
         if isinstance(bs, int | np.integer):
             bs = slice(int(bs), int(bs) + 1 or None)
@@ -212,7 +230,7 @@ class EpisodeBatch:
         return bs, ts
 
     def max_t_filled(self) -> int:
-        """The number of steps of the longest episode, its last observation included."""
+        """Returns the number of steps of the longest episode, its last observation included."""
         return int(self.data.transition_data["filled"].sum(1).max())
 
     def to(self, device: str | th.device) -> "EpisodeBatch":
@@ -220,14 +238,14 @@ class EpisodeBatch:
         kinds = (self.data.transition_data, self.data.episode_data)
         if th.device(self.device).type == "cpu" != th.device(device).type:
             self.keep_on_host()
-            moved = sent_together({key: value for fields in kinds for key, value in fields.items()}, device)
+            moved = to_device_together({key: value for fields in kinds for key, value in fields.items()}, device)
         else:
-            self._stayed = {}
+            self._host_fields = {}
             moved = {key: value.to(device) for fields in kinds for key, value in fields.items()}
         for fields in kinds:
             fields.update((key, moved[key]) for key in fields)
         self.device = device
-        self._made.clear()
+        self._cache.clear()
         return self
 
     def __repr__(self) -> str:
@@ -250,17 +268,17 @@ class ReplayBuffer:
     """The last `buffer_size` episodes, each at its own length, so that memory follows what was played.
 
     `device` is "cpu", "disk" (files in `folder`, as long as the process lives) or a GPU. Rows that an episode leaves
-    are the first to be used again. Sampling pads with zeros, that is with row 0, and gives an `EpisodeBatch` as long as
-    the longest episode drawn, in main memory or on the GPU.
+    are the first to be used again. Sampling pads with zeros, that is with row 0, and returns an `EpisodeBatch` as long
+    as the longest episode drawn, in main memory or on the GPU.
     """
 
     def __init__(
         self,
-        scheme: dict,
+        scheme: Scheme,
         groups: dict[str, int],
         buffer_size: int,
         max_seq_length: int,
-        preprocess: dict | None = None,
+        preprocess: Preprocess | None = None,
         device: str | th.device = "cpu",
         folder: str | Path = ".",
     ):
@@ -272,7 +290,7 @@ class ReplayBuffer:
         self.device = "cpu" if device == "disk" else device
         derived = {name for name, _ in self.preprocess.values()}
         stored = {
-            key: (_shape_of(key, entry, groups), _numpy_dtype(entry.get("store_dtype", entry["dtype"])))
+            key: (_shape_of(key, entry, groups), _numpy_dtype(entry.get("store_dtype") or entry["dtype"]))
             for key, entry in self.scheme.items()
             if key not in derived
         }
@@ -306,8 +324,7 @@ class ReplayBuffer:
     def insert_episode_batch(self, ep_batch: EpisodeBatch) -> None:
         """Copies every episode of the batch, cut to its filled steps; the oldest episodes make room.
 
-        Raises:
-            NoRoom: there is no memory for as many steps.
+        Raises: NoRoom where there is no memory for as many steps.
         """
         lengths = ep_batch["filled"].sum(1).flatten().tolist()
         if 0 in lengths:
@@ -338,7 +355,7 @@ class ReplayBuffer:
         return self.episodes_in_buffer >= batch_size
 
     def sample(self, batch_size: int, *, rng: np.random.Generator) -> EpisodeBatch:
-        """`batch_size` different episodes, all equally likely."""
+        """Returns `batch_size` different episodes, all equally likely."""
         if not self.can_sample(batch_size):
             raise ValueError(f"{batch_size} episodes were asked for, {self.episodes_in_buffer} are in the buffer")
         return self._batch(rng.choice(self.episodes_in_buffer, batch_size, replace=False))
@@ -364,8 +381,8 @@ class ReplayBuffer:
             return {}
         return {key: th.from_numpy(np.stack([ep.const[key] for ep in episodes])) for key in self._const_fields}
 
-    def state_dict(self) -> dict[str, Any]:
-        """The stored episodes, oldest first, without a copy of them, to be saved before the next one is inserted.
+    def state_dict(self) -> StateDict:
+        """Returns the stored episodes, oldest first, without a copy; to be saved before the next one is inserted.
 
         `lengths` of the episodes, `rows` of the steps one episode after the other and then those that are free, counted
         from 0, and for each field all rows, or one entry per episode.
@@ -378,8 +395,8 @@ class ReplayBuffer:
             "fields": fields,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes the last `buffer_size` episodes of a `state_dict`, of which `rows` may be missing if they are in order.
+    def load_state_dict(self, state: StateDict) -> None:
+        """Takes the last `buffer_size` episodes of a `state_dict`; `rows` may be missing if they are in order.
 
         Raises:
             NoRoom: there is no memory for as many steps.
@@ -402,8 +419,8 @@ class ReplayBuffer:
         *parts, self._free = np.split(taken[rows], np.cumsum(lengths))
         self._episodes = deque(_Episode(part, {key: const[key][i] for key in const}) for i, part in enumerate(parts))
 
-    def _checked(self, state: dict[str, Any]) -> tuple[list[int], np.ndarray]:
-        """Its lengths and rows, if these and all fields are as `state_dict` writes them. Raises: ValueError."""
+    def _checked(self, state: StateDict) -> tuple[list[int], np.ndarray]:
+        """Returns lengths and rows of a state that is as `state_dict` writes it. Raises: ValueError."""
         length = Key(int, low=1, high=self.max_seq_length).read
         fitted(state, {"lengths": [length], "fields": {str: th.Tensor}})
         lengths, fields = state["lengths"], state["fields"]
@@ -425,18 +442,17 @@ class ReplayBuffer:
                 raise ValueError(f"'fields.{key}' is not from {low} to {high} everywhere")
         return lengths, rows
 
-    def tell_size(self, log: Any) -> None:
-        """Says what it takes and what there is; a warning if the one may come to be more than the other.
+    def log_size(self, log: Logger) -> None:
+        """Logs how much the buffer takes and how much is free; as a warning if it may not fit.
 
-        Raises:
-            UserError: it can hardly fit.
+        Raises: UserError where it can hardly fit.
         """
         free, place, remedy = self._rows.free_bytes() + self.nbytes, self._rows.place, self._rows.remedy
         per_episode = self.bytes_per_step * self.max_seq_length
         most = per_episode * self.buffer_size
         size = (
-            f"{self.bytes_per_step:,} bytes per step, at most {in_words(most)} for buffer_size={self.buffer_size} "
-            f"episodes of {self.max_seq_length} steps; {in_words(free)} of {place} are free for it"
+            f"{self.bytes_per_step:,} bytes per step, at most {format_bytes(most)} for buffer_size={self.buffer_size} "
+            f"episodes of {self.max_seq_length} steps; {format_bytes(free)} of {place} are free for it"
         )
         if most * HARDLY_SHORTER > free:
             raise UserError(
@@ -452,4 +468,4 @@ class ReplayBuffer:
             log.info(f"The replay buffer takes {size}")
 
     def __repr__(self) -> str:
-        return f"ReplayBuffer({self.episodes_in_buffer} of {self.buffer_size} episodes, {in_words(self.nbytes)})"
+        return f"ReplayBuffer({self.episodes_in_buffer} of {self.buffer_size} episodes, {format_bytes(self.nbytes)})"

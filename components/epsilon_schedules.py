@@ -23,7 +23,7 @@ class DecayThenFlatSchedule:
         self.decay = decay
 
     def eval(self, t: int) -> float:
-        """The value after `t` steps."""
+        """Returns the value after `t` steps."""
         if self.decay == "linear":
             return self.start + (self.finish - self.start) * min(t / self.time_length, 1.0)
         return min(self.start, max(self.finish, math.exp(t * math.log(self.finish) / self.time_length)))

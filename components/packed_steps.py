@@ -5,35 +5,38 @@ The order of the rows is the one that a recurrence needs: see `modules/packed_gr
 
 import torch as th
 
-from utils.transfer import sent
+from utils.transfer import to_device
 
 
 class PackedSteps:
     """Which rows the filled steps of a batch become: step after step, within a step the longest episodes first.
 
     `filled` [b, T, 1] is 1 in the first steps of each episode, and in main memory, so that no work of a GPU has to be
-    waited for; what is packed lies on `device`. `batch_sizes[t]` counts the episodes with a step t.
+    waited for; what is packed is on `device`. `batch_sizes[t]` counts the episodes with a step t.
     """
 
     def __init__(self, filled: th.Tensor, device: str | th.device = "cpu"):
-        self.leading = filled.shape[:2]
+        self.filled, self.leading = filled, filled.shape[:2]
         lengths = filled.sum((1, 2))
         order = lengths.argsort(descending=True, stable=True)
         runs = th.arange(self.leading[1]).unsqueeze(1) < lengths[order]  # [T, b]
         t, rank = runs.nonzero(as_tuple=True)
         self.batch_sizes = [count for count in runs.sum(1).tolist() if count > 0]
-        self.index = sent(order[rank] * self.leading[1] + t, device)
+        self.index = to_device(order[rank] * self.leading[1] + t, device)
+
+    def __len__(self) -> int:
+        return len(self.index)
 
     def pack(self, steps: th.Tensor) -> th.Tensor:
-        """[b, T, ...] to its rows [N, ...]."""
+        """Returns the rows [N, ...] of steps [b, T, ...]."""
         return steps.flatten(0, 1).index_select(0, self.index)
 
     def unpack(self, rows: th.Tensor) -> th.Tensor:
-        """Rows [N, ...] to [b, T, ...], with zeros in the padding."""
+        """Returns the steps [b, T, ...] of rows [N, ...], with zeros in the padding."""
         steps = rows.new_zeros(self.leading.numel(), *rows.shape[1:])
-        return steps.index_copy(0, self.index, rows).unflatten(0, self.leading)
+        return steps.index_copy_(0, self.index, rows).unflatten(0, self.leading)
 
     def row_of(self) -> th.Tensor:
-        """The row of every step, [b, T]; meaningless in the padding, but a row."""
+        """Returns the row of every step, [b, T]; meaningless in the padding, but a row."""
         rows = th.arange(len(self.index), device=self.index.device)
-        return rows.new_zeros(self.leading.numel()).index_copy(0, self.index, rows).view(self.leading)
+        return self.unpack(rows)

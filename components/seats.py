@@ -4,22 +4,22 @@ from types import SimpleNamespace
 
 import torch as th
 
-from components.episode_buffer import OF_TEAM, ON_HOST, EpisodeBatch
-from utils.transfer import sent
+from components.episode_buffer import ALL, OF_TEAM, ON_HOST, EpisodeBatch
+from utils.transfer import to_device
 
 SEAT = {"vshape": (), "group": "agents", "dtype": th.long, "episode_const": True}
 FIELDS_OF_OTHERS = ("obs", "actions", "avail_actions")
 
 
-def cut_seats(batch: EpisodeBatch, episodes: th.Tensor, seats: th.Tensor, ts: slice = slice(None)) -> EpisodeBatch:
-    """A batch with an episode of one agent for each of `seats` [k] in `episodes` [k], and its steps `ts`.
+def cut_seats(batch: EpisodeBatch, episodes: th.Tensor, seats: th.Tensor, ts: slice = ALL) -> EpisodeBatch:
+    """Returns a batch with an episode of one agent for each of `seats` [k] in `episodes` [k], and its steps `ts`.
 
     Fields of the group "agents" hold the agent of that seat alone, [k, T, 1, ...]; `seat` [k, 1] says which it was, and
     `team_obs`, `team_actions` and `team_avail_actions` [k, T, n, ...] hold the whole team's. All others are repeated.
     `episodes` are in main memory.
     """
     is_whole = th.equal(episodes, th.arange(batch.batch_size))
-    episodes, seats = sent(episodes, batch.device), seats.to(batch.device)
+    episodes, seats = to_device(episodes, batch.device), seats.to(batch.device)
 
     def repeated(field: th.Tensor) -> th.Tensor:
         return field if is_whole else field[episodes]
@@ -42,7 +42,7 @@ def cut_seats(batch: EpisodeBatch, episodes: th.Tensor, seats: th.Tensor, ts: sl
 
 
 def seats_that_learn(batch: EpisodeBatch) -> EpisodeBatch:
-    """The seats `agent_idx` [b, m] of a batch of teams: b * m episodes of one agent."""
+    """Returns the seats `agent_idx` [b, m] of a batch of teams: b * m episodes of one agent."""
     seats = batch["agent_idx"]
     episodes = th.arange(batch.batch_size).repeat_interleave(seats.shape[1])
     cut = cut_seats(batch, episodes, seats.flatten())

@@ -17,7 +17,7 @@ import numpy as np
 import torch as th
 
 from utils.errors import UserError
-from utils.memory import free_memory, in_words
+from utils.memory import format_bytes, free_memory
 
 Layout = Mapping[str, tuple[tuple[int, ...], np.dtype]]
 GROWTH = 1 / 8
@@ -33,8 +33,7 @@ class MemoryRows:
 
     The `layout` has the shape and the dtype of each field in a row. `most_rows` is how many can ever be needed.
 
-    Raises:
-        NoRoom: the system refuses.
+    Raises: NoRoom where the system refuses.
     """
 
     place = "main memory"
@@ -60,22 +59,18 @@ class MemoryRows:
         return np.zeros(shape, dtype)
 
     def free_bytes(self) -> int:
-        """Bytes that are left for more rows."""
+        """Returns bytes that are left for more rows."""
         return free_memory()
 
     def take(self, n: int) -> np.ndarray:
-        """The numbers of n rows that were never taken before.
-
-        Raises:
-            NoRoom: so many do not fit.
-        """
+        """Returns the numbers of n rows that were never taken before. Raises: NoRoom where so many do not fit."""
         if self.n_rows + n > self._room:
             with suppress(OSError, th.OutOfMemoryError):
                 self._grow(min(max(self.n_rows + n, int(self._room * (1 + GROWTH))), self.most_rows))
         if self.n_rows + n > self._room:
             raise NoRoom(
-                f"the replay buffer takes {in_words(self.n_rows * self.bytes_per_row)} of {self.place}, which has no "
-                f"room for more; lower buffer_size or {self.remedy}, and go on from the last saved model"
+                f"the replay buffer takes {format_bytes(self.n_rows * self.bytes_per_row)} of {self.place}, which has "
+                f"no room for more; lower buffer_size or {self.remedy}, and go on from the last saved model"
             )
         self.n_rows += n
         return np.arange(self.n_rows - n, self.n_rows)
@@ -94,11 +89,11 @@ class MemoryRows:
         self._arrays[key][rows] = values
 
     def read(self, key: str, rows: np.ndarray) -> th.Tensor:
-        """A copy of the rows of a field, in the shape of `rows`, which may be of any shape."""
+        """Returns a copy of the rows of a field, in the shape of `rows`, which may be of any shape."""
         return th.from_numpy(self._arrays[key].take(rows, axis=0))
 
     def view(self, key: str) -> th.Tensor:
-        """All rows of a field that were ever taken, in main memory; a view of them unless they are on a GPU."""
+        """Returns all rows of a field that were ever taken, in main memory; a view of them unless they are on a GPU."""
         return th.from_numpy(self._arrays[key][1 : self.n_rows])
 
 

@@ -1,6 +1,6 @@
 """Transforms that derive one field of an `EpisodeBatch` from another.
 
-`components/episode_buffer.py` applies them on read, so that what they give is never stored.
+`components/episode_buffer.py` applies them on read, so that derived fields are never stored.
 """
 
 import torch as th
@@ -13,7 +13,7 @@ class Transform:
         raise NotImplementedError
 
     def infer_output_info(self, vshape_in: tuple[int, ...], dtype_in: th.dtype) -> tuple[tuple[int, ...], th.dtype]:
-        """The shape and type of one entry after the transform."""
+        """Returns the shape and the dtype of one entry after the transform."""
         raise NotImplementedError
 
 

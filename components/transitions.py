@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch as th
 
 from components.episode_buffer import EpisodeBatch
-from utils.transfer import Where, sent, where
+from utils.transfer import StepIndex, step_index, to_device
 
 
 class Transitions(NamedTuple):
@@ -21,7 +21,7 @@ class Transitions(NamedTuple):
     reward: th.Tensor  # [b, T, 1], or [b, T, a] where each agent has its own
     discount: th.Tensor  # [b, T, 1], gamma, or 0 where the episode truly ended
     mask: th.Tensor  # [b, T, 1], 1.0 where the transition was played
-    played: Where  # the same as indices: x[played] are the N played transitions of x [b, T (+1), ...]
+    played: StepIndex  # the same as indices: x[played] are the N played transitions of x [b, T (+1), ...]
 
 
 def make_transitions(batch: EpisodeBatch, gamma: float) -> Transitions:
@@ -35,13 +35,13 @@ def make_transitions(batch: EpisodeBatch, gamma: float) -> Transitions:
         actions=batch["actions"][:, :-1].squeeze(-1),
         reward=batch["reward"][:, :-1],
         discount=gamma * (~terminated).float(),
-        mask=sent(mask.float(), batch.device),
-        played=where(mask.squeeze(-1), batch.device),
+        mask=to_device(mask.float(), batch.device),
+        played=step_index(mask.squeeze(-1), batch.device),
     )
 
 
 def played_mask(batch: EpisodeBatch) -> th.Tensor:
-    """Which transitions were played, [b, T, 1] bool, in main memory.
+    """Returns which transitions were played, [b, T, 1] bool, in main memory.
 
     A transition counts when it was filled, no earlier one ended the episode, and it has somewhere to go: a real next
     observation, or an end. So the final observation of an episode that a time limit cut off is no transition of its

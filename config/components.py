@@ -1,5 +1,4 @@
-"""What a configuration is put together from: the chosen components, the keys that each declares, and what can't be
-combined.
+"""The components of a configuration: which are chosen, the keys that each declares, and what can't be combined.
 
 A key whose names are a registry chooses a component, whose class declares keys of its own in its dataclass `Keys` and
 says in `conflict` what it can't work with. `schema.py` has the keys of every run, with which this begins.
@@ -15,7 +14,9 @@ from typing import Any, NamedTuple
 from config import schema
 from config.schema import OF_PYMARL, RUN
 from utils.config import Key, declared_keys, flatten, nested, recursive_dict_update
+from utils.dict2namedtuple import Config
 from utils.errors import UserError, nearest, shortened, unknown
+from utils.files import Json
 from utils.logging import LOGGER_NAME
 from utils.registry import Registry
 
@@ -31,15 +32,14 @@ class Setting(NamedTuple):
     source: str
     is_typed: bool = False
 
-    def read(self, key: Key) -> Any:
+    def read(self, key: Key) -> object:
         """Returns the value as the key has it. Raises: UserError where it is not allowed."""
         try:
             typed = key.read_text(self.value) if self.is_typed else key.read(self.value)
         except ValueError as error:
             hint = nearest(shortened(self.value), map(str, key.choices))
-            raise UserError(
-                f"{self.source}: {self.key}={shortened(self.value)} is not allowed: {error}{hint}"
-            ) from error
+            given = f"{self.source}: {self.key}={shortened(self.value)}"
+            raise UserError(f"{given} is not allowed: {error}{hint}") from error
         if key.names and typed not in (None, key.default) and typed not in (names := names_of(key)):
             raise UserError(f"{self.source}: {unknown(self.key, typed, names)}")
         return typed
@@ -50,19 +50,19 @@ class Part(NamedTuple):
 
     key: str
     name: str
-    kind: Any
+    kind: type[Any]
     keys: dict[str, Key]
 
-    def explain(self, values: Mapping[str, Any]) -> str:
-        """The component and its keys with their values, as a page of help has them."""
+    def explain(self, values: Config) -> str:
+        """Returns the component and its keys with their values, as a page of help has them."""
         head = f"\n{self.key}={self.name}" + ("" if self.keys else " has no keys")
         return "\n".join([head, *(_explain(key, declared, values[key]) for key, declared in self.keys.items())])
 
 
 def _explain(name: str, key: Key, value: Any) -> str:
-    shown = {None: "null", "": '""'}.get(value, value)
+    printed = {None: "null", "": '""'}.get(value, value)
     allowed = f"one of {', '.join(names_of(key))}{', or null' * key.nullable}" if key.names else key.allowed()
-    return f"  {name}: {shown} # {key.help} ({allowed})"
+    return f"  {name}: {printed} # {key.help} ({allowed})"
 
 
 @dataclass
@@ -70,11 +70,11 @@ class Choice:
     """Values of all keys of a run and of its components, by dotted names, and those components."""
 
     keys: dict[str, Key] = field(default_factory=dict)
-    values: dict[str, Any] = field(default_factory=dict)
+    values: Json = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
 
-    def nested(self) -> dict[str, Any]:
-        config: dict[str, Any] = {"env_args": {}}
+    def nested(self) -> Json:
+        config: Json = {"env_args": {}}
         for key, value in self.values.items():
             config = recursive_dict_update(config, nested(key, value))
         return config
@@ -85,8 +85,7 @@ def choose(settings: Iterable[Setting]) -> Choice:
 
     Settings of keys that no chosen component has are left out.
 
-    Raises:
-        UserError: a value is not allowed.
+    Raises: UserError where a value is not allowed.
     """
     given = defaultdict(list)
     for setting in settings:
@@ -150,13 +149,13 @@ def check_known(settings: Iterable[Setting], known: Collection[str]) -> None:
         raise UserError(f"{setting.source}: unknown key '{shortened(setting.key)}'{reason} (see --help)")
 
 
-def conflict(config: Mapping[str, Any]) -> str:
+def conflict(config: Config) -> str:
     """Returns a sentence about two values that are allowed but not together, or nothing."""
     own = [{**config, **config[alg]} for alg in config["population"]] or [{**config}]
     return schema.conflict(config) or next(filter(None, map(_conflict_of_parts, own)), "")
 
 
-def _conflict_of_parts(config: Mapping[str, Any]) -> str:
+def _conflict_of_parts(config: Config) -> str:
     choice = choose(Setting(key, value, "") for key, value in flatten(config))
     values = {**config, **choice.values}
     kinds = {part.key: part.kind for part in choice.parts}

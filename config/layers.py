@@ -8,7 +8,6 @@ import re
 from collections.abc import Collection, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -16,6 +15,7 @@ from config.components import Choice, Setting, check_known, choose
 from config.schema import RENAMED, RUN
 from utils.config import flatten, load_json, load_yaml, nested, parse_yaml
 from utils.errors import UserError, shortened, unknown
+from utils.files import Json
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "config"
@@ -25,20 +25,19 @@ OF_ALGORITHMS = "config/algs/"
 NO_SETTINGS = ("resolved", "population")  # of a recorded configuration: what the program found out by itself
 
 Settings = Sequence[tuple[str, str]]  # (key, text), as they were typed
-Files = Sequence[tuple[str, dict[str, Any]]]  # (path, content) of a user's own, as given after `with`
+Files = Sequence[tuple[str, Json]]  # (path, content) of a user's own, as given after `with`
 Layers = Sequence[list[Setting]]  # one for each file, lowest first
 
 
 def known_names(arg_name: str) -> list[str]:
-    """The names that --config or --env-config may take."""
+    """Returns the names that --config or --env-config may take."""
     return sorted(path.stem for path in (CONFIG / SUBFOLDERS[arg_name]).glob("*.yaml"))
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """The settings in a YAML or JSON file of a user's own, such as the `config.json` of a run.
+def read_file(path: Path) -> Json:
+    """Returns the settings in a YAML or JSON file of a user's own, such as the `config.json` of a run.
 
-    Raises:
-        UserError: the file is not well formed.
+    Raises: UserError where the file is not well formed.
     """
     content = load_json(path) if path.suffix == ".json" else load_yaml(path)
     if "***" in str(content.get("mongo_url")):  # a password that was left out can't be used again
@@ -46,30 +45,26 @@ def read_file(path: Path) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key not in NO_SETTINGS}
 
 
-def merge(alg: str, env: str, settings: Settings, files: Files = ()) -> dict[str, Any]:
-    """The configuration of a run of one algorithm: its components' defaults, default.yaml, the environment's YAML, the
-    algorithm's, `files`, `settings`.
+def merge(alg: str, env: str, settings: Settings, files: Files = ()) -> Json:
+    """Returns the configuration of a run of one algorithm. Lowest first: its components' defaults, default.yaml, the
+    environment's YAML, the algorithm's, `files`, `settings`.
 
-    Raises:
-        UserError: the first mistake that is found.
+    Raises: UserError for the first mistake that is found.
     """
     written, typed = [_layer(content, source) for source, content in files], _typed(settings, COMMAND_LINE)
     choice, may_set = _choose(alg, env, written, typed)
     check_known(chain(*written), may_set)
     check_known(typed, choice.keys)
-    return _with_policy_model(choice, typed)
+    return _completed(choice, typed)
 
 
-def merge_population(
-    name: str, counts: dict[str, int], env: str, settings: Settings, files: Files = ()
-) -> dict[str, Any]:
-    """The configuration of a run of several algorithms: that of the one that learns, and each one's under its name.
+def merge_population(name: str, counts: dict[str, int], env: str, settings: Settings, files: Files = ()) -> Json:
+    """Returns the configuration of several algorithms: that of the one that learns, and each one's under its name.
 
     A setting holds for all algorithms that have its key, ALGORITHM.key=value for one; so in a file, where it stands
     under the algorithm's name. `population` has the seats.
 
-    Raises:
-        UserError: the first mistake that is found.
+    Raises: UserError for the first mistake that is found.
     """
     asked = {key: str(value) for _, content in files for key, value in content.items()} | dict(settings)
     if asked.get("multi_algs", "").lower() != "true":
@@ -79,7 +74,7 @@ def merge_population(
         raise UserError(f"{COMMAND_LINE}: {unknown('train_alg', learner, list(counts))}; say which of them learns")
     shared = [_layer(content, source, without=(*counts, "name")) for source, content in files]
     for_all = _typed([(key, text) for key, text in settings if key.partition(".")[0] not in counts], COMMAND_LINE)
-    merged: dict[str, dict[str, Any]] = {}
+    merged: dict[str, Json] = {}
     may_be_written: set[str] = set()
     may_be_typed: set[str] = set()
     for alg in counts:
@@ -91,7 +86,7 @@ def merge_population(
         check_known(typed, choice.keys)
         may_be_written |= may_set
         may_be_typed |= choice.keys.keys()
-        merged[alg] = _with_policy_model(choice, [s for s in (*for_all, *typed) if s.key in choice.keys])
+        merged[alg] = _completed(choice, [s for s in (*for_all, *typed) if s.key in choice.keys])
     check_known(chain(*shared), may_be_written)
     check_known(for_all, may_be_typed)
     run = {**merged[learner], "name": name, "population": counts}
@@ -99,10 +94,9 @@ def merge_population(
 
 
 def read_population(name: str, known: Collection[str]) -> dict[str, int]:
-    """How many seats each algorithm has: 7iql1iql_omg gives {"iql": 7, "iql_omg": 1}.
+    """Returns how many seats each algorithm has: {"iql": 7, "iql_omg": 1} for 7iql1iql_omg.
 
-    Raises:
-        UserError: it is not counts and known names in turn, or a name comes twice.
+    Raises: UserError where it is not counts and known names in turn, or a name comes twice.
     """
     pair = rf"([1-9][0-9]{{0,3}})({'|'.join(map(re.escape, known))})"
     counts: dict[str, int] = {}
@@ -120,7 +114,7 @@ def read_population(name: str, known: Collection[str]) -> dict[str, int]:
 
 
 def explain(name: str) -> str:
-    """What an algorithm or an environment is put together from: its components, and their keys with defaults."""
+    """Returns the help page of an algorithm or an environment: its components, and their keys with defaults."""
     is_alg = name in known_names("--config")
     arg_name, alg, env = ("--config", name, "sc2") if is_alg else ("--env-config", "iql", name)
     chosen, _ = _choose(alg, env, [], [])
@@ -133,17 +127,17 @@ def explain(name: str) -> str:
 
 
 def about(path: Path) -> str:
-    """The first line of a YAML file, which says what it is."""
+    """Returns the first line of a YAML file, which says what it is."""
     return path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
 
 
 def _choose(alg: str, env: str, written: Layers, typed: list[Setting]) -> tuple[Choice, set[str]]:
-    """What the YAML files, a user's own and the command line mean, and the keys that such files may set: those of the
-    components that are chosen in the end, and of those that the files alone would choose.
+    """Returns what the YAML files, a user's own and the command line mean, and the keys that such files may set: those
+    of the components that are chosen in the end, and of those that the files alone would choose.
     """
     default = CONFIG / "default.yaml"
     chained = [layer for _, layer in (*_chain("--env-config", env), *_chain("--config", alg))]
-    run = [_layer(load_yaml(default), shown(default)), *chained]
+    run = [_layer(load_yaml(default), short_path(default)), *chained]
     files = [*run, *written]
     choice = choose([*chain(*files), *typed])
     may_set = set(choice.keys).union(*(choose(chain(*files[:n])).keys for n in range(1, len(files) + 1)))
@@ -155,26 +149,26 @@ def _choose(alg: str, env: str, written: Layers, typed: list[Setting]) -> tuple[
 
 
 def yaml_files(algs: Collection[str], env: str) -> list[Path]:
-    """The files of this folder from which these algorithms and this environment have their values."""
+    """Returns the files of this folder from which these algorithms and this environment have their values."""
     chains = [_chain("--env-config", env), *(_chain("--config", alg) for alg in algs)]
     return [CONFIG / "default.yaml", *(path for path, _ in chain(*chains))]
 
 
 def _chain(arg_name: str, name: str, above: Collection[str] = ()) -> list[tuple[Path, list[Setting]]]:
-    """The YAML files of this folder, with their layers: the one of this name, after those that it `extends`."""
+    """Returns the YAML files of this folder, with their layers: the one of this name, after those that it `extends`."""
     path = CONFIG / SUBFOLDERS[arg_name] / f"{name}.yaml"
     content = load_yaml(path)
     base = content.pop("extends", None)
     others = set(known_names(arg_name)) - {name, *above}
     if base is not None and base not in others:
-        raise UserError(f"{shown(path)}: {unknown('file to extend', base, others)}")
-    own = [Setting("name", name, shown(path))] if arg_name == "--config" else []
+        raise UserError(f"{short_path(path)}: {unknown('file to extend', base, others)}")
+    own = [Setting("name", name, short_path(path))] if arg_name == "--config" else []
     below = _chain(arg_name, base, (name, *above)) if base else []
-    return [*below, (path, [*own, *_layer(content, shown(path))])]
+    return [*below, (path, [*own, *_layer(content, short_path(path))])]
 
 
-def _layer(content: Any, source: str, without: Collection[str] = ()) -> list[Setting]:
-    """The settings of a file, with the names that this program has for what PyMARL names otherwise."""
+def _layer(content: object, source: str, without: Collection[str] = ()) -> list[Setting]:
+    """Returns the settings of a file, with the names that this program has for what PyMARL names otherwise."""
     if not isinstance(content, dict):
         raise UserError(f"{source}: '{shortened(content)}' is no group of keys")
     names = RENAMED.get(str(content.get("learner")), {})
@@ -186,7 +180,7 @@ def _layer(content: Any, source: str, without: Collection[str] = ()) -> list[Set
 
 
 def _typed(settings: Settings, source: str) -> list[Setting]:
-    """The settings of the command line; a group that is given as a whole, `env_args={map_name: 3m}`, taken apart."""
+    """Returns the command line's settings; a group given as a whole, `env_args={map_name: 3m}`, is taken apart."""
     typed = []
     for key, text in settings:
         group = _as_mapping(text) if key.partition(".")[0] == "env_args" else None
@@ -195,7 +189,7 @@ def _typed(settings: Settings, source: str) -> list[Setting]:
     return typed
 
 
-def _as_mapping(text: str) -> dict[str, Any] | None:
+def _as_mapping(text: str) -> Json | None:
     try:
         value = parse_yaml(text)
     except (yaml.YAMLError, RecursionError, ValueError):
@@ -203,13 +197,17 @@ def _as_mapping(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _with_policy_model(choice: Choice, typed: Sequence[Setting]) -> dict[str, Any]:
-    """The configuration, whose `agent` is what `policy_model` names, the word for it beside an agent model.
+def _completed(choice: Choice, typed: Sequence[Setting]) -> Json:
+    """Returns the configuration, with values in place of what other keys settle.
 
-    Raises:
-        UserError: the settings give both, and not the same.
+    `agent` is what `policy_model` names, the word for it beside an agent model; a batch is as many episodes as are
+    played at once, and the buffer as many as a batch, where the settings leave that open.
+
+    Raises: UserError where the settings give both `agent` and `policy_model`, and not the same.
     """
     config = choice.nested()
+    config["batch_size"] = config["batch_size"] or config["batch_size_run"]
+    config["buffer_size"] = config["buffer_size"] or config["batch_size"]
     policy = config.get("policy_model")
     if policy is None:
         return config
@@ -218,6 +216,6 @@ def _with_policy_model(choice: Choice, typed: Sequence[Setting]) -> dict[str, An
     return {**config, "agent": policy}
 
 
-def shown(path: Path) -> str:
-    """A path as messages show it."""
+def short_path(path: Path) -> str:
+    """Returns a path below the project's folder, as messages print it."""
     return str(path.relative_to(ROOT))

@@ -2,14 +2,13 @@
 The keys of a learner, network, controller, runner or environment stand in its class, as `Keys`.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from utils.config import EPISODES, STEPS, WIDE, K, Key, M, T
+from utils.dict2namedtuple import Config
 
 RUN = {
-    # what is put together; the environment first, since the others import torch
+    # the components; the environment first, since the others import torch
     "env": Key(str, names="envs:REGISTRY"),
     "runner": Key(str, names="runners:REGISTRY"),
     "learner": Key(str, names="learners:REGISTRY"),
@@ -62,8 +61,8 @@ RUN = {
     "final_eval": Key(bool),
     "save_replay": Key(bool),
     # learning
-    "batch_size": Key(int, EPISODES, low=1, high=M),
-    "buffer_size": Key(int, EPISODES, low=1, high=10 * M),
+    "batch_size": Key(int, EPISODES, low=1, high=M, nullable=True),
+    "buffer_size": Key(int, EPISODES, low=1, high=10 * M, nullable=True),
 }
 
 # Keys of PyMARL's own YAML files that nothing here needs, each with the value under which it changes nothing.
@@ -78,7 +77,7 @@ OF_PYMARL = {
 RENAMED = {"coma_learner": {"target_update_interval": "critic_target_update_interval"}}
 
 
-def conflict(config: Mapping[str, Any]) -> str:
+def conflict(config: Config) -> str:
     """Returns a sentence about two of a run's keys that are allowed but not together, or nothing."""
     if config["batch_size"] > config["buffer_size"]:
         return (

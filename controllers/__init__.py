@@ -4,8 +4,6 @@ from utils.registry import Registry
 
 REGISTRY = Registry(
     "controller",
-    {
-        "basic_mac": "controllers.basic_controller:BasicMAC",
-        "multi_module_mac": "controllers.om_controller:MultiModuleMAC",
-    },
+    basic_mac="controllers.basic_controller:BasicMAC",
+    multi_module_mac="controllers.om_controller:MultiModuleMAC",
 )

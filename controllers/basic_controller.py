@@ -7,20 +7,18 @@ seat of a team is the business of `controllers/team.py`.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch as th
 
 from components.action_selectors import REGISTRY as ACTION_SELECTORS
-from components.episode_buffer import EpisodeBatch, Episodes
+from components.episode_buffer import ALL, EpisodeBatch, Episodes, Scheme
 from modules.agents import REGISTRY as AGENTS
 from modules.inputs import agent_ids, last_actions
-from modules.network import Network
+from modules.network import Network, Outputs
 from modules.unroll import Step, acting_step, step, unroll, unroll_with_hidden
 from utils.config import WIDE, key
-from utils.weights import load_into
-
-ALL = slice(None)
+from utils.dict2namedtuple import Args
+from utils.weights import StateDict, load_into
 
 
 class BasicMAC:
@@ -28,7 +26,7 @@ class BasicMAC:
 
     Another input is a change of `build_inputs` and `input_size`, another network an entry of `modules/agents`.
 
-    The batch may lie on another device than the network: inputs are moved to `args.device`.
+    The batch may be on another device than the network: inputs are moved to `args.device`.
     """
 
     @dataclass(frozen=True)
@@ -37,15 +35,13 @@ class BasicMAC:
         rnn_hidden_dim: int = key(64, "size of the network's hidden state", "units", low=1, high=WIDE)
         obs_agent_id: bool = key(True, "append the agent's one-hot id to its observation")
         obs_last_action: bool = key(True, "append the agent's one-hot last action to its observation")
-        agent_output_type: str = key(
-            "q", "what the network gives: action values, or the logits of a policy", choices=("q", "pi_logits")
-        )
+        agent_output_type: str = key("q", "outputs: action values, or a policy's logits", choices=("q", "pi_logits"))
         action_selector: str = key("epsilon_greedy", "exploration", names="components.action_selectors:REGISTRY")
 
     generator: th.Generator | None = None
     """Where random numbers of acting come from, in main memory; None: torch's default generator."""
 
-    def __init__(self, scheme: dict, groups: dict[str, int], args: Any):
+    def __init__(self, scheme: Scheme, groups: dict[str, int], args: Args):
         if args.agent_output_type not in ("q", "pi_logits"):
             raise ValueError(f"agent_output_type is 'q' or 'pi_logits', not {args.agent_output_type!r}")
         self.args = args
@@ -55,8 +51,16 @@ class BasicMAC:
         self.action_selector = ACTION_SELECTORS[args.action_selector](args)
         self.hidden_states: th.Tensor | None = None  # [batch, agent, H]
 
-    def input_size(self, scheme: dict) -> int:
-        """The width of what the network reads."""
+    @classmethod
+    def fields(cls, args: Args) -> Scheme:
+        """Returns the fields that `select_actions` writes into the batch besides actions, as entries of its scheme.
+
+        `ep_batch.update({name: value}, bs=bs, ts=t_ep)` writes one. Learners find them in their batches.
+        """
+        return {}
+
+    def input_size(self, scheme: Scheme) -> int:
+        """Returns the width of the network's inputs."""
         (size,) = scheme["obs"]["vshape"] if isinstance(scheme["obs"]["vshape"], tuple) else (scheme["obs"]["vshape"],)
         if self.args.obs_last_action:
             size += self.args.n_actions
@@ -65,9 +69,9 @@ class BasicMAC:
         return size
 
     def build_inputs(self, ep_batch: EpisodeBatch, bs: Episodes = ALL, ts: slice = ALL) -> th.Tensor:
-        """Observation, last action (zeros at step 0) and agent id of episodes `bs`, steps `ts`: [b, T, a, in].
+        """Returns observation, last action (zeros at step 0) and agent id of episodes `bs`, steps `ts`: [b, T, a, in].
 
-        Both acting, one step at a time, and learning, all steps at once, read this.
+        Acting calls it for one step at a time, learning for all steps at once.
         """
         obs = ep_batch["obs"][bs, ts].to(self.device)
         parts = [obs]
@@ -82,12 +86,12 @@ class BasicMAC:
     def select_actions(
         self, ep_batch: EpisodeBatch, t_ep: int, t_env: int, bs: Episodes = ALL, test_mode: bool = False
     ) -> th.Tensor:
-        """Actions [b, agent] at step `t_ep` of episodes `bs`; only their hidden states move on."""
+        """Returns actions [b, agent] at step `t_ep` of episodes `bs` and advances their hidden states."""
         agent_outputs = self.forward(ep_batch, t_ep, bs, test_mode)
         return self.action_selector.select_action(agent_outputs, ep_batch["avail_actions"][bs, t_ep], t_env, test_mode)
 
     def forward(self, ep_batch: EpisodeBatch, t: int, bs: Episodes = ALL, test_mode: bool = False) -> th.Tensor:
-        """Q-values or action probabilities [b, agent, action] at step `t`; moves the hidden states of `bs` on."""
+        """Returns Q-values or action probabilities [b, agent, action] at step `t`; advances hidden states of `bs`."""
         if self.hidden_states is None:
             raise RuntimeError("call init_hidden(batch_size) before the first step of an episode")
         inputs = self.step_inputs(ep_batch, t, bs, test_mode)
@@ -98,35 +102,36 @@ class BasicMAC:
         return self._policy(agent_outputs, ep_batch["avail_actions"][bs, t], test_mode)
 
     def step_inputs(self, ep_batch: EpisodeBatch, t: int, bs: Episodes, test_mode: bool) -> th.Tensor:
-        """What the network reads at step `t` of episodes `bs` while acting, [b, agent, in]."""
+        """Returns the network's inputs at step `t` of episodes `bs` when acting, [b, agent, in]."""
         return self.build_inputs(ep_batch, bs, slice(t, t + 1)).squeeze(1)
 
     def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False) -> th.Tensor:
-        """Q-values or action probabilities [b, T, agent, action] of whole episodes; leaves the hidden states alone.
+        """Returns Q-values or action probabilities [b, T, agent, action] of whole episodes, from a first hidden state.
 
         Q-values of steps that are not filled are zeros.
         """
-        outputs = unroll(self.agent, self.whole_inputs(ep_batch), ep_batch.on_host("filled"))
+        outputs = unroll(self.agent, self.packed_inputs(ep_batch), ep_batch.steps(self.device))
         if self.args.agent_output_type == "q":
             return outputs
         return self._policy(outputs, ep_batch["avail_actions"], test_mode)
 
-    def unroll_with_hidden(self, ep_batch: EpisodeBatch) -> tuple[th.Tensor, th.Tensor]:
-        """The network's outputs [b, T, agent, action] and hidden states [b, T, agent, H] after each step."""
-        return unroll_with_hidden(self.agent, self.whole_inputs(ep_batch), ep_batch.on_host("filled"))
+    def unroll_with_hidden(self, ep_batch: EpisodeBatch) -> Outputs:
+        """Returns the network's outputs [b, T, agent, action] and hidden states [b, T, agent, H] after each step."""
+        return unroll_with_hidden(self.agent, self.packed_inputs(ep_batch), ep_batch.steps(self.device))
 
-    def whole_inputs(self, ep_batch: EpisodeBatch) -> th.Tensor:
-        """The network's inputs [b, T, a, in] in whole episodes.
+    def packed_inputs(self, ep_batch: EpisodeBatch) -> th.Tensor:
+        """Returns the network's inputs [N, agent, in] in the filled steps of whole episodes.
 
-        Live and target policy share those of `build_inputs`, which are made of the batch alone.
+        Live and target policy share those of `build_inputs`, which depend on the batch alone.
         """
+        steps = ep_batch.steps(self.device)
         if type(self).build_inputs is not BasicMAC.build_inputs:
-            return self.build_inputs(ep_batch)
+            return steps.pack(self.build_inputs(ep_batch))
         key = ("inputs", self.device, self.args.obs_last_action, self.args.obs_agent_id)
-        return ep_batch.once(key, ("obs", "actions"), lambda: self.build_inputs(ep_batch))
+        return ep_batch.cached(key, ("obs", "actions", "filled"), lambda: steps.pack(self.build_inputs(ep_batch)))
 
     def _policy(self, logits: th.Tensor, avail_actions: th.Tensor, test_mode: bool) -> th.Tensor:
-        """The policy [..., action] of logits; in training it keeps a share epsilon of uniform actions."""
+        """Returns the policy [..., action] of logits; in training a share epsilon of it is uniform."""
         masks = self.args.mask_before_softmax
         unavailable = avail_actions.to(self.device) == 0
         if masks:
@@ -142,11 +147,11 @@ class BasicMAC:
         return ((1 - epsilon) * policy + epsilon / n_available).masked_fill(unavailable, 0.0)
 
     def use_generator(self, generator: th.Generator) -> None:
-        """Takes the generator, in main memory, by which the policy draws when acting."""
+        """Sets the generator, in main memory, of random numbers when acting."""
         self.generator = self.action_selector.generator = generator
 
     def init_hidden(self, batch_size: int) -> None:
-        """Gets ready for the first step of `batch_size` episodes, in which the networks act with their present weights.
+        """Resets the hidden states for `batch_size` episodes, in which the networks act with their present weights.
 
         Steps with gradients always compute with the weights of the moment.
         """
@@ -157,7 +162,7 @@ class BasicMAC:
         return network.init_hidden().unsqueeze(0).expand(batch_size, self.n_agents, -1)
 
     def _step_of(self, network: Network) -> Step:
-        """One step of the network: without gradients, when acting, that of `acting_step`."""
+        """Returns a function that computes one step of the network: `acting_step` if no gradients are recorded."""
         if th.is_grad_enabled():
             return lambda inputs, hidden: step(network, inputs, hidden)
         if network not in self._acting_steps:
@@ -165,11 +170,11 @@ class BasicMAC:
         return self._acting_steps[network]
 
     def networks(self) -> dict[str, Network]:
-        """All networks of the policy, by name."""
+        """Returns all networks of the policy, by name."""
         return {"agent": self.agent}
 
     def parameters(self) -> Iterator[th.nn.Parameter]:
-        """What the loss of the policy trains."""
+        """Returns the parameters that the loss of the policy trains."""
         return self.agent.parameters()
 
     def to(self, device: str | th.device) -> "BasicMAC":
@@ -181,13 +186,13 @@ class BasicMAC:
         return self
 
     def load_state(self, other_mac: "BasicMAC") -> None:
-        """Takes over the other controller's weights."""
+        """Copies the other controller's weights."""
         self.load_state_dict(other_mac.state_dict())
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         return self.agent.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         self.agent.load_state_dict(state)
 
     def save_models(self, path: str | Path) -> None:

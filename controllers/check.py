@@ -2,7 +2,7 @@
 
 import torch as th
 
-from components.episode_buffer import EpisodeBatch
+from components.episode_buffer import EpisodeBatch, Preprocess, Scheme
 from controllers.team import Team
 from utils.errors import UserError
 
@@ -12,14 +12,11 @@ TOLERANCE = 1e-3
 
 
 @th.no_grad()
-def check_policy(team: Team, scheme: dict, groups: dict[str, int], preprocess: dict) -> None:
-    """Plays two made-up episodes of three and two steps through the acting and the learning of the team's policy.
+def check_policy(team: Team, scheme: Scheme, groups: dict[str, int], preprocess: Preprocess) -> None:
+    """Compares what the team's policy computes in two made-up episodes when acting, when learning and in `forward`
+    with gradients, for which no entry of FAST_PATHS is used. Random generators are left as they were.
 
-    And through `forward` with gradients, where no entry of FAST_PATHS stands in for it. Random generators stand
-    afterwards where they stood before.
-
-    Raises:
-        UserError: these differ, so that training would not improve what acts.
+    Raises: UserError where these differ, so that training would not improve what acts.
     """
     mac, networks = team.mac, team.mac.networks().values()
     modes = [network.training for network in networks]
@@ -47,8 +44,8 @@ def check_policy(team: Team, scheme: dict, groups: dict[str, int], preprocess: d
         )
 
 
-def made_up_episodes(scheme: dict, groups: dict[str, int], preprocess: dict) -> EpisodeBatch:
-    """Two episodes, the second one step shorter, with random observations, states and actions; all is available."""
+def made_up_episodes(scheme: Scheme, groups: dict[str, int], preprocess: Preprocess) -> EpisodeBatch:
+    """Returns two episodes, the second one step shorter, with random observations and actions, all available."""
     batch = EpisodeBatch(scheme, groups, 2, N_STEPS, preprocess=preprocess)
     for field in batch.data.transition_data.values():
         if field.is_floating_point():

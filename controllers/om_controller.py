@@ -6,17 +6,18 @@ The plain controller is `basic_controller.py`; the models are in `modules/am`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch as th
 
-from components.episode_buffer import EpisodeBatch, Episodes
+from components.episode_buffer import EpisodeBatch, Episodes, Scheme
 from controllers.basic_controller import BasicMAC, with_rows
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.agent_model import AgentModel
-from modules.network import Network
-from modules.unroll import step_each, step_over, unroll_with_hidden
+from modules.network import Network, Outputs
+from modules.unroll import step_candidates, step_from, unroll_with_hidden
 from utils.config import key
+from utils.dict2namedtuple import Args, Config
+from utils.weights import StateDict
 
 
 class MultiModuleMAC(BasicMAC):
@@ -25,12 +26,10 @@ class MultiModuleMAC(BasicMAC):
     @dataclass(frozen=True)
     class Keys(BasicMAC.Keys):
         am_model: str = key("", "the opponent model", names="modules.am:REGISTRY")
-        policy_model: str | None = key(
-            None, "the policy network, as agent names it; null: what agent says", names="modules.agents:REGISTRY"
-        )
+        policy_model: str | None = key(None, "the policy's network; null: agent's", names="modules.agents:REGISTRY")
 
     @staticmethod
-    def conflict(config: Mapping[str, Any], kinds: Mapping[str, type]) -> str:
+    def conflict(config: Config, kinds: Mapping[str, type]) -> str:
         if config["am_model"]:
             return ""
         return (
@@ -38,55 +37,62 @@ class MultiModuleMAC(BasicMAC):
             "--config=iql_omg"
         )
 
-    def __init__(self, scheme: dict, groups: dict[str, int], args: Any):
+    def __init__(self, scheme: Scheme, groups: dict[str, int], args: Args):
         self.am: AgentModel = AGENT_MODELS[args.am_model](scheme, args).to(args.device)
         super().__init__(scheme, groups, args)
         self.am_hidden_states: th.Tensor | None = None  # [batch, agent, ...]
 
-    def input_size(self, scheme: dict) -> int:
+    def input_size(self, scheme: Scheme) -> int:
         return super().input_size(scheme) + self.am.output_size
 
     def step_inputs(self, ep_batch: EpisodeBatch, t: int, bs: Episodes, test_mode: bool) -> th.Tensor:
-        """The same, and what the model infers at this step; moves the model's hidden states on."""
+        """Returns the inputs of `BasicMAC` and the model's features; advances the model's hidden states of `bs`."""
         assert self.am_hidden_states is not None, "init_hidden makes both kinds of hidden states"
         am_inputs = self.am.build_inputs(ep_batch, bs, slice(t, t + 1)).squeeze(1)
         inferred, am_hidden_states = self._step_of(self.am)(am_inputs, self.am_hidden_states[bs])
         self.am_hidden_states = with_rows(self.am_hidden_states, bs, am_hidden_states)
-        features = self.am.features(inferred, not test_mode, self.generator)
+        features = self.am.features(inferred, self.am.draws(test_mode), self.generator)
         return th.cat([super().step_inputs(ep_batch, t, bs, test_mode), features], -1)
 
-    def infer(self, ep_batch: EpisodeBatch) -> tuple[th.Tensor, th.Tensor]:
-        """The model's outputs and hidden states, [b, T, agent, ...] each, after each step of whole episodes."""
-        return unroll_with_hidden(self.am, self.am.build_inputs(ep_batch), ep_batch.on_host("filled"))
+    def infer(self, ep_batch: EpisodeBatch) -> Outputs:
+        """Returns the model's outputs and hidden states, [b, T, agent, ...] each, after each step of whole episodes."""
+        steps = ep_batch.steps(self.device)
+        return unroll_with_hidden(self.am, steps.pack(self.am.build_inputs(ep_batch)), steps)
 
-    def whole_inputs(self, ep_batch: EpisodeBatch, features: th.Tensor | None = None) -> th.Tensor:
-        """The policy's inputs [b, T, agent, in] in whole episodes, on given features.
+    def packed_inputs(self, ep_batch: EpisodeBatch, features: th.Tensor | None = None) -> th.Tensor:
+        """Returns the policy's inputs [N, agent, in] in the filled steps of whole episodes, on given features.
 
         Without `features` [b, T, agent, ...] on those that the model infers without chance; no gradient reaches it.
         """
         if features is None:
             with th.no_grad():
                 features = self.am.features(self.infer(ep_batch)[0])
-        return th.cat([super().whole_inputs(ep_batch), features], -1)
+        return th.cat([super().packed_inputs(ep_batch), ep_batch.steps(self.device).pack(features)], -1)
 
-    def unroll_with_hidden(
-        self, ep_batch: EpisodeBatch, features: th.Tensor | None = None
-    ) -> tuple[th.Tensor, th.Tensor]:
-        """Q-values [b, T, agent, action] and hidden states [b, T, agent, H] after each step, on given features."""
-        inputs = self.whole_inputs(ep_batch, features)
-        return unroll_with_hidden(self.agent, inputs, ep_batch.on_host("filled"))
+    def unroll_with_hidden(self, ep_batch: EpisodeBatch, features: th.Tensor | None = None) -> Outputs:
+        """Returns Q-values [b, T, agent, action] and hidden states [b, T, agent, H] after each step, given features."""
+        return unroll_with_hidden(self.agent, self.packed_inputs(ep_batch, features), ep_batch.steps(self.device))
 
-    def step_next(self, ep_batch: EpisodeBatch, features: th.Tensor, hidden_states: th.Tensor) -> th.Tensor:
-        """Q(o_{t+1}, g_t, .) [b, T - 1, agent, action], from the features and the hidden states of each step t."""
-        inputs = th.cat([super().whole_inputs(ep_batch)[:, 1:], features[:, :-1]], -1)
-        return step_each(self.agent, inputs, hidden_states[:, :-1], ep_batch.on_host("filled")[:, 1:])
+    def step_from(
+        self, ep_batch: EpisodeBatch, features: th.Tensor, hidden_states: th.Tensor, start: int = 0
+    ) -> th.Tensor:
+        """Returns Q(o_t, g, .) [b, T - start, agent, action] of one step at each t from `start` on.
 
-    def step_over(
+        Both the features g and the hidden states [b, T - start, agent, ...] before the step are given.
+        """
+        steps = ep_batch.steps(self.device, start)
+        observed = super().packed_inputs(ep_batch)[-len(steps) :]  # step after step: the first rows are those before
+        return step_from(self.agent, th.cat([observed, steps.pack(features)], -1), hidden_states, steps)
+
+    def step_candidates(
         self, ep_batch: EpisodeBatch, features: th.Tensor, ahead: th.Tensor, hidden_states: th.Tensor
     ) -> th.Tensor:
-        """Q-values [b, T, agent, K, action] of one step on the features of each of the steps `ahead` [b, T, K]."""
-        inputs, filled = super().whole_inputs(ep_batch), ep_batch.on_host("filled")
-        return step_over(self.agent, inputs, features, ahead, hidden_states, filled)
+        """Returns Q-values [N, agent, K, action] of one step, on the features of each of the steps `ahead` [b, T, K].
+
+        The N rows are those of the filled steps, as `ep_batch.steps` packs them.
+        """
+        steps = ep_batch.steps(self.device)
+        return step_candidates(self.agent, super().packed_inputs(ep_batch), features, ahead, hidden_states, steps)
 
     def init_hidden(self, batch_size: int) -> None:
         super().init_hidden(batch_size)
@@ -95,10 +101,10 @@ class MultiModuleMAC(BasicMAC):
     def networks(self) -> dict[str, Network]:
         return {"agent": self.agent, "am": self.am}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         return {name: network.state_dict() for name, network in self.networks().items()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         for name, network in self.networks().items():
             network.load_state_dict(state[name])
 
@@ -108,6 +114,6 @@ class MultiModuleMAC(BasicMAC):
         self.am.save_models(path)
 
     def load_models(self, path: str | Path) -> None:
-        """Reads the same files from the folder `path`."""
+        """Reads agent.th and the model's own files from the folder `path`."""
         super().load_models(path)
         self.am.load_models(path)

@@ -4,28 +4,27 @@ Each algorithm has a policy of its own (`basic_controller.py`, `om_controller.py
 of one agent (components/seats.py). The team deals the seats out and joins the actions.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch as th
 
-from components.episode_buffer import EpisodeBatch, Episodes
+from components.episode_buffer import ALL, EpisodeBatch, Episodes, Scheme
 from components.seats import cut_seats, seats_that_learn
 from controllers import REGISTRY as CONTROLLERS
-from controllers.basic_controller import ALL, BasicMAC
+from controllers.basic_controller import BasicMAC
 from controllers.team import Team
-from utils.dict2namedtuple import convert
+from utils.dict2namedtuple import Args, Config, convert
 from utils.errors import UserError
 from utils.pools import MEMBER_FILE, Member, load_pool
 from utils.weights import fits
 
-DRAWN = -1
+FROM_POOL = -1
 
 
 class Player(NamedTuple):
-    """One policy of the population, and where it plays in the current episodes."""
+    """One policy of the population."""
 
     name: str
     mac: BasicMAC
@@ -40,11 +39,10 @@ class PopulationTeam(Team):
     on by a number drawn for each episode. `agent_idx` [b, m] of the batch says which seats learn. With `opponent_pool`
     the other seats are played by its members, drawn for each episode: one for all (homologue) or one for each.
 
-    Raises:
-        UserError: the pool is broken, is of another map, or has too few members.
+    Raises: UserError where the pool is broken, is of another map, or has too few members.
     """
 
-    def __init__(self, scheme: dict, groups: dict[str, int], args: Any):
+    def __init__(self, scheme: Scheme, groups: dict[str, int], args: Args):
         self.args = args
         self.generator: th.Generator | None = None  # by which seats are dealt; None: torch's default one
         self.n_agents = args.n_agents
@@ -52,40 +50,38 @@ class PopulationTeam(Team):
         own = args._asdict()  # each algorithm's keys stand under its name
         self.players = [self._player(name, name == args.train_alg, own[name]) for name in args.population]
         counts = list(args.population.values())
-        # Whose each seat is, without a shift: indices of players. DRAWN: a member of the pool, which follow the others.
-        self.deal = th.arange(len(counts)).repeat_interleave(th.tensor(counts))
+        # Who plays each seat, without a shift: indices of players, or FROM_POOL; the pool's members are the last ones.
+        self.seat_order = th.arange(len(counts)).repeat_interleave(th.tensor(counts))
         learner = list(args.population).index(args.train_alg)
         super().__init__(self.players[learner].mac)
         if args.opponent_pool:
-            self.deal[self.deal != learner] = DRAWN
+            self.seat_order[self.seat_order != learner] = FROM_POOL
             self.players += [self._member(member) for member in load_pool(args.opponent_pool)]
             self._check_enough_members()
-        self.owners: np.ndarray | None = None  # [batch, agent], indices of players
-        self._playing: list[tuple[Player, np.ndarray, np.ndarray]] = []  # and where: episodes, seats
+        self.player_of: np.ndarray | None = None  # of each seat, [batch, agent]: indices of players
+        self._playing: list[tuple[Player, np.ndarray, np.ndarray]] = []  # with their episodes and seats
 
-    def _player(self, name: str, is_learner: bool, own: Mapping[str, Any]) -> Player:
-        """A policy built from its own keys over those of the run."""
+    def _player(self, name: str, is_learner: bool, own: Config) -> Player:
+        """Returns a policy built from its own keys over those of the run."""
         if not is_learner:
             chance = self.args.opponent_epsilon
             own = {**own, "epsilon_start": chance, "epsilon_finish": chance}
         own_args = convert({**self.args._asdict(), **own})
         mac = CONTROLLERS[own_args.mac](*self._plan, own_args)
-        if not is_learner:
-            freeze(mac)
+        for network in mac.networks().values() if not is_learner else ():
+            network.requires_grad_(False).eval()
         return Player(name, mac, not is_learner, not is_learner and self.args.opponent_epsilon == 0)
 
     def _member(self, member: Member) -> Player:
-        played = self.args.env_args.get("map_name")
-        if (member.env, member.map) != (self.args.env, played):
-            where = f"{member.env}, {member.map}" if member.map else member.env
+        map_name = self.args.env_args.get("map_name")
+        if (member.env, member.map) != (self.args.env, map_name):
+            world = f"{member.env}, {member.map}" if member.map else member.env
             raise UserError(
-                f"{member.folder} was trained in {where}, but this run plays {played or self.args.env}; "
+                f"{member.folder} was trained in {world}, but this run plays {map_name or self.args.env}; "
                 "give a pool of the same environment and map"
             )
         if member.config.get("agent") == "idv_rnn":
-            raise UserError(
-                f"{member.folder} has a network for each agent, which a population can't deal out; take it out"
-            )
+            raise UserError(f"{member.folder} has a network for each agent, which a population can't deal out; drop it")
         own = {key: value for key, value in member.own_config.items() if key not in ("env_args", "population")}
         with fits(member.folder / MEMBER_FILE):
             player = self._player(member.folder.name, False, own)
@@ -93,7 +89,7 @@ class PopulationTeam(Team):
         return player
 
     def _check_enough_members(self) -> None:
-        seats, members = int((self.deal == DRAWN).sum()), len(self.players) - len(self.args.population)
+        seats, members = int((self.seat_order == FROM_POOL).sum()), len(self.players) - len(self.args.population)
         if self.args.opponent_group == "non_homologue" and members < seats:
             raise UserError(
                 f"opponent_group=non_homologue needs a member for each of {seats} seats, but {self.args.opponent_pool} "
@@ -101,33 +97,33 @@ class PopulationTeam(Team):
             )
 
     def _deal_seats(self) -> th.Tensor:
-        """Whose each seat of one episode is, [agent]."""
+        """Draws who plays each seat of one episode: indices of players [agent]."""
         shift = self.args.agent_shift
         if self.args.is_agent_shift:
             shift += int(th.randint(self.n_agents, (), generator=self.generator))
-        owners = self.deal.roll(shift)
-        drawn = owners == DRAWN
+        players = self.seat_order.roll(shift)
+        drawn = players == FROM_POOL
         if drawn.any():
             first = len(self.args.population)
             members = first + th.randperm(len(self.players) - first, generator=self.generator)
-            owners[drawn] = members[0] if self.args.opponent_group == "homologue" else members[: int(drawn.sum())]
-        return owners
+            players[drawn] = members[0] if self.args.opponent_group == "homologue" else members[: int(drawn.sum())]
+        return players
 
     def use_generators(self, acting: th.Generator, dealing: th.Generator) -> None:
         for player in self.players:
             player.mac.use_generator(acting)
         self.generator = dealing
 
-    def start_episodes(self, batch: EpisodeBatch, worlds: np.ndarray) -> None:
-        """Deals the seats of the episodes in the mask [batch] and notes the learner's; all memory is new."""
-        if self.owners is None or len(self.owners) != batch.batch_size:
-            self.owners = np.zeros((batch.batch_size, self.n_agents), np.int64)
+    def reset(self, batch: EpisodeBatch, worlds: np.ndarray) -> None:
+        """Deals the seats of the episodes in the mask [batch] and writes the learner's; all hidden states are new."""
+        if self.player_of is None or len(self.player_of) != batch.batch_size:
+            self.player_of = np.zeros((batch.batch_size, self.n_agents), np.int64)
         for b in np.flatnonzero(worlds).tolist():
-            self.owners[b] = self._deal_seats().numpy()
+            self.player_of[b] = self._deal_seats().numpy()
             batch["agent_idx"][b] = th.tensor(self.seats_of(b)[0])
         self._playing = []
         for i, player in enumerate(self.players):
-            episodes, seats = np.nonzero(self.owners == i)
+            episodes, seats = np.nonzero(self.player_of == i)
             if len(episodes):
                 player.mac.init_hidden(len(episodes))
                 self._playing.append((player, episodes, seats))
@@ -136,15 +132,15 @@ class PopulationTeam(Team):
     def select_actions(
         self, batch: EpisodeBatch, t_ep: int, t_env: int, bs: Episodes = ALL, test_mode: bool = False
     ) -> th.Tensor:
-        """Actions [b, agent] at step `t_ep` of episodes `bs`; only their hidden states move on."""
-        assert self.owners is not None, "call start_episodes before the first step of an episode"
-        is_played = np.zeros(batch.batch_size, bool)
-        is_played[bs] = True
-        actions = np.zeros(self.owners.shape, np.int64)
+        """Returns actions [b, agent] at step `t_ep` of episodes `bs` and advances their hidden states."""
+        assert self.player_of is not None, "call reset before the first step of an episode"
+        is_running = np.zeros(batch.batch_size, bool)
+        is_running[bs] = True
+        actions = np.zeros(self.player_of.shape, np.int64)
         # The last step is all that a policy reads of the past: the rest is in its hidden state.
         window = slice(max(t_ep - 1, 0), t_ep + 1)
         for player, episodes, seats in self._playing:
-            plays = is_played[episodes]
+            plays = is_running[episodes]
             if plays.any():
                 seen = cut_seats(batch, th.from_numpy(episodes), th.from_numpy(seats), window)
                 rows = slice(None) if plays.all() else np.flatnonzero(plays)
@@ -154,42 +150,33 @@ class PopulationTeam(Team):
         return th.from_numpy(actions[bs])
 
     def seats_of(self, world: int) -> tuple[list[int], list[str]]:
-        """The learner's seats in the current episode of a world, and who plays each of the other seats."""
-        assert self.owners is not None
-        players = [self.players[i] for i in self.owners[world].tolist()]
+        """Returns the learner's seats in the current episode of a world, and who plays each of the other seats."""
+        assert self.player_of is not None
+        players = [self.players[i] for i in self.player_of[world].tolist()]
         return (
             [seat for seat, player in enumerate(players) if not player.is_frozen],
             [player.name for player in players if player.is_frozen],
         )
 
     def experience(self, batch: EpisodeBatch) -> EpisodeBatch:
-        """The seats that learn, each an episode of one agent."""
+        """Returns the seats that learn, each an episode of one agent."""
         return seats_that_learn(batch)
 
     def folders(self, path: Path) -> dict[Path, BasicMAC]:
-        """Each algorithm has a folder of its own; the members of a pool lie there already."""
+        """Returns a folder for each algorithm; members of a pool are not saved again."""
         return {path / player.name: player.mac for player in self._own_players()}
 
     def start_from(self, path: Path) -> None:
         """Reads the folders of the frozen algorithms and, where there is one, that of the one that learns.
 
-        Raises:
-            UserError: a frozen one's is missing, or there is none at all, or one does not fit.
+        Raises: UserError where a frozen one's is missing, or there is none at all, or one does not fit.
         """
         folders = {folder: mac for folder, mac in self.folders(path).items() if mac is not self.mac or folder.is_dir()}
         if not folders:
-            raise UserError(
-                f"init_param_path {path} has no folder {self.args.train_alg}; give the weights' parent folder"
-            )
+            raise UserError(f"init_param_path {path} has no folder {self.args.train_alg}; give its parent folder")
         for folder, mac in folders.items():
             mac.load_models(folder)
 
     def _own_players(self) -> list[Player]:
         own = self.players[: len(self.args.population)]
         return [player for player in own if not (player.is_frozen and self.args.opponent_pool)]
-
-
-def freeze(mac: BasicMAC) -> None:
-    """Takes all networks of a policy out of learning."""
-    for network in mac.networks().values():
-        network.requires_grad_(False).eval()

@@ -1,6 +1,6 @@
 """Who plays in which seat of a team, and what of its episodes the policy that learns learns from.
 
-Here one policy plays all seats; `population_controller.py` has teams of several. Runners and learners are handed these.
+Here one policy plays all seats; `population_controller.py` has teams of several. Runners act through a team.
 """
 
 from pathlib import Path
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch as th
 
-from components.episode_buffer import EpisodeBatch, Episodes
-from controllers.basic_controller import ALL, BasicMAC
+from components.episode_buffer import ALL, EpisodeBatch, Episodes
+from controllers.basic_controller import BasicMAC
 
 
 class Team:
@@ -19,18 +19,19 @@ class Team:
     def __init__(self, mac: BasicMAC):
         self.mac = mac
 
-    def start_episodes(self, batch: EpisodeBatch, worlds: np.ndarray) -> None:
-        """Gets ready for the first step of the episodes in the mask [batch] bool; the others are over."""
+    def reset(self, batch: EpisodeBatch, worlds: np.ndarray) -> None:
+        """Prepares for the first step of the episodes in the mask [batch] bool; the others are over."""
         self.mac.init_hidden(batch.batch_size)
 
+    @th.no_grad()
     def select_actions(
         self, batch: EpisodeBatch, t_ep: int, t_env: int, bs: Episodes = ALL, test_mode: bool = False
     ) -> th.Tensor:
-        """Actions [b, agent] at step `t_ep` of episodes `bs`."""
+        """Returns actions [b, agent] at step `t_ep` of episodes `bs`."""
         return self.mac.select_actions(batch, t_ep, t_env, bs, test_mode)
 
     def use_generators(self, acting: th.Generator, dealing: th.Generator) -> None:
-        """Takes the generators by which policies draw, and by which seats are dealt."""
+        """Sets the generators of random numbers when acting, and when seats are dealt."""
         self.mac.use_generator(acting)
 
     @property
@@ -39,15 +40,15 @@ class Team:
         return self.mac.action_selector.epsilon
 
     def seats_of(self, world: int) -> tuple[list[int], list[str]]:
-        """The seats of the policy that learns in a world's current episode, and who plays each of the other seats."""
+        """Returns the seats of the policy that learns in a world's episode, and who plays each of the other seats."""
         return list(range(self.mac.n_agents)), []
 
     def experience(self, batch: EpisodeBatch) -> EpisodeBatch:
-        """What there is to learn from in a batch of the team's episodes."""
+        """Returns the episodes to learn from, of a batch of the team's episodes."""
         return batch
 
     def folders(self, path: Path) -> dict[Path, BasicMAC]:
-        """The policies whose weights a checkpoint in `path` holds, by their folders."""
+        """Returns the policies whose weights a checkpoint in `path` holds, by their folders."""
         return {path: self.mac}
 
     def save_models(self, path: Path, learner: Any) -> None:
@@ -57,14 +58,13 @@ class Team:
             (learner if mac is self.mac else mac).save_models(folder)
 
     def load_models(self, path: Path, learner: Any = None) -> None:
-        """Reads the same files; without a `learner` the weights alone.
+        """Reads what `save_models` wrote; without a `learner` the weights alone.
 
-        Raises:
-            UserError: a file is missing or does not fit.
+        Raises: UserError where a file is missing or does not fit.
         """
         for folder, mac in self.folders(path).items():
             (learner if learner is not None and mac is self.mac else mac).load_models(folder)
 
     def start_from(self, path: Path) -> None:
-        """Takes the weights that a run is to start from. Raises: UserError as `load_models`."""
+        """Reads the weights that a run starts from. Raises: UserError where a file is missing or does not fit."""
         self.load_models(path)

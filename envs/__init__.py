@@ -4,10 +4,9 @@ from utils.registry import Registry
 
 REGISTRY = Registry(
     "environment",
-    {
-        "sc2": "envs.sc2:StarCraft2Env",
-        "lbforaging": "envs.foraging:ForagingEnv",
-        "simple_tag": "envs.predator_prey:PredatorPreyEnv",
-        "goal_game": "envs.goal_game:GoalGame",
-    },
+    sc2="envs.sc2:StarCraft2Env",
+    foraging="envs.grid_foraging:GridForaging",
+    lbforaging="envs.foraging:ForagingEnv",
+    simple_tag="envs.predator_prey:PredatorPreyEnv",
+    goal_game="envs.goal_game:GoalGame",
 )

@@ -1,10 +1,8 @@
 """What worlds answer, checked while they play: `SerialVectorEnv` (vector.py) reads every answer through here.
 
 `check.py` holds an environment against the whole contract beforehand. All that is refused here is a UserError of one
-sentence: the world's class, the method, what it gave, and what is needed.
+sentence: the world's class, the method, what it returned, and what is needed.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Mapping
@@ -12,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.multiagentenv import REWARD_OF_EACH, Field, MultiAgentEnv
+from envs.multiagentenv import REWARD_OF_EACH, EnvInfo, Field, MultiAgentEnv
 from utils.errors import UserError
 
 SIZES = ("state_shape", "obs_shape", "n_actions", "n_agents", "episode_limit")
@@ -22,62 +20,60 @@ TAKEN = {"obs", "state", "avail_actions", "env_info", "stats", "total_actions", 
 TAKEN |= {"terminated", "truncated", "info", "lost", "seat", "agent_idx"}
 
 
-def whole_sizes(env_info: Any, name: str) -> dict[str, Any]:
-    """The `env_info` of the environment `name` with its sizes as plain ints; any whole number will do, NumPy's too."""
+def whole_sizes(env_info: object, name: str) -> EnvInfo:
+    """Returns the `env_info` of the environment `name`; its sizes, which may be any whole numbers, are ints."""
     if not isinstance(env_info, Mapping):
-        raise _refusal(name, "get_env_info", _shown(env_info), "a dict of its sizes")
+        raise _error(name, "get_env_info", _describe(env_info), "a dict of its sizes")
     sizes = {}
     for key in SIZES:
         size = _number(env_info.get(key))
         if size is None or size < 1 or not size.is_integer():
-            raise _refusal(name, "get_env_info", f"{key}={_shown(env_info.get(key))}", "a whole number of at least 1")
+            raise _error(name, "get_env_info", f"{key}={_describe(env_info.get(key))}", "a whole number of at least 1")
         sizes[key] = int(size)
     for key, field in env_info.get("fields", {}).items():
         is_own = key not in TAKEN and not key.startswith("team_") if key != "reward" else field == REWARD_OF_EACH
         if not (is_own and isinstance(field, Field)):
-            raise _refusal(name, "get_env_info", f"the field {key!r}: {field}", "a Field with a name of its own")
+            raise _error(name, "get_env_info", f"the field {key!r}: {field}", "a Field with a name of its own")
     return {**env_info, **sizes}
 
 
-def read_step(
-    name: str, answer: Any, shape: tuple[int, ...] = ()
-) -> tuple[float | np.ndarray, bool, Mapping[str, Any]]:
-    """(reward, terminated, info) that `step` of the class `name` gave; the reward's `shape` is [] or [agent]."""
+def read_step(name: str, answer: Any, shape: tuple[int, ...] = ()) -> tuple[float | np.ndarray, bool, Mapping]:
+    """Returns (reward, terminated, info) from the answer of `step`; `shape` is the reward's, [] or [agent]."""
     try:
         reward, over, info = answer
     except (TypeError, ValueError):
-        n_values = f"{len(answer)} values" if isinstance(answer, tuple | list) else _shown(answer)
+        n_values = f"{len(answer)} values" if isinstance(answer, tuple | list) else _describe(answer)
         needed = 'three values, reward, terminated and info (with info["episode_limit"]=True after a time-out)'
-        raise _refusal(name, "step", n_values, needed) from None
+        raise _error(name, "step", n_values, needed) from None
     number = _numbers(reward, shape) if shape else _number(reward)
     if number is None:
         needed = f"{shape[0]} finite numbers, one for each agent" if shape else "one finite number for the team"
-        raise _refusal(name, "step", f"the reward {_shown(reward)}", needed)
+        raise _error(name, "step", f"the reward {_describe(reward)}", needed)
     if not isinstance(info, dict | Mapping):  # the first is the faster look
-        raise _refusal(name, "step", f"the info {_shown(info)}", "a dict, which may be empty")
+        raise _error(name, "step", f"the info {_describe(info)}", "a dict, which may be empty")
     return number, read_flag(name, "terminated", over), info
 
 
-def read_flag(name: str, what: str, value: Any) -> bool:
-    """One bool that `step` gave."""
+def read_flag(name: str, what: str, value: object) -> bool:
+    """Returns the truth value `value` that `step` returned as `what`."""
     if value is True or value is False:
         return value
     number = _number(value)
     if number not in (0, 1):
-        raise _refusal(name, "step", f"{what}={_shown(value)}", "True or False, one for the team")
+        raise _error(name, "step", f"{what}={_describe(value)}", "True or False, one for the team")
     return bool(number)
 
 
-def read_entry(name: str, info: Mapping[str, Any], key: str) -> float:
-    """An entry of `step`'s info that becomes a statistic, 0 where there is none yet."""
+def read_entry(name: str, info: Mapping, key: str) -> float:
+    """Returns an entry of `step`'s info that becomes a statistic, 0 if it is missing."""
     number = _number(info.get(key, 0))
     if number is None:
-        raise _refusal(name, "step", f"info[{key!r}]={_shown(info[key])}", "one finite number, as it is in info_keys")
+        raise _error(name, "step", f"info[{key!r}]={_describe(info[key])}", "one finite number, as it is in info_keys")
     return number
 
 
-def write(name: str, method: str, given: Any, row: np.ndarray, sizes: str) -> None:
-    """Copies what a method gave into `row`, which has the shape that the world told; `sizes` words that shape."""
+def write(name: str, method: str, given: object, row: np.ndarray, sizes: str) -> None:
+    """Copies what a method returned into `row`, whose shape `get_env_info` declared; `sizes` names that shape."""
     array = _shaped(name, method, given, row.shape, sizes)
     if array.dtype == row.dtype:
         row[...] = array
@@ -86,22 +82,22 @@ def write(name: str, method: str, given: Any, row: np.ndarray, sizes: str) -> No
             row[...] = array
     if not math.isfinite(np.vdot(row, row)):  # the fastest look; large numbers may overflow there
         for place in np.argwhere(~np.isfinite(row)).tolist():
-            raise _refusal(name, method, f"{row[tuple(place)]} at index {place}", "finite numbers, in float32 too")
+            raise _error(name, method, f"{row[tuple(place)]} at index {place}", "finite numbers, in float32 too")
 
 
 def write_field(env: MultiAgentEnv, key: str, row: np.ndarray, below: int | None) -> None:
-    """As `write`, a field of the world's own."""
+    """Copies what `get_<key>` returns into `row`, the place of a field of the environment's own, of numbers `below`."""
     name, method = type(env).__name__, f"get_{key}"
     if not hasattr(env, method):
         raise UserError(f"{name} declares the field {key!r}, but has no method {method} that gives it")
     given = getattr(env, method)()
     write(name, method, given, row, f"n_agents and vshape of its Field {key!r}")
     if row.dtype.kind != "f" and not (np.array_equal(row, given) and (below is None or (row < below).all())):
-        raise _refusal(name, method, _shown(given), f"{row.dtype}" + (f" below {below}" if below else ""))
+        raise _error(name, method, _describe(given), f"{row.dtype}" + (f" below {below}" if below else ""))
 
 
-def write_avail_actions(name: str, given: Any, row: np.ndarray, is_over: bool) -> None:
-    """As `write`, [agent, action]; only after the end of an episode may an agent have no available action."""
+def write_avail_actions(name: str, given: object, row: np.ndarray, is_over: bool) -> None:
+    """Copies available actions into `row` [agent, action]; an agent may have none only if the episode `is_over`."""
     method = "get_avail_actions"
     array = _shaped(name, method, given, row.shape, "n_agents, get_total_actions()")
     whole = array if array.dtype.kind != "f" else np.where(np.isin(array, (0, 1)), array, 2).astype(np.uint8)
@@ -110,20 +106,20 @@ def write_avail_actions(name: str, given: Any, row: np.ndarray, is_over: bool) -
     if not set(bits) <= ({0, 1} if is_over else {1}):
         if not set(bits) <= {0, 1}:
             odd = array[~np.isin(array, (0, 1))][0]
-            raise _refusal(name, method, f"an availability of {odd}", "1 for an available action and 0 for any other")
+            raise _error(name, method, f"an availability of {odd}", "1 for an available action and 0 for any other")
         needed = "at least one for each, such as one that does nothing"
-        raise _refusal(name, method, f"agent {bits.index(0)} no available action", needed)
+        raise _error(name, method, f"agent {bits.index(0)} no available action", needed)
 
 
-def _shaped(name: str, method: str, given: Any, shape: tuple[int, ...], sizes: str) -> np.ndarray:
+def _shaped(name: str, method: str, given: object, shape: tuple[int, ...], sizes: str) -> np.ndarray:
     array = _array(given)
     if array is None or array.shape != shape:
-        raise _refusal(name, method, _shown(given), f"an array of numbers [{sizes}] = {list(shape)}")
+        raise _error(name, method, _describe(given), f"an array of numbers [{sizes}] = {list(shape)}")
     return array
 
 
-def _array(value: Any) -> np.ndarray | None:
-    """Numbers as an array; None for anything else, such as text, objects or rows of unequal lengths."""
+def _array(value: object) -> np.ndarray | None:
+    """Returns numbers as an array; None for anything else, such as text, objects or rows of unequal lengths."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError):  # the first and last are torch's, for what it keeps from NumPy
@@ -132,7 +128,7 @@ def _array(value: Any) -> np.ndarray | None:
 
 
 def _number(value: Any) -> float | None:
-    """One number that is finite in float32; None for anything else."""
+    """Returns one number that is finite in float32; None for anything else."""
     if not isinstance(value, int | float):  # but NumPy's, or an array without axes
         array = _array(value)
         if array is None or array.ndim:
@@ -141,14 +137,14 @@ def _number(value: Any) -> float | None:
     return float(value) if abs(value) <= LARGEST else None
 
 
-def _numbers(value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
-    """As `_number`, an array of this shape."""
+def _numbers(value: object, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Returns an array of this shape, finite in float32; None for anything else."""
     array = _array(value)
     return array if array is not None and array.shape == shape and (abs(array) <= LARGEST).all() else None
 
 
-def _shown(value: Any) -> str:
-    """A value in few words: a short one as it is, a long one by its kind and shape."""
+def _describe(value: object) -> str:
+    """Describes a value: a short one as it is, a long one by its type and shape."""
     words = repr(value.item() if isinstance(value, np.generic) else value)
     if len(words) <= 30 and "\n" not in words:
         return words
@@ -160,5 +156,5 @@ def _shown(value: Any) -> str:
     return f"rows of the lengths {sorted(lengths)}" if len(lengths) > 1 else f"a {type(value).__name__} without numbers"
 
 
-def _refusal(name: str, method: str, given: str, needed: str) -> UserError:
+def _error(name: str, method: str, given: str, needed: str) -> UserError:
     return UserError(f"{name}.{method} gave {given}, but what is needed is {needed}")

@@ -4,18 +4,18 @@ Every environment's test calls them, and so may whoever writes a new one. The in
 `answers.py` refuses the worst of it while a run plays.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from envs.answers import SIZES
-from envs.multiagentenv import MultiAgentEnv, Observations, Outcomes, VectorEnv
+from envs.multiagentenv import EnvInfo, MultiAgentEnv, Observations, Outcomes, VectorEnv
+
+Env = TypeVar("Env", MultiAgentEnv, VectorEnv)
 
 
 def check_env(
@@ -28,8 +28,7 @@ def check_env(
     """Plays random episodes and closes the environment.
 
     `make_env` makes an environment with a fixed seed, of which two must play alike, as must one that is given the
-    state of another. `refuses_unavailable` says that
-    `step` promises a ValueError for an action that is not available.
+    state of another. `refuses_unavailable` says that `step` promises a ValueError for an action that is not available.
 
     Raises: AssertionError with one sentence on the first rule that is broken.
     """
@@ -49,7 +48,12 @@ def check_vector_env(
     make_env: Callable[[], VectorEnv] | None = None,
     refuses_unavailable: bool = True,
 ) -> None:
-    """As `check_env`; in every step some worlds, drawn at random, stand still."""
+    """Plays random episodes, in which at every step some worlds stand still, and closes the environment.
+
+    `make_env` and `refuses_unavailable` are those of `check_env`.
+
+    Raises: AssertionError with one sentence on the first rule that is broken.
+    """
     rng = rng or np.random.default_rng(0)
     for _ in range(n_episodes):
         _play_episodes(env, rng, refuses_unavailable)
@@ -59,11 +63,9 @@ def check_vector_env(
     env.close()
 
 
-def _check_alike(
-    env: Any, make_env: Callable[[], Any], play: Callable[[Any, np.random.Generator], str], seed: int
-) -> None:
+def _check_alike(env: Env, make: Callable[[], Env], play: Callable[[Env, np.random.Generator], str], seed: int) -> None:
     """Two of one seed play alike, and a third does from the state of another; all that are made here are closed."""
-    first, second, third = (make_env() for _ in range(3))
+    first, second, third = (make() for _ in range(3))
     assert play(first, np.random.default_rng(seed)) == play(second, np.random.default_rng(seed)), (
         "two environments of one seed did not play alike"
     )
@@ -77,7 +79,7 @@ def _check_alike(
 
 
 def random_actions(avail_actions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One available action each, drawn uniformly: [..., n_actions] -> [...]."""
+    """Returns one available action each, drawn uniformly: [..., n_actions] -> [...]."""
     return (rng.random(avail_actions.shape) * (avail_actions != 0)).argmax(-1)
 
 
@@ -113,15 +115,15 @@ def _play_episode(env: MultiAgentEnv, rng: np.random.Generator, refuses_unavaila
     return history.hexdigest()
 
 
-def _look(env: MultiAgentEnv, env_info: dict[str, Any]) -> Observations:
-    """What is seen now, through PyMARL's methods, checked: a batch of one."""
+def _look(env: MultiAgentEnv, env_info: EnvInfo) -> Observations:
+    """Returns what is seen now, through PyMARL's methods, checked: a batch of one."""
     avail_actions = np.array(env.get_avail_actions())
     names = env_info.get("fields", {}).keys() - {"reward"}
     own = {name: np.array(getattr(env, f"get_{name}")())[None] for name in sorted(names)}
     seen = Observations(np.stack(env.get_obs())[None], env.get_state()[None], avail_actions[None], **own)
     sizes = env.get_obs_size(), env.get_state_size(), env.get_total_actions(), env.n_agents, env.episode_limit
-    told = tuple(env_info[key] for key in ("obs_shape", "state_shape", "n_actions", "n_agents", "episode_limit"))
-    assert sizes == told, f"get_env_info tells the sizes {told}, the methods and attributes {sizes}"
+    declared = tuple(env_info[key] for key in ("obs_shape", "state_shape", "n_actions", "n_agents", "episode_limit"))
+    assert sizes == declared, f"get_env_info declares the sizes {declared}, the methods and attributes {sizes}"
     assert np.array_equal(env.get_obs_agent(0), seen.obs[0, 0]), "get_obs_agent and get_obs differ"
     assert np.array_equal(env.get_avail_agent_actions(0), avail_actions[0]), "get_avail_agent_actions differs"
     _check_seen(seen, np.ones(1, bool), env_info)
@@ -139,9 +141,10 @@ def _play_episodes(env: VectorEnv, rng: np.random.Generator, refuses_unavailable
         worlds = running & (rng.random(env.n_envs) < 0.8)
         arrays = [*seen, outcomes.reward, outcomes.terminated, outcomes.truncated, *outcomes.info.values()]
         before = [array.copy() for array in arrays]
-        if refuses_unavailable and worlds.any() and not seen.avail_actions[worlds].all():
+        lacking = worlds & (seen.avail_actions == 0).any((1, 2))  # worlds in which there is something to refuse
+        if refuses_unavailable and lacking.any():
             refused = random_actions(seen.avail_actions == 0, rng)
-            _assert_refused(env.step, refused, seen, outcomes, worlds)
+            _assert_refused(env.step, refused, seen, outcomes, lacking)
             assert _equal(arrays, before), "a refused action changed what is seen or its outcome"
         env.step(random_actions(seen.avail_actions, rng), seen, outcomes, worlds)
         n_steps += worlds
@@ -158,7 +161,7 @@ def _play_episodes(env: VectorEnv, rng: np.random.Generator, refuses_unavailable
     return history.hexdigest()
 
 
-def _check_env_info(env_info: dict[str, Any]) -> dict[str, Any]:
+def _check_env_info(env_info: EnvInfo) -> EnvInfo:
     for key in SIZES:
         assert isinstance(env_info.get(key), Integral) and env_info[key] > 0, (
             f"get_env_info has no positive int {key!r}"
@@ -166,14 +169,14 @@ def _check_env_info(env_info: dict[str, Any]) -> dict[str, Any]:
     return env_info
 
 
-def _check_seen(seen: Observations, worlds: np.ndarray, env_info: dict[str, Any]) -> None:
+def _check_seen(seen: Observations, worlds: np.ndarray, env_info: EnvInfo) -> None:
     """Shapes, kinds and values of what is seen in the worlds of the mask."""
     wanted = vars(Observations.empty(len(worlds), env_info))
-    assert vars(seen).keys() == wanted.keys(), f"{sorted(vars(seen))} is seen and not {sorted(wanted)} as told"
+    assert vars(seen).keys() == wanted.keys(), f"{sorted(vars(seen))} is written and not {sorted(wanted)}, as declared"
     for name, array in vars(seen).items():
-        told = wanted[name]
-        assert array.shape == told.shape, f"{name} is {array.shape[1:]} and not {told.shape[1:]} as told"
-        are_floats = told.dtype.kind == "f"
+        declared = wanted[name]
+        assert array.shape == declared.shape, f"{name} is {array.shape[1:]} and not {declared.shape[1:]}, as declared"
+        are_floats = declared.dtype.kind == "f"
         assert name == "avail_actions" or (array.dtype.kind == "f") == are_floats, f"{name} is {array.dtype}"
         assert np.isfinite(array[worlds]).all(), f"{name} is not finite"
     avail_actions = seen.avail_actions[worlds]
@@ -181,7 +184,7 @@ def _check_seen(seen: Observations, worlds: np.ndarray, env_info: dict[str, Any]
     assert avail_actions.any(-1).all(), "an agent has no available action"
 
 
-def _assert_refused(step: Callable[..., Any], *arguments: Any) -> None:
+def _assert_refused(step: Callable[..., object], *arguments: object) -> None:
     try:
         step(*arguments)
     except ValueError:
@@ -193,6 +196,6 @@ def _equal(arrays: Iterable[np.ndarray], others: Iterable[np.ndarray]) -> bool:
     return all(map(np.array_equal, arrays, others))
 
 
-def _record(history: Any, arrays: Sequence[np.ndarray]) -> None:
+def _record(history: "hashlib._Hash", arrays: Sequence[np.ndarray]) -> None:
     for array in arrays:
-        history.update(np.ascontiguousarray(array))
+        history.update(np.ascontiguousarray(array).data)

@@ -5,14 +5,11 @@ episode. It peeks: at one of the first three steps it moves a cell that way, and
 time, and arrive two steps later; the team gets 1 if they arrive at the same end.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from envs.multiagentenv import SeededEnv
+from envs.multiagentenv import Info, SeededEnv
 
 N_CELLS = 5
 MIDDLE = N_CELLS // 2
@@ -49,7 +46,7 @@ class GoalGame(SeededEnv):
         self._script[peek : peek + 2] = there, back
         return self.get_obs(), self.get_state()
 
-    def step(self, actions: Sequence[int]) -> tuple[float, bool, dict[str, Any]]:
+    def step(self, actions: Sequence[int]) -> tuple[float, bool, Info]:
         if not all(avail[int(action)] for action, avail in zip(actions, self.get_avail_actions(), strict=True)):
             raise ValueError(f"actions {list(actions)} are not all available")
         self.cells = [cell + int(action) - STAY for cell, action in zip(self.cells, actions)]

@@ -5,18 +5,24 @@ The runner only knows `VectorEnv`. Every `MultiAgentEnv` has one (`MultiAgentEnv
 `vector.py`, in this process or in worker processes; an environment that can play many worlds together overrides it.
 """
 
-from __future__ import annotations
-
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from utils.config import key
 from utils.errors import UserError
+
+EnvInfo = dict[str, Any]
+"""The sizes of an environment and its own fields, by PyMARL's names (`MultiAgentEnv.get_env_info`)."""
+Info = dict[str, Any]
+"""What `step` returns besides reward and end, by name."""
+State = dict[str, Any]
+"""What an environment carries from one episode to the next, as plain data."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Field:
     below: int | None = None  # a bound of whole numbers from 0 on
 
     def empty(self, batch_size: int, n_agents: int) -> np.ndarray:
-        """Zeros [batch, *vshape] or [batch, agent, *vshape]."""
+        """Returns zeros [batch, *vshape] or [batch, agent, *vshape]."""
         vshape = (self.vshape,) if isinstance(self.vshape, int) else self.vshape
         return np.zeros((batch_size, *([n_agents] if self.group else []), *vshape), self.dtype)
 
@@ -37,8 +43,8 @@ class Field:
 REWARD_OF_EACH = Field((), group="agents")
 
 
-def fields_of(env_info: Mapping[str, Any]) -> dict[str, Field]:
-    """All fields that an environment with this `env_info` writes: what is seen at every step, and `reward`."""
+def fields_of(env_info: EnvInfo) -> dict[str, Field]:
+    """Returns all fields that an environment with this `env_info` writes: what is seen at every step, and `reward`."""
     return {
         "state": Field(env_info["state_shape"]),
         "obs": Field(env_info["obs_shape"], group="agents"),
@@ -65,8 +71,8 @@ class Observations:
         return iter(vars(self).values())
 
     @classmethod
-    def empty(cls, batch_size: int, env_info: dict[str, Any]) -> Observations:
-        """Arrays of the right sizes for an environment with this `env_info`."""
+    def empty(cls, batch_size: int, env_info: EnvInfo) -> "Observations":
+        """Returns arrays of the right sizes for an environment with this `env_info`."""
         fields = fields_of(env_info)
         del fields["reward"]
         return cls(**{name: field.empty(batch_size, env_info["n_agents"]) for name, field in fields.items()})
@@ -88,8 +94,8 @@ class Outcomes(NamedTuple):
     lost: np.ndarray  # [batch] bool
 
     @classmethod
-    def empty(cls, batch_size: int, info_keys: Sequence[str], env_info: Mapping[str, Any] | None = None) -> Outcomes:
-        """With a reward for each agent where `env_info` declares it so."""
+    def empty(cls, batch_size: int, info_keys: Sequence[str], env_info: EnvInfo | None = None) -> "Outcomes":
+        """Returns arrays of zeros, with a reward for each agent if `env_info` declares it so."""
         of_each = env_info is not None and fields_of(env_info)["reward"] == REWARD_OF_EACH
         return cls(
             reward=np.zeros((batch_size, env_info["n_agents"]) if env_info and of_each else batch_size, np.float32),
@@ -100,7 +106,7 @@ class Outcomes(NamedTuple):
         )
 
 
-def check_rewards_of_each(env_class: Any, name: str) -> None:
+def check_rewards_of_each(env_class: type, name: str) -> None:
     """Raises: UserError where the environment of this name has no rewards of each agent."""
     if "common_reward" not in inspect.signature(env_class).parameters:
         raise UserError(
@@ -116,17 +122,48 @@ class WorkerLimits(NamedTuple):
     timeout_seconds: float  # the longest wait for an answer, the launch of the world included
 
 
-class MultiAgentEnv(ABC):
-    """One cooperative world in PyMARL's terms. The sizes never change while it lives."""
+class Env(ABC):
+    """What one world and many worlds have in common. The sizes never change while it lives."""
+
+    info_keys: tuple[str, ...] = ()
+    """The entries of `step`'s info that become statistics, read at the last step of an episode."""
+
+    @abstractmethod
+    def get_env_info(self) -> EnvInfo:
+        """Returns the sizes, the same for all worlds, and under `fields` what else `fields_of` needs."""
+
+    def state_dict(self) -> State | None:
+        """Returns what is carried from one episode to the next, such as the state of a generator, as plain data.
+
+        None where the environment can't say; a run in it resumes, but not bit for bit.
+        """
+        return None
+
+    def load_state_dict(self, state: State) -> None:
+        """Continues from the `state_dict` of as many worlds at the next `reset`."""
+        raise NotImplementedError(f"{type(self).__name__} can't go on from a state")
+
+    @property
+    def keeps_replays(self) -> bool:
+        return type(self).save_replay is not Env.save_replay
+
+    def save_replay(self) -> Sequence[Path] | None:
+        """Writes the last episode, of the first world, as a file."""
+        raise NotImplementedError(f"{type(self).__name__} keeps no replays")
+
+    def close(self) -> None:
+        """Frees what the environment holds; calling it twice does no harm."""
+
+
+class MultiAgentEnv(Env):
+    """One cooperative world in PyMARL's terms."""
 
     episode_limit: int
     n_agents: int
-    info_keys: tuple[str, ...] = ()
-    """The entries of `step`'s info that become statistics, read at the last step of an episode."""
     fields: Mapping[str, Field] = {}
-    """What it shows at every step beside observations, state and available actions; `get_<name>()` gives each."""
+    """What it shows at every step beside observations, state and available actions; `get_<name>()` returns each."""
     common_reward: bool = True
-    """`step` gives one reward for the team, and not one for each agent; a class whose constructor takes
+    """`step` returns one reward for the team, and not one for each agent; a class whose constructor takes
     `common_reward` and keeps it here can do either."""
     needs_process: ClassVar[bool] = False
     """A program of its own plays it, which may hang, must not get the terminal's Ctrl-C, and must not be left behind:
@@ -134,11 +171,11 @@ class MultiAgentEnv(ABC):
 
     @abstractmethod
     def reset(self) -> tuple[Sequence[np.ndarray], np.ndarray]:
-        """Starts an episode; gives (observations of all agents, state)."""
+        """Starts an episode; returns (observations of all agents, state)."""
 
     @abstractmethod
-    def step(self, actions: Sequence[int]) -> tuple[float | Sequence[float], bool, dict[str, Any]]:
-        """Plays one action per agent; gives (reward, terminated, info), with rewards [agent] unless `common_reward`.
+    def step(self, actions: Sequence[int]) -> tuple[float | Sequence[float], bool, Info]:
+        """Plays one action per agent; returns (reward, terminated, info), with rewards [agent] unless `common_reward`.
 
         `info["episode_limit"]` is True where only the time limit ended the episode, `info["lost"]` where the world
         failed: it has repaired itself, and waits for its `reset` (`Outcomes.lost`).
@@ -146,15 +183,15 @@ class MultiAgentEnv(ABC):
 
     @abstractmethod
     def get_obs(self) -> Sequence[np.ndarray]:
-        """Observations of all agents, each [obs_shape]."""
+        """Returns the observations of all agents, each [obs_shape]."""
 
     @abstractmethod
     def get_state(self) -> np.ndarray:
-        """The global state [state_shape], for training only."""
+        """Returns the global state [state_shape], for training only."""
 
     @abstractmethod
     def get_avail_actions(self) -> Sequence[Sequence[int]]:
-        """For each agent and action, 1 where it may be taken. At least one action of each agent is available."""
+        """Returns, for each agent and action, 1 where it may be taken. Each agent has at least one available action."""
 
     @abstractmethod
     def get_obs_size(self) -> int: ...
@@ -171,8 +208,7 @@ class MultiAgentEnv(ABC):
     def get_avail_agent_actions(self, agent_id: int) -> Sequence[int]:
         return self.get_avail_actions()[agent_id]
 
-    def get_env_info(self) -> dict[str, Any]:
-        """The sizes, and under `fields` what else `fields_of` needs, if there is anything."""
+    def get_env_info(self) -> EnvInfo:
         fields = {**self.fields, **({} if self.common_reward else {"reward": REWARD_OF_EACH})}
         return {
             "state_shape": self.get_state_size(),
@@ -184,57 +220,35 @@ class MultiAgentEnv(ABC):
         }
 
     def get_stats(self) -> dict[str, float]:
-        """Counts over the life of the environment; empty where it keeps none."""
+        """Returns counts over the life of the environment; empty if it keeps none."""
         return {}
 
-    def render(self, mode: str = "human") -> Any:
-        """Shows the world in a window ("human"), or gives a picture uint8 [height, width, 3] ("rgb_array")."""
+    def render(self, mode: str = "human") -> np.ndarray | None:
+        """Draws the world in a window ("human"), or returns a picture uint8 [height, width, 3] ("rgb_array")."""
         raise NotImplementedError(f"{type(self).__name__} can't be drawn")
 
-    @property
-    def keeps_replays(self) -> bool:
-        return type(self).save_replay is not MultiAgentEnv.save_replay
-
-    def save_replay(self) -> Any:
-        """Writes the last episode as a file."""
-        raise NotImplementedError(f"{type(self).__name__} keeps no replays")
-
     def seed(self) -> int | None:
-        """The seed that the environment was made with."""
+        """Returns the seed that the environment was made with."""
         return None
-
-    def state_dict(self) -> dict[str, Any] | None:
-        """What it carries from one episode to the next, such as where its random numbers stand, as plain data.
-
-        None where the environment can't tell; a run in it resumes, but not bit for bit.
-        """
-        return None
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from such a state at the next `reset`."""
-        raise NotImplementedError(f"{type(self).__name__} can't go on from a state")
-
-    def close(self) -> None:
-        """Frees what the environment holds; calling it twice does no harm."""
 
     @classmethod
     def resolve(cls, **env_args: Any) -> str | None:
-        """Settles before a run what will play: the engine's name, where there is a choice of engines.
+        """Returns what will play, decided before a run: the engine's name, where there is a choice of engines.
 
         Raises: UserError where the world can't be had on this machine or with these arguments.
         """
         return None
 
     @classmethod
-    def describe(cls, **env_args: Any) -> dict[str, Any]:
-        """What a run's record must tell of the world besides its arguments, by name."""
+    def describe(cls, **env_args: Any) -> Info:
+        """Returns what a run's record must hold of the world besides its arguments, by name."""
         return {}
 
     @classmethod
     def vector(
         cls, seeds: Sequence[int], *, workers: WorkerLimits | None = None, parallel: bool = True, **env_args: Any
-    ) -> VectorEnv:
-        """One world per seed, played together. `env_args` are the constructor's, less `seed`.
+    ) -> "VectorEnv":
+        """Returns an environment of one world per seed, played together. `env_args` are the constructor's, less `seed`.
 
         With `workers`, several worlds that are to be played in `parallel`, and all that `needs_process`, live in a
         process each. Who overrides this to play them all in one ignores both.
@@ -249,9 +263,7 @@ class MultiAgentEnv(ABC):
             inspect.signature(cls).bind(seed=None, **env_args)
         except TypeError as error:
             given = ", ".join(["seed", *env_args])
-            raise UserError(
-                f"{cls.__name__} can't be made with {given} (env_args and a seed for each): {error}"
-            ) from None
+            raise UserError(f"{cls.__name__} can't be made with {given} (env_args and a seed): {error}") from None
         if cls.__abstractmethods__:
             missing = ", ".join(sorted(cls.__abstractmethods__))
             raise UserError(f"{cls.__name__} lacks {missing}, which envs/multiagentenv.py asks of every environment")
@@ -272,22 +284,17 @@ class SeededEnv(MultiAgentEnv):
     def seed(self) -> int | None:
         return self._seed
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         return {"random": self._rng.bit_generator.state}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         self._rng.bit_generator.state = state["random"]
 
 
-class VectorEnv(ABC):
+class VectorEnv(Env):
     """B worlds at once over arrays [batch, ...]. World i behaves as it would alone with the same seed."""
 
     n_envs: int
-    info_keys: tuple[str, ...] = ()
-
-    @abstractmethod
-    def get_env_info(self) -> dict[str, Any]:
-        """As `MultiAgentEnv.get_env_info`; the same for all worlds."""
 
     @abstractmethod
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
@@ -304,24 +311,5 @@ class VectorEnv(ABC):
         """
 
     def get_stats(self) -> list[dict[str, float]]:
-        """`MultiAgentEnv.get_stats` of each world."""
+        """Returns `MultiAgentEnv.get_stats` of each world."""
         return [{} for _ in range(self.n_envs)]
-
-    def state_dict(self) -> dict[str, Any] | None:
-        """As `MultiAgentEnv.state_dict`, of all worlds."""
-        return None
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """As `MultiAgentEnv.load_state_dict`; the number of worlds must be the same."""
-        raise NotImplementedError(f"{type(self).__name__} can't go on from a state")
-
-    @property
-    def keeps_replays(self) -> bool:
-        return type(self).save_replay is not VectorEnv.save_replay
-
-    def save_replay(self) -> Any:
-        """Writes the last episode of the first world as a file."""
-        raise NotImplementedError(f"{type(self).__name__} keeps no replays")
-
-    def close(self) -> None:
-        """Frees what the worlds hold; calling it twice does no harm."""

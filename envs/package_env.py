@@ -4,8 +4,6 @@ Such a package is imported when a world of it is made. What it leaves open is as
 observations joined, and every action can always be taken.
 """
 
-from __future__ import annotations
-
 import importlib
 from abc import abstractmethod
 from typing import Any, ClassVar
@@ -28,7 +26,7 @@ class PackageEnv(SeededEnv):
         self._obs = np.zeros((0, 0), np.float32)  # [agent, obs_shape], from the constructor's first reset on
 
     @abstractmethod
-    def _begin(self, seed: int) -> None:
+    def _reset(self, seed: int) -> None:
         """Starts the episode of this seed and writes `_obs`."""
 
     @classmethod
@@ -37,10 +35,7 @@ class PackageEnv(SeededEnv):
 
     @classmethod
     def _import(cls, module: str) -> Any:
-        """A module of the package.
-
-        Raises: UserError where it can't be imported.
-        """
+        """Returns a module of the package. Raises: UserError where it can't be imported."""
         try:
             return importlib.import_module(f"{cls.package}.{module}")
         except ImportError as error:
@@ -50,7 +45,7 @@ class PackageEnv(SeededEnv):
             ) from error
 
     def reset(self) -> tuple[list[np.ndarray], np.ndarray]:
-        self._begin(int(self._rng.integers(2**31)))
+        self._reset(int(self._rng.integers(2**31)))
         return self.get_obs(), self.get_state()
 
     def get_obs(self) -> list[np.ndarray]:

@@ -3,14 +3,13 @@
 The predators are the team. The prey, which is faster, follows the fixed rule of `flee`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from envs.multiagentenv import Info
 from envs.package_env import PackageEnv
 from utils.config import STEPS, M, key
 
@@ -22,7 +21,7 @@ PAY = 10.0  # for a touch, in the package
 
 
 def flee(position: np.ndarray, velocity: np.ndarray, predators: np.ndarray) -> int:
-    """The prey's action: away from the nearest predator, within the square from -1 to 1 where it can.
+    """Returns the prey's action: away from the nearest predator, within the square from -1 to 1 where it can.
 
     position and velocity [2], predators' positions [n, 2]. Of equally good actions it takes the first.
     """
@@ -33,7 +32,7 @@ def flee(position: np.ndarray, velocity: np.ndarray, predators: np.ndarray) -> i
 
 
 class PredatorPreyEnv(PackageEnv):
-    """The arguments are the package's: adversaries are predators, good agents prey.
+    """The arguments are those of `Keys`, by the package's names: adversaries are predators, good agents prey.
 
     Actions: none, left, right, down, up. The reward is 10 for every pair of predator and prey that touch: once for the
     team, or for the predator of the pair. `max_cycles` cuts an episode off; with `terminate_on_success` it ends when
@@ -53,39 +52,27 @@ class PredatorPreyEnv(PackageEnv):
     info_keys = ("caught",)
     """1 if a prey was touched in the episode, else 0."""
 
-    def __init__(
-        self,
-        num_adversaries: int = 3,
-        num_good: int = 1,
-        num_obstacles: int = 2,
-        max_cycles: int = 25,
-        terminate_on_success: bool = False,
-        seed: int | None = None,
-        common_reward: bool = True,
-    ):
-        super().__init__(seed)
+    def __init__(self, common_reward: bool = True, **env_args: Any):
+        keys = self.Keys(**env_args)
+        super().__init__(keys.seed)
         self.common_reward = common_reward
-        self.n_agents = num_adversaries
-        self.episode_limit = max_cycles
-        self._env = self._import("simple_tag_v3").raw_env(
-            num_good=num_good,
-            num_adversaries=num_adversaries,
-            num_obstacles=num_obstacles,
-            max_cycles=max_cycles,
-            terminate_on_success=terminate_on_success,
-            render_mode="rgb_array",
-        )
+        self.n_agents = keys.num_adversaries
+        self.episode_limit = keys.max_cycles
+        given = {**vars(keys), "render_mode": "rgb_array"}
+        del given["seed"]
+        self._env = self._import("simple_tag_v3").raw_env(**given)
         names = self._env.possible_agents
-        self._predators, self._prey = names[:num_adversaries], names[num_adversaries:]
-        self._others = slice(4 + 2 * num_obstacles, 4 + 2 * num_obstacles + 2 * num_adversaries)
-        self._begin(0)
+        self._predators, self._prey = names[: self.n_agents], names[self.n_agents :]
+        first = 4 + 2 * keys.num_obstacles
+        self._others = slice(first, first + 2 * self.n_agents)
+        self._reset(0)
 
-    def _begin(self, seed: int) -> None:
+    def _reset(self, seed: int) -> None:
         self._env.reset(seed=seed)
         self._caught = False
         self._look()
 
-    def step(self, actions: Sequence[int]) -> tuple[float | list[float], bool, dict[str, Any]]:
+    def step(self, actions: Sequence[int]) -> tuple[float | list[float], bool, Info]:
         # The package lets one agent after the other choose and moves them all after the last.
         for action in [*actions, *map(self._flee, self._prey)]:
             self._env.step(int(action))
@@ -98,7 +85,7 @@ class PredatorPreyEnv(PackageEnv):
         return reward if self.common_reward else self._own_rewards(), is_end or is_cut_off, info
 
     def _own_rewards(self) -> list[float]:
-        """What each predator's own touches pay; the package pays every predator for those of all."""
+        """Returns what each predator's own touches pay; the package pays every predator for those of all."""
         world, touch = self._env.world, self._env.scenario.is_collision
         agents = {agent.name: agent for agent in world.agents}
         prey = [agents[name] for name in self._prey]
@@ -112,7 +99,7 @@ class PredatorPreyEnv(PackageEnv):
     def _look(self) -> None:
         self._obs = np.stack([self._env.observe(name) for name in self._predators])
 
-    def render(self, mode: str = "human") -> Any:
+    def render(self, mode: str = "human") -> np.ndarray | None:
         if mode != "rgb_array":
             return super().render(mode)
         return self._env.render()

@@ -3,24 +3,23 @@
 What happens inside of such a process is in `worker.py`.
 """
 
-from __future__ import annotations
-
 import atexit
 import logging
 import pickle
 import time
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from envs import answers
-from envs.multiagentenv import Field, MultiAgentEnv, Observations, Outcomes, VectorEnv, WorkerLimits
+from envs.multiagentenv import EnvInfo, Field, MultiAgentEnv, Observations, Outcomes, State, VectorEnv, WorkerLimits
 from envs.worker import Failure, MemoryFile, SharedStep, Worker, WorkerLost, row_type
 from utils.errors import UserError
 from utils.logging import LOGGER_NAME
-from utils.memory import free_memory, in_words
+from utils.memory import format_bytes, free_memory
 from utils.seeding import replacement_seed
 
 BYTES_PER_WORKER = 30_000_000  # at least, with Python and NumPy in it
@@ -38,7 +37,7 @@ class SerialVectorEnv(VectorEnv):
         self.n_envs = len(self.envs)
         self.info_keys = self.envs[0].info_keys
 
-    def get_env_info(self) -> dict[str, Any]:
+    def get_env_info(self) -> EnvInfo:
         return answers.whole_sizes(self.envs[0].get_env_info(), type(self.envs[0]).__name__)
 
     @cached_property
@@ -69,11 +68,11 @@ class SerialVectorEnv(VectorEnv):
     def get_stats(self) -> list[dict[str, float]]:
         return [env.get_stats() for env in self.envs]
 
-    def state_dict(self) -> dict[str, Any] | None:
+    def state_dict(self) -> State | None:
         states = [env.state_dict() for env in self.envs]
         return None if None in states else {"worlds": states}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         for env, world in zip(self.envs, state["worlds"], strict=True):
             env.load_state_dict(world)
 
@@ -81,7 +80,7 @@ class SerialVectorEnv(VectorEnv):
     def keeps_replays(self) -> bool:
         return self.envs[0].keeps_replays
 
-    def save_replay(self) -> Any:
+    def save_replay(self) -> Sequence[Path] | None:
         return self.envs[0].save_replay()
 
     def close(self) -> None:
@@ -110,17 +109,13 @@ class ProcessVectorEnv(VectorEnv):
     """
 
     def __init__(
-        self,
-        env_class: type[MultiAgentEnv],
-        seeds: Sequence[int],
-        limits: WorkerLimits,
-        env_args: dict[str, Any],
+        self, env_class: type[MultiAgentEnv], seeds: Sequence[int], limits: WorkerLimits, env_args: dict[str, object]
     ):
         self.n_envs = len(seeds)
         if self.n_envs * BYTES_PER_WORKER > free_memory():
             raise UserError(
-                f"there is no memory for a process for each of {self.n_envs} environments: {in_words(free_memory())} "
-                "are free; lower batch_size_run"
+                f"there is no memory for a process for each of {self.n_envs} environments: "
+                f"{format_bytes(free_memory())} are free; lower batch_size_run"
             )
         self.seeds = list(seeds)
         self.limits = limits
@@ -141,7 +136,7 @@ class ProcessVectorEnv(VectorEnv):
             self.close()
             raise
 
-    def get_env_info(self) -> dict[str, Any]:
+    def get_env_info(self) -> EnvInfo:
         return dict(self._env_info)
 
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
@@ -165,11 +160,11 @@ class ProcessVectorEnv(VectorEnv):
     def get_stats(self) -> list[dict[str, float]]:
         return [stats for (stats,) in self._ask(range(self.n_envs), "get_stats")]
 
-    def state_dict(self) -> dict[str, Any] | None:
+    def state_dict(self) -> State | None:
         states = self._ask(range(self.n_envs), "state_dict")
         return None if None in states else {"worlds": [world for state in states for world in state["worlds"]]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         for i, world in zip(range(self.n_envs), state["worlds"], strict=True):
             self._ask([i], "load_state_dict", {"worlds": [world]})
 
@@ -177,7 +172,7 @@ class ProcessVectorEnv(VectorEnv):
     def keeps_replays(self) -> bool:
         return self._keeps_replays
 
-    def save_replay(self) -> Any:
+    def save_replay(self) -> Sequence[Path] | None:
         return self._ask([0], "save_replay")[0]
 
     def close(self) -> None:
@@ -195,15 +190,15 @@ class ProcessVectorEnv(VectorEnv):
                 logging.getLogger(LOGGER_NAME).warning(message)
             worker.kill()
 
-    def _ask(self, worlds: Sequence[int], method: str, *arguments: Any) -> list[Any]:
-        """What the worlds answer, in their order; in place of a lost world the one that replaces it does."""
+    def _ask(self, worlds: Sequence[int], method: str, *arguments: object) -> list[Any]:
+        """Returns the worlds' answers, in their order; in place of a lost world the one that replaces it answers."""
         answers: dict[int, Any] = {}
         while missing := [i for i in worlds if i not in answers]:
             answers |= self._call(missing, method, *arguments)
         return [answers[i] for i in worlds]
 
-    def _call(self, worlds: Sequence[int], method: str, *arguments: Any) -> dict[int, Any]:
-        """What the worlds answer to one call, which all of them work on at once; lost worlds give no answer."""
+    def _call(self, worlds: Sequence[int], method: str, *arguments: object) -> dict[int, Any]:
+        """Calls a method of all these worlds at once; returns the answers of those that are not lost."""
         for i in worlds:
             self._workers[i].send(method, arguments, self.limits.timeout_seconds)
         answers, losses = {}, {}
@@ -244,7 +239,7 @@ def _chosen(n_worlds: int, worlds: np.ndarray | None) -> Sequence[int]:
     return range(n_worlds) if worlds is None else np.flatnonzero(worlds).tolist()
 
 
-def _copy_rows(source: dict[str, Any], target: dict[str, Any], rows: Any) -> None:
+def _copy_rows(source: dict, target: dict, rows: np.ndarray | slice) -> None:
     """Copies rows of all arrays, those of inner dicts included."""
     for name, array in source.items():
         if isinstance(array, dict):

@@ -1,11 +1,9 @@
 """A process that plays one world for a `ProcessVectorEnv` (vector.py): `Worker` from outside, `work` from inside.
 
-It is sent calls, (method, arguments), and answers each with (number of the call, what it gave or a `Failure`); what is
-big goes through shared memory. It ends when its pipe does: that was closed, or the process at the other end is no more.
-A shell beside it ends it, with all that it started, where it can't do so itself.
+It is sent calls, (method, arguments), and answers each with (number of the call, its result or a `Failure`); arrays go
+through shared memory. It ends when its pipe does: that was closed, or the process at the other end is no more. A shell
+beside it ends it, with all that it started, where it can't do so itself.
 """
-
-from __future__ import annotations
 
 import fcntl
 import mmap
@@ -25,9 +23,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.multiagentenv import Observations, Outcomes
+from envs.multiagentenv import EnvInfo, Observations, Outcomes
 from utils.command import NOT_GUARDED, check_guarded, main_script
-from utils.errors import UserError, exit_in_words
+from utils.errors import UserError, describe_exit
 from utils.signals import STOP_SIGNALS
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of torch or numba hold
@@ -37,7 +35,7 @@ GUARD = f"(read _ <&3; sleep {GRACE_SECONDS}; kill -9 0) & read _; kill -9 0"
 
 
 class WorkerLost(Exception):
-    """Why a worker gave no answer."""
+    """The reason for which a worker has not answered."""
 
 
 class Failure(NamedTuple):
@@ -47,35 +45,33 @@ class Failure(NamedTuple):
     text: str  # the user's sentence, or the traceback
 
     @classmethod
-    def of(cls, error: Exception | SystemExit) -> Failure:
+    def of(cls, error: Exception | SystemExit) -> "Failure":
         if isinstance(error, SystemExit):
-            return cls(UserError, exit_in_words(error))
+            return cls(UserError, describe_exit(error))
         if isinstance(error, UserError):
             return cls(UserError, str(error))
         return cls(ValueError if isinstance(error, ValueError) else RuntimeError, traceback.format_exc())
 
 
 class SharedStep(NamedTuple):
-    """What worlds and their runner tell each other at a step, as views of their rows in shared memory."""
+    """What worlds and their runner exchange at a step, as views of their rows in shared memory."""
 
     actions: np.ndarray  # [batch, agent] int64
     observations: Observations
     outcomes: Outcomes
 
     @classmethod
-    def of(cls, rows: np.ndarray) -> SharedStep:
-        """Views of rows [batch] of the kind that `row_type` gives."""
+    def of(cls, rows: np.ndarray) -> "SharedStep":
+        """Views of rows [batch] of the dtype `row_type`."""
         info = {key: rows["info"][key] for key in rows.dtype["info"].names or ()}
-        outcomes = Outcomes(
-            info=info, **{field: rows[field] for field in ("reward", "terminated", "truncated", "lost")}
-        )
+        outcomes = Outcomes(info=info, **{key: rows[key] for key in ("reward", "terminated", "truncated", "lost")})
         assert rows.dtype.names is not None
         seen = {name: rows[name] for name in rows.dtype.names if name not in cls._fields + Outcomes._fields}
         return cls(rows["actions"], Observations(**seen), outcomes)
 
 
-def row_type(env_info: dict[str, Any], info_keys: Sequence[str]) -> np.dtype:
-    """The layout of one world's row."""
+def row_type(env_info: EnvInfo, info_keys: Sequence[str]) -> np.dtype:
+    """Returns the layout of one world's row."""
     seen, outcomes = Observations.empty(1, env_info), Outcomes.empty(1, info_keys, env_info)
     fields = {"actions": np.zeros((1, env_info["n_agents"]), np.int64), **vars(seen), **outcomes._asdict()}
     info = np.dtype([(key, array.dtype) for key, array in fields.pop("info").items()])
@@ -87,7 +83,7 @@ class MemoryFile(FileIO):
     """Memory without a name, for processes that get this file at their start; gone when the last of them is."""
 
     @classmethod
-    def new(cls) -> MemoryFile:
+    def new(cls) -> "MemoryFile":
         if hasattr(os, "memfd_create"):
             return cls(os.memfd_create("worlds"), "r+")
         with tempfile.TemporaryFile() as file:
@@ -96,7 +92,7 @@ class MemoryFile(FileIO):
     def map(self) -> mmap.mmap:
         return mmap.mmap(self.fileno(), 0)  # all of it
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return _attach, (DupFd(self.fileno()),)
 
 
@@ -129,7 +125,7 @@ class Worker:
             self.connection.send((method, arguments))
 
     def answer(self) -> Any:
-        """The answer to the last call; one to an earlier call, whose wait was interrupted, is thrown away.
+        """Returns the answer to the last call; one to an earlier call, whose wait was interrupted, is thrown away.
 
         Raises: WorkerLost where none comes. UserError where the program's main script starts its work in workers, too.
         """
@@ -170,12 +166,12 @@ class World:
         self.index, self.file = index, file
         self.shared: SharedStep | None = None
 
-    def call(self, method: str, arguments: tuple) -> Any:
-        """What a method gives: one of those below or, of any other name, the world's own."""
+    def call(self, method: str, arguments: tuple) -> object:
+        """Calls one of the methods below or, by any other name, the world's own."""
         return getattr(self if hasattr(World, method) else self.env, method)(*arguments)
 
-    def launch(self) -> tuple[dict[str, Any], tuple[str, ...], bool]:
-        """What is known once the world is made."""
+    def launch(self) -> tuple[EnvInfo, tuple[str, ...], bool]:
+        """Returns what is known once the world is made."""
         return self.env.get_env_info(), tuple(self.env.info_keys), self.env.keeps_replays
 
     def reset(self) -> None:

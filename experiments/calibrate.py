@@ -5,11 +5,10 @@ the engine alone. The engine is `envs/sc2/sim`; what is uncertain about it stand
 """
 
 import json
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 import numba
 import numpy as np
@@ -24,15 +23,16 @@ from utils.command import (
     check_json,
     check_threads,
     chosen_maps,
-    in_words,
+    exit_status,
+    format_machine,
     interrupted_status,
+    machine_info,
     run_program,
-    surroundings,
 )
 from utils.config import Key
 from utils.errors import UserError, unknown
+from utils.files import Json
 from utils.intervals import wilson_interval
-from utils.signals import handled, interrupt
 
 PUBLISHED = {
     "2s3z": 90, "1c3s5z": 81, "bane_vs_bane": 43, "3s5z": 42, "10m_vs_11m": 12,
@@ -61,7 +61,7 @@ columns of the table for each map, and in "changed" the rule that differed"""
 
 
 def within_aim(map_name: str, n_won: int, n_battles: int) -> bool | None:
-    """Whether so many victories meet the aim; None where nothing is published."""
+    """Returns whether so many victories meet the aim; None where nothing is published."""
     published = PUBLISHED.get(map_name)
     if published is None:
         return None
@@ -73,8 +73,8 @@ def within_aim(map_name: str, n_won: int, n_battles: int) -> bool | None:
 # ------------------------------------------------------------------------------------------------ battles
 
 
-def play(map_name: str, n_battles: int, seed: int, rules: Rules, rest: bool, n_threads: int) -> dict[str, Any]:
-    """The heuristic's results on one map; battle i has the seed `seed` + i."""
+def play(map_name: str, n_battles: int, seed: int, rules: Rules, rest: bool, n_threads: int) -> Json:
+    """Returns the heuristic's results on one map; battle i has the seed `seed` + i."""
     ends = np.zeros((n_battles, 5))
     for first in range(0, n_battles, AT_ONCE):
         chunk = slice(first, min(first + AT_ONCE, n_battles))
@@ -103,7 +103,7 @@ def play(map_name: str, n_battles: int, seed: int, rules: Rules, rest: bool, n_t
 
 
 def play_to_the_end(env: BattleVectorEnv) -> np.ndarray:
-    """One battle in each world; gives [batch, (won, cut off, steps, dead allies, dead enemies)]."""
+    """Plays one battle in each world; returns [batch, (won, cut off, steps, dead allies, dead enemies)]."""
     info = env.get_env_info()
     observations = Observations.empty(env.n_envs, info)
     outcomes = Outcomes.empty(env.n_envs, env.info_keys)
@@ -115,17 +115,15 @@ def play_to_the_end(env: BattleVectorEnv) -> np.ndarray:
         env.step(actions, observations, outcomes, running)
         n_steps += running
         running &= ~(outcomes.terminated | outcomes.truncated)
-    ends = outcomes.info
-    return np.stack(
-        (ends["battle_won"], outcomes.truncated, n_steps, ends["dead_allies"], ends["dead_enemies"]), axis=1
-    )
+    end = outcomes.info
+    return np.stack((end["battle_won"], outcomes.truncated, n_steps, end["dead_allies"], end["dead_enemies"]), axis=1)
 
 
 # ------------------------------------------------------------------------------------------------ rules
 
 
 def rule_keys() -> dict[str, Key]:
-    """What each rule may hold, by its type in `Rules`: the values of a Literal, or any number from 0 on."""
+    """Returns what each rule may hold, by its type in `Rules`: the values of a Literal, or any number from 0 on."""
     kinds = {name: (kind, get_args(kind)) for name, kind in get_type_hints(Rules).items()}
     return {
         name: Key(type(choices[0]), choices=choices) if choices else Key(kind, low=0)
@@ -134,7 +132,7 @@ def rule_keys() -> dict[str, Key]:
 
 
 def read_rules(given: Sequence[str]) -> Rules:
-    """The default rules with the changes of `key=value` texts.
+    """Returns the default rules with the changes of `key=value` texts.
 
     Raises: UserError where a rule is not known or can't hold the value.
     """
@@ -152,8 +150,8 @@ def read_rules(given: Sequence[str]) -> Rules:
     return Rules(**changes)
 
 
-def alternatives(rules: Rules) -> list[dict[str, Any]]:
-    """All changes of one rule to another value."""
+def alternatives(rules: Rules) -> list[Json]:
+    """Returns all changes of one rule to another value."""
     changes = []
     for name, key in rule_keys().items():
         value, kind = getattr(rules, name), key.kinds[0]
@@ -165,8 +163,8 @@ def alternatives(rules: Rules) -> list[dict[str, Any]]:
 # ------------------------------------------------------------------------------------------------ tables
 
 
-def row(result: dict[str, Any]) -> str:
-    """A line of the table under HEADER."""
+def row(result: Json) -> str:
+    """Returns a line of the table under HEADER."""
     low, high = result["interval"]
     allies = f"{result['allies_left']:.1f} of {result['allies']}"
     enemies = f"{result['enemies_left']:.1f} of {result['enemies']}"
@@ -178,8 +176,8 @@ def row(result: dict[str, Any]) -> str:
     ).rstrip()
 
 
-def verdict(results: Sequence[dict[str, Any]]) -> str:
-    """Which maps miss the aim, in one line."""
+def verdict(results: Sequence[Json]) -> str:
+    """Returns which maps miss the aim, in one line."""
     judged = [result for result in results if result["within_aim"] is not None]
     if not judged:
         return "no map with a published value"
@@ -188,17 +186,16 @@ def verdict(results: Sequence[dict[str, Any]]) -> str:
     return f"{met}; missed: {', '.join(missed)}" if missed else met
 
 
-def print_results(args: Namespace, results: list[dict[str, Any]]) -> None:
+def print_results(args: Namespace, results: list[Json]) -> None:
     """Plays every map and prints its line; `results` grows with every map, so that an interruption keeps them."""
     print(HEADER, flush=True)
     for name in args.map:
-        results.append(
-            {**play(name, args.battles, args.seed, args.rules, args.heuristic_rest, args.threads), "changed": {}}
-        )
+        result = play(name, args.battles, args.seed, args.rules, args.heuristic_rest, args.threads)
+        results.append({**result, "changed": {}})
         print(row(results[-1]), flush=True)
 
 
-def print_sensitivity(args: Namespace, results: list[dict[str, Any]]) -> None:
+def print_sensitivity(args: Namespace, results: list[Json]) -> None:
     """Plays every map under every alternative and prints the win rates; `results` grows as above."""
     changes = [{}, *alternatives(args.rules)]
     labels = [f"{name}={value}" for change in changes for name, value in change.items()]
@@ -243,35 +240,28 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     return args
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Plays and prints; gives the exit status, as `exit_status` does."""
-    try:
-        args = _parse(argv)
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
-    machine = surroundings("numpy", "numba")
-    print(in_words(machine))
+def calibrate(args: Namespace) -> int:
+    """Plays and prints; returns 0, or after an interruption that signal's exit status."""
+    machine = machine_info("numpy", "numba")
+    print(format_machine(machine))
     print(f"embedded engine, {args.battles} battles of seed {args.seed} on, rules {args.rules._asdict()}")
-    results: list[dict[str, Any]] = []
+    results: list[Json] = []
     status = 0
     try:
-        with handled(interrupt):
-            (print_sensitivity if args.sensitivity else print_results)(args, results)
+        (print_sensitivity if args.sensitivity else print_results)(args, results)
     except KeyboardInterrupt as error:
         print("\ninterrupted; what was finished counts")
         status = interrupted_status(error)
     print(verdict([result for result in results if not result["changed"]]))
     if args.json:
-        written = {
-            "machine": machine,
-            "seed": args.seed,
-            "heuristic_rest": args.heuristic_rest,
-            "rules": args.rules._asdict(),
-            "results": results,
-        }
-        args.json.write_text(json.dumps(written, indent=1) + "\n")
+        settings = {"seed": args.seed, "heuristic_rest": args.heuristic_rest, "rules": args.rules._asdict()}
+        args.json.write_text(json.dumps({"machine": machine, **settings, "results": results}, indent=1) + "\n")
     return status
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Plays and prints; returns the exit status, as `exit_status` does."""
+    return exit_status(lambda: calibrate(_parse(argv)))
 
 
 if __name__ == "__main__":

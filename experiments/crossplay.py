@@ -3,11 +3,10 @@
 `utils/pools.py` has what a pool looks like; `experiments/pool.py` trains its members.
 """
 
-import csv
 import json
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,15 +17,17 @@ from matplotlib.figure import Figure
 
 import run
 from utils.checkpoints import whole_folder
-from utils.command import Parser, check_at_least, exit_status, run_program, surroundings
+from utils.command import Parser, check_at_least, exit_status, machine_info, run_program
 from utils.config import flatten
-from utils.dict2namedtuple import convert
+from utils.dict2namedtuple import Args, convert
 from utils.errors import UserError
+from utils.files import Json
 from utils.intervals import mean_interval, wilson_interval
 from utils.logging import Logger, get_logger
 from utils.MY_EXP_PATH import check_results_path, experiment_root
 from utils.pools import MEMBER_FILE, Member, load_pool
 from utils.process import keep_freed_memory, set_threads
+from utils.records import write_csv
 from utils.timehelper import time_left
 from utils.weights import fits
 
@@ -49,7 +50,7 @@ PAIR_COLUMNS = ("member_i", "member_j", "episodes", "won", "won_low", "won_high"
 class Stage(NamedTuple):
     """Where all pairs play."""
 
-    args: Any  # of the runner, with the environment's sizes
+    args: Args  # of the runner, with the environment's sizes
     can_be_won: bool
     n_episodes: int
     deals: np.ndarray  # [episode, agent] bool: whether the seat is the first member's
@@ -60,30 +61,30 @@ class Pair(NamedTuple):
 
     i: int
     j: int
-    episodes: list[dict[str, Any]]
+    episodes: list[Json]
 
     def interval(self, metric: str) -> tuple[float, float, float]:
-        """The mean of a metric and its 95 % interval."""
+        """Returns the mean of a metric and its 95 % interval."""
         values = [float(episode[metric]) for episode in self.episodes]
         bounds = wilson_interval(int(sum(values)), len(values)) if metric == "won" else mean_interval(values)
         return float(np.mean(values)), *bounds
 
 
-class PairMAC:
-    """A controller of one or two others: each of them follows all seats, and acts in those that it is dealt."""
+class PairTeam:
+    """A team of one or two controllers: each of them follows all seats, and acts in those that it is dealt."""
 
-    def __init__(self, macs: Sequence[Any]):
+    def __init__(self, macs: Sequence[run.BasicMAC]):
         self.macs = macs
         self.is_first = th.ones(0, 0, dtype=th.bool)  # [batch, agent]
 
-    def start_episodes(self, ep_batch: Any, worlds: np.ndarray) -> None:
+    def reset(self, ep_batch: run.EpisodeBatch, worlds: np.ndarray) -> None:
         for mac in self.macs:
             mac.init_hidden(ep_batch.batch_size)
 
     def select_actions(
-        self, ep_batch: Any, t_ep: int, t_env: int, bs: Any = slice(None), test_mode: bool = False
+        self, ep_batch: run.EpisodeBatch, t_ep: int, t_env: int, bs: Any = slice(None), test_mode: bool = False
     ) -> th.Tensor:
-        """Actions [b, agent] at step `t_ep` of episodes `bs`."""
+        """Returns actions [b, agent] at step `t_ep` of episodes `bs`."""
         chosen = [mac.select_actions(ep_batch, t_ep, t_env, bs, test_mode) for mac in self.macs]
         return th.where(self.is_first[bs], chosen[0], chosen[-1])
 
@@ -97,9 +98,9 @@ class Episodes(Logger):
 
     def __init__(self) -> None:
         super().__init__(get_logger())
-        self.test_episodes: list[dict[str, Any]] = []
+        self.test_episodes: list[Json] = []
 
-    def log_test_episode(self, episode: dict[str, Any]) -> None:
+    def log_test_episode(self, episode: Json) -> None:
         self.test_episodes.append(episode)
 
 
@@ -107,16 +108,15 @@ class Episodes(Logger):
 
 
 def common_world(members: Sequence[Member]) -> Member:
-    """A member in whose environment all of them can play.
+    """Returns a member in whose environment all of them can play.
 
-    Raises:
-        UserError: two were not trained in one environment, with one map and engine.
+    Raises: UserError where two were not trained in one environment, with one map and engine.
     """
 
     def reads_state(member: Member) -> bool:
         return bool(member.config.get("obs_is_state"))
 
-    def world(member: Member) -> dict[str, Any]:
+    def world(member: Member) -> Json:
         ignored = NOT_OF_THE_WORLD if reads_state(member) else NOT_OF_THE_WORLD | OF_THE_STATE
         with fits(f"{member.folder}/{MEMBER_FILE}"):
             settings = flatten({key: value for key, value in member.config["env_args"].items() if key not in ignored})
@@ -135,7 +135,7 @@ def common_world(members: Sequence[Member]) -> Member:
 
 
 def deal_seats(n_episodes: int, n_agents: int, seed: int) -> np.ndarray:
-    """Whether each seat is the first member's, [episode, agent] bool; the larger half is, in every other episode."""
+    """Returns whether each seat is the first member's, [episode, agent]; its half is the larger one in turn."""
     rng = np.random.default_rng(seed)
     larger_half = np.arange(n_agents) < (n_agents + 1) // 2
     deals = [rng.permutation(larger_half) for _ in range((n_episodes + 1) // 2)]
@@ -143,7 +143,7 @@ def deal_seats(n_episodes: int, n_agents: int, seed: int) -> np.ndarray:
 
 
 def set_stage(member: Member, n_episodes: int, n_worlds: int, seed: int) -> Stage:
-    """The members' world, as that of one of them is configured. The last of several rounds may have worlds to spare."""
+    """Returns the members' world, as one of them has it. The last of several rounds may have worlds to spare."""
     n_rounds = -(-n_episodes // n_worlds)
     n_worlds = -(-n_episodes // n_rounds)
     env_args = {key: value for key, value in member.config["env_args"].items() if key != "seed"}
@@ -161,13 +161,13 @@ def set_stage(member: Member, n_episodes: int, n_worlds: int, seed: int) -> Stag
     return Stage(args, can_be_won, n_episodes, deal_seats(n_rounds * n_worlds, args.n_agents, seed))
 
 
-def make_runner(args: Any, logger: Logger) -> Any:
-    """The runner whose worlds all live in this process: worker processes would be started anew for each pair."""
+def make_runner(args: Args, logger: Logger) -> Any:
+    """Returns a runner with all worlds in this process: workers would be started anew for each pair."""
     return run.RUNNERS["episode"](args=args, logger=logger)
 
 
-def load_mac(member: Member, stage: Stage) -> Any:
-    """The member's controller. Raises: UserError where its weights do not fit its configuration, or that is broken."""
+def load_mac(member: Member, stage: Stage) -> run.BasicMAC:
+    """Returns the member's controller. Raises: UserError where weights do not fit, or the configuration is broken."""
     with fits(f"{member.folder}/{MEMBER_FILE}"):
         args = convert({**stage.args._asdict(), **member.own_config, "device": "cpu"})
         scheme, groups, _ = run.episode_layout(args)
@@ -176,10 +176,10 @@ def load_mac(member: Member, stage: Stage) -> Any:
     return mac
 
 
-def play(first: Any, second: Any, stage: Stage) -> list[dict[str, Any]]:
-    """The test episodes of two controllers in one team, as rows of episodes.csv without the members' names."""
+def play(first: run.BasicMAC, second: run.BasicMAC, stage: Stage) -> list[Json]:
+    """Returns the test episodes of two controllers in one team, as rows of episodes.csv without the members' names."""
     th.manual_seed(stage.args.seed)  # policies that draw their actions in tests, too
-    team = PairMAC([first] if first is second else [first, second])
+    team = PairTeam([first] if first is second else [first, second])
     logger = Episodes()
     runner = make_runner(stage.args, logger)
     try:
@@ -197,7 +197,7 @@ def play(first: Any, second: Any, stage: Stage) -> list[dict[str, Any]]:
 
 
 def play_all(members: Sequence[Member], stage: Stage) -> list[Pair]:
-    """Every pair of members; prints a line for each."""
+    """Plays every pair of members and prints a line for each."""
     macs = [load_mac(member, stage) for member in members]
     names, pairs = labels(members), []
     places = list(combinations_with_replacement(range(len(members)), 2))
@@ -206,7 +206,7 @@ def play_all(members: Sequence[Member], stage: Stage) -> list[Pair]:
         rows = play(macs[i], macs[j], stage)
         who = {"member_i": members[i].folder.name, "member_j": members[j].folder.name}
         pairs.append(Pair(i, j, [{**who, **row} for row in rows]))
-        said = "; ".join(in_words(pairs[-1], metric) for metric in metrics(stage))
+        said = "; ".join(format_interval(pairs[-1], metric) for metric in metrics(stage))
         left = time_left(started, 0, len(pairs), len(places))
         print(f"[{len(pairs)}/{len(places)}] {names[i]} + {names[j]}: {said}; time left: {left}", flush=True)
     return pairs
@@ -219,24 +219,24 @@ def metrics(stage: Stage) -> list[str]:
     return ["won", "return"] if stage.can_be_won else ["return"]
 
 
-def in_words(pair: Pair, metric: str) -> str:
-    mean, low, high = (shown(value, metric) for value in pair.interval(metric))
+def format_interval(pair: Pair, metric: str) -> str:
+    mean, low, high = (format_value(value, metric) for value in pair.interval(metric))
     return f"won {mean} % ({low} to {high})" if metric == "won" else f"return {mean} ({low} to {high})"
 
 
-def shown(value: float, metric: str) -> str:
-    """Shares in per cent."""
+def format_value(value: float, metric: str) -> str:
+    """Returns a value as text; shares in per cent."""
     return f"{100 * value:.1f}" if metric == "won" else f"{value:.2f}"
 
 
 def labels(members: Sequence[Member]) -> list[str]:
-    """Short names: algorithm and seed where they tell all members apart."""
+    """Returns short names: algorithm and seed if they are unique, else the folders'."""
     short = [f"{member.algorithm} {member.seed}" for member in members]
     return short if len(set(short)) == len(short) else [member.folder.name for member in members]
 
 
 def matrix_of(pairs: Sequence[Pair], n_members: int, metric: str) -> np.ndarray:
-    """The means [member, member]; symmetric, as the members of a pair exchange their seats."""
+    """Returns the means [member, member]; symmetric, as the members of a pair exchange their seats."""
     matrix = np.full((n_members, n_members), np.nan)
     for pair in pairs:
         matrix[pair.i, pair.j] = matrix[pair.j, pair.i] = pair.interval(metric)[0]
@@ -244,11 +244,11 @@ def matrix_of(pairs: Sequence[Pair], n_members: int, metric: str) -> np.ndarray:
 
 
 def table(matrix: np.ndarray, names: Sequence[str], metric: str) -> str:
-    """The matrix with a line for each member; columns are numbered."""
-    width, first_column = max(len(shown(value, metric)) for value in matrix.flat) + 2, max(map(len, names)) + 6
+    """Returns the matrix with a line for each member; columns are numbered."""
+    width, first_column = max(len(format_value(value, metric)) for value in matrix.flat) + 2, max(map(len, names)) + 6
     lines = [" " * first_column + "".join(f"{j + 1:>{width}}" for j in range(len(names)))]
     for i, name in enumerate(names):
-        cells = "".join(f"{shown(value, metric):>{width}}" for value in matrix[i])
+        cells = "".join(f"{format_value(value, metric):>{width}}" for value in matrix[i])
         lines.append(f"{i + 1:>3}  {name:<{first_column - 5}}{cells}")
     return "\n".join(lines)
 
@@ -265,7 +265,7 @@ def summary(matrix: np.ndarray, algorithms: Sequence[str], metric: str) -> str:
         "  of two algorithms": above & ~is_same,
     }
     lines = [
-        f"{name:<20}{shown(matrix[cells].mean(), metric):>8}   mean of {cells.sum()} pairs"
+        f"{name:<20}{format_value(matrix[cells].mean(), metric):>8}   mean of {cells.sum()} pairs"
         for name, cells in groups.items()
         if cells.any()
     ]
@@ -273,7 +273,7 @@ def summary(matrix: np.ndarray, algorithms: Sequence[str], metric: str) -> str:
 
 
 def draw(matrix: np.ndarray, names: Sequence[str], algorithms: Sequence[str], metric: str, title: str) -> Figure:
-    """The heat map: numbers in the cells, lines between algorithms."""
+    """Returns the heat map: numbers in the cells, lines between algorithms."""
     n = len(names)
     side = 2.2 + 0.5 * n
     figure = Figure(figsize=(side + 1.2, side), layout="constrained")
@@ -295,15 +295,7 @@ def draw(matrix: np.ndarray, names: Sequence[str], algorithms: Sequence[str], me
     return figure
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Only the columns that are named; None is an empty cell."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def pair_row(pair: Pair, stage: Stage) -> dict[str, Any]:
+def pair_row(pair: Pair, stage: Stage) -> Json:
     row = {**pair.episodes[0], "episodes": len(pair.episodes), "won": None}
     for metric in metrics(stage):
         row[metric], row[f"{metric}_low"], row[f"{metric}_high"] = pair.interval(metric)
@@ -326,7 +318,7 @@ def write_results(
         "seed": args.seed,
         "metric": args.metric,
         "members": {member.folder.name: dict(member.weights) for member in members},
-        "machine": surroundings("numpy", "torch"),
+        "machine": machine_info("numpy", "torch"),
     }
     with whole_folder(args.out) as folder:
         rows = [{"member": name, **dict(zip(folders, line))} for name, line in zip(folders, matrix.tolist())]
@@ -349,8 +341,7 @@ def place_of(member: Member) -> str:
 def cross_play(args: Namespace) -> None:
     """Plays, prints and writes.
 
-    Raises:
-        UserError: the pool is no pool of one world, or results can't be written.
+    Raises: UserError where the pool is no pool of one world, or results can't be written.
     """
     members = sorted(load_pool(args.pool), key=lambda member: (member.algorithm, member.seed, member.folder.name))
     if len(members) < 2:
@@ -367,7 +358,7 @@ def cross_play(args: Namespace) -> None:
     pairs = play_all(members, stage)
     matrix = matrix_of(pairs, len(members), args.metric)
     bounds = [pair.interval(args.metric)[1:] for pair in pairs]
-    widest = shown(max(high - low for low, high in bounds) / 2, args.metric)
+    widest = format_value(max(high - low for low, high in bounds) / 2, args.metric)
     print(f"\n{'won, %' if args.metric == 'won' else 'mean return'}; 95 % of each cell: +- {widest} at most")
     print(table(matrix, labels(members), args.metric))
     print(summary(matrix, [member.algorithm for member in members], args.metric))
@@ -400,7 +391,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Plays a pool's pairs; gives the exit status, as `exit_status` does."""
+    """Plays a pool's pairs; returns the exit status, as `exit_status` does."""
     return exit_status(lambda: cross_play(_parse(argv)), "\ninterrupted; nothing has been written")
 
 

@@ -16,6 +16,7 @@ import main as command_line
 from run import Run
 from utils.command import Parser, check_at_least, exit_status, run_program
 from utils.errors import UserError
+from utils.files import Json
 from utils.logging import Logger
 from utils.MY_EXP_PATH import check_results_path, experiment_root
 
@@ -34,11 +35,10 @@ N_WORLDS = 8  # in this process: workers would cost more than such worlds; one u
 Curve = list[tuple[int, float]]  # environment steps and test return
 
 
-def make_config(method: str, seed: int, t_max: int) -> dict:
-    """The configuration of one run, by the command line's code; schedules end halfway.
+def make_config(method: str, seed: int, t_max: int) -> Json:
+    """Returns the configuration of one run, by the command line's code; schedules end halfway.
 
-    Raises:
-        UserError: main.py would refuse it.
+    Raises: UserError where main.py would refuse it.
     """
     alg, agent = METHODS[method]
     half = max(t_max // 2, 1)
@@ -46,13 +46,12 @@ def make_config(method: str, seed: int, t_max: int) -> dict:
     own += ["epsilon_finish=0.3", f"test_interval={max(t_max // 20, 1)}"]
     if alg == "iql_omg":
         own += [*OF_OMG, f"eta_anneal_time={half}", f"omg_vae_pretrain_steps={t_max // 10}"]
-    params = [f"--config={alg}", "--env-config=goal_game", "with", *own]
-    config = command_line.read_settings(*params)
+    config = command_line.read_settings(f"--config={alg}", "--env-config=goal_game", "with", *own)
     return command_line.resolve({**config, "batch_size_run": N_WORLDS})
 
 
-def train(config: dict) -> tuple[Run, Curve]:
-    """A run without records when it is over, and its curve."""
+def train(config: Json) -> tuple[Run, Curve]:
+    """Trains a run without records; returns it and its curve."""
     run = Run({**config, "device": "cpu"}, Logger(logging.getLogger(__name__)))
     run.train()
     run.evaluate()
@@ -113,7 +112,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draws the curves; gives the exit status, as `exit_status` does."""
+    """Draws the curves; returns the exit status, as `exit_status` does."""
     return exit_status(lambda: fill(_parse(argv)))
 
 

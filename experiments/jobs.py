@@ -27,7 +27,7 @@ WORK = ".work"  # holds what is under way
 NOT_PUBLISHED = ("buffer.th", "state.th")  # of a checkpoint: what only a run that goes on needs
 POLL_SECONDS = 0.1
 SECONDS_TO_END = 60  # that an interrupted run gets after the second signal, before it is killed
-LOG_LINES = 10  # of a run that failed, to be shown
+LOG_LINES = 10  # of a run that failed, that are printed
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Job:
         return self.work / "log.txt"
 
     def checkpoint(self) -> Path | None:
-        """The newest one of its runs."""
+        """Returns the newest one of its runs."""
         found = [path for path in self.work.glob("models/*/*") if path.name.isdigit()]
         return max(found, key=lambda path: (int(path.name), path.stat().st_mtime), default=None)
 
@@ -55,15 +55,14 @@ class Job:
         return max(found, key=lambda path: int(path.name), default=None)
 
     def steps(self) -> int:
-        """How far it has been trained."""
+        """Returns how far it has been trained."""
         checkpoint = self.checkpoint()
         return int(checkpoint.name) if checkpoint else 0
 
     def final_weights(self) -> tuple[Path, Path]:
-        """The checkpoint and the records of a training that has ended.
+        """Returns the checkpoint and the records of a training that has ended.
 
-        Raises:
-            OSError: the run has not saved them.
+        Raises: OSError where the run has not saved them.
         """
         checkpoint, records = self.checkpoint(), self.records()
         if checkpoint is None or records is None or self.steps() <= self.n_steps:
@@ -71,20 +70,18 @@ class Job:
         return checkpoint, records
 
     def publish(self) -> str:
-        """Makes `output` of a run that has ended well; gives what there is to tell.
+        """Makes `output` of a run that has ended well; returns what is printed of it.
 
-        Raises:
-            OSError, UserError: the run has not left what it should, or it can't be written.
+        Raises: OSError, UserError where the run has not left what it should, or it can't be written.
         """
         raise NotImplementedError
 
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[int]:
-    """Keeps other commands out of the folder; gives a descriptor by which the processes that inherit it do, too.
+    """Keeps other commands out of the folder; returns a descriptor by which the processes that inherit it do, too.
 
-    Raises:
-        UserError: another command, or a run that outlived it, is at work there.
+    Raises: UserError where another command, or a run that outlived it, is at work there.
     """
     make_results_folder(folder / WORK, "FOLDER")
     with (folder / WORK / "lock").open("w") as lock:
@@ -110,20 +107,16 @@ class JobQueue:
         self.failed: list[str] = []
 
     def run(self) -> None:
-        """Runs all jobs.
-
-        Raises:
-            KeyboardInterrupt: a signal asked for a stop, and the runs have ended.
-        """
+        """Runs all jobs. Raises: KeyboardInterrupt where a signal asked for a stop, and the runs have ended."""
         with StopRequest() as stop:
             try:
-                told = False
+                were_asked = False
                 while self.running or (self.waiting and not stop.asked):
                     while self.waiting and len(self.running) < self.n_jobs and not stop.asked:
                         self._start(self.waiting.popleft())
-                    if stop.asked and not told:
+                    if stop.asked and not were_asked:
                         self._end_all()
-                        told = True
+                        were_asked = True
                     time.sleep(POLL_SECONDS)
                     for job in [job for job, (process, *_) in self.running.items() if process.poll() is not None]:
                         self._finish(job, stop.asked)
@@ -189,8 +182,8 @@ class JobQueue:
         else:
             self.failed.append(job.name)
             last = job.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-            shown = "\n".join(f"    {line}" for line in last)
-            print(f"{job.name} {problem}; {job.log} ends:\n{shown}", flush=True)
+            lines = "\n".join(f"    {line}" for line in last)
+            print(f"{job.name} {problem}; {job.log} ends:\n{lines}", flush=True)
 
     def _count(self, said: str, speed: float) -> None:
         self.n_done += 1

@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import yaml
 
@@ -36,6 +36,7 @@ from experiments.omg_runs import (
 from utils.command import Parser, check_at_least, exit_status, n_cores, run_program
 from utils.config import flatten, load_yaml
 from utils.errors import UserError, unknown
+from utils.files import Json
 from utils.MY_EXP_PATH import check_results_path, experiment_root
 from utils.pools import check_disjoint, find_members
 from utils.timehelper import time_str
@@ -46,13 +47,13 @@ The same command goes on where it was stopped. Ctrl-C or SIGTERM ends it after t
 SCALE_HELP = "tiny: ten minutes, to see it work; small: some hours on two cores; paper: the paper's sizes"
 SETTINGS_FILE = "settings.yaml"
 START_SECONDS = 5  # of a run
-POOL_SPEED = 250.0  # environment steps per second of a run: a guess until finished runs tell
+POOL_SPEED = 250.0  # environment steps per second of a run: a guess until runs have finished
 
 
 class Stage(NamedTuple):
     title: str
     jobs: Callable[[Setup], Sequence[Job]]
-    speed: float  # environment steps per second of one run: a guess until finished runs tell
+    speed: float  # environment steps per second of one run: a guess until runs have finished
 
 
 STAGES = (
@@ -79,21 +80,23 @@ def make_setup(args: Namespace) -> Setup:
     engine = ENVS["sc2"].resolve(engine=args.engine)
     setup = Setup(out, args.map, get_map(args.map).n_agents, SCALES[args.scale], engine)
     file = out / SETTINGS_FILE
-    found, wanted = (dict(flatten(content)) for content in (load_yaml(file) if file.is_file() else {}, told(setup)))
+    found, wanted = (
+        dict(flatten(content)) for content in (load_yaml(file) if file.is_file() else {}, as_settings(setup))
+    )
     for key in found and wanted:
         if found.get(key) != wanted[key]:
             raise UserError(f"{out} was begun with {key}={found.get(key)}, not {wanted[key]}; give another --out")
     return setup
 
 
-def told(setup: Setup) -> dict[str, Any]:
-    """What settings.yaml says, so that a folder never holds results of two evaluations."""
+def as_settings(setup: Setup) -> Json:
+    """Returns what settings.yaml records, so that a folder never holds results of two evaluations."""
     scale = {**asdict(setup.scale), "settings": list(setup.scale.settings)}
     return {"map": setup.map_name, "engine": setup.engine, "scale": scale}
 
 
 def pools(setup: Setup) -> list[Pool]:
-    """The train pool and the test pool, with what they lack."""
+    """Returns the train pool and the test pool, with what they lack."""
     train, test = setup.scale.train_members, setup.test_members
     return [
         Pool(title, folder, algs, range(first, first + n), missing_members(setup, folder, algs, first, n))
@@ -105,7 +108,7 @@ def pools(setup: Setup) -> list[Pool]:
 
 
 def fill(setup: Setup, wanted: Pool, n_jobs: int) -> int:
-    """Trains what the pool lacks; gives the exit status."""
+    """Trains what the pool lacks; returns the exit status."""
     scale = setup.scale
     params = [str(wanted.folder), "--algs", *wanted.algs, "--seeds", *map(str, wanted.seeds), f"--jobs={n_jobs}"]
     params += [f"--t_max={scale.pool_t_max}", "--set", *setup.common()]
@@ -126,7 +129,7 @@ def known_speeds(setup: Setup, stage: Stage) -> list[float]:
 
 
 def describe(setup: Setup, n_jobs: int) -> str:
-    """The plan in words: a line for each stage with its runs, then how long all of it will take."""
+    """Returns the plan as text: a line for each stage with its runs, then how long all of it will take."""
     lines, total = [f"{'stage':<18}{'done':>6}{'to do':>7}   estimated time"], 0.0
 
     def add(title: str, n_runs: int, n_left: int, steps: float, speed: float) -> None:
@@ -144,9 +147,7 @@ def describe(setup: Setup, n_jobs: int) -> str:
         left = waiting(setup, stage)
         speed = _mean(known_speeds(setup, stage)) or stage.speed
         add(stage.title, len(stage.jobs(setup)), len(left), sum(job.n_steps - job.steps() for job in left), speed)
-    lines.append(
-        f"in all about {time_str(total)}, {n_jobs} runs at a time; speeds are those of finished runs, or guessed"
-    )
+    lines.append(f"in all about {time_str(total)}, {n_jobs} runs at a time; speeds are of finished runs, or guessed")
     return "\n".join(lines)
 
 
@@ -155,13 +156,13 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def evaluate(args: Namespace) -> int:
-    """Runs every stage that is not done, and reports; gives the exit status."""
+    """Runs every stage that is not done, and reports; returns the exit status."""
     setup = make_setup(args)
     if args.plan:
         print(describe(setup, args.jobs))
         return 0
     with only_one(setup.out) as lock:
-        (setup.out / SETTINGS_FILE).write_text(yaml.safe_dump(told(setup), sort_keys=False), encoding="utf-8")
+        (setup.out / SETTINGS_FILE).write_text(yaml.safe_dump(as_settings(setup), sort_keys=False), encoding="utf-8")
         print(describe(setup, args.jobs), flush=True)
         for wanted in pools(setup):
             if wanted.n_missing:
@@ -205,7 +206,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluates; gives the exit status: 1 where runs failed, and as `exit_status` does."""
+    """Evaluates; returns the exit status: 1 where runs failed, and as `exit_status` does."""
     return exit_status(lambda: evaluate(_parse(argv)), "interrupted; the same command goes on from here")
 
 

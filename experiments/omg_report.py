@@ -1,6 +1,5 @@
 """The report of the evaluation of OMG: episodes.csv, table.csv, table.md and figure.png, from the tests' episodes."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from experiments.omg_runs import CONTROL, CONTROL_METHOD, FIELDS, METHODS, PHASES, Setup
 from run import ENGINE_NAMES
 from utils.intervals import Estimate, bootstrap
+from utils.records import write_csv
 
 TITLES = {CONTROL: CONTROL_METHOD.title, **{name: method.title for name, method in METHODS.items()}}
 _COLUMNS = ("qmix", "omg_optimistic", "iql", "liam", "naive_om", "omg_conservative")
@@ -45,7 +45,7 @@ class Line(NamedTuple):
 
 
 def summarise(rows: Sequence[Mapping[str, str]], map_name: str) -> list[Line]:
-    """A line for each phase, group and method, in this order."""
+    """Returns a line for each phase, group and method, in this order."""
     cells: dict[tuple[str, str, str], list[Mapping[str, str]]] = {}
     for row in rows:
         cells.setdefault((row["phase"], row["group"], row["method"]), []).append(row)
@@ -64,7 +64,7 @@ def summarise(rows: Sequence[Mapping[str, str]], map_name: str) -> list[Line]:
 
 
 def in_order(lines: Sequence[Line]) -> str:
-    """Whether the order of the methods can be told: which intervals lie apart and that the others overlap."""
+    """Returns whether the order of the methods can be told: which intervals lie apart and that the others overlap."""
     ranked = sorted(lines, key=lambda line: -line.won.mean)
     pairs = list(combinations(ranked, 2))
     apart = [(a, b) for a, b in pairs if b.won.high < a.won.low]
@@ -77,7 +77,7 @@ def in_order(lines: Sequence[Line]) -> str:
 
 
 def as_markdown(setup: Setup, lines: Sequence[Line], engine: str) -> str:
-    """The table in words, with what has to be known to read it."""
+    """Returns the table as Markdown, with what has to be known to read it."""
     scale = setup.scale
     text = [
         f"# OMG among teammates that it has not met: {setup.map_name} on {engine}",
@@ -95,10 +95,10 @@ def as_markdown(setup: Setup, lines: Sequence[Line], engine: str) -> str:
         text.append(f"With {setup.n_agents - 2} teammates the agent's policy takes two seats.")
     has_paper = any(line.paper is not None for line in lines)
     for phase in PHASES:
-        told = f"after about {scale.tune_episodes} episodes with these teammates" if phase != PHASES[0] else PHASES[0]
+        when = f"after about {scale.tune_episodes} episodes with these teammates" if phase != PHASES[0] else PHASES[0]
         for group in dict.fromkeys(line.group for line in lines if line.phase == phase):
             of_group = [line for line in lines if (line.phase, line.group) == (phase, group)]
-            text += ["", f"## {group}, {told}", ""]
+            text += ["", f"## {group}, {when}", ""]
             text.append("| method | won | interval | episodes | seeds | teams | members |" + " paper |" * has_paper)
             text.append("|---|---|---|---|---|---|---|" + "---|" * has_paper)
             for line in of_group:
@@ -138,18 +138,13 @@ def draw(lines: Sequence[Line], title: str, file: Path) -> None:
 
 
 def write(setup: Setup, rows: Sequence[Mapping[str, str]]) -> str:
-    """Writes the report into the folder of the evaluation; gives its table and where it lies."""
+    """Writes the report into the folder of the evaluation; returns its table and the folder, as text."""
     engine = " and ".join(dict.fromkeys(ENGINE_NAMES[row["engine"]] for row in rows))
     lines = summarise(rows, setup.map_name)
     table = as_markdown(setup, lines, engine)
-    with (setup.out / "episodes.csv").open("w", encoding="utf-8", newline="") as file:
-        episodes = csv.DictWriter(file, FIELDS)
-        episodes.writeheader()
-        episodes.writerows(rows)
-    with (setup.out / "table.csv").open("w", encoding="utf-8", newline="") as file:
-        cells = csv.writer(file)
-        cells.writerow(TABLE_FIELDS)
-        cells.writerows([*line[:3], *line.won, *line[4:]] for line in lines)
+    cells = ([*line[:3], *line.won, *line[4:]] for line in lines)
+    write_csv(setup.out / "episodes.csv", FIELDS, rows)
+    write_csv(setup.out / "table.csv", TABLE_FIELDS, (dict(zip(TABLE_FIELDS, row)) for row in cells))
     (setup.out / "table.md").write_text(table, encoding="utf-8")
     draw(lines, f"{setup.map_name}, {engine}", setup.out / "figure.png")
     return f"{table}\n{setup.out}: table.md, table.csv, figure.png, episodes.csv"

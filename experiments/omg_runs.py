@@ -8,10 +8,10 @@ import io
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import yaml
 
@@ -19,10 +19,11 @@ from experiments.jobs import NOT_PUBLISHED, WORK, Job
 from utils.checkpoints import whole_folder
 from utils.config import Key
 from utils.errors import UserError
-from utils.files import fitted, read_bytes, read_config, reason
+from utils.files import Json, fitted, read_bytes, read_config, reason
 from utils.pools import find_members
-from utils.records import METRIC, read_json_lines
+from utils.records import METRIC, read_json_lines, write_csv
 
+J = TypeVar("J", bound=Job)
 RUN_FILE = "run.yaml"
 TRAIN_ALGS, TEST_ALGS = ("qmix",), ("iql", "vdn", "qmix")
 TRAIN_SEED, TEST_POOL_SEED = 1, 1001  # the first seeds of the pools' members
@@ -97,7 +98,7 @@ class Group(NamedTuple):
 
 
 def groups_of(n_agents: int) -> list[Group]:
-    """The groups that a team of this size allows."""
+    """Returns the groups that a team of this size allows."""
     groups = [Group(n_agents - 1, "homologue")]
     if n_agents >= 3:
         groups.insert(0, Group(n_agents - 1, "non_homologue"))
@@ -147,21 +148,21 @@ class Setup:
 
     @property
     def test_members(self) -> int:
-        """Of each algorithm: what the scale says, or as many as non-homologue teammates need."""
+        """The members of each algorithm: what the scale says, or as many as non-homologue teammates need."""
         return max(self.scale.test_members, math.ceil((self.n_agents - 1) / len(TEST_ALGS)))
 
     def common(self, *settings: str) -> tuple[str, ...]:
-        """The settings of a run, over which the scale's go."""
+        """Returns the settings of a run, over which the scale's go."""
         place = (f"env_args.map_name={self.map_name}", f"env_args.engine={self.engine}")
         return (*place, *settings, *self.scale.settings)
 
     def settings_of(self, method: Method) -> tuple[str, ...]:
-        """What its trainings and its tests have in common."""
+        """Returns what its trainings and its tests have in common."""
         horizon = (f"omg_horizon={self.scale.omg_horizon}",) if method.alg == "iql_omg" else ()
         return method.settings + horizon
 
     def population(self, alg: str, n_teammates: int, pool: Path, kind: str) -> tuple[str, ...]:
-        """The first arguments of a run in which `alg` plays with teammates from a pool."""
+        """Returns the first arguments of a run in which `alg` plays with teammates from a pool."""
         frozen = "vdn" if alg == "qmix" else "qmix"  # a name for seats that members of the pool play
         names = (f"--config={n_teammates}{frozen}{self.n_agents - n_teammates}{alg}", "--env-config=sc2")
         seats = ("--multi_algs", f"--train_alg={alg}", "--is_agent_shift")
@@ -172,7 +173,7 @@ class Setup:
         factor = self.n_agents // n_own_seats  # by which main.py multiplies the episodes
         return ("runner=parallel", f"batch_size_run={factor}") if self.engine == "sim" else ()
 
-    def job(self, kind: Any, output: Path, arguments: tuple[str, ...], n_steps: int, **more: Any) -> Any:
+    def job(self, kind: type[J], output: Path, arguments: tuple[str, ...], n_steps: int, **more: object) -> J:
         name = f"{output.parent.name}_{output.stem}" if output.parent != self.out else output.name
         return kind(name, arguments, n_steps, output, self.out / WORK / name, **more)
 
@@ -185,11 +186,11 @@ class Training(Job):
         checkpoint, records = self.final_weights()
         config = read_config(records, dict)
         last = {entry["key"]: entry["value"] for entry in read_json_lines(records / "metrics.jsonl", METRIC)}
-        told = {"steps": self.steps(), "steps_per_second": last.get("steps_per_second")}
-        told |= {"test_win_rate": last.get("test_battle_won_mean"), "config": config}
+        content = {"steps": self.steps(), "steps_per_second": last.get("steps_per_second")}
+        content |= {"test_win_rate": last.get("test_battle_won_mean"), "config": config}
         with whole_folder(self.output) as partial:
             shutil.copytree(checkpoint, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*NOT_PUBLISHED))
-            (partial / RUN_FILE).write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
+            (partial / RUN_FILE).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         return f"{self.steps():,} steps"
 
 
@@ -197,7 +198,7 @@ class Training(Job):
 class Evaluation(Job):
     """Leaves a CSV of its episodes."""
 
-    about: Mapping[str, Any]  # the fields that are the same for all of them
+    about: Json  # the fields that are the same for all of them
     n_episodes: int
 
     def publish(self) -> str:
@@ -208,28 +209,24 @@ class Evaluation(Job):
             raise OSError(f"it has recorded {len(episodes)} of {self.n_episodes} test episodes")
         engine = read_config(records, {"resolved": {"engine": str}})["resolved"]["engine"]
         partial = self.work / "partial.csv"
-        with partial.open("w", encoding="utf-8", newline="") as lines:
-            writer = csv.DictWriter(lines, FIELDS)
-            writer.writeheader()
-            for number, episode in enumerate(episodes):
-                row = {**self.about, "episode": number, "won": int(episode["won"]), "engine": engine}
-                row |= {key: episode[key] for key in ("return", "length")}
-                seats = episode["seat"] if isinstance(episode["seat"], list) else [episode["seat"]]
-                writer.writerow(row | {"seat": "+".join(map(str, seats)), "teammates": "+".join(episode["teammates"])})
+        rows = []
+        for number, episode in enumerate(episodes):
+            seats = episode["seat"] if isinstance(episode["seat"], list) else [episode["seat"]]
+            row = {**self.about, **episode, "episode": number, "won": int(episode["won"]), "engine": engine}
+            rows.append(row | {"seat": "+".join(map(str, seats)), "teammates": "+".join(episode["teammates"])})
+        write_csv(partial, FIELDS, rows)
         self.output.parent.mkdir(parents=True, exist_ok=True)
         os.replace(partial, self.output)
         return f"won {sum(episode['won'] for episode in episodes) / len(episodes):.0%}"
 
 
 def read_rows(file: Path, fields: Sequence[str] = FIELDS) -> list[dict[str, str]]:
-    """The episodes that a test has left, with these fields. Raises: UserError where the file holds something else."""
+    """Returns the episodes that a test has left, with these fields. Raises: UserError where it holds others."""
     try:
         rows = list(csv.DictReader(io.StringIO(read_bytes(file).decode(), newline="")))
         return fitted(rows, [{field: ROW.get(field, str) for field in fields}])
     except (ValueError, csv.Error) as error:
-        raise UserError(
-            f"{file} holds no test episodes ({reason(error)}); delete it, so that they are played anew"
-        ) from error
+        raise UserError(f"{file} holds no test episodes ({reason(error)}); delete it to play them anew") from error
 
 
 def _number(text: str) -> str:
@@ -315,9 +312,8 @@ def tune_jobs(setup: Setup) -> list[Training]:
             own += ("eta=0.0",) if method.alg == "iql_omg" else ()
             for seed in setup.seeds:
                 test = setup.test(name, seed, group, "zero-shot")
-                lengths = (
-                    [int(row["length"]) for row in read_rows(test, ["length"])] if test.is_file() else [EPISODE_GUESS]
-                )
+                rows = read_rows(test, ["length"]) if test.is_file() else [{"length": str(EPISODE_GUESS)}]
+                lengths = [int(row["length"]) for row in rows]
                 # main.py plays `factor` episodes at a time, the last of them beyond t_max: half of those on average
                 n_episodes = scale.tune_episodes - factor / 2
                 t_max = max(round(n_episodes * sum(lengths) / len(lengths) / factor), 1)
@@ -329,6 +325,6 @@ def tune_jobs(setup: Setup) -> list[Training]:
 
 
 def missing_members(setup: Setup, pool: Path, algs: tuple[str, ...], first_seed: int, n_seeds: int) -> int:
-    """How many of a pool's members are still to be trained."""
+    """Returns how many of a pool's members are still to be trained."""
     there = {(member.algorithm, member.seed) for member in find_members(pool)}
     return len({(alg, first_seed + i) for alg in algs for i in range(n_seeds)} - there)

@@ -6,10 +6,9 @@ Each member is a run of main.py in a process of its own. `utils/pools.py` has wh
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -19,8 +18,9 @@ from experiments.jobs import NOT_PUBLISHED, WORK, Job, JobQueue, only_one
 from utils.checkpoints import whole_folder
 from utils.command import Parser, check_at_least, exit_status, n_cores, run_program
 from utils.config import flatten
+from utils.dict2namedtuple import Config
 from utils.errors import UserError
-from utils.files import read_config
+from utils.files import Json, read_config
 from utils.MY_EXP_PATH import check_results_path
 from utils.pools import AGENT_FILE, MEMBER_FILE, Identity, Member, check_disjoint, find_members, load_pool, weights_id
 from utils.records import METRIC, read_json_lines
@@ -39,9 +39,8 @@ OWN_KEYS = (
     *("evaluate", "evaluate_path", "save_replay"),
 )
 """What --set may not hold: the pool sets it, or trains nothing with it."""
-FREE_KEYS = {*OWN_KEYS, "env_args.seed", "env_args.engine", "use_cuda", "test_nepisode", "label", "repeat_id"} - {
-    "t_max"
-}
+FREE_KEYS = {*OWN_KEYS, "env_args.seed", "env_args.engine", "use_cuda", "test_nepisode", "label", "repeat_id"}
+FREE_KEYS.remove("t_max")
 """What may differ between members of a name. (The engine is in the name; use_cuda depends on the machine.)"""
 
 
@@ -50,7 +49,7 @@ class Plan(Job):
     """A member to be trained; `output` is its folder."""
 
     identity: Identity
-    config: Mapping[str, Any]  # as the command line means it
+    config: Json  # as the command line means it
 
     def publish(self) -> str:
         """Puts the final weights into the pool, with `member.yaml` and the run's `metrics.jsonl`."""
@@ -83,10 +82,9 @@ class Plan(Job):
 
 
 def make_plans(args: Namespace) -> list[Plan]:
-    """A plan for each algorithm and seed; nothing has been written.
+    """Returns a plan for each algorithm and seed; nothing has been written.
 
-    Raises:
-        UserError: main.py would refuse the settings, or a plan is in one of the pools that are to be disjoint.
+    Raises: UserError where main.py would refuse the settings, or a plan is in one of the pools that are to be disjoint.
     """
     for text in args.set:
         if text.partition("=")[0] in OWN_KEYS:
@@ -118,7 +116,7 @@ def make_plans(args: Namespace) -> list[Plan]:
     return plans
 
 
-def check_settings(plan: Plan, found: Mapping[str, Any], place: Path) -> None:
+def check_settings(plan: Plan, found: Config, place: Path) -> None:
     """Raises: UserError where what has been trained under this plan's name was trained with other settings."""
     was, wanted = dict(flatten(found)), dict(flatten(plan.config))
     for key in sorted(was.keys() & wanted.keys() - FREE_KEYS):
@@ -130,11 +128,7 @@ def check_settings(plan: Plan, found: Mapping[str, Any], place: Path) -> None:
 
 
 def waiting(plans: Sequence[Plan]) -> list[Plan]:
-    """The plans that are no members yet.
-
-    Raises:
-        UserError: members or interrupted runs do not fit the plans.
-    """
+    """Returns the plans that are no members yet. Raises: UserError where members or interrupted runs do not fit."""
     members = {member.folder.name: member for member in find_members(plans[0].output.parent)}
     for plan in plans:
         records = plan.records()
@@ -149,7 +143,7 @@ def waiting(plans: Sequence[Plan]) -> list[Plan]:
 
 
 def describe(plans: Sequence[Plan], to_train: Sequence[Plan], n_jobs: int, left: float | None) -> str:
-    """The plan in words: a line for each member, then how much there is to do."""
+    """Returns the plan as text: a line for each member, then how much there is to do."""
     states = {plan: f"from step {plan.steps():,}" if plan.steps() else "new" for plan in to_train}
     lines = [f"{plan.name:<40}{states.get(plan, 'is there')}" for plan in plans]
     estimate = f", about {time_str(left)}" if left else ""
@@ -158,10 +152,9 @@ def describe(plans: Sequence[Plan], to_train: Sequence[Plan], n_jobs: int, left:
 
 
 def fill(args: Namespace) -> int:
-    """Trains what is missing; gives the exit status.
+    """Trains what is missing; returns the exit status.
 
-    Raises:
-        UserError: a mistake in the arguments, or something in the folder does not fit them.
+    Raises: UserError for a mistake in the arguments, or where something in the folder does not fit them.
     """
     plans = make_plans(args)
     waiting(plans)  # mistakes come before anything is written
@@ -205,7 +198,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fills a pool; gives the exit status: 1 where members failed, and as `exit_status` does."""
+    """Fills a pool; returns the exit status: 1 where members failed, and as `exit_status` does."""
     return exit_status(lambda: fill(_parse(argv)), "interrupted; the same command goes on from here")
 
 

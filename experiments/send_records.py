@@ -28,7 +28,7 @@ LAYOUTS = {
     "info": dict,
     "metrics": {str: {"steps": list, "values": list, "timestamps": [str]}},
 }
-"""Of the files of a record, as utils/files.py has layouts; those of the results are there when there are some."""
+"""The layouts of the files of a record, in the form of utils/files.py; info and metrics may be missing."""
 ALIVE = timedelta(seconds=60)  # Sacred's heart beats every ten seconds
 DESCRIPTION = """Sends the records of runs to MongoDB, in the form of Sacred's MongoObserver. A run that is there
 already is completed, and nothing is stored twice. Runs that are still running are left alone: they send themselves."""
@@ -37,11 +37,7 @@ that were meant for a database and are not all there (they contain {UNSENT})"""
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
-    """The folders of runs that are meant.
-
-    Raises:
-        UserError: a folder is not there.
-    """
+    """Returns the folders of runs that are meant. Raises: UserError where a folder is not there."""
     runs: list[Path] = []
     for folder in folders:
         if not folder.is_dir():
@@ -52,7 +48,7 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether the run's heart has beaten within the last minute."""
+    """Returns whether the run's heart has beaten within the last minute."""
     run = read_json(folder / "run.json", LAYOUTS["run"], *WORDS)
     last = datetime.fromisoformat(run.get("heartbeat") or run["start_time"]).replace(tzinfo=UTC)
     return run["status"] == "RUNNING" and datetime.now(UTC) - last < ALIVE
@@ -61,12 +57,11 @@ def is_running(folder: Path) -> bool:
 def send_runs(runs: Sequence[Path], address: str) -> None:
     """Sends each run and prints its number in the database; a record that can't be sent does not keep the others back.
 
-    Raises:
-        UserError: the database is not there or is lost, or records could not be sent.
+    Raises: UserError where the database is not there or is lost, or records could not be sent.
     """
-    store, shown = open_database(address), without_password(address)
+    store, public_address = open_database(address), without_password(address)
     if not is_there(store):
-        raise UserError(f"no MongoDB answers at {shown}; start it, or correct the address")
+        raise UserError(f"no MongoDB answers at {public_address}; start it, or correct the address")
     failed = []
     for folder in runs:
         try:
@@ -79,7 +74,7 @@ def send_runs(runs: Sequence[Path], address: str) -> None:
             number = send(store, folder)
         except ConnectionFailure as error:
             reason = str(error).partition(",")[0]
-            raise UserError(f"MongoDB at {shown} was lost ({reason}); send again later") from error
+            raise UserError(f"MongoDB at {public_address} was lost ({reason}); send again later") from error
         except UserError as mistake:
             failed.append(str(mistake))
         except PyMongoError as error:
@@ -88,13 +83,13 @@ def send_runs(runs: Sequence[Path], address: str) -> None:
             failed.append(f"{folder} is no complete record ({error}); leave it out, or restore it")
         else:
             (folder / UNSENT).unlink(missing_ok=True)
-            print(f"{folder}: run {number} in {shown}")
+            print(f"{folder}: run {number} in {public_address}")
     if failed:
         raise UserError("; ".join(failed))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Sends and prints; gives the exit status: 2 after a user's mistake."""
+    """Sends and prints; returns the exit status: 2 after a user's mistake."""
     parser = Parser(prog="python -m experiments.send_records", description=DESCRIPTION)
     parser.add_argument("folders", nargs="+", type=Path, help=FOLDERS_HELP)
     where = parser.add_mutually_exclusive_group(required=True)

@@ -19,14 +19,14 @@ from envs.sc2.sim.film import LEAST_VIEW, MARGIN
 from envs.sc2.sim.maps import MAP_NAMES, SC2Map
 from envs.sc2.sim.render import TEAM_COLOURS, TEXT, Painter, view_around
 from envs.sc2.sim.replay import Replay
-from run import Run
+from run import EpisodeBatch, Run
 from utils.checkpoints import find_checkpoint
 from utils.command import Parser, exit_status, run_program
 from utils.config import flatten
 from utils.errors import UserError, unknown
-from utils.files import read_config
+from utils.files import Json, read_config
 from utils.MY_EXP_PATH import check_results_path, experiment_root
-from utils.subgoals import subgoal_hit_ratio
+from utils.subgoals import mean_hit_ratio, nearest_steps
 from utils.weights import fits
 
 DESCRIPTION = """Plays test episodes of an OMG checkpoint on the embedded engine. Draws, over the first of them and step
@@ -61,28 +61,19 @@ class Inference(NamedTuple):
 
 
 @th.no_grad()
-def infer(mac: Any, batch: Any) -> Inference:
-    """The subgoals on which the tested agents acted, decoded by the prior, and the states nearest to them (L2)."""
+def infer(mac: Any, batch: EpisodeBatch) -> Inference:
+    """Returns the subgoals on which the tested agents acted, decoded by the prior, and the nearest states (L2)."""
     states = mac.am.observations(batch)
     outputs, _ = mac.infer(batch)
     decoded = mac.am.vae.decode(mac.am.features(outputs))
     filled = batch["filled"].squeeze(-1).bool()
-    distance = th.cdist(decoded.transpose(1, 2).contiguous(), states.transpose(1, 2).contiguous())
-    nearest = distance.masked_fill(~filled[:, None, None], th.inf).argmin(-1).transpose(1, 2)
     n_states = filled.sum(1)
     acted = th.arange(filled.shape[1]) < n_states.unsqueeze(1) - 1
-    return Inference(decoded, nearest.masked_fill(~acted.unsqueeze(-1), -1), n_states)
-
-
-def hit_ratio(inference: Inference) -> float:
-    """The mean subgoal hit ratio over episodes and agents."""
-    n_agents = inference.nearest.shape[2]
-    rows = inference.nearest.transpose(1, 2).flatten(0, 1)
-    return subgoal_hit_ratio(rows, inference.n_states.repeat_interleave(n_agents)).mean().item()
+    return Inference(decoded, nearest_steps(decoded, states, filled, acted), n_states)
 
 
 def shares_ahead(nearest: th.Tensor, horizon: int) -> tuple[list[float], float, float]:
-    """Of all steps [b, T, agent]: the shares whose nearest state lies 1..horizon steps ahead, further, or not ahead."""
+    """Returns the shares of steps [b, T, agent] whose nearest state is 1..horizon ahead, further, or not ahead."""
     steps = th.arange(nearest.shape[1]).view(1, -1, 1)
     ahead = (nearest - steps)[nearest >= 0]
     shares = [(ahead == k).float().mean().item() for k in range(1, horizon + 1)]
@@ -93,7 +84,7 @@ def shares_ahead(nearest: th.Tensor, horizon: int) -> tuple[list[float], float, 
 
 
 def seen_units(obs: Sequence[float], layout: Layout, agent: int) -> list[Ghost]:
-    """The others in an observation [obs_size] of this agent, at places relative to it in map units."""
+    """Returns the others in an observation [obs_size] of this agent, at places relative to it in map units."""
     others = [unit for unit in range(layout.n_agents) if unit != agent]
     enemies = range(layout.n_agents, layout.n_agents + layout.n_enemies)
     at = 4 + 8 * layout.obs_pathing_grid + 9 * layout.obs_terrain_height
@@ -109,7 +100,7 @@ def seen_units(obs: Sequence[float], layout: Layout, agent: int) -> list[Ghost]:
 
 
 def units_of_state(state: Sequence[float], layout: Layout, sc2_map: SC2Map) -> list[Ghost]:
-    """All units in a state [state_size], at their places on the map."""
+    """Returns all units in a state [state_size], at their places on the map."""
     centre_x, centre_y = (size / 2 for size in sc2_map.pathing.shape)
     ghosts, at = [], 0
     widths = [layout.ally_state_features] * layout.n_agents + [layout.enemy_state_features] * layout.n_enemies
@@ -186,7 +177,7 @@ def side_by_side(picture: Image.Image, nearest: Image.Image, text: str) -> Image
 
 
 def save_pictures(pictures: Sequence[Image.Image], path: Path, fps: float) -> list[Path]:
-    """Writes them as `<path>.gif`, and some of them, one under the other, as `<path>.png`; gives both files."""
+    """Writes them as `<path>.gif`, and some of them, one under the other, as `<path>.png`; returns both files."""
     chosen = [pictures[k] for k in np.unique(np.linspace(0, len(pictures) - 1, STRIP_PICTURES).astype(int))]
     strip = Image.fromarray(np.concatenate([np.asarray(picture) for picture in chosen]))
     palette = strip.quantize(256)
@@ -202,17 +193,16 @@ def save_pictures(pictures: Sequence[Image.Image], path: Path, fps: float) -> li
 
 
 def record_of(checkpoint: Path) -> Path | None:
-    """The record of the run that wrote it, where both lie as the run has left them: `<results>/models/<name>_<id>`."""
+    """Returns the record of the run that wrote the checkpoint `<results>/models/<name>_<id>/<step>`, if it is there."""
     models = checkpoint.absolute().parent if checkpoint.name.isdigit() else checkpoint.absolute()
     record = models.parent.parent / "sacred" / models.name.rpartition("_")[2]
     return record if (record / "config.json").is_file() else None
 
 
-def configure(args: Namespace) -> dict[str, Any]:
-    """The configuration under which the checkpoint is looked at: its record's, as far as its keys are still known.
+def configure(args: Namespace) -> Json:
+    """Returns the configuration of the checkpoint: its record's, as far as its keys are still known.
 
-    Raises:
-        UserError: it can't be made, or it is no configuration of OMG.
+    Raises: UserError where it can't be made, or it is no configuration of OMG.
     """
     names = [f"--config={args.config}", f"--env-config={args.env_config}"]
     own = [
@@ -221,13 +211,13 @@ def configure(args: Namespace) -> dict[str, Any]:
         *("init_param_path=", "omg_prior_path=", "save_replay=False", "checkpoint_path=", "learner_log_interval=1"),
     ]
     own += [f"env_args.map_name={args.map}"] if args.map else []
-    config = _read([*names, "with", *args.set, *own])
+    config = command_line.read_settings(*names, "with", *args.set, *own)
     if args.record:
         recorded = read_config(args.record, dict)
         # Not the learner: one that trains the model alone picks no subgoals.
         known = dict(flatten(config)).keys() - {"population", "learner"}
         settings = [f"{key}={json.dumps(value)}" for key, value in flatten(recorded) if key in known]
-        config = _read([*names, "with", *settings, *args.set, *own])
+        config = command_line.read_settings(*names, "with", *settings, *args.set, *own)
     if config["env"] != "sc2" or config.get("am_model") != "omg":
         raise UserError(f"{args.checkpoint} is no OMG checkpoint of a StarCraft map, or --config is not its own")
     if config["obs_is_state"] and config["env_args"]["obs_instead_of_state"]:
@@ -235,33 +225,22 @@ def configure(args: Namespace) -> dict[str, Any]:
     return config
 
 
-def _read(params: list[str]) -> dict[str, Any]:
-    return command_line.read_settings(*params)
-
-
-def set_up(config: dict[str, Any]) -> Run:
-    """A run whose weights are not loaded yet."""
-    return Run({**command_line.resolve(config), "device": "cpu"})
-
-
 def load_weights(mac: Any, checkpoint: Path) -> None:
     """Raises: UserError where the weights are missing or do not fit, or the prior has not been trained."""
     folder = checkpoint if (checkpoint / "agent.th").is_file() else find_checkpoint(checkpoint, 0)
     mac.load_models(folder)
     if not mac.am.vae.is_trained:
-        raise UserError(
-            f"the prior in {folder} is not trained yet, so that its subgoals mean nothing; take a later one"
-        )
+        raise UserError(f"the prior in {folder} is not trained yet, so its subgoals mean nothing; take a later one")
 
 
-def picked_in_hindsight(run: Run, batch: Any) -> list[float]:
-    """How often the learner picks each k of 1..horizon: what it logs of an update, which changes the weights."""
+def picked_in_hindsight(run: Run, batch: EpisodeBatch) -> list[float]:
+    """Returns how often the learner picks each k of 1..horizon, as it logs it of an update (of the weights, too)."""
     run.learner.train(batch, t_env=10**9, episode_num=0)
     return [run.logger.stats[f"subgoal_k{k}"][-1][1] for k in range(1, run.args.omg_horizon + 1)]
 
 
 def table(picked: Sequence[float], nearest: tuple[list[float], float, float]) -> str:
-    """Shares of k in per cent, beside the paper's."""
+    """Returns shares of k in per cent, beside the paper's."""
     ahead, further, not_ahead = nearest
     rows = {
         "steps ahead": [str(k) for k in range(1, len(ahead) + 1)],
@@ -274,14 +253,10 @@ def table(picked: Sequence[float], nearest: tuple[list[float], float, float]) ->
 
 
 def look(args: Namespace) -> list[Path]:
-    """Plays, prints and draws; gives the files.
-
-    Raises:
-        UserError: the checkpoint can't be looked at.
-    """
+    """Plays, prints and draws; returns the files. Raises: UserError where the checkpoint can't be looked at."""
     config = configure(args)
     with fits(args.record / "config.json" if args.record else args.checkpoint):
-        made = set_up(config)
+        made = Run({**command_line.resolve(config), "device": "cpu"})
     with made as run:
         load_weights(run.mac, args.checkpoint)
         if not 0 <= args.agent < run.args.n_agents:
@@ -291,7 +266,8 @@ def look(args: Namespace) -> list[Path]:
         inference = infer(run.mac, batch)
         map_name, won = battle.map.name, run.logger.stats["test_battle_won_mean"][-1][1]
         print(f"{args.episodes} episodes of {map_name} on the embedded engine, {won:.0%} won")
-        print(f"subgoal hit ratio: {hit_ratio(inference):.3f} (the paper's: {PAPER_HIT_RATIO})")
+        ratio = mean_hit_ratio(inference.nearest, inference.n_states)
+        print(f"subgoal hit ratio: {ratio:.3f} (the paper's: {PAPER_HIT_RATIO})")
         picked = picked_in_hindsight(run, batch)
         print(table(picked, shares_ahead(inference.nearest, run.args.omg_horizon)))
         film = draw_film(Replay.of(battle), inference, battle.layout, args.agent, run.args.obs_is_state, args.size)
@@ -328,7 +304,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Looks at a checkpoint; gives the exit status: 2 after a user's mistake."""
+    """Looks at a checkpoint; returns the exit status: 2 after a user's mistake."""
     return exit_status(lambda: print(*look(_parse(argv)), sep="\n"))
 
 

@@ -1,16 +1,35 @@
 """Trains nothing but an agent model. Together with Q-learning that is `q_learner_4am.py`, or `omg_learner.py`."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch as th
 
-from components.episode_buffer import EpisodeBatch
+from components.episode_buffer import EpisodeBatch, Scheme
 from components.transitions import make_transitions
-from learners.base_learner import Learner
+from learners.base_learner import Learner, Policy
 from modules.am.none_am import NoneAM
+from modules.network import Outputs
 from utils.config import K, key
-from utils.transfer import where
+from utils.dict2namedtuple import Args
+from utils.logging import Logger
+from utils.transfer import step_index
+from utils.weights import Stateful
+
+
+class ModelPolicy(Policy, Protocol):
+    """A controller with an agent model `am`; controllers/om_controller.py documents these methods."""
+
+    am: Any
+
+    def infer(self, ep_batch: EpisodeBatch) -> Outputs: ...
+    def unroll_with_hidden(self, ep_batch: EpisodeBatch, features: th.Tensor | None = None) -> Outputs: ...
+    def step_from(
+        self, ep_batch: EpisodeBatch, features: th.Tensor, hidden_states: th.Tensor, start: int = 0
+    ) -> th.Tensor: ...
+    def step_candidates(
+        self, ep_batch: EpisodeBatch, features: th.Tensor, ahead: th.Tensor, hidden_states: th.Tensor
+    ) -> th.Tensor: ...
 
 
 class AMLearner(Learner):
@@ -23,13 +42,14 @@ class AMLearner(Learner):
     class Keys(Learner.Keys):
         am_lr: float = key(0.001, "Adam's learning rate for the opponent model", above=0, high=K)
 
+    mac: ModelPolicy
     needs_model = True
 
     @classmethod
     def trains(cls, model: type) -> bool:
         return not issubclass(model, NoneAM)
 
-    def __init__(self, mac: Any, scheme: dict, logger: Any, args: Any):
+    def __init__(self, mac: ModelPolicy, scheme: Scheme, logger: Logger, args: Args):
         super().__init__(mac, logger, args)
         self.am = mac.am
         learned = self.am.vae if args.am_model == "omg" else self.am
@@ -37,7 +57,7 @@ class AMLearner(Learner):
         self.am_optimiser = self.prior_optimiser = th.optim.Adam(self.am_params, lr=args.am_lr)
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
-        """One update of the model; of a subgoal prior `omg_vae_batches`."""
+        """Updates the model once; a subgoal prior `omg_vae_batches` times."""
         if self.args.am_model == "omg":
             stats = {"omg_prior_loss": train_prior(self, batch, t_env)}
             self.am.vae.is_trained.fill_(True)
@@ -49,17 +69,17 @@ class AMLearner(Learner):
         if self.is_log_due(t_env):
             self.log(t_env, **stats)
 
-    def parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Stateful]:
         return {"agent": self.mac, "am_opt": self.am_optimiser}
 
 
 def train_prior(learner: Any, batch: EpisodeBatch, t_env: int) -> th.Tensor:
-    """`omg_vae_batches` gradient steps of a learner's subgoal prior, each on other states of the batch.
+    """Makes `omg_vae_batches` gradient steps of a learner's subgoal prior, each on other states of the batch.
 
     The learner has `am` and `prior_optimiser`. Returns the last loss.
     """
     observations = learner.am.observations(batch)
-    states = observations[where(batch.on_host("filled").squeeze(-1).bool(), observations.device)].flatten(0, -2)
+    states = observations[step_index(batch.on_host("filled").squeeze(-1).bool(), observations.device)].flatten(0, -2)
     states = states[th.randperm(len(states), device=states.device, generator=learner.generator)]
     params = list(learner.am.vae.parameters())
     for part in states.chunk(learner.args.omg_vae_batches):

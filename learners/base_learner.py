@@ -3,10 +3,10 @@
 The maths is in `utils/rl_utils.py`; each learner's `train` reads from top to bottom in its own file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol, Self
 
 import torch as th
 
@@ -14,13 +14,27 @@ from components.episode_buffer import EpisodeBatch
 from learners import REGISTRY as LEARNERS
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.none_am import NoneAM
+from modules.network import Outputs
 from utils.config import K, T, key
+from utils.dict2namedtuple import Args, Config
 from utils.errors import UserError
-from utils.weights import load_into
+from utils.logging import Logger
+from utils.weights import StateDict, Stateful, load_into
+
+
+class Policy(Stateful, Protocol):
+    """A controller as learners know it; controllers/basic_controller.py documents these methods."""
+
+    def parameters(self) -> Iterator[th.nn.Parameter]: ...
+    def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False) -> th.Tensor: ...
+    def unroll_with_hidden(self, ep_batch: EpisodeBatch) -> Outputs: ...
+    def load_state(self, other_mac: Self) -> None: ...
+    def save_models(self, path: str | Path) -> None: ...
+    def load_models(self, path: str | Path) -> None: ...
 
 
 class LossNotFinite(UserError, FloatingPointError):
-    """Training diverged, or was given what is not a number."""
+    """Training diverged, or its data are not finite."""
 
 
 class Learner:
@@ -29,27 +43,30 @@ class Learner:
     @dataclass(frozen=True)
     class Keys:
         gamma: float = key(0.99, "discount per environment step", low=0, high=1)
-        lr: float = key(0.0005, "RMSprop's learning rate", above=0, high=K)
-        critic_lr: float = key(0.0005, "RMSprop's learning rate for a critic", above=0, high=K)
+        lr: float = key(0.0005, "the optimiser's learning rate", above=0, high=K)
+        critic_lr: float = key(0.0005, "the optimiser's learning rate for a critic", above=0, high=K)
+        optimizer: str = key("rmsprop", "what descends the loss", choices=("rmsprop", "adam", "radam"))
         optim_alpha: float = key(0.99, "RMSprop's smoothing of squared gradients", low=0, high=1)
-        optim_eps: float = key(0.00001, "RMSprop's epsilon", above=0, high=K)
+        optim_eps: float = key(0.00001, "the optimiser's epsilon", above=0, high=K)
         grad_norm_clip: float = key(10, "longest gradient that is applied, L2 norm", above=0, high=T)
         td_lambda: float = key(0.0, "the values' targets: 0 looks one step ahead, 1 at the whole return", low=0, high=1)
 
     output_type = "q"
-    """What the agents' network must give it, as `agent_output_type` has it."""
+    """The `agent_output_type` that it needs."""
     needs_model = False
     """Whether it learns with the controller's agent model."""
+    later_counts: Mapping[str, int] = {}
+    """What `counts` that older checkpoints do not have are when they are loaded."""
     learns_seats = True
     """Whether it can learn from the episodes of single seats, as in a population."""
 
     @classmethod
     def trains(cls, model: type) -> bool:
-        """Whether nothing of an agent model is left untrained by it."""
+        """Returns whether nothing of an agent model is left untrained by it."""
         return issubclass(model, NoneAM)
 
     @classmethod
-    def conflict(cls, config: Mapping[str, Any], kinds: Mapping[str, type]) -> str:
+    def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
         """Returns a sentence about what it can't learn with, or nothing; `kinds` are the chosen components' classes."""
         learner, mac, model = config["learner"], config["mac"], config.get("am_model")
         if (output := config["agent_output_type"]) != cls.output_type:
@@ -80,19 +97,26 @@ class Learner:
     generator: th.Generator | None = None
     """Where random numbers of learning come from; None: torch's default generator of the device."""
 
-    def __init__(self, mac: Any, logger: Any, args: Any):
+    def __init__(self, mac: Policy, logger: Logger, args: Args):
         self.args = args
         self.mac = mac
         self.logger = logger
         # So that the first update is logged.
         self.log_stats_t = -args.learner_log_interval - 1
 
+    def make_optimiser(self, params: list[th.nn.Parameter], lr: float) -> th.optim.Optimizer:
+        """Returns the `optimizer` of `params`, with a learning rate `lr`."""
+        eps = self.args.optim_eps
+        if self.args.optimizer == "rmsprop":
+            return th.optim.RMSprop(params, lr=lr, alpha=self.args.optim_alpha, eps=eps, foreach=True)
+        return {"adam": th.optim.Adam, "radam": th.optim.RAdam}[self.args.optimizer](params, lr=lr, eps=eps)
+
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
-        """One update from `batch`, after `t_env` environment steps and `episode_num` episodes of training."""
+        """Performs one update from `batch`, after `t_env` environment steps and `episode_num` episodes of training."""
         raise NotImplementedError
 
-    def parts(self) -> dict[str, Any]:
-        """Everything with a state dict, by name; "agent" is the controller, "target_..." copies of live networks.
+    def parts(self) -> dict[str, Stateful]:
+        """Returns everything with a state dict, by name; "agent" is the controller, "target_..." copies of networks.
 
         Each is saved as `<name>.th`.
         """
@@ -115,24 +139,27 @@ class Learner:
     ) -> th.Tensor:
         """Steps against the gradient of `loss`, clipped to `grad_norm_clip`; returns the norm before clipping.
 
-        Raises:
-            LossNotFinite: the loss is not finite; the weights are left as they were.
+        Raises: LossNotFinite where the loss is not finite; the weights are left as they were.
         """
-        # On a GPU looking at the loss makes the host wait, so there it is done only when it is logged anyway.
-        if (loss.device.type == "cpu" or self.is_log_due(t_env)) and not th.isfinite(loss):
-            advice = f"look for huge rewards or observations, or lower lr ({optimiser.param_groups[0]['lr']})"
-            raise LossNotFinite(f"the loss is {loss.item()} at t_env {t_env}: {advice}")
+        self.check_finite(loss, optimiser, t_env)
         optimiser.zero_grad()
         loss.backward()
         grad_norm = th.nn.utils.clip_grad_norm_(params, self.args.grad_norm_clip)
         optimiser.step()
         return grad_norm
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that an update depends on: networks, targets, optimisers and the counters."""
+    def check_finite(self, loss: th.Tensor, optimiser: th.optim.Optimizer, t_env: int) -> None:
+        """Raises: LossNotFinite if the loss, a scalar, is not finite."""
+        # On a GPU looking at the loss makes the host wait, so there it is done only when it is logged anyway.
+        if (loss.device.type == "cpu" or self.is_log_due(t_env)) and not th.isfinite(loss):
+            advice = f"look for huge rewards or observations, or lower lr ({optimiser.param_groups[0]['lr']})"
+            raise LossNotFinite(f"the loss is {loss.item()} at t_env {t_env}: {advice}")
+
+    def state_dict(self) -> StateDict:
+        """Returns all that an update depends on: networks, targets, optimisers and the counters."""
         return {name: part.state_dict() for name, part in self.parts().items()} | self.counts()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
         self.set_counts(state)
@@ -145,13 +172,12 @@ class Learner:
                 th.save(part.state_dict(), Path(path) / f"{name}.th")
 
     def load_models(self, path: str | Path) -> None:
-        """Reads such a folder.
+        """Reads a folder that `save_models` or PyMARL wrote.
 
-        One without targets, as PyMARL writes it, gives targets equal to the live networks. Without an optimiser's file
+        Where it has no targets, as PyMARL writes it, they are copies of the live networks. Without an optimiser's file
         that optimiser starts anew, with a warning.
 
-        Raises:
-            UserError: another file is missing, or one can't be read or does not fit.
+        Raises: UserError where another file is missing, or one can't be read or does not fit.
         """
         self.mac.load_models(path)
         parts = {name: (part, Path(path) / f"{name}.th") for name, part in self.parts().items() if name != "agent"}
@@ -167,9 +193,9 @@ class Learner:
                 load_into(part, file, self.args.device)
 
     def counts(self) -> dict[str, int]:
-        """The numbers that an update depends on, and that no file of `save_models` holds."""
+        """Returns the numbers that an update depends on and that no file of `save_models` holds."""
         return {"log_stats_t": self.log_stats_t}
 
     def set_counts(self, counts: dict[str, int]) -> None:
-        """Goes on from such numbers."""
+        """Continues from the numbers that `counts` returned."""
         self.log_stats_t = counts["log_stats_t"]

@@ -7,18 +7,20 @@ The critic is `modules/critics/coma.py`; lambda-returns are in `utils/rl_utils.p
 from collections import defaultdict
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 import torch as th
 import torch.nn.functional as F
 
-from components.episode_buffer import EpisodeBatch
+from components.episode_buffer import EpisodeBatch, Scheme
 from components.transitions import Transitions, make_transitions, played_mask
-from learners.base_learner import Learner
+from learners.base_learner import Learner, Policy
 from modules.critics import REGISTRY as CRITICS
 from utils.config import STEPS, T, key
+from utils.dict2namedtuple import Args
+from utils.logging import Logger
 from utils.rl_utils import build_td_lambda_targets, chosen, masked_mean
-from utils.transfer import where
+from utils.transfer import step_index
+from utils.weights import Stateful
 
 
 class COMALearner(Learner):
@@ -26,32 +28,27 @@ class COMALearner(Learner):
 
     @dataclass(frozen=True)
     class Keys(Learner.Keys):
-        critic_target_update_interval: int = key(
-            200, "from one copy to the target critic to the next", "gradient steps", low=1, high=T
-        )
+        critic_target_update_interval: int = key(200, "from one copy to the next", "gradient steps", low=1, high=T)
         critic_q_fn: str = key("coma", "the critic's network", names="modules.critics:REGISTRY")
-        critic_baseline_fn: str = key(
-            "coma", "the advantage's baseline: coma (what the agent's other actions are worth)", choices=("coma",)
-        )
+        critic_baseline_fn: str = key("coma", "baseline: what the agent's other actions are worth", choices=("coma",))
         q_nstep: int = key(0, "further steps in the advantage's Q-values: 0 (the critic's own)", STEPS, choices=(0,))
 
     output_type = "pi_logits"
     learns_seats = False
 
-    def __init__(self, mac: Any, scheme: dict, logger: Any, args: Any):
+    def __init__(self, mac: Policy, scheme: Scheme, logger: Logger, args: Args):
         super().__init__(mac, logger, args)
         self.critic = CRITICS[args.critic_q_fn](args).to(args.device)
         self.target_critic = deepcopy(self.critic)
         self.agent_params = list(mac.parameters())
         self.critic_params = list(self.critic.parameters())
-        rates = {"alpha": args.optim_alpha, "eps": args.optim_eps}
-        self.agent_optimiser = th.optim.RMSprop(self.agent_params, lr=args.lr, **rates)
-        self.critic_optimiser = th.optim.RMSprop(self.critic_params, lr=args.critic_lr, **rates)
+        self.agent_optimiser = self.make_optimiser(self.agent_params, args.lr)
+        self.critic_optimiser = self.make_optimiser(self.critic_params, args.critic_lr)
         self.critic_training_steps = 0
         self.last_target_update_step = 0
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
-        """One step of the critic per time step, then one of the policy along the gradient of
+        """Makes one step of the critic per time step, then one of the policy along the gradient of
         mean(A_a * log pi(u_a)), A_a = Q(s, u) - sum_u' pi(u') Q(s, (u_-a, u')) (equation 4), over played steps.
         """
         transitions = make_transitions(batch, self.args.gamma)
@@ -121,21 +118,21 @@ class COMALearner(Learner):
         return q, {key: th.stack(values).mean() for key, values in stats.items()}
 
     def _with_last_actions(self, batch: EpisodeBatch, policy: th.Tensor) -> th.Tensor:
-        """The actions [b, T+1, a], with draws from the policy at the last observation of episodes that were cut off.
+        """Returns the actions [b, T+1, a], with draws from the policy at the end of episodes that were cut off.
 
-        Nobody acted there, but the critic's value of that step, from which they bootstrap, is one of a joint action.
+        They bootstrap from the critic's value of that step, which is one of a joint action, though nobody acted there.
         """
         actions = batch["actions"].squeeze(-1).clone()
         filled = batch.on_host("filled").bool()
         has_ended = (filled & batch.on_host("terminated").bool()).any(1, keepdim=True)
         is_last = filled & ~F.pad(filled[:, 1:], (0, 0, 0, 1)) & ~has_ended
-        last = where(is_last.squeeze(-1), actions.device)
+        last = step_index(is_last.squeeze(-1), actions.device)
         # argmax p_u / e_u with e_u ~ Exp(1) draws u with probability p_u, without the checks of th.multinomial.
         chances = policy[last]
         actions[last] = (chances / th.empty_like(chances).exponential_(generator=self.generator)).argmax(-1)
         return actions
 
-    def parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Stateful]:
         return {
             "agent": self.mac,
             "critic": self.critic,

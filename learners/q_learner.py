@@ -5,23 +5,34 @@ Tensors are [batch, time, agent, ...]; the suffix `_t` is for the steps t of all
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch as th
+from torch import nn
 
-from components.episode_buffer import EpisodeBatch
+from components.episode_buffer import EpisodeBatch, Scheme
 from components.transitions import Transitions, make_transitions
-from learners.base_learner import Learner
+from learners.base_learner import Learner, Policy
 from learners.targets import Targets
 from modules.mixers import REGISTRY as MIXERS
+from modules.mixers.qplex import QPlexMixer
 from modules.mixers.qtran import QTranBase
-from utils.config import EPISODES, T, key
+from utils.config import EPISODES, M, T, key
+from utils.dict2namedtuple import Args, Config
+from utils.logging import Logger
 from utils.rl_utils import best_value, build_td_lambda_targets, chosen, masked_mean
-from utils.transfer import Where
+from utils.transfer import StepIndex
+from utils.weights import Stateful
+
+OWN_MIXERS: dict[type[nn.Module], tuple[str, str]] = {
+    QTranBase: ("qtran", "qtran_learner and qtran_base"),
+    QPlexMixer: ("qplex", "qplex_learner and qplex"),
+}
+"""Mixers of joint actions' values that need a learner of their own: an algorithm that has both, and their names."""
 
 
 class TDLoss(NamedTuple):
-    """A loss, and what it was made of: [b, T, agent], or [b, T, 1] where a mixer gives the team's value."""
+    """A loss, and what it was made of: [b, T, agent], or [b, T, 1] where a mixer computes the team's value."""
 
     loss: th.Tensor
     q_t: th.Tensor
@@ -34,37 +45,28 @@ class QLearner(Learner):
 
     @dataclass(frozen=True)
     class Keys(Learner.Keys):
-        mixer: str | None = key(
-            None, "how the agents' values are joined; null: each for itself", names="modules.mixers:REGISTRY"
-        )
-        double_q: bool = key(True, "the live network picks the action whose value the target network gives")
-        target_update_interval: int = key(
-            200, "from one copy to the target network to the next", EPISODES, low=1, high=T
-        )
+        mixer: str | None = key(None, "joins the agents' values; null: none does", names="modules.mixers:REGISTRY")
+        double_q: bool = key(True, "the live network picks the action whose value the target network computes")
+        target_update_interval: int = key(200, "from one copy of the networks to the next", EPISODES, low=1, high=T)
+        td_loss_weight: float = key(1.0, "factor of the squared errors of values", above=0, high=M)
 
-    mixer_of_joint_values = False
-    """Whether its mixer gives the value of joint actions, as QTRAN's does, in place of joining the agents' values."""
+    own_mixer: type[nn.Module] | None = None
+    """The mixer of joint actions' values that it learns, and nothing else does; None: it learns any other mixer."""
 
     @classmethod
-    def conflict(cls, config: Mapping[str, Any], kinds: Mapping[str, type]) -> str:
-        if cls.mixer_of_joint_values != issubclass(kinds.get("mixer", object), QTranBase):
-            return (
-                f"learner={config['learner']} and mixer={config['mixer']} do not go together: "
-                "qtran_learner and qtran_base need each other; take both, as --config=qtran does, or neither"
-            )
-        return super().conflict(config, kinds)
+    def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
+        return mixer_conflict(cls.own_mixer, config, kinds) or super().conflict(config, kinds)
 
-    def __init__(self, mac: Any, scheme: dict, logger: Any, args: Any):
+    def __init__(self, mac: Policy, scheme: Scheme, logger: Logger, args: Args):
         super().__init__(mac, logger, args)
-        self.mixer: Any = None if args.mixer is None else MIXERS[args.mixer](args).to(args.device)
+        self.mixer: nn.Module | None = None if args.mixer is None else MIXERS[args.mixer](args).to(args.device)
         self.targets = Targets(mac, self.mixer, args.target_update_interval)
         self.target_mac, self.target_mixer = self.targets.mac, self.targets.mixer
         self.params = [*mac.parameters(), *(self.mixer.parameters() if self.mixer else ())]
-        rates = {"lr": args.lr, "alpha": args.optim_alpha, "eps": args.optim_eps}
-        self.optimiser = th.optim.RMSprop(self.params, **rates, foreach=True)
+        self.optimiser = self.make_optimiser(self.params, args.lr)
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
-        """One update, where V(s_tp1) = Q_target(s_tp1, argmax_u Q(s_tp1, u)), see `td_loss`."""
+        """Performs one update, where V(s_tp1) = Q_target(s_tp1, argmax_u Q(s_tp1, u)), see `td_loss`."""
         transitions = make_transitions(batch, self.args.gamma)
         q = self.mac.unroll(batch)
         q_t = chosen(q[:, :-1], transitions.actions)
@@ -78,7 +80,7 @@ class QLearner(Learner):
             self.log_update(t_env, td, grad_norm)
 
     def td_loss(self, transitions: Transitions, q_t: th.Tensor, value_tp1: th.Tensor) -> TDLoss:
-        """The mean over played steps of (G_t - Q_t)^2, where G_t is the TD(lambda) target.
+        """Returns td_loss_weight times the mean over played steps of (G_t - Q_t)^2, where G_t is the TD(lambda) target.
 
         A mixer joins the agents' values [b, T, agent] first: q_t, and value_tp1 of the target networks.
         """
@@ -87,23 +89,14 @@ class QLearner(Learner):
         with th.no_grad():
             value_tp1 = mix(self.target_mixer, value_tp1, state[:, 1:], transitions.played)
             target_t = build_td_lambda_targets(reward, discount, mask, value_tp1, self.args.td_lambda)
-        return TDLoss(masked_mean((target_t - q_t) ** 2, mask), q_t, target_t, mask)
+        loss = self.args.td_loss_weight * masked_mean((target_t - q_t) ** 2, mask)
+        return TDLoss(loss, q_t, target_t, mask)
 
     def log_update(self, t_env: int, td: TDLoss, grad_norm: th.Tensor, **stats: th.Tensor) -> None:
         """Logs PyMARL's statistics of an update, and more."""
-        # Per agent also where a mixer gives the team's value, as PyMARL logs it.
-        agents_per_value = 1 if self.mixer is None else self.args.n_agents
-        self.log(
-            t_env,
-            loss=td.loss,
-            grad_norm=grad_norm,
-            td_error_abs=masked_mean((td.q_t - td.target_t).abs(), td.mask),
-            q_taken_mean=masked_mean(td.q_t, td.mask) / agents_per_value,
-            target_mean=masked_mean(td.target_t, td.mask) / agents_per_value,
-            **stats,
-        )
+        self.log(t_env, grad_norm=grad_norm, **td_statistics(td, self.mixer, self.args.n_agents), **stats)
 
-    def parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Stateful]:
         live = {"agent": self.mac} | ({} if self.mixer is None else {"mixer": self.mixer})
         return live | self.targets.parts() | {"opt": self.optimiser}
 
@@ -118,13 +111,39 @@ class QLearner(Learner):
         self.targets.last_update_episode = counts["last_target_update_episode"]
 
 
-def mix(mixer: Any, agent_qs: th.Tensor, state: th.Tensor, played: Where) -> th.Tensor:
-    """The team's values [b, T, 1] from the agents' [b, T, agent] and the states [b, T, s]; zeros where nobody played.
+def mix(
+    mixer: nn.Module | None, agent_qs: th.Tensor, state: th.Tensor, played: StepIndex, *others: th.Tensor
+) -> th.Tensor:
+    """Returns the team's values [b, T, 1] from the agents' [b, T, agent] and the states [b, T, s]; zeros in padding.
 
-    Without a mixer the agents' values, as they are.
+    `others` [b, T, ...] are what else the mixer reads. Without a mixer the agents' values, as they are.
     """
     if mixer is None:
         return agent_qs
     values = agent_qs.new_zeros(*agent_qs.shape[:2], 1)
-    values[played] = mixer(agent_qs[played], state[played])
+    values[played] = mixer(agent_qs[played], state[played], *(other[played] for other in others))
     return values
+
+
+def td_statistics(td: TDLoss, mixer: nn.Module | None, n_agents: int) -> dict[str, th.Tensor]:
+    """Returns what to log of a loss, as PyMARL does: values are per agent also where a mixer computes the team's."""
+    agents_per_value = 1 if mixer is None else n_agents
+    return {
+        "loss": td.loss,
+        "td_error_abs": masked_mean((td.q_t - td.target_t).abs(), td.mask),
+        "q_taken_mean": masked_mean(td.q_t, td.mask) / agents_per_value,
+        "target_mean": masked_mean(td.target_t, td.mask) / agents_per_value,
+    }
+
+
+def mixer_conflict(own_mixer: type[nn.Module] | None, config: Config, kinds: Mapping[str, type]) -> str:
+    """Returns a sentence about a mixer that a learner with `own_mixer`, or none, can't learn with, or nothing."""
+    mixer = kinds.get("mixer", object)
+    needed = own_mixer or next((kind for kind in OWN_MIXERS if issubclass(mixer, kind)), None)
+    if needed is None or (own_mixer and issubclass(mixer, own_mixer)):
+        return ""
+    alg, pair = OWN_MIXERS[needed]
+    return (
+        f"learner={config['learner']} and mixer={config['mixer']} do not go together: "
+        f"{pair} need each other; take both, as --config={alg} does, or neither"
+    )

@@ -3,16 +3,18 @@ and LIAM (`modules/am`). Without a model it is plain Q-learning, `q_learner.py`;
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch as th
 
-from components.episode_buffer import EpisodeBatch
+from components.episode_buffer import EpisodeBatch, Scheme
 from components.transitions import make_transitions
-from learners.am_learner import AMLearner
+from learners.am_learner import AMLearner, ModelPolicy
 from learners.q_learner import QLearner
 from modules.am.omg_am import OMGAM
+from utils.dict2namedtuple import Args
+from utils.logging import Logger
 from utils.rl_utils import best_value, chosen
+from utils.weights import Stateful
 
 
 class QLearner4AM(QLearner):
@@ -23,22 +25,24 @@ class QLearner4AM(QLearner):
 
     @dataclass(frozen=True)
     class Keys(QLearner.Keys, AMLearner.Keys):
-        """Of both kinds of learning."""
+        """The keys of both kinds of learning."""
 
+    mac: ModelPolicy
+    target_mac: ModelPolicy
     needs_model = True
 
     @classmethod
     def trains(cls, model: type) -> bool:
         return not issubclass(model, OMGAM)
 
-    def __init__(self, mac: Any, scheme: dict, logger: Any, args: Any):
+    def __init__(self, mac: ModelPolicy, scheme: Scheme, logger: Logger, args: Args):
         super().__init__(mac, scheme, logger, args)
         self.am = mac.am
         self.am_params = list(self.am.parameters())
         self.am_optimiser = th.optim.Adam(self.am_params, lr=args.am_lr) if self.am_params else None
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
-        """One update of the policy by the loss of `QLearner`, and one of the model by its own loss."""
+        """Performs one update of the policy by the loss of `QLearner`, and one of the model by its own loss."""
         transitions = make_transitions(batch, self.args.gamma)
         encoded, _ = self.mac.infer(batch)
         with th.no_grad():
@@ -59,5 +63,5 @@ class QLearner4AM(QLearner):
         if self.is_log_due(t_env):
             self.log_update(t_env, td, grad_norm, **stats)
 
-    def parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Stateful]:
         return super().parts() | ({} if self.am_optimiser is None else {"am_opt": self.am_optimiser})

@@ -1,1 +1,1 @@
-"""Networks, and nothing but torch: agents, mixers, critics, and agent models (am)."""
+"""Networks: agents, mixers, critics, and agent models (am)."""

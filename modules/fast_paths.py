@@ -1,4 +1,4 @@
-"""Other code for some networks, that gives the same numbers sooner.
+"""Faster code for some networks, which computes the same numbers.
 
 Looked up by exact type: a subclass that changes a network never inherits what was written for the old one. One that
 changes nothing of it says so: `FAST_PATHS[MyAgent] = FAST_PATHS[RNNAgent]`. `tests/test_fast_paths.py` holds every
@@ -6,7 +6,7 @@ entry equal to the plain form in `modules/unroll.py`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch as th
@@ -14,11 +14,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from modules.agents.ff_agent import FFAgent
+from modules.agents.mlp_agent import MLPAgent
 from modules.agents.rnn_agent import RNNAgent
+from modules.agents.rnn_norm_agent import RNNNormAgent
 from modules.am.base_am import BaseAM
 from modules.am.liam_am import LIAMAM
 from modules.am.omg_am import OMGAM
 from modules.am.trajectory_am import TrajectoryAM
+from modules.critics.value import MLPCritic
+from modules.network import Outputs
 from modules.numpy_layers import numpy_gru_cell, numpy_layer, relu
 from modules.packed_gru import packed_gru, tanh_
 
@@ -29,24 +33,21 @@ ROWS_AT_ONCE = {"cpu": 128, "cuda": 16384, "meta": 128}
 
 
 class FastPaths(NamedTuple):
-    """Of one class of networks; None: the plain form is taken."""
+    """Faster forms of one class of networks; None: the plain form is used."""
 
-    unroll: Callable[[Any, th.Tensor, th.Tensor, Sequence[int]], tuple[th.Tensor, th.Tensor]] | None = None
+    unroll: Callable[..., Outputs] | None = None
     """(network, rows [N, in] packed as in packed_gru.py, first hidden states, batch_sizes) to outputs and states."""
-    numpy_step: Callable[[Any], NumpyStep] | None = None
+    numpy_step: Callable[..., NumpyStep] | None = None
     """Makes the network's NumpyStep, with the weights that the network has at that moment."""
-    step_over: Callable[[Any, th.Tensor, th.Tensor, th.Tensor, th.Tensor], th.Tensor] | None = None
+    step_candidates: Callable[..., th.Tensor] | None = None
     """(network, inputs [N, a, in], features [M, a, Z], rows [N, K], hidden [N, a, H]) to outputs [N, a, K, out]."""
 
 
 NO_FAST_PATHS = FastPaths()
 
 
-def _rnn_unroll(
-    agent: RNNAgent, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]
-) -> tuple[th.Tensor, th.Tensor]:
-    x = F.relu(agent.fc1(rows), inplace=True)
-    h = packed_gru(x, hidden, agent.rnn, batch_sizes)
+def _rnn_unroll(agent: RNNAgent, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]) -> Outputs:
+    h = packed_gru(agent.encode(rows), hidden, agent.rnn, batch_sizes)
     return agent.head(h), h
 
 
@@ -62,7 +63,7 @@ def _rnn_numpy_step(agent: RNNAgent) -> NumpyStep:
     return step
 
 
-def _rnn_step_over(
+def _rnn_step_candidates(
     agent: RNNAgent, inputs: th.Tensor, features: th.Tensor, chosen: th.Tensor, hidden: th.Tensor
 ) -> th.Tensor:
     """Products that depend on the inputs or the features alone are computed once for all pairs of the two."""
@@ -70,12 +71,11 @@ def _rnn_step_over(
     w_inputs, w_features = agent.fc1.weight.split([inputs.shape[-1], features.shape[-1]], 1)
     all_from_inputs = F.linear(inputs, w_inputs, agent.fc1.bias).unsqueeze(-2)
     all_from_features = F.linear(features, w_features)
-    # A few rows at a time: what lies between inputs and Q-values is K times as large, and stays in the cache so.
+    # A few rows at a time: what is between inputs and Q-values is K times as large, and so stays in the cache.
     n_rows = max(ROWS_AT_ONCE[inputs.device.type] // inputs.shape[1], 1)
     qs = []
-    for from_inputs, of_rows, h in zip(
-        *(rows.split(n_rows) for rows in (all_from_inputs, chosen, hidden)), strict=True
-    ):
+    parts = (rows.split(n_rows) for rows in (all_from_inputs, chosen, hidden))
+    for from_inputs, of_rows, h in zip(*parts, strict=True):
         x = F.relu(from_inputs + all_from_features[of_rows].transpose(1, 2))
         reset_x, update_x, new_x = F.linear(x, rnn.weight_ih, rnn.bias_ih).chunk(3, -1)
         reset_h, update_h, new_h = F.linear(h, rnn.weight_hh, rnn.bias_hh).unsqueeze(-2).chunk(3, -1)
@@ -84,9 +84,19 @@ def _rnn_step_over(
     return th.cat(qs)
 
 
-def _trajectory_unroll(
-    am: TrajectoryAM, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]
-) -> tuple[th.Tensor, th.Tensor]:
+def _mlp_numpy_step(agent: MLPAgent) -> NumpyStep:
+    fc1, fc_h, fc2 = numpy_layer(agent.fc1), numpy_layer(agent.fc_h), numpy_layer(agent.fc2)
+    fc_v = None if agent.fc_v is None else numpy_layer(agent.fc_v)
+
+    def step(inputs: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        h = relu(fc_h(relu(fc1(inputs))))
+        advantage = fc2(h)
+        return advantage if fc_v is None else fc_v(h) + advantage - advantage.mean(-1, keepdims=True), hidden
+
+    return step
+
+
+def _trajectory_unroll(am: TrajectoryAM, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]) -> Outputs:
     h = packed_gru(F.relu(am.fc(rows), inplace=True), hidden, am.rnn, batch_sizes)
     return h, h
 
@@ -101,9 +111,7 @@ def _trajectory_numpy_step(am: TrajectoryAM) -> NumpyStep:
     return step
 
 
-def _omg_unroll(
-    am: OMGAM, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]
-) -> tuple[th.Tensor, th.Tensor]:
+def _omg_unroll(am: OMGAM, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]) -> Outputs:
     now, before = rows.tensor_split([am.input_size], -1)
     h = packed_gru(before, hidden, am.cond_rnn, batch_sizes)
     return am.infer(now, h), h
@@ -130,15 +138,18 @@ def _omg_numpy_step(am: OMGAM) -> NumpyStep:
 
 
 def _ff_unroll(
-    agent: FFAgent, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]
-) -> tuple[th.Tensor, th.Tensor]:
+    agent: FFAgent | MLPAgent | MLPCritic, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]
+) -> Outputs:
     return agent(rows, hidden.new_zeros(len(rows), hidden.shape[-1]))
 
 
 _TRAJECTORY = FastPaths(_trajectory_unroll, _trajectory_numpy_step)
 FAST_PATHS: dict[type[nn.Module], FastPaths] = {
-    RNNAgent: FastPaths(_rnn_unroll, _rnn_numpy_step, _rnn_step_over),
+    RNNAgent: FastPaths(_rnn_unroll, _rnn_numpy_step, _rnn_step_candidates),
+    RNNNormAgent: FastPaths(_rnn_unroll),
     FFAgent: FastPaths(_ff_unroll),
+    MLPAgent: FastPaths(_ff_unroll, _mlp_numpy_step),
+    MLPCritic: FastPaths(_ff_unroll),
     BaseAM: _TRAJECTORY,
     LIAMAM: _TRAJECTORY,
     OMGAM: FastPaths(_omg_unroll, _omg_numpy_step),

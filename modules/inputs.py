@@ -1,6 +1,6 @@
-"""What networks read besides observations, from a batch of episodes: last actions, agent ids, and the other agents.
+"""Inputs of networks besides observations, from a batch of episodes: last actions, agent ids, and the other agents.
 
-A batch may hold whole teams or single seats of them; `EpisodeBatch` gives both under the same names.
+A batch may hold whole teams or single seats of them; `EpisodeBatch` has both under the same names.
 """
 
 from functools import cache
@@ -8,22 +8,23 @@ from functools import cache
 import torch as th
 import torch.nn.functional as F
 
-from components.episode_buffer import EpisodeBatch, Episodes
-from utils.transfer import Where
-
-ALL = slice(None)
+from components.episode_buffer import ALL, EpisodeBatch, Episodes
+from utils.transfer import StepIndex
 
 
 @cache
 def one_hot_rows(n: int, device: str | th.device) -> th.Tensor:
-    """All one-hot vectors of length n, [n, n]; the same tensor in every call, to be read only."""
+    """Returns all one-hot vectors of length n, [n, n]; the same tensor in every call, to be read only."""
     return th.eye(n, device=device)
 
 
 def last_actions(
     actions: th.Tensor, n_actions: int, device: str | th.device, bs: Episodes = ALL, ts: slice = ALL
 ) -> th.Tensor:
-    """From actions [b, T, agent, 1] those before each of the steps `ts`, one-hot [b, T, agent, u], zeros at step 0."""
+    """Returns the one-hot actions before each of the steps `ts`, [b, T, agent, u], zeros at step 0.
+
+    actions: indices [b, T, agent, 1] in whole episodes.
+    """
     start, stop, _ = ts.indices(actions.shape[1])
     before = actions[bs, max(start - 1, 0) : stop - 1].squeeze(-1).to(device)
     one_hot = th.embedding(one_hot_rows(n_actions, device), before)  # without the checks of F.embedding
@@ -31,24 +32,35 @@ def last_actions(
 
 
 def agent_ids(batch: EpisodeBatch, n_agents: int, device: str | th.device, bs: Episodes = ALL) -> th.Tensor:
-    """The agents' one-hot ids in episodes `bs`, [b, 1, agent, n_agents], to be expanded over time."""
+    """Returns the agents' one-hot ids in episodes `bs`, [b, 1, agent, n_agents], to be expanded over time."""
     rows = one_hot_rows(n_agents, device)
-    ids = batch.once(("ids", n_agents, device), (), lambda: th.embedding(rows, batch["seat"].to(device)).unsqueeze(1))
+    ids = batch.cached(("ids", n_agents, device), (), lambda: th.embedding(rows, batch["seat"].to(device)).unsqueeze(1))
     return ids[bs]
 
 
-def others(batch: EpisodeBatch, of_team: th.Tensor, where: Where) -> th.Tensor:
-    """Of the team's values [b, T, n, ...] those of all other agents, in the order of their seats.
+def is_alive(avail_actions: th.Tensor, filled: th.Tensor) -> th.Tensor:
+    """Whether there is still a choice, at this or a later step: the dead have a single action left. [b, T, agent].
 
-    Only `where` the indices of episodes and steps point, as rows [N, agent, n - 1, ...].
+    From avail_actions [b, T, agent, u] and filled [b, T, 1] bool.
     """
-    rows = of_team[where]
-    seats = batch["seat"].to(rows.device)[where[0]]  # [N, agent]
+    has_choice = (avail_actions.sum(-1) > 1) & filled
+    return has_choice.flip(1).cumsum(1).flip(1) > 0
+
+
+def others(batch: EpisodeBatch, of_team: th.Tensor, index: StepIndex) -> th.Tensor:
+    """Returns the values of all other agents at N steps, in the order of their seats: [N, agent, n - 1, ...].
+
+    Args:
+        of_team: the whole team's values, [b, T, n, ...].
+        index: episodes and steps, [N] each.
+    """
+    rows = of_team[index]
+    seats = batch["seat"].to(rows.device)[index[0]]  # [N, agent]
     of_seat = _other_seats(rows.shape[1], rows.device)[seats]  # [N, agent, n - 1]
     return rows[th.arange(len(rows), device=rows.device).view(-1, 1, 1), of_seat]
 
 
 @cache
 def _other_seats(n: int, device: th.device) -> th.Tensor:
-    """All seats but its own for each of n, [n, n - 1]."""
+    """Returns all seats but its own for each of n, [n, n - 1]."""
     return th.tensor([[j for j in range(n) if j != i] for i in range(n)], device=device).reshape(n, n - 1)

@@ -5,6 +5,7 @@ NumPy is several times as fast. From MANY_ROWS on torch computes them here, too.
 """
 
 from collections.abc import Callable
+from functools import reduce
 
 import numpy as np
 import torch as th
@@ -18,19 +19,20 @@ Cell = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def numpy_layer(layer: nn.Module) -> Layer:
-    """Rows [N, in] to [N, out]. Raises: TypeError for a layer that has no counterpart here."""
+    """Returns the layer as a function of rows [N, in]. Raises: TypeError for one that has no counterpart here."""
     if isinstance(layer, nn.Linear):
         return _linear(layer)
     if isinstance(layer, nn.LeakyReLU):
         slope = np.float32(layer.negative_slope)
         return lambda x: np.maximum(x, slope * x)
     if isinstance(layer, nn.Sequential):
-        return _sequence([numpy_layer(part) for part in layer])
+        layers = [numpy_layer(part) for part in layer]
+        return lambda x: reduce(lambda y, part: part(y), layers, x)
     raise TypeError(f"{type(layer).__name__} can't be computed by NumPy")
 
 
 def numpy_gru_cell(cell: nn.GRUCell) -> Cell:
-    """Inputs [N, in] and hidden states [N, H] to the next hidden states."""
+    """Returns the cell as a function of inputs [N, in] and hidden states [N, H]."""
     tensors = [p.detach() for p in (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)]
     size = cell.hidden_size
     # Both gates are sigmoids, (1 + tanh(x / 2)) / 2: their weights are halved here.
@@ -61,7 +63,7 @@ def numpy_gru_cell(cell: nn.GRUCell) -> Cell:
 
 
 def relu(x: np.ndarray) -> np.ndarray:
-    """In place."""
+    """Computes max(x, 0) in place."""
     return np.maximum(x, 0, out=x)
 
 
@@ -75,14 +77,5 @@ def _linear(layer: nn.Linear) -> Layer:
         y = x @ weight
         y += bias
         return y
-
-    return apply
-
-
-def _sequence(layers: list[Layer]) -> Layer:
-    def apply(x: np.ndarray) -> np.ndarray:
-        for layer in layers:
-            x = layer(x)
-        return x
 
     return apply

@@ -1,4 +1,4 @@
-"""A GRU over episodes of different lengths that computes nothing for their padding; used by `rnn_agent.py`.
+"""A GRU over episodes of different lengths that computes nothing for their padding; used by `fast_paths.py`.
 
 Rows are packed: step after step, and within a step the longest episodes first, so that the episodes that still run at
 a step are the first rows of the step before. `batch_sizes[t]` is the number of rows of step t.
@@ -13,7 +13,7 @@ from torch import nn
 
 
 def packed_gru(x: th.Tensor, hidden_state: th.Tensor, cell: nn.GRUCell, batch_sizes: Sequence[int]) -> th.Tensor:
-    """Hidden states [N, H] after each row of x [N, in], from hidden states [batch_sizes[0], H], by cell's weights."""
+    """Returns hidden states [N, H] after each row of x [N, in], from `hidden_state` [batch_sizes[0], H], of a cell."""
     weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
     if not x.is_cuda:
         return _PackedGRU.apply(x, hidden_state, *weights, list(batch_sizes))
@@ -22,7 +22,7 @@ def packed_gru(x: th.Tensor, hidden_state: th.Tensor, cell: nn.GRUCell, batch_si
 
 
 def tanh_(x: th.Tensor) -> th.Tensor:
-    """In place and without a graph. On a CPU it is NumPy's, which is several times as fast as torch's."""
+    """Computes tanh in place, without a graph; on a CPU by NumPy, which is several times as fast as torch."""
     if x.device.type != "cpu":
         return x.tanh_()
     np.tanh(x.numpy(), out=x.numpy())
@@ -79,9 +79,9 @@ class _PackedGRU(th.autograd.Function):
         ):
             d_h_t[: len(carry)] += carry
             kept = d_h_t * z_t
-            replaced = d_h_t.sub_(kept)
-            th.mul(h_t - n_t, replaced, out=d_z_t)  # h' - n = z * (h - n)
-            th.addcmul(replaced, replaced * n_t, n_t, value=-1, out=d_n_t)
+            d_new = d_h_t.sub_(kept)
+            th.mul(h_t - n_t, d_new, out=d_z_t)  # h' - n = z * (h - n)
+            th.addcmul(d_new, d_new * n_t, n_t, value=-1, out=d_n_t)
             by_r = th.mul(d_n_t, r_t, out=d_m_t) * m_t
             th.addcmul(by_r, by_r, r_t, value=-1, out=d_r_t)
             carry = kept.addmm_(d_gates_t, w_hh)

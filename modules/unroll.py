@@ -1,4 +1,4 @@
-"""Networks over time: one step, whole episodes, and one step with each of several features, from `forward` alone.
+"""Networks over time: one step, whole episodes, and one step with each of several features, by `forward` alone.
 
 Networks are those of `modules/network.py`. Those whose exact type is listed in `modules/fast_paths.py` are computed by
 other code, to the same numbers.
@@ -10,13 +10,13 @@ import torch as th
 
 from components.packed_steps import PackedSteps
 from modules.fast_paths import FAST_PATHS, NO_FAST_PATHS
-from modules.network import Network
+from modules.network import Network, Outputs
 
-Step = Callable[[th.Tensor, th.Tensor], tuple[th.Tensor, th.Tensor]]
+Step = Callable[[th.Tensor, th.Tensor], Outputs]
 
 
-def step(network: Network, inputs: th.Tensor, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-    """One step of inputs [..., in] from hidden states [..., H]: outputs [..., out] and next hidden states [..., H]."""
+def step(network: Network, inputs: th.Tensor, hidden: th.Tensor) -> Outputs:
+    """Computes a step: inputs [..., in], hidden states [..., H] to outputs [..., out], next hidden states [..., H]."""
     outputs, next_hidden = network(inputs.flatten(0, -2), hidden.flatten(0, -2))
     return outputs.unflatten(0, inputs.shape[:-1]), next_hidden.reshape(hidden.shape)
 
@@ -31,66 +31,66 @@ def acting_step(network: Network) -> Step:
         return th.no_grad()(lambda inputs, hidden: step(network, inputs, hidden))
     numpy_step = make_numpy_step(network)
 
-    def act(inputs: th.Tensor, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def act(inputs: th.Tensor, hidden: th.Tensor) -> Outputs:
         outputs, next_hidden = numpy_step(inputs.flatten(0, -2).numpy(), hidden.flatten(0, -2).numpy())
         return th.from_numpy(outputs).view(*inputs.shape[:-1], -1), th.from_numpy(next_hidden).view(hidden.shape)
 
     return act
 
 
-def unroll(network: Network, inputs: th.Tensor, filled: th.Tensor) -> th.Tensor:
-    """The outputs of `unroll_with_hidden` alone."""
-    rows, _, unpack = _unroll(network, inputs, filled)
-    return unpack(rows)
+def unroll(network: Network, rows: th.Tensor, steps: PackedSteps) -> th.Tensor:
+    """Returns the outputs of `unroll_with_hidden` alone."""
+    outputs, _, unpack = _unroll(network, rows, steps)
+    return unpack(outputs)
 
 
-def unroll_with_hidden(network: Network, inputs: th.Tensor, filled: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-    """All steps of episodes, each from the hidden state after the one before.
+def unroll_with_hidden(network: Network, rows: th.Tensor, steps: PackedSteps) -> Outputs:
+    """Computes all steps of episodes, each from the hidden state after the one before.
 
     Args:
-        inputs: [batch, time, agent, in].
-        filled: [batch, time, 1] in main memory; not zero in the first steps of each episode, those that it has.
+        rows: inputs [N, agent, in] of the filled steps, in the order of `steps`.
+        steps: where these steps stand in [batch, time].
 
     Returns:
         Outputs [batch, time, agent, out] and hidden states [batch, time, agent, H] after each step; zeros where a step
         is not filled.
     """
-    rows, hiddens, unpack = _unroll(network, inputs, filled)
-    return unpack(rows), unpack(hiddens)
+    outputs, hiddens, unpack = _unroll(network, rows, steps)
+    return unpack(outputs), unpack(hiddens)
 
 
 def _unroll(
-    network: Network, inputs: th.Tensor, filled: th.Tensor
+    network: Network, rows: th.Tensor, steps: PackedSteps
 ) -> tuple[th.Tensor, th.Tensor, Callable[[th.Tensor], th.Tensor]]:
-    """Outputs and hidden states in the order of computing, and what brings them into that of `inputs`."""
-    n_episodes, n_steps, n_agents, _ = inputs.shape
-    hidden = network.init_hidden().expand(n_episodes * n_agents, -1)
+    """Returns outputs and hidden states in the order of computing, and what brings them into [batch, time, ...]."""
+    n_agents = rows.shape[1]
     fast_unroll = FAST_PATHS.get(type(network), NO_FAST_PATHS).unroll
     if fast_unroll is not None:
-        steps = PackedSteps(filled, inputs.device)
         batch_sizes = [count * n_agents for count in steps.batch_sizes]
-        outputs, hiddens = fast_unroll(network, steps.pack(inputs).flatten(0, 1), hidden[: batch_sizes[0]], batch_sizes)
-        return outputs, hiddens, lambda rows: steps.unpack(rows.unflatten(0, (-1, n_agents)))
-    hidden = hidden.unflatten(0, (n_episodes, n_agents))
+        hidden = network.init_hidden().expand(batch_sizes[0], -1)
+        outputs, hiddens = fast_unroll(network, rows.flatten(0, 1), hidden, batch_sizes)
+        return outputs, hiddens, lambda computed: steps.unpack(computed.unflatten(0, (-1, n_agents)))
+    inputs = steps.unpack(rows)
+    hidden = network.init_hidden().expand(len(inputs), n_agents, -1)
     outputs_of_steps, hiddens_of_steps = [], []
-    for t in range(n_steps):
+    for t in range(inputs.shape[1]):
         outputs, hidden = step(network, inputs[:, t], hidden)
         outputs_of_steps.append(outputs)
         hiddens_of_steps.append(hidden)
-    is_padding = (filled == 0).unsqueeze(-1).to(inputs.device)
-    return th.stack(outputs_of_steps, 1), th.stack(hiddens_of_steps, 1), lambda rows: rows.masked_fill(is_padding, 0.0)
+    is_padding = (steps.filled == 0).unsqueeze(-1).to(rows.device)
+    outputs, hiddens = th.stack(outputs_of_steps, 1), th.stack(hiddens_of_steps, 1)
+    return outputs, hiddens, lambda computed: computed.masked_fill(is_padding, 0.0)
 
 
-def step_each(network: Network, inputs: th.Tensor, hidden: th.Tensor, filled: th.Tensor) -> th.Tensor:
-    """One step from given hidden states at every filled step: outputs [batch, time, agent, out], zeros elsewhere.
+def step_from(network: Network, rows: th.Tensor, hidden: th.Tensor, steps: PackedSteps) -> th.Tensor:
+    """Returns the outputs of one step from given hidden states at every filled step, [batch, time, agent, out].
 
     Args:
-        inputs: [batch, time, agent, in].
+        rows: inputs [N, agent, in] of the filled steps, in the order of `steps`.
         hidden: [batch, time, agent, H], the state before each step.
-        filled: as in `unroll`.
+        steps: where these steps stand in [batch, time].
     """
-    steps = PackedSteps(filled, inputs.device)
-    rows, states = steps.pack(inputs), steps.pack(hidden)
+    states = steps.pack(hidden)
     fast_unroll = FAST_PATHS.get(type(network), NO_FAST_PATHS).unroll
     if fast_unroll is None:
         return steps.unpack(step(network, rows, states)[0])
@@ -100,24 +100,23 @@ def step_each(network: Network, inputs: th.Tensor, hidden: th.Tensor, filled: th
 
 
 @th.no_grad()
-def step_over(
-    network: Network, inputs: th.Tensor, features: th.Tensor, ahead: th.Tensor, hidden: th.Tensor, filled: th.Tensor
+def step_candidates(
+    network: Network, rows: th.Tensor, features: th.Tensor, ahead: th.Tensor, hidden: th.Tensor, steps: PackedSteps
 ) -> th.Tensor:
-    """One step at every filled step with each of K features appended to the inputs: [batch, time, agent, K, out].
+    """Returns one step at every filled step with each of K features appended to the inputs: [N, agent, K, out].
 
     Args:
-        inputs: [batch, time, agent, in], without the features.
+        rows: inputs [N, agent, in] of the filled steps, in the order of `steps`, without the features.
         features: [batch, time, agent, Z].
         ahead: [batch, time, K], the steps of the same episode whose features are tried.
         hidden: [batch, time, agent, H], the state before each step.
-        filled: as in `unroll`.
+        steps: where these steps stand in [batch, time].
     """
-    steps = PackedSteps(filled, inputs.device)
     # The rows of the packed features, in place of steps of episodes.
     chosen = steps.pack(steps.row_of().gather(1, ahead.flatten(1)).view_as(ahead))
-    rows, rows_of_features, states = (steps.pack(part) for part in (inputs, features, hidden))
-    fast_over = FAST_PATHS.get(type(network), NO_FAST_PATHS).step_over
-    if fast_over is not None:
-        return steps.unpack(fast_over(network, rows, rows_of_features, chosen, states))
+    rows_of_features, states = steps.pack(features), steps.pack(hidden)
+    fast_candidates = FAST_PATHS.get(type(network), NO_FAST_PATHS).step_candidates
+    if fast_candidates is not None:
+        return fast_candidates(network, rows, rows_of_features, chosen, states)
     each = [th.cat([rows, rows_of_features[k]], -1) for k in chosen.unbind(1)]  # K times [N, agent, in + Z]
-    return steps.unpack(th.stack([step(network, inputs_k, states)[0] for inputs_k in each], -2))
+    return th.stack([step(network, inputs_k, states)[0] for inputs_k in each], -2)

@@ -1,8 +1,9 @@
-"""Runners play episodes: they join an environment and the controller that they are handed into an EpisodeBatch."""
+"""Runners play episodes: they join an environment and a team into an EpisodeBatch."""
 
 from utils.registry import Registry
 
 REGISTRY = Registry(
     "runner",
-    {"episode": "runners.episode_runner:EpisodeRunner", "parallel": "runners.parallel_runner:ParallelRunner"},
+    episode="runners.episode_runner:EpisodeRunner",
+    parallel="runners.parallel_runner:ParallelRunner",
 )

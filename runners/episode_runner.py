@@ -7,19 +7,36 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Protocol
 
 import numpy as np
+import torch as th
 
-from components.episode_buffer import EpisodeBatch
+from components.episode_buffer import EpisodeBatch, Episodes, Preprocess, Scheme
 from envs import REGISTRY as ENVS
 from envs.answers import whole_sizes
-from envs.multiagentenv import Observations, Outcomes, WorkerLimits, fields_of
+from envs.multiagentenv import EnvInfo, Observations, Outcomes, WorkerLimits, fields_of
 from utils.config import Key, M, key
+from utils.dict2namedtuple import Args, Config
 from utils.errors import UserError
+from utils.files import Json
+from utils.logging import Logger
 from utils.seeding import world_seeds
+from utils.weights import StateDict
 
 COUNT = Key(int, low=0).read
+
+
+class ActingTeam(Protocol):
+    """What acts for all agents, such as the teams of controllers/team.py, which documents these methods."""
+
+    @property
+    def epsilon(self) -> float: ...
+    def reset(self, batch: EpisodeBatch, worlds: np.ndarray) -> None: ...
+    def select_actions(
+        self, batch: EpisodeBatch, t_ep: int, t_env: int, bs: Episodes = ..., test_mode: bool = False
+    ) -> th.Tensor: ...
+    def seats_of(self, world: int) -> tuple[list[int], list[str]]: ...
 
 
 class EpisodeRunner:
@@ -31,22 +48,13 @@ class EpisodeRunner:
 
     @dataclass(frozen=True)
     class Keys:
-        max_worker_restarts: int = key(
-            5,
-            "environments' processes that may die or fall silent, and are replaced, before the run stops",
-            low=0,
-            high=M,
-        )
-        worker_timeout_seconds: float = key(
-            300, "how long such a process may be silent, its environment's launch included", "seconds", above=0, high=M
-        )
-        bootstrap_timeouts: bool = key(
-            True, "an episode cut off by the time limit bootstraps; False trains it as an end, as PyMARL did"
-        )
+        max_worker_restarts: int = key(5, "worker processes that may be lost before the run stops", low=0, high=M)
+        worker_timeout_seconds: float = key(300, "longest wait for a worker's answer", "seconds", above=0, high=M)
+        bootstrap_timeouts: bool = key(True, "the value after a time-out counts; False, as in PyMARL: it is an end")
 
     parallel = False  # whether worlds that need no process of their own get one, too
 
-    def __init__(self, args: Any, logger: Any):
+    def __init__(self, args: Args, logger: Logger):
         self.args = args
         self.logger = logger
         self.batch_size = args.batch_size_run
@@ -69,21 +77,21 @@ class EpisodeRunner:
         self.test_win_rate: float | None = None
 
     @classmethod
-    def conflict(cls, config: Mapping[str, Any], kinds: Mapping[str, type]) -> str:
+    def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
         n = config["batch_size_run"]
         alone = f"batch_size_run={n} but the episode runner plays one environment; set it to 1, or runner=parallel"
         return "" if cls.parallel or n == 1 else alone
 
-    def setup(self, scheme: dict, groups: dict[str, int], preprocess: dict, mac: Any) -> None:
-        """Takes the layout of episodes and the controller that acts."""
+    def setup(self, scheme: Scheme, groups: dict[str, int], preprocess: Preprocess, mac: ActingTeam) -> None:
+        """Takes the layout of episodes and the team that acts; `mac` is PyMARL's name for it."""
         self.new_batch: Callable[[], EpisodeBatch] = partial(
             EpisodeBatch, scheme, groups, self.batch_size, self.episode_limit + 1, preprocess=preprocess
         )
-        self.mac = mac
+        self.team = mac
 
     @property
-    def state_layout(self) -> dict[str, Any]:
-        """Of `state_dict`, as utils/files.py has layouts."""
+    def state_layout(self) -> dict[str, object]:
+        """The layout of `state_dict`, in the form of utils/files.py."""
         return {
             "t_env": COUNT,
             "log_train_stats_t": int,
@@ -98,7 +106,7 @@ class EpisodeRunner:
     def new_stats(self) -> "EpisodeStats":
         return EpisodeStats(0 if self.args.common_reward else self.outcomes.reward.shape[1])
 
-    def get_env_info(self) -> dict[str, Any]:
+    def get_env_info(self) -> EnvInfo:
         return whole_sizes(self.env.get_env_info(), self.args.env)
 
     def save_replay(self) -> None:
@@ -108,8 +116,8 @@ class EpisodeRunner:
     def close_env(self) -> None:
         self.env.close()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where training stands: steps, what is not logged yet, and the worlds (None where they can't tell)."""
+    def state_dict(self) -> StateDict:
+        """Returns where training stands: steps, what is not logged yet, and the worlds' state (None: unknown)."""
         return {
             "t_env": self.t_env,
             "log_train_stats_t": self.log_train_stats_t,
@@ -121,13 +129,12 @@ class EpisodeRunner:
             "env": self.env.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from there with the next episode; a test that was under way is forgotten.
+    def load_state_dict(self, state: StateDict) -> None:
+        """Continues from a `state_dict` with the next episode; a test that was under way is dropped.
 
-        Worlds that can't tell their state, or that were not as many, stay as they are.
+        Worlds whose state is unknown, or that were not as many, stay as they are.
 
-        Raises:
-            ValueError: there are not as many counts of tests as worlds, or the worlds refuse their state.
+        Raises: ValueError where there are not as many counts of tests as worlds, or the worlds refuse their state.
         """
         if len(state["n_tests"]) != state["n_envs"]:
             raise ValueError(f"'runner.n_tests' is of {len(state['n_tests'])} worlds, not of {state['n_envs']}")
@@ -159,7 +166,7 @@ class EpisodeRunner:
         return batch
 
     def _play(self, batch: EpisodeBatch, worlds: np.ndarray, test_mode: bool) -> np.ndarray:
-        """Plays one episode in each world of the mask [batch]; gives the mask of lost worlds, whose rows stay empty."""
+        """Plays one episode in each world of the mask [batch]; returns the mask of lost worlds, whose rows stay 0."""
         fields = {key: value.numpy() for key, value in batch.data.transition_data.items()}
         running, lost = worlds.copy(), np.zeros(self.batch_size, bool)
 
@@ -167,18 +174,18 @@ class EpisodeRunner:
 
         self.env.reset(self._observations(fields, 0), worlds)
         fields["filled"][worlds, 0] = 1
-        self.mac.start_episodes(batch, worlds)
+        self.team.reset(batch, worlds)
         for t in range(self.episode_limit):
-            played = slice(None) if running.all() else np.flatnonzero(running)
-            actions = self.mac.select_actions(batch, t, self.t_env, bs=played, test_mode=test_mode)
-            fields["actions"][played, t, :, 0] = actions.cpu().numpy()
+            rows = slice(None) if running.all() else np.flatnonzero(running)
+            actions = self.team.select_actions(batch, t, self.t_env, bs=rows, test_mode=test_mode)
+            fields["actions"][rows, t, :, 0] = actions.cpu().numpy()
             self.env.step(fields["actions"][:, t, :, 0], self._observations(fields, t + 1), self.outcomes, running)
 
             over, cut_off = self.outcomes.terminated, self.outcomes.truncated
             is_end = over if self.args.bootstrap_timeouts else over | cut_off
-            fields["reward"][played, t] = rewards[played]
-            fields["terminated"][played, t, 0] = is_end[played]
-            fields["filled"][played, t + 1] = 1
+            fields["reward"][rows, t] = rewards[rows]
+            fields["terminated"][rows, t, 0] = is_end[rows]
+            fields["filled"][rows, t + 1] = 1
             lost |= running & self.outcomes.lost
             running &= ~(over | cut_off | lost)
             if not running.any():
@@ -194,7 +201,7 @@ class EpisodeRunner:
         return lost
 
     def _observations(self, fields: dict[str, np.ndarray], t: int) -> Observations:
-        """The places of step t in the batch, for the worlds to write into."""
+        """Returns the places of step t in the batch, for the worlds to write into."""
         return Observations(**{name: fields[name][:, t] for name in self.seen})
 
     def _keep_stats(self, test_mode: bool, returns: np.ndarray, own_returns: np.ndarray, lengths: np.ndarray) -> None:
@@ -207,15 +214,15 @@ class EpisodeRunner:
             stats.log(self.logger, self.t_env, prefix="test_")
         elif not test_mode and self.t_env - self.log_train_stats_t >= self.args.runner_log_interval:
             stats.log(self.logger, self.t_env)
-            self.logger.log_stat("epsilon", self.mac.epsilon, self.t_env)
+            self.logger.log_stat("epsilon", self.team.epsilon, self.t_env)
             self.log_train_stats_t = self.t_env
 
     def _record_tests(self, returns: np.ndarray, own_returns: np.ndarray, lengths: np.ndarray) -> None:
         """Records the test episode of each world: one line of `test_episodes.jsonl`."""
         for world, seed in enumerate(self.seeds):
-            seats, teammates = self.mac.seats_of(world)
+            seats, teammates = self.team.seats_of(world)
             info = {key: float(values[world]) for key, values in self.outcomes.info.items()}
-            episode: dict[str, Any] = {
+            episode: Json = {
                 "t_env": self.t_env,
                 "world": world,
                 "seed": seed,
@@ -246,29 +253,27 @@ class EpisodeStats:
         own = {"own_returns": [[float] * n_agents]} if n_agents else {}
         self.layout = {"returns": [float], "sums": {str: float}, **own}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         own = {"own_returns": list(self.own_returns)} if self.n_agents else {}
         return {"returns": list(self.returns), "sums": dict(self.sums), **own}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         self.returns = list(state["returns"])
         self.own_returns = list(state["own_returns"]) if self.n_agents else []
         self.sums.update(state["sums"])
 
-    def add(
-        self, returns: np.ndarray, own_returns: np.ndarray, lengths: np.ndarray, info: dict[str, np.ndarray]
-    ) -> None:
+    def add(self, returns: np.ndarray, own: np.ndarray, lengths: np.ndarray, info: dict[str, np.ndarray]) -> None:
         self.returns.extend(returns.tolist())
-        self.own_returns.extend(own_returns.tolist())
+        self.own_returns.extend(own.tolist())
         self.sums["ep_length"] += float(lengths.sum())
         for name, values in info.items():
             self.sums[name] += float(values.sum())
 
     def mean(self, key: str) -> float | None:
-        """The mean of an entry of the info over the episodes; nothing where the environment does not declare it."""
+        """Returns the mean of an entry of the info over the episodes; None if the environment does not declare it."""
         return self.sums[key] / len(self.returns) if key in self.sums else None
 
-    def log(self, logger: Any, t_env: int, prefix: str = "") -> None:
+    def log(self, logger: Logger, t_env: int, prefix: str = "") -> None:
         """Logs the means under PyMARL's names, rewards of each agent under EPyMARL's too, and starts anew."""
         returns = {"": self.returns}
         if self.n_agents:

@@ -13,10 +13,13 @@ import numpy as np
 import torch as th
 
 from components.episode_buffer import EpisodeBatch
+from components.packed_steps import PackedSteps
 from components.seats import cut_seats
 from components.transforms import OneHot
 from controllers.basic_controller import BasicMAC
 from controllers.om_controller import MultiModuleMAC
+from modules.network import Network
+from modules.unroll import unroll_with_hidden
 
 GOLDEN = Path(__file__).parent / "golden" / "pymarl"
 
@@ -64,7 +67,28 @@ def make_args(**overrides: Any) -> SimpleNamespace:
         mixing_embed_dim=8,
         hypernet_layers=2,
         hypernet_embed=16,
+        num_kernel=4,
+        adv_hypernet_layers=2,
+        adv_hypernet_embed=16,
         critic_q_fn="coma",
+        common_reward=True,
+        epochs=2,
+        num_mini_batch=1,
+        critic="rnn",
+        critic_reads="state_obs",
+        eps_clip=0.2,
+        entropy_coef=0.01,
+        clip_values=True,
+        huber_delta=10.0,
+        q_nstep=0,
+        add_value_last_step=True,
+        standardise_rewards=False,
+        standardise_returns=True,
+        standardise_advantages=True,
+        death_masking=True,
+        recompute_returns=False,
+        target_update_interval_or_tau=None,
+        padding_counts=False,
         critic_lr=0.0005,
         td_lambda=0.0,
         qtran_arch="qtran_paper",
@@ -73,7 +97,13 @@ def make_args(**overrides: Any) -> SimpleNamespace:
         nopt_min_loss=0.1,
         gamma=0.99,
         double_q=True,
+        td_loss_weight=1.0,
+        weighting="centrally",
+        w=0.1,
+        central_loss=1.0,
+        central_mixing_embed_dim=16,
         lr=0.0005,
+        optimizer="rmsprop",
         optim_alpha=0.99,
         optim_eps=1e-5,
         grad_norm_clip=10,
@@ -186,10 +216,15 @@ def golden_case(name: str) -> tuple[SimpleNamespace, EpisodeBatch, dict[str, np.
     if not name.startswith("coma"):
         pymarls["td_lambda"] = 0  # PyMARL's Q-learners have the key, too, and look one step ahead
     args = make_args(**pymarls, episode_limit=arrays["filled"].shape[1] - 1)
+    return args, batch_of(args, arrays), arrays
+
+
+def batch_of(args: SimpleNamespace, arrays: dict[str, np.ndarray]) -> EpisodeBatch:
+    """The episodes that a file of golden numbers has."""
     batch = empty_batch(args, arrays["filled"].shape[0])
     fields = ("state", "obs", "actions", "avail_actions", "reward", "terminated")
     batch.update({key: arrays[key] for key in (*fields, "filled")}, mark_filled=False)
-    return args, batch, arrays
+    return batch
 
 
 def golden_weights(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, th.Tensor]:
@@ -242,8 +277,19 @@ def make_omg_args(**overrides: Any) -> SimpleNamespace:
         subgoal_mode="optimistic",
         eta=0.5,
         eta_anneal_time=1000,
+        eta_steps="environment",
+        omg_next_subgoal="same",
+        omg_kl_reduction="sum",
+        omg_policy_reads="draw_in_training",
+        population_factor=None,
         omg_vae_pretrain_steps=0,
         omg_prior_path="",
         omg_vae_batches=4,
     )
     return make_args(**(omg | overrides))
+
+
+def unrolled(network: Network, inputs: th.Tensor, filled: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    """`unroll_with_hidden` of inputs [batch, time, agent, in]."""
+    steps = PackedSteps(filled)
+    return unroll_with_hidden(network, steps.pack(inputs), steps)

@@ -9,10 +9,10 @@ from modules.am import REGISTRY
 from modules.am.omg_am import Gaussian
 from modules.am.trajectory_am import both_alive
 from modules.inputs import others
-from modules.unroll import step, unroll_with_hidden
-from tests.builders import every_seat, make_batch, make_mac, make_omg_args, make_scheme, same
+from modules.unroll import step
+from tests.builders import every_seat, make_batch, make_mac, make_omg_args, make_scheme, same, unrolled
 from utils.errors import UserError
-from utils.transfer import where
+from utils.transfer import step_index
 
 FILES = {
     "none": set(),
@@ -44,7 +44,7 @@ def infer(am, batch, is_drawn=False):
 
 def encoded(am, batch):
     """What the model's loss is computed from: outputs and hidden states [b, T, agent, ...]."""
-    return unroll_with_hidden(am, am.build_inputs(batch), batch["filled"])
+    return unrolled(am, am.build_inputs(batch), batch["filled"])
 
 
 def played_steps(batch):
@@ -156,7 +156,7 @@ def test_who_models_others_needs_others(name):
 def alive_in(batch):
     """`both_alive` of all steps, [b, T, agent, n - 1]."""
     everywhere = th.ones(batch["filled"].shape[:2])
-    return both_alive(batch, where(everywhere, "cpu")).unflatten(0, everywhere.shape)
+    return both_alive(batch, step_index(everywhere, "cpu")).unflatten(0, everywhere.shape)
 
 
 def test_the_dead_have_no_choice_left_and_who_waits_is_alive():

@@ -8,8 +8,8 @@ from modules.agents import REGISTRY
 from modules.agents.ff_agent import FFAgent
 from modules.agents.idv_rnn_agent import IdvRNNAgent
 from modules.agents.rnn_agent import RNNAgent
-from modules.unroll import step, unroll_with_hidden
-from tests.builders import golden_case, golden_weights, make_args
+from modules.unroll import step
+from tests.builders import golden_case, golden_weights, make_args, unrolled
 
 INPUTS = 9
 
@@ -21,7 +21,7 @@ def args(request):
 
 def whole(agent, inputs):
     """Values and hidden states of episodes without padding, of inputs [b, T, agent, in]."""
-    return unroll_with_hidden(agent, inputs, th.ones(*inputs.shape[:2], 1))
+    return unrolled(agent, inputs, th.ones(*inputs.shape[:2], 1))
 
 
 @pytest.mark.parametrize("name", list(REGISTRY))
@@ -76,8 +76,8 @@ def test_individual_networks_equal_separate_ones_in_values_and_gradients(args):
         agent.load_state_dict({name: value[i] for name, value in together.state_dict().items()})
     filled = (th.arange(5) < th.tensor([[4], [1], [2]])).unsqueeze(-1)
     inputs = th.randn(3, 5, 3, INPUTS)
-    got = unroll_with_hidden(together, inputs, filled)
-    each = [unroll_with_hidden(agent, inputs[:, :, i : i + 1], filled) for i, agent in enumerate(alone)]
+    got = unrolled(together, inputs, filled)
+    each = [unrolled(agent, inputs[:, :, i : i + 1], filled) for i, agent in enumerate(alone)]
     expected = [th.cat(parts, 2) for parts in zip(*each, strict=True)]
     for q, h in (got, expected):
         (q.square().mean() + h.sin().mean()).backward()

@@ -5,8 +5,7 @@ import torch as th
 
 from learners import REGISTRY as LEARNERS
 from learners.q_learner import QLearner
-from modules.unroll import unroll
-from tests.builders import RecordingLogger, make_batch, make_mac, make_scheme, same
+from tests.builders import RecordingLogger, make_batch, make_mac, make_scheme, same, unrolled
 from tests.test_agent_models import infer, make_model_args
 from utils.errors import UserError
 
@@ -62,7 +61,7 @@ def test_target_reads_the_live_models_features_at_both_ends(double_q, logger):
     with th.no_grad():
         inputs = th.cat([made.mac.build_inputs(batch), infer(made.am, batch)], -1)
         agents = (made.mac.agent, made.target_mac.agent)
-        live, target = (unroll(agent, inputs, batch["filled"])[0] for agent in agents)
+        live, target = (unrolled(agent, inputs, batch["filled"])[0][0] for agent in agents)
         chooser = (live if double_q else target).masked_fill(batch["avail_actions"][0] == 0, -th.inf)
         value_tp1 = target.gather(-1, chooser.argmax(-1, keepdim=True))[1:, :, 0]
         goes_on = 1.0 - batch["terminated"][0, :8].float()

@@ -62,6 +62,18 @@ def test_a_resumed_run_is_bit_for_bit_the_run_that_was_never_interrupted(tmp_pat
         assert equal(whole_files[name], rest_files[name]), name
 
 
+def test_a_checkpoint_of_before_omg_knew_its_first_update_is_resumed(tmp_path):
+    settings = {"alg": "iql_omg", "omg_vae_pretrain_steps": 70, "save_model": True, "local_results_path": tmp_path}
+    folders, _ = whole_run(t_max=120, **settings)
+    (step,) = steps_in(folders["models"])
+    file = Path(folders["models"]) / str(step) / "state.th"
+    state = th.load(file, weights_only=True)
+    del state["learner"]["learns_from"]
+    th.save(state, file)
+    rest, _ = whole_run(t_max=180, checkpoint_path=folders["models"], **settings)
+    assert max(steps_in(rest["models"])) > step
+
+
 class StoppedGame(RandomGame):
     """Sends its own process SIGTERM at its `stop_step`-th step, counted over all episodes; 0: never."""
 

@@ -187,6 +187,61 @@ def test_values_that_contradict_each_other_are_named(changes, fragment):
 
 
 @pytest.mark.parametrize(
+    ("alg", "changes", "fragment"),
+    [
+        ("qmix", {"learner": "qplex_learner"}, "qplex_learner and qplex need each other; take both, as --config=qplex"),
+        ("vdn", {"mixer": "qplex"}, "qplex_learner and qplex need each other"),
+        ("qtran", {"mixer": "qplex"}, "qtran_learner and qtran_base need each other"),
+        ("cw_qmix", {"mixer": None}, "give a mixer, such as mixer=qmix"),
+        ("cw_qmix", {"mixer": "vdn"}, ""),
+        ("pqn_vdn", {"mixer": "qplex"}, "qplex_learner and qplex need each other"),
+        ("pqn_vdn", {"num_mini_batch": 3}, "batch_size_run=128 episodes can't be divided into num_mini_batch=3"),
+        ("pqn_vdn", {"buffer_size": 5000}, "learner=pqn_learner has no replay buffer"),
+        ("pqn_vdn", {"common_reward": False}, "learns the value of the whole team"),
+        ("pqn_iql", {"common_reward": False}, ""),
+        ("ippo", {"buffer_size": 5000}, "has no replay buffer: it learns once from the batch_size_run=8 episodes just"),
+        ("mappo", {"batch_size": 4}, "leave out batch_size=4 and buffer_size=8"),
+        (
+            "mappo",
+            {"num_mini_batch": 3},
+            "batch_size_run=8 episodes can't be divided into num_mini_batch=3 equal parts",
+        ),
+        ("mappo", {"num_mini_batch": 4}, ""),
+        (
+            "ippo",
+            {"population": {"ippo": 1}, "ippo": {}, "train_alg": "ippo"},
+            "learns from what whole teams have just",
+        ),
+        ("ippo", {"common_reward": False}, ""),
+        ("mappo", {"agent_output_type": "q"}, "learner=ppo_learner needs agent_output_type=pi_logits, not q"),
+    ],
+)
+def test_what_learners_of_teams_and_of_the_present_policy_can_not_do_is_named(alg, changes, fragment):
+    sentence = conflict({**merged(alg), **changes})
+    assert fragment in sentence and bool(fragment) == bool(sentence)
+
+
+@pytest.mark.parametrize(
+    ("alg", "setting", "reason"),
+    [
+        ("ippo", ("mixer", "qmix"), "unknown key 'mixer'; it belongs to learner=q_learner"),
+        ("mappo", ("td_lambda", "1.5"), "td_lambda=1.5 is not allowed: it must be a number, at least 0, at most 1"),
+        ("mappo", ("critic_reads", "states"), "did you mean 'state'"),
+        ("qplex", ("adv_hypernet_layers", "4"), "one of 1, 2, 3"),
+    ],
+)
+def test_settings_that_they_do_not_have_are_refused(alg, setting, reason):
+    with pytest.raises(UserError, match=reason):
+        merge(alg, "sc2", [setting])
+
+
+def test_without_a_number_a_batch_is_what_is_played_at_once_and_the_buffer_holds_a_batch():
+    config = merge("ippo", "sc2", [("batch_size_run", "16")])
+    assert (config["batch_size"], config["buffer_size"]) == (16, 16)
+    assert merge("iql", "sc2", [("batch_size", "64"), ("buffer_size", "null")])["buffer_size"] == 64
+
+
+@pytest.mark.parametrize(
     ("settings", "agent"),
     [
         ({"policy_model": "idv_rnn"}, "idv_rnn"),

@@ -75,7 +75,7 @@ class ForgetsItsState(RandomGame):
 @pytest.mark.parametrize(
     ("game", "says"),
     [
-        (WrongObsSize, r"obs is \(3, 5\) and not \(3, 6\) as told"),
+        (WrongObsSize, r"obs is \(3, 5\) and not \(3, 6\), as declared"),
         (NotFinite, "not finite"),
         (NobodyMayAct, "an agent has no available action"),
         (HalfAvailable, "neither 0 nor 1"),

@@ -396,9 +396,9 @@ def test_the_size_is_told_before_it_is_needed(monkeypatch, caplog, free_share, l
     monkeypatch.setattr(step_rows, "free_memory", lambda: int(free_share * most))
     if level is None:
         with pytest.raises(UserError, match=r"does not fit.* buffer_size \(up to 50 fits.* or set buffer_device=disk"):
-            buffer.tell_size(logging.getLogger())
+            buffer.log_size(logging.getLogger())
         return
-    buffer.tell_size(logging.getLogger())
+    buffer.log_size(logging.getLogger())
     (record,) = caplog.records
     assert record.levelname == level and f"{buffer.bytes_per_step} bytes per step" in record.message
     assert "buffer_size=1000 episodes of 9 steps" in record.message

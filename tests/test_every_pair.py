@@ -8,7 +8,9 @@ import pytest
 import main
 
 ALGORITHMS = sorted(path.stem for path in (main.CONFIG / "algs").glob("*.yaml"))
-SHORT = ("t_max=30", "batch_size=2", "buffer_size=8", "test_interval=20", "test_nepisode=2", "save_model=True")
+SHORT = ("t_max=30", "test_interval=20", "test_nepisode=2", "save_model=True")
+REPLAYED, JUST_PLAYED = ("batch_size=2", "buffer_size=8"), ("batch_size_run=2", "num_mini_batch=1", "epochs=2")
+ACTORS = ("coma", "ippo", "mappo")
 LOGS = ("log_interval=5", "runner_log_interval=5", "learner_log_interval=5", "use_tensorboard=False")
 WORLDS = {
     "sc2": ("env_args.map_name=3m", "env_args.engine=sim", "t_max=100"),
@@ -35,10 +37,11 @@ def same_signal_handler_after():
 def test_a_short_run_trains_tests_and_completes(alg, env, tmp_path):
     params = [f"--config={alg}", f"--env-config={env}", f"--local_results_path={tmp_path}", "--seed=1"]
     pretraining = ("omg_vae_pretrain_steps=10",) if alg == "iql_omg" else ()
-    assert main.main([*params, "with", *SHORT, *LOGS, *WORLDS[env], *pretraining]) == 0
+    batches = JUST_PLAYED if alg.startswith(("ippo", "mappo", "pqn")) else REPLAYED
+    assert main.main([*params, "with", *SHORT, *batches, *LOGS, *WORLDS[env], *pretraining]) == 0
     run, metrics = (json.loads((tmp_path / "sacred" / "1" / f"{name}.json").read_text()) for name in ("run", "metrics"))
     assert run["status"] == "COMPLETED"
-    loss = "critic_loss" if alg == "coma" else "loss"
+    loss = "critic_loss" if alg.startswith(ACTORS) else "loss"
     info = INFO[env]
     assert {loss, "return_mean", "test_return_mean", f"{info}_mean", f"test_{info}_mean"} <= metrics.keys()
     assert list(tmp_path.glob("models/*/*/agent.th"))

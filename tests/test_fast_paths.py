@@ -3,12 +3,13 @@
 import pytest
 import torch as th
 
+from components.packed_steps import PackedSteps
 from modules import numpy_layers
 from modules.agents.rnn_agent import RNNAgent
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.fast_paths import FAST_PATHS, NO_FAST_PATHS
-from modules.unroll import acting_step, step, step_each, step_over, unroll, unroll_with_hidden
-from tests.builders import act, make_args, make_batch, make_mac, make_omg_args, make_scheme
+from modules.unroll import acting_step, step, step_candidates, step_from, unroll
+from tests.builders import act, make_args, make_batch, make_mac, make_omg_args, make_scheme, unrolled
 
 INPUTS, FEATURES = 6, 4
 OPTIONS = [
@@ -57,19 +58,20 @@ def close(first, second, atol=1e-6):
 
 
 def test_there_is_something_to_compare():
-    assert len(FORMS) >= 9 and (RNNAgent, "step_over") in FORMS
+    assert len(FORMS) >= 9 and (RNNAgent, "step_candidates") in FORMS
 
 
 @forms("unroll")
 def test_episodes_of_different_lengths_in_values_and_gradients(kind, options):
     network, inputs, filled = made(kind, options)
+    steps = PackedSteps(filled)
     inputs.requires_grad_()
 
     def compute():
         network.zero_grad()
         inputs.grad = None
-        outputs, hidden = unroll_with_hidden(network, inputs, filled)
-        assert th.equal(unroll(network, inputs, filled), outputs)
+        outputs, hidden = unrolled(network, inputs, filled)
+        assert th.equal(unroll(network, steps.pack(inputs), steps), outputs)
         finite = outputs.masked_fill(outputs.isinf(), 0)  # the log-variance of a subgoal without spread
         (finite.square().mean() + hidden.sin().mean()).backward()
         learned = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
@@ -84,8 +86,8 @@ def test_episodes_of_different_lengths_in_values_and_gradients(kind, options):
 @forms("unroll")
 def test_one_step_each_from_given_hidden_states(kind, options):
     network, inputs, filled = made(kind, options)
-    hidden = th.randn(4, 9, 3, network.init_hidden().shape[-1])
-    by_fast, expected = by_both(kind, "unroll", lambda: step_each(network, inputs, hidden, filled))
+    hidden, steps = th.randn(4, 9, 3, network.init_hidden().shape[-1]), PackedSteps(filled)
+    by_fast, expected = by_both(kind, "unroll", lambda: step_from(network, steps.pack(inputs), hidden, steps))
     assert close([by_fast], [expected]) and by_fast.any()
     q, _ = step(network, inputs, hidden)
     is_filled = filled.squeeze(-1) > 0
@@ -109,13 +111,14 @@ def test_acting_in_numpy_with_few_rows_and_with_many(kind, options, many_rows, m
     assert close(*by_both(kind, "numpy_step", compute), atol=1e-5)
 
 
-@forms("step_over")
+@forms("step_candidates")
 def test_one_step_with_each_of_many_features(kind, options):
     network, inputs, filled = made(kind, options)
     observed, features = inputs.split([INPUTS, FEATURES], -1)
     ahead, hidden = th.randint(2, (4, 9, 5)), th.randn(4, 9, 3, network.init_hidden().shape[-1])
-    given = (network, observed, features, ahead, hidden, filled)
-    by_fast, expected = by_both(kind, "step_over", lambda: step_over(*given))
+    steps = PackedSteps(filled)
+    given = (network, steps.pack(observed), features, ahead, hidden, steps)
+    by_fast, expected = by_both(kind, "step_candidates", lambda: steps.unpack(step_candidates(*given)))
     assert by_fast.shape == (4, 9, 3, 5, 5) and close([by_fast], [expected], atol=1e-5)
     alone, _ = step(network, th.cat([observed[0, 3], features[0, ahead[0, 3, 2]]], -1), hidden[0, 3])
     assert close([expected[0, 3, :, 2]], [alone])
@@ -137,11 +140,12 @@ def test_a_subclass_inherits_none_and_gets_them_by_one_line(monkeypatch):
     assert type(agent) not in FAST_PATHS
     observed, features = inputs.split([INPUTS, FEATURES], -1)
     hidden, ahead = th.zeros(4, 9, 3, agent.init_hidden().shape[-1]), th.zeros(4, 9, 2, dtype=th.long)
+    steps = PackedSteps(filled)
     uses = [
-        lambda: unroll(agent, inputs, filled),
-        lambda: step_each(agent, inputs, hidden, filled),
+        lambda: unroll(agent, steps.pack(inputs), steps),
+        lambda: step_from(agent, steps.pack(inputs), hidden, steps),
         lambda: acting_step(agent)(inputs[:, 0], hidden[:, 0])[0],
-        lambda: step_over(agent, observed, features, ahead, hidden, filled),
+        lambda: step_candidates(agent, steps.pack(observed), features, ahead, hidden, steps),
     ]
     with monkeypatch.context() as patch:
         patch.setitem(

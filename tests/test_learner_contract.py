@@ -22,6 +22,7 @@ from tests.builders import (
     make_scheme,
     with_noisy_padding,
 )
+from tests.test_peers import EPYMARL
 from tests.test_run import equal
 from utils.errors import UserError
 from utils.rl_utils import masked_mean
@@ -37,6 +38,7 @@ class WeightedLearner(QLearner):
 
 
 POLICY = dict(agent_output_type="pi_logits", action_selector="multinomial", epsilon_start=0.5)
+PPO = POLICY | dict(optimizer="adam", epsilon_start=0.0, epsilon_finish=0.0, td_lambda=0.95)
 SINGLE_Q = dict(double_q=False)
 CASES = {
     "iql": ("q_learner", {}),
@@ -50,8 +52,31 @@ CASES = {
     "weighted": ("weighted_learner", dict(mixer="vdn")),
     "qtran": ("qtran_learner", dict(mixer="qtran_base")),
     "qtran_big_single_q": ("qtran_learner", SINGLE_Q | dict(mixer="qtran_base", network_size="big")),
+    "cw_qmix": ("wqmix_learner", dict(mixer="qmix")),
+    "ow_qmix": ("wqmix_learner", SINGLE_Q | dict(mixer="qmix", weighting="optimistically", td_lambda=0.6)),
+    "qplex": ("qplex_learner", dict(mixer="qplex")),
+    "qplex_single_q": ("qplex_learner", SINGLE_Q | dict(mixer="qplex", adv_hypernet_layers=1, td_lambda=0.6)),
     "coma": ("coma_learner", POLICY | dict(mask_before_softmax=False)),
     "coma_masked": ("coma_learner", POLICY | dict(mask_before_softmax=True, td_lambda=0.8)),
+    "ippo": ("ppo_learner", PPO | dict(critic_reads="obs")),
+    "ippo_ns": ("ppo_learner", PPO | dict(critic_reads="obs", agent="idv_rnn", critic="idv_rnn", num_mini_batch=2)),
+    "ippo_ff": ("ppo_learner", PPO | dict(critic_reads="obs", agent="ff", critic="ff", standardise_returns=False)),
+    "mappo": ("ppo_learner", PPO),
+    "mappo_target": (
+        "ppo_learner",
+        PPO
+        | dict(
+            critic="mlp_critic",
+            critic_reads="state",
+            target_update_interval_or_tau=2,
+            recompute_returns=True,
+            q_nstep=3,
+        ),
+    ),
+    "mappo_epymarl": ("ppo_learner", PPO | EPYMARL | dict(critic_reads="state", target_update_interval_or_tau=0.01)),
+    "pqn_iql": ("pqn_learner", dict(agent="rnn_norm", optimizer="radam", td_lambda=0.8)),
+    "pqn_vdn": ("pqn_learner", dict(agent="rnn_norm", mixer="vdn", num_mini_batch=2)),
+    "pqn_qmix": ("pqn_learner", dict(mixer="qmix", td_lambda=0.8)),
     "iql_none": ("q_learner_4am", dict(am_model="none")),
     "iql_am": ("q_learner_4am", dict(am_model="base")),
     "iql_liam": ("q_learner_4am", dict(am_model="liam")),
@@ -77,19 +102,29 @@ OF_SEATS = [
     "omg_conservative",
     "omg_second",
     "am",
+    "ippo_ff",
+    "pqn_iql",
 ]
+WITHOUT_TARGETS = ("am", "am_liam", "am_omg", "ippo", "ippo_ns", "ippo_ff", "mappo", "pqn_iql", "pqn_vdn", "pqn_qmix")
 every_learner = pytest.mark.parametrize("name", CASES)
 
 VALUES = {"loss", "grad_norm", "td_error_abs", "q_taken_mean", "target_mean"}
 PREDICTIONS = {"am_loss", "am_action_accuracy", "am_grad_norm"}
 LIAM = PREDICTIONS | {"liam_recon_loss", "liam_action_loss"}
-SUBGOALS = {"eta", "subgoal_hit_ratio", "subgoal_k1", "subgoal_k2", "subgoal_k3"}
+SUBGOALS = {"eta", "subgoal_hit_ratio", "subgoal_k1", "subgoal_k2", "subgoal_k3"} | {
+    "omg_active_units", "omg_signal_to_noise", "omg_skill", "omg_q_sensitivity"
+}  # fmt: skip
 QTRAN = {"loss", "td_loss", "opt_loss", "nopt_loss", "grad_norm", "td_error_abs", "td_targets", "td_chosen_qs"}
 COMA = {"critic_loss", "critic_grad_norm", "td_error_abs", "q_taken_mean", "target_mean"}
+PPO_STATS = COMA | {"advantage_mean", "pg_loss", "agent_grad_norm", "pi_max", "entropy", "clipped_share"}
 STATISTICS = {
+    "ppo_learner": lambda own: PPO_STATS,
     "q_learner": lambda own: VALUES,
     "weighted_learner": lambda own: VALUES,
+    "pqn_learner": lambda own: VALUES,
     "qtran_learner": lambda own: QTRAN | {"v_mean", "agent_indiv_qs"},
+    "wqmix_learner": lambda own: VALUES | {"qmix_loss", "central_loss", "w_to_use"},
+    "qplex_learner": lambda own: VALUES | {"hit_prob"},
     "coma_learner": lambda own: COMA | {"advantage_mean", "coma_loss", "agent_grad_norm", "pi_max"},
     "q_learner_4am": lambda own: VALUES | {"none": set(), "base": PREDICTIONS, "liam": LIAM}[own["am_model"]],
     "am_learner": lambda own: {"base": PREDICTIONS, "liam": LIAM, "omg": {"omg_prior_loss"}}[own["am_model"]],
@@ -191,10 +226,11 @@ def test_targets_get_no_gradient_and_follow_at_their_interval(name):
     # The intervals are episodes, or the critic's training steps, of which each update has 8.
     learner = make_learner(name, target_update_interval=2, critic_target_update_interval=16)
     targets = [part.removeprefix("target_") for part in learner.parts() if part.startswith("target_")]
-    assert bool(targets) == (CASES[name][0] != "am_learner")
+    assert bool(targets) == (name not in WITHOUT_TARGETS)
     for i, follows in ((1, False), (2, True), (3, False), (4, True)):
         before, after = state_of(learner), state_of(train(learner, first=i))
-        for part in targets if name != "omg_prior" else ():  # which comes before the rest
+        # The prior comes before the rest; EPyMARL's target moves a share of the way.
+        for part in targets if name not in ("omg_prior", "mappo_epymarl") else ():
             live, target, old = (
                 policy_in(state) for state in (after[part], after[f"target_{part}"], before[f"target_{part}"])
             )
@@ -279,10 +315,10 @@ def test_fast_forms_change_no_loss_and_no_gradient(name, monkeypatch):
     grads, expected = gradients_of(fast), gradients_of(plain)
     assert grads.keys() == expected.keys()
     for key, grad in grads.items():
-        assert (grad - expected[key]).norm() / expected[key].norm().clamp(min=1e-6) < 1e-5, key
+        assert (grad - expected[key]).norm() / expected[key].norm().clamp(min=1e-4) < 1e-5, key
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "omg_random"])
+@pytest.mark.parametrize("name", [name for name in CASES if name not in ("omg_random", "mappo_epymarl")])
 def test_cutting_the_padding_off_changes_nothing(name, monkeypatch):
     without_chance(monkeypatch)
     whole, cut = (make_learner(name, eta=1.0, eta_anneal_time=10**9) for _ in range(2))
@@ -308,19 +344,22 @@ def test_all_seats_as_episodes_of_their_own_teach_the_same_as_the_team(name, mon
     for learner, given in ((team, batch), (seats, every_seat(batch))):
         th.manual_seed(2)
         learner.train(given, t_env=0, episode_num=0)
-    assert statistics_of(team) == {k: pytest.approx(v, rel=1e-4, abs=1e-6) for k, v in statistics_of(seats).items()}
+    of_team, of_seats = statistics_of(team), statistics_of(seats)
+    for stats in (of_team, of_seats):  # another episode of the batch may be another seat of the same one
+        stats.pop("omg_q_sensitivity", None)
+    assert of_team == {k: pytest.approx(v, rel=1e-4, abs=1e-6) for k, v in of_seats.items()}
     expected = gradients_of(seats)
     assert gradients_of(team).keys() == expected.keys()
     for key, grad in gradients_of(team).items():
         assert th.allclose(grad, expected[key], atol=1e-5), key
 
 
-OF_VALUES = [name for name, (learner, own) in CASES.items() if learner not in ("coma_learner", "am_learner")]
+OF_VALUES = [name for name, (learner, own) in CASES.items() if not learner.startswith(("coma", "am_", "ppo"))]
 
 
 @pytest.mark.parametrize("name", [name for name in OF_VALUES if name != "omg_prior"])
 def test_with_lambda_1_the_target_of_an_episode_that_ended_is_its_discounted_return(name):
-    learner = make_learner(name, td_lambda=1.0, gamma=0.9)
+    learner = make_learner(name, td_lambda=1.0, gamma=0.9, num_mini_batch=1)
     batch = make_batch(learner.args, [8, 5], [True, True])
     returns = []
     for b, length in enumerate((8, 5)):
@@ -333,7 +372,7 @@ def test_with_lambda_1_the_target_of_an_episode_that_ended_is_its_discounted_ret
     assert learner.logger.values(key)[0] * n == pytest.approx(sum(returns) / len(returns), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["qmix", "iql_omg"])
+@pytest.mark.parametrize("name", ["qmix", "cw_qmix", "qplex", "mappo", "pqn_vdn", "iql_omg"])
 def test_an_update_does_not_depend_on_the_number_of_threads(name):
     """With networks that are large enough for two threads to share the work."""
     results = []

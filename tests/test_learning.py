@@ -26,16 +26,23 @@ QUICK = {
 SMALL = {
     "qmix": {"mixing_embed_dim": 8, "hypernet_embed": 16},
     "qtran": {"mixing_embed_dim": 16},
+    "cw_qmix": {"mixing_embed_dim": 8, "hypernet_embed": 16, "central_mixing_embed_dim": 16},
+    "ow_qmix": {"mixing_embed_dim": 8, "hypernet_embed": 16, "central_mixing_embed_dim": 16},
+    "qplex": {"hypernet_embed": 16, "adv_hypernet_embed": 16},
+    "pqn_qmix": {"mixing_embed_dim": 8, "hypernet_embed": 16},
     "iql_am": {"am_hidden_dim": 16},
     "iql_liam": {"am_hidden_dim": 16, "liam_embedding_dim": 8},
     "iql_omg": {"omg_subgoal_dim": 8, "omg_vae_pretrain_steps": 50},
 }
 
 
+WITHOUT_TARGETS = ("coma", "ippo", "mappo", "pqn")
+
+
 def train(game, alg, seed, t_max, **settings):
     """Trains and then tests; gives the run's parts and its statistics."""
     settings = QUICK | SMALL.get(alg, {}) | settings
-    if alg == "coma":
+    if alg.startswith(WITHOUT_TARGETS):
         del settings["target_update_interval"]
     config = configure(alg, seed=seed, t_max=t_max, test_interval=2 * t_max, **settings)
     th.manual_seed(seed)
@@ -47,7 +54,9 @@ def train(game, alg, seed, t_max, **settings):
     return parts, logger
 
 
-@pytest.mark.parametrize("alg", ["iql", "vdn", "qmix", "qtran", "iql_am", "iql_liam", "iql_omg"])
+@pytest.mark.parametrize(
+    "alg", ["iql", "vdn", "qmix", "cw_qmix", "ow_qmix", "qplex", "qtran", "iql_am", "iql_liam", "iql_omg"]
+)
 def test_every_q_learner_solves_a_matrix_game(alg):
     _, logger = train(MatrixGame, alg, seed=0, t_max=700, epsilon_anneal_time=400)
     assert logger.values("test_return_mean")[-1] == 3
@@ -76,6 +85,33 @@ def test_qtran_can_find_8_in_the_two_step_game():
 def two_step_return(alg, seed):
     _, logger = train(TwoStepGame, alg, seed, t_max=4000, epsilon_finish=1)
     return logger.values("test_return_mean")[-1]
+
+
+SLOW_PPO = (pytest.param(alg, marks=pytest.mark.slow) for alg in ("ippo_ns", "ippo_epymarl", "mappo", "mappo_ns"))
+
+
+@pytest.mark.parametrize("alg", ["ippo", "mappo_epymarl", *SLOW_PPO])
+def test_ppo_solves_a_matrix_game(alg):
+    _, logger = train(MatrixGame, alg, seed=0, t_max=600, critic_lr=0.005)
+    assert logger.values("test_return_mean")[-1] == 3
+
+
+@pytest.mark.parametrize("alg", ["pqn_iql", "pqn_vdn", "pqn_qmix"])
+def test_pqn_solves_a_matrix_game(alg):
+    settings = {"num_mini_batch": 2, "epsilon_anneal_time": 800, "lr": 0.02}
+    _, logger = train(MatrixGame, alg, seed=0, t_max=1000, **settings)
+    assert logger.values("test_return_mean")[-1] == 3
+
+
+def test_pqn_remembers_a_cue_until_it_counts():
+    settings = {"num_mini_batch": 2, "epsilon_anneal_time": 1000}
+    _, logger = train(MemoryGame, "pqn_vdn", seed=0, t_max=2400, **settings)
+    assert logger.values("test_return_mean")[-1] == 1
+
+
+def test_ppo_remembers_a_cue_until_it_counts():
+    _, logger = train(MemoryGame, "mappo", seed=0, t_max=2400, critic_lr=0.005)
+    assert logger.values("test_return_mean")[-1] == 1
 
 
 def test_a_cue_is_remembered_until_it_counts():

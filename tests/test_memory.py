@@ -2,7 +2,7 @@
 
 import pytest
 
-from utils.memory import free_memory, in_words
+from utils.memory import format_bytes, free_memory
 
 V1 = "sys/fs/cgroup/memory"
 
@@ -59,4 +59,4 @@ def test_this_machine_has_some():
     ],
 )
 def test_bytes_in_words(n_bytes, words):
-    assert in_words(n_bytes) == words
+    assert format_bytes(n_bytes) == words

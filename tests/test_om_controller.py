@@ -70,13 +70,13 @@ def test_steps_on_given_features_are_those_of_the_network(agent):
     mac, batch = make_mac(args), make_batch(args, [8, 8])
     features, hidden = th.randn(2, 9, 3, args.omg_subgoal_dim), th.randn(2, 9, 3, args.rnn_hidden_dim)
     inputs, ahead = mac.build_inputs(batch), th.randint(9, (2, 9, 5))
-    together = mac.step_over(batch, features, ahead, hidden)
+    together = batch.steps("cpu").unpack(mac.step_candidates(batch, features, ahead, hidden))
     for k in range(5):
         tried = th.stack([features[b, ahead[b, :, k]] for b in range(2)])
         alone, _ = step(mac.agent, th.cat([inputs, tried], -1), hidden)
         assert th.allclose(together[:, :, :, k], alone, atol=1e-5)
     after, _ = step(mac.agent, th.cat([inputs[:, 1:], features[:, :-1]], -1), hidden[:, :-1])
-    assert th.allclose(mac.step_next(batch, features, hidden), after, atol=1e-5)
+    assert th.allclose(mac.step_from(batch, features[:, :-1], hidden[:, :-1], start=1), after, atol=1e-5)
 
 
 def test_rollouts_record_no_graph():

@@ -68,9 +68,10 @@ def test_the_q_loss_does_not_train_the_model_nor_the_models_loss_the_policy(logg
     assert all(th.allclose(a, b, atol=1e-9) for a, b in zip(posterior, copies(parts(learner)[2])))
 
 
-def test_target_pairs_the_next_observation_with_the_same_subgoal(logger):
+@pytest.mark.parametrize("pairing", ["same", "next"])
+def test_target_pairs_the_next_observation_with_the_same_subgoal_or_with_the_next(logger, pairing):
     """Equation 4, by hand, step by step, with the GRU cell itself."""
-    args = make_omg_args(eta=1.0, eta_anneal_time=10**9, subgoal_mode=1)
+    args = make_omg_args(eta=1.0, eta_anneal_time=10**9, subgoal_mode=1, omg_next_subgoal=pairing)
     learner = make_learner(args, logger)
     for agent in (learner.mac.agent, learner.target_mac.agent):  # so that the subgoal decides which action is best
         th.nn.init.normal_(agent.fc1.weight)
@@ -88,7 +89,7 @@ def test_target_pairs_the_next_observation_with_the_same_subgoal(logger):
             now = th.cat([inputs[:, t], subgoals[:, t]], -1)
             (q, h), (_, target_h) = step(live, now, h), step(target, now, target_h)
             taken.append(q.gather(-1, batch["actions"][:, t]))
-            ahead = th.cat([inputs[:, t + 1], subgoals[:, t]], -1)
+            ahead = th.cat([inputs[:, t + 1], subgoals[:, t + (pairing == "next")]], -1)
             chosen = (
                 step(live, ahead, h)[0].masked_fill(batch["avail_actions"][:, t + 1] == 0, -th.inf).argmax(-1, True)
             )
@@ -101,7 +102,7 @@ def test_target_pairs_the_next_observation_with_the_same_subgoal(logger):
 
 
 def used_subgoals(learner, monkeypatch):
-    """A list of the subgoals [b, T, agent, Z] on which the policy is unrolled; the last are those it learns on."""
+    """A list of the subgoals [b, T, agent, Z] on which the policy is unrolled; the last but one are learned on."""
     seen, unroll = [], learner.mac.unroll_with_hidden
     monkeypatch.setattr(
         learner.mac, "unroll_with_hidden", lambda batch, goals: (seen.append(goals), unroll(batch, goals))[1]
@@ -117,7 +118,7 @@ def test_eta_mixes_hindsight_and_inference(logger, monkeypatch, eta):
     seen = used_subgoals(learner, monkeypatch)
     learner.train(batch, 0, 1)
     next_states = learner.am.vae.encode(learner.am.observations(batch)).mu[0, 1:]
-    used = seen[-1][0, :-1]
+    used = seen[-2][0, :-1]
     assert th.isclose(used, next_states, atol=1e-6).all(-1).float().mean().item() == eta
     assert logger.values("eta") == [eta]
 
@@ -128,7 +129,7 @@ def test_eta_is_drawn_per_episode_and_step_for_all_agents_at_once(logger, monkey
     seen = used_subgoals(learner, monkeypatch)
     learner.train(batch, 0, 1)
     next_states = learner.am.vae.encode(learner.am.observations(batch)).mu[:, 1:]
-    from_hindsight = th.isclose(seen[-1][:, :-1], next_states, atol=1e-6).all(-1)  # [b, T, agent]
+    from_hindsight = th.isclose(seen[-2][:, :-1], next_states, atol=1e-6).all(-1)  # [b, T, agent]
     assert th.equal(from_hindsight.all(-1), from_hindsight.any(-1))
     drawn = from_hindsight[..., 0].float()
     assert drawn.mean().item() == pytest.approx(0.3, abs=0.08)
@@ -153,7 +154,8 @@ def test_hindsight_picks_by_the_value_of_the_live_network(logger, mode, pick, va
     avail = batch["avail_actions"].bool()
     with th.no_grad():
         inferred = learner.am.features(learner.mac.infer(batch)[0])
-        hindsight = learner._look_back(batch, make_transitions(batch, args.gamma), inferred)
+        _, hidden = learner.mac.unroll_with_hidden(batch, inferred)
+        hindsight = learner._look_back(batch, make_transitions(batch, args.gamma), hidden)
         choice, goal_mu = hindsight.choice, hindsight.prior.mu
         prior = learner.am.vae.encode(learner.am.observations(batch)).mu
         inputs = learner.mac.build_inputs(batch)
@@ -205,3 +207,49 @@ def test_a_policy_network_for_each_agent_learns_in_all_of_them(logger):
     learner.train(make_batch(learner.args, lengths=[8, 5]), 0, 1)
     for old, new in zip(before, copies([learner.mac.agent]), strict=True):
         assert ((old - new).abs().flatten(1).max(1).values > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("reads", "acting", "testing"),
+    [("mean", False, False), ("draw_in_training", True, False), ("draw", True, True)],
+)
+def test_the_policy_reads_means_or_draws_where_it_acts_and_where_it_learns(logger, monkeypatch, reads, acting, testing):
+    learner = make_learner(make_omg_args(omg_policy_reads=reads, eta=0.0), logger)
+    mac, batch = learner.mac, make_batch(learner.args, lengths=[8])
+
+    def first_inputs(test_mode):
+        mac.init_hidden(1)
+        return mac.step_inputs(batch, 0, slice(None), test_mode)
+
+    for test_mode, is_drawn in ((False, acting), (True, testing)):
+        assert th.equal(first_inputs(test_mode), first_inputs(test_mode)) != is_drawn
+    mac.am.eval()  # a frozen policy never draws
+    assert th.equal(first_inputs(False), first_inputs(False))
+    mac.am.train()
+    seen = used_subgoals(learner, monkeypatch)
+    learner.train(batch, 0, 1)
+    assert th.equal(seen[0], seen[-1]) != acting  # the last ones are the means, of which diagnoses are made
+
+
+def test_the_mean_over_dimensions_weighs_the_divergence_less(logger):
+    losses = {}
+    for reduction in ("sum", "mean"):
+        am = make_learner(make_omg_args(omg_kl_reduction=reduction, omg_cvae_alpha=1.0), logger).am
+        zeros = th.zeros(2, 3, am.args.omg_subgoal_dim)
+        prior, posterior = Gaussian(zeros, zeros), Gaussian(zeros + 2, zeros)
+        _, stats = am.loss(zeros.new_zeros(2, 3, am.input_size), posterior, zeros.new_zeros(2, 3, 96), zeros, prior)
+        losses[reduction] = stats["omg_kl"].item()
+    assert losses == pytest.approx({"sum": 0.5 * 2**2 * am.args.omg_subgoal_dim, "mean": 0.5 * 2**2})
+
+
+def test_eta_may_fall_by_the_steps_of_the_seat_that_learns(logger):
+    """From the first update of the policy on, and over as many seats as the population's factor."""
+    args = make_omg_args(eta_steps="learner", population_factor=4)
+    learner = make_learner(args, logger)
+    batch = make_batch(args, lengths=[8])
+    for t_env in (1000, 3000):
+        learner.train(batch, t_env, 1)
+    resumed = make_learner(args, logger)
+    resumed.load_state_dict(learner.state_dict())
+    resumed.train(batch, 5000, 1)
+    assert logger.values("eta") == pytest.approx([0.5, 0.25, 0.0])

@@ -1,6 +1,5 @@
 """Foraging and predator-prey: the contract, rewards, what ends an episode, seeds, mistakes."""
 
-import inspect
 import subprocess
 import sys
 
@@ -219,11 +218,13 @@ def test_predators_can_be_drawn_without_a_window():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_keys_give_every_argument_its_constructors_default(name):
-    """`common_reward` aside, which is a key of the run and not of the environment."""
+def test_the_keys_are_the_constructors_arguments_and_their_defaults(name):
     env_args = merge("iql", name, [])["env_args"]
-    parameters = inspect.signature(REGISTRY[name].__init__).parameters
-    assert env_args == {key: p.default for key, p in parameters.items() if key not in ("self", "common_reward")}
+    assert env_args == vars(REGISTRY[name].Keys())
+    seen = [REGISTRY[name](**given).reset()[1] for given in ({"seed": 1}, {**env_args, "seed": 1})]
+    assert np.array_equal(*seen)
+    with pytest.raises(TypeError, match="plaiers"):
+        REGISTRY[name](plaiers=2)
 
 
 def test_both_files_of_sc2_have_the_same_arguments():

@@ -123,7 +123,7 @@ def team_batch(lengths=(8, 5, 3)):
 
 def greedy_actions(team, batch, bs=slice(None)):
     """[b, T, agent]."""
-    team.start_episodes(batch, np.ones(batch.batch_size, bool))
+    team.reset(batch, np.ones(batch.batch_size, bool))
     steps = range(batch.max_seq_length)
     return th.stack([team.select_actions(batch, t, t_env=0, bs=bs, test_mode=True) for t in steps], 1)
 
@@ -184,11 +184,11 @@ def test_finished_episodes_leave_the_others_actions_alone():
 
 def test_with_is_agent_shift_the_learners_seat_is_drawn_for_each_episode():
     team, batch = make_team(is_agent_shift=True), team_batch([3] * 300)
-    team.start_episodes(batch, np.ones(300, bool))
+    team.reset(batch, np.ones(300, bool))
     drawn = batch["agent_idx"].flatten()
     assert th.bincount(drawn, minlength=3).min() > 70
     before = drawn.clone()
-    team.start_episodes(batch, np.arange(300) < 150)  # lost worlds alone start anew
+    team.reset(batch, np.arange(300) < 150)  # lost worlds alone start anew
     assert th.equal(batch["agent_idx"].flatten()[150:], before[150:])
     assert not th.equal(batch["agent_idx"].flatten()[:150], before[:150])
 
@@ -218,7 +218,7 @@ def test_frozen_teammates_act_by_chance_as_often_as_told():
     for player, other in zip(team.players, twin.players, strict=True):
         player.mac.load_state(other.mac)
     greedy = greedy_actions(twin, batch)
-    team.start_episodes(batch, np.ones(200, bool))
+    team.reset(batch, np.ones(200, bool))
     chosen = th.stack([team.select_actions(batch, t, t_env=0, test_mode=False) for t in range(3)], 1)
     differs = (chosen != greedy[:, :3])[:, :, :2].float().mean()
     assert 0.1 < differs < 0.3  # a random action may be the greedy one
@@ -236,7 +236,7 @@ def test_frozen_teammates_that_would_draw_lots_act_in_training_as_in_tests(own):
     """COMA its most likely action, OMG on the mean of its subgoals; only the learner explores."""
     team, batch = make_team(iql=own), team_batch([8] * 50)
     greedy = greedy_actions(team, batch)
-    team.start_episodes(batch, np.ones(50, bool))
+    team.reset(batch, np.ones(50, bool))
     chosen = th.stack([team.select_actions(batch, t, t_env=0, test_mode=False) for t in range(9)], 1)
     assert th.equal(chosen[:, :, :2], greedy[:, :, :2]) and not th.equal(chosen[:, :, 2], greedy[:, :, 2])
 

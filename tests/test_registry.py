@@ -18,7 +18,7 @@ def test_every_entry_of_a_registry_leads_to_a_class(package):
 
 
 def test_an_entry_is_imported_only_when_it_is_asked_for():
-    registry = Registry("thing", {"there": "fractions:Fraction", "missing": "no_such_module:Thing"})
+    registry = Registry("thing", there="fractions:Fraction", missing="no_such_module:Thing")
     assert list(registry) == ["there", "missing"] and "missing" in registry and len(registry) == 2
     assert registry["there"].__name__ == "Fraction"
     with pytest.raises(ModuleNotFoundError):
@@ -26,7 +26,7 @@ def test_an_entry_is_imported_only_when_it_is_asked_for():
 
 
 def test_classes_and_lazy_strings_can_be_added_and_removed():
-    registry = Registry("thing", {})
+    registry = Registry("thing")
     registry["mine"] = dict
     registry["lazy"] = "fractions:Fraction"
     assert registry["mine"] is dict and registry["lazy"].__name__ == "Fraction"
@@ -35,14 +35,14 @@ def test_classes_and_lazy_strings_can_be_added_and_removed():
 
 
 def test_a_duplicate_is_refused_and_the_first_entry_stays():
-    registry = Registry("mixer", {"vdn": list})
+    registry = Registry("mixer", vdn=list)
     with pytest.raises(ValueError, match="mixer 'vdn' is already registered"):
         registry["vdn"] = dict
     assert registry["vdn"] is list
 
 
 def test_an_unknown_name_is_answered_by_one_sentence_with_the_nearest_and_all_names():
-    registry = Registry("mixer", {"vdn": list, "qmix": dict})
+    registry = Registry("mixer", vdn=list, qmix=dict)
     with pytest.raises(UnknownName) as caught:
         registry["qmx"]
     assert str(caught.value) == "unknown mixer 'qmx'; did you mean 'qmix'? (known: qmix, vdn)"

@@ -156,7 +156,7 @@ def test_an_episode_in_one_of_three_worlds_equals_the_same_world_played_alone(en
     assert any(len(set(lengths_of(batch))) > 1 for batch in together)
     for b, seed in enumerate(world_seeds(7, 3)):
         alone, mac, _ = set_up(n_worlds=1, env=env)
-        mac.load_state(runner.mac.mac)
+        mac.load_state(runner.team.mac)
         alone.env = ENVS["sc2"].vector([seed], **env[1]) if env else WatchedGame.vector([seed])
         for batch in together:
             lone = alone.run(test_mode=True)
@@ -202,7 +202,7 @@ def test_training_statistics_are_means_over_the_episodes_since_the_last_ones():
                 "ep_length_mean": lengths.mean(),
                 "battle_won_mean": won.mean(),
                 "steps_done_mean": lengths.mean(),
-                "epsilon": runner.mac.epsilon,
+                "epsilon": runner.team.epsilon,
             }
             for key, value in expected.items():
                 t, last = logger.stats[key][-1]

@@ -6,7 +6,7 @@ import torch as th
 from components.seats import cut_seats
 from modules.inputs import agent_ids, last_actions, others
 from tests.builders import every_seat, make_args, make_batch
-from utils.transfer import where
+from utils.transfer import step_index
 
 ARGS = make_args()
 N = ARGS.n_agents
@@ -44,10 +44,10 @@ def test_ids_last_actions_and_the_others_are_the_same_from_seats_as_from_the_tea
     assert th.equal(of_seats, of_team.transpose(1, 2).flatten(0, 1).unsqueeze(2))
     for key in ("team_obs", "team_actions"):
         mask = th.rand(batch[key].shape[:2])[:, :-1] < 0.7
-        of_others = others(batch, batch[key], where(mask, "cpu"))
+        of_others = others(batch, batch[key], step_index(mask, "cpu"))
         assert of_others.shape == (int(mask.sum()), N, N - 1, batch[key].shape[-1])
         assert th.equal(of_others[:, 1], batch[key][:, :-1][mask][:, [0, 2]])
-        in_seats = where(mask.repeat_interleave(N, 0), "cpu")
+        in_seats = step_index(mask.repeat_interleave(N, 0), "cpu")
         seat_of_row = in_seats[0] % N
         rows = others(seats, seats[key], in_seats)
         assert th.equal(th.cat([rows[seat_of_row == seat] for seat in range(N)], 1), of_others)

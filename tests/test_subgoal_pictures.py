@@ -8,11 +8,14 @@ import pytest
 import torch as th
 from PIL import Image
 
+import main
 from envs.sc2.sim.render import TEAM_COLOURS, Painter
 from experiments import subgoals
 from experiments.subgoals import Ghost, Inference
+from run import Run
 from tests.scenes import Scene
 from tests.test_sc2_render import near
+from utils.subgoals import mean_hit_ratio
 
 SMALL = ("env_args.map_name=3m", "rnn_hidden_dim=8", "omg_subgoal_dim=4", "omg_horizon=3")
 OPTIONS = {
@@ -32,7 +35,7 @@ def arguments(**changes):
 def make_checkpoint(folder, is_trained=True, settings=SMALL):
     """An untrained checkpoint and its record, as a run leaves them; gives the folder of models."""
     config = subgoals.configure(arguments(set=list(settings)))
-    parts = subgoals.set_up(config)
+    parts = Run({**main.resolve(config), "device": "cpu"})
     parts.mac.am.vae.is_trained.fill_(is_trained)
     models, record = folder / "models" / "iql_omg_3m_sim_seed1_4", folder / "sacred" / "4"
     for path in (models / "120", record):
@@ -102,17 +105,18 @@ def test_the_hit_ratio_is_the_mean_over_episodes_and_agents():
     first = [[2, 0], [0, 0], [4, 0], [4, 0], [-1, -1]]
     second = [[1, 0], [-1, -1], [-1, -1], [-1, -1], [-1, -1]]
     inference = Inference(th.zeros(0), th.tensor([first, second]), th.tensor([5, 2]))
-    assert subgoals.hit_ratio(inference) == pytest.approx((0.4 + 0 + 0.5 + 0) / 4)
+    assert mean_hit_ratio(inference.nearest, inference.n_states).item() == pytest.approx((0.4 + 0 + 0.5 + 0) / 4)
 
 
 def test_numbers_are_those_of_the_learner():
     settings = [*SMALL, "obs_is_state=False"]
-    parts = subgoals.set_up(subgoals.configure(arguments(episodes=3, set=settings)))
+    parts = Run({**main.resolve(subgoals.configure(arguments(episodes=3, set=settings))), "device": "cpu"})
     parts.mac.am.vae.is_trained.fill_(True)
     batch = parts.runner.run(test_mode=True)
     inference = subgoals.infer(parts.mac, batch)
     picked = subgoals.picked_in_hindsight(parts, batch)
-    assert subgoals.hit_ratio(inference) == pytest.approx(parts.logger.stats["subgoal_hit_ratio"][-1][1])
+    ratio = mean_hit_ratio(inference.nearest, inference.n_states).item()
+    assert ratio == pytest.approx(parts.logger.stats["subgoal_hit_ratio"][-1][1])
     assert len(picked) == 3 and sum(picked) == pytest.approx(1)
     lengths = batch["filled"].sum((1, 2))
     assert (inference.nearest >= 0).sum() == 3 * (lengths - 1).sum() and inference.n_states.tolist() == lengths.tolist()
@@ -153,7 +157,7 @@ def test_a_ghost_is_a_ring_at_its_place_with_a_line_from_the_unit():
 @pytest.mark.parametrize("is_state", [False, True])
 def test_a_perfect_subgoal_is_drawn_where_the_units_will_be(monkeypatch, is_state):
     """It decodes to the agent's observation, or to the state, three steps later."""
-    parts = subgoals.set_up(subgoals.configure(arguments(episodes=1, set=list(SMALL))))
+    parts = Run({**main.resolve(subgoals.configure(arguments(episodes=1, set=list(SMALL)))), "device": "cpu"})
     batch = parts.runner.run(test_mode=False)  # at random, so that all of them move about
     replay, n_states = subgoals.Replay.of(parts.runner.env), int(batch["filled"].sum())
     later = (th.arange(batch["obs"].shape[1]) + 3).clamp(max=n_states - 1)

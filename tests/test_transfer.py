@@ -10,7 +10,7 @@ from components.seats import seats_that_learn
 from tests import test_learner_contract as contract
 from tests.builders import make_batch, make_omg_args
 from tests.test_learner_contract import CASES, OF_SEATS, a_users_learner  # noqa: F401
-from utils.transfer import sent_together, where
+from utils.transfer import step_index, to_device_together
 
 
 def make_learner(name, **more):
@@ -53,7 +53,7 @@ def test_fields_that_are_sent_together_arrive_as_they_were_in_one_piece_of_memor
         "numbers": th.arange(6).view(2, 3),
         "of_a_slice": th.randn(4, 5)[:, 1:3],
     }
-    arrived = sent_together(fields, "cpu")
+    arrived = to_device_together(fields, "cpu")
     assert list(arrived) == list(fields)
     for key, field in fields.items():
         assert arrived[key].dtype == field.dtype and th.equal(arrived[key], field), key
@@ -73,4 +73,4 @@ def test_a_batch_that_is_moved_leaves_behind_what_the_host_has_to_know():
 def test_where_a_mask_is_true_as_indices():
     mask = th.tensor([[True, False, True], [False, True, False]])
     values = th.arange(8).view(2, 4)  # one step more than the mask has
-    assert values[where(mask, "cpu")].tolist() == values[:, :3][mask].tolist() == [0, 2, 5]
+    assert values[step_index(mask, "cpu")].tolist() == values[:, :3][mask].tolist() == [0, 2, 5]

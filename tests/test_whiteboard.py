@@ -15,6 +15,8 @@ from components.action_selectors import EpsilonGreedyActionSelector
 from controllers import REGISTRY as CONTROLLERS
 from controllers.basic_controller import ALL, BasicMAC
 from controllers.om_controller import MultiModuleMAC
+from learners import REGISTRY as LEARNERS
+from learners.q_learner import QLearner
 from modules.agents import REGISTRY as AGENTS
 from modules.agents.rnn_agent import RNNAgent
 from modules.am import REGISTRY as AGENT_MODELS
@@ -168,13 +170,14 @@ def test_a_change_in_one_place_acts_by_what_it_learns(change, monkeypatch):
 @pytest.mark.parametrize("kind", [WithLayerNorm, OtherForward, OtherHead, PymarlStyle])
 @th.no_grad()
 def test_omg_tries_subgoals_by_the_networks_own_forward(kind, monkeypatch):
-    """`step_over` equals one step after the other with each of the candidates."""
+    """`step_candidates` equals one step after the other with each of the candidates."""
     put(monkeypatch, AGENTS, "rnn", kind)
     args = make_omg_args()
     mac, batch = make_mac(args), make_batch(args, [8, 3])
     features, ahead = th.randn(2, 9, 3, args.omg_subgoal_dim), th.randint(4, (2, 9, 3))
     hidden = th.randn(2, 9, 3, args.rnn_hidden_dim)
-    values, inputs = mac.step_over(batch, features, ahead, hidden), mac.build_inputs(batch)
+    values = batch.steps("cpu").unpack(mac.step_candidates(batch, features, ahead, hidden))
+    inputs = mac.build_inputs(batch)
     for b, length in enumerate((8, 3)):
         for t in range(length + 1):
             for k in range(3):
@@ -252,3 +255,32 @@ class WithDropout(RNNAgent):
 
     def head(self, h):
         return F.dropout(super().head(h), training=self.training)
+
+
+class Remembers(BasicMAC):
+    """Writes down the value of each action that it takes."""
+
+    @classmethod
+    def fields(cls, args):
+        return {"value_when_acting": {"vshape": (1,), "group": "agents"}}
+
+    def select_actions(self, ep_batch, t_ep, t_env, bs=ALL, test_mode=False):
+        q = self.forward(ep_batch, t_ep, bs, test_mode)
+        actions = self.action_selector.select_action(q, ep_batch["avail_actions"][bs, t_ep], t_env, test_mode)
+        ep_batch.update({"value_when_acting": q.gather(-1, actions.unsqueeze(-1))}, bs=bs, ts=t_ep)
+        return actions
+
+
+def test_a_controllers_own_field_reaches_the_learner(monkeypatch, tmp_path):
+    put(monkeypatch, CONTROLLERS, "basic_mac", Remembers)
+    seen = []
+
+    class Reads(QLearner):
+        def train(self, batch, t_env, episode_num):
+            seen.append(batch["value_when_acting"][:, :-1].abs().sum() > 0)
+            super().train(batch, t_env, episode_num)
+
+    put(monkeypatch, LEARNERS, "q_learner", Reads)
+    parts, _, _ = built(t_max=40, batch_size=2, local_results_path=tmp_path)
+    parts.train()
+    assert seen and all(seen)

@@ -9,15 +9,14 @@ from utils.errors import UserError, shortened
 
 
 def experiment_root() -> Path:
-    """Gives the experiment-data root: the environment variable MY_EXP_PATH, or the folder `results`."""
+    """Returns the experiment-data root: the environment variable MY_EXP_PATH, or the folder `results`."""
     return Path(os.path.expanduser(os.environ.get("MY_EXP_PATH", "results")))
 
 
 def expanded(path: str) -> str:
-    """Gives the path with `~` or `~USER` at its start written out.
+    """Returns the path with `~` or `~USER` at its start written out.
 
-    Raises:
-        ValueError: there is no such home folder.
+    Raises: ValueError where there is no such home folder.
     """
     full = os.path.expanduser(path)
     if full.startswith("~"):
@@ -28,8 +27,7 @@ def expanded(path: str) -> str:
 def check_results_path(path: str | Path, key: str = "local_results_path") -> None:
     """Checks, without creating anything, that the folder `path` of this key exists or could be made, and be written to.
 
-    Raises:
-        UserError: something in the way is not a folder, or may not be written to.
+    Raises: UserError where something in the way is not a folder, or may not be written to.
     """
     existing = Path(path).absolute()
     while not os.path.lexists(existing):
@@ -42,8 +40,7 @@ def check_results_path(path: str | Path, key: str = "local_results_path") -> Non
 def make_results_folder(path: str | Path, key: str = "local_results_path") -> None:
     """Makes the folder `path` of this key where it is not there.
 
-    Raises:
-        UserError: the system refuses, as under /proc.
+    Raises: UserError where the system refuses, as under /proc.
     """
     try:
         Path(path).mkdir(parents=True, exist_ok=True)

@@ -9,13 +9,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch as th
 
 from utils.config import Key
 from utils.errors import UserError
+from utils.weights import StateDict
 
 WORD, PLACE = Key(int, low=0, high=2**32 - 1).read, Key(int, low=0, high=624).read  # of a Mersenne twister
 RANDOM_STATES = {
@@ -24,11 +25,11 @@ RANDOM_STATES = {
     "torch": th.Tensor,
     "cuda": [th.Tensor],
 }
-"""The layout, as utils/files.py has them, of `random_states`."""
+"""The layout of `random_states`, in the form of utils/files.py."""
 
 
 class Checkpoints:
-    """Those of one run. The last `keep` of them stay, and the one with the best score; 0 keeps all."""
+    """The checkpoints of one run. The last `keep` of them stay, and the one with the best score; 0 keeps all."""
 
     def __init__(self, folder: str | Path, keep: int) -> None:
         self.folder = Path(folder)
@@ -86,10 +87,9 @@ def _sync(path: Path) -> None:
 
 
 def find_checkpoint(folder: str | Path, step: int) -> Path:
-    """The checkpoint whose step is nearest to `step`, or the newest for 0.
+    """Returns the checkpoint whose step is nearest to `step`, or the newest for 0.
 
-    Raises:
-        UserError: there is no such folder, or no checkpoint in it.
+    Raises: UserError where there is no such folder, or no checkpoint in it.
     """
     folder = Path(folder)
     steps = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []
@@ -101,16 +101,16 @@ def find_checkpoint(folder: str | Path, step: int) -> Path:
     return folder / str(max(steps) if step == 0 else min(steps, key=lambda known: abs(known - step)))
 
 
-def random_states() -> dict[str, Any]:
-    """Where the global generators of Python, NumPy and torch stand, as plain data and tensors."""
-    numpy_state: Any = np.random.get_state(legacy=False)
+def random_states() -> StateDict:
+    """Returns the states of the global generators of Python, NumPy and torch, as plain data and tensors."""
+    numpy_state = cast(StateDict, np.random.get_state(legacy=False))
     numpy_state["state"]["key"] = numpy_state["state"]["key"].tolist()
     cuda = th.cuda.get_rng_state_all() if th.cuda.is_available() else []
     return {"python": random.getstate(), "numpy": numpy_state, "torch": th.get_rng_state(), "cuda": cuda}
 
 
-def set_random_states(states: dict[str, Any]) -> None:
-    """Lets the global generators go on from there; those of GPUs only where there are as many."""
+def set_random_states(states: StateDict) -> None:
+    """Sets the global generators to a `random_states`; those of GPUs only if there are as many."""
     random.setstate(states["python"])
     numpy_state = states["numpy"]["state"]
     np.random.set_state({**states["numpy"], "state": {**numpy_state, "key": np.array(numpy_state["key"], np.uint32)}})

@@ -1,5 +1,5 @@
 """What the programs share: their exit status, and of the small ones (`benchmarks/`, `experiments/`, replays) arguments,
-checks, and the machine in words. The training program reads its own command line in `main.py`.
+checks, and the description of the machine. The training program reads its own command line in `main.py`.
 """
 
 import argparse
@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from utils.errors import UserError, exit_in_words, unknown
+from utils.errors import UserError, describe_exit, unknown
+from utils.files import Json
 from utils.MY_EXP_PATH import expanded
 from utils.signals import STOP_SIGNALS, handled, interrupt
 
@@ -43,7 +44,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def exit_status(work: Callable[[], int | None], interrupted: str = "interrupted") -> int:
-    """What `work` gives, 0 for nothing; 2 after a user's mistake, whose sentence is printed, and after a `sys.exit`.
+    """Returns what `work` returns, or 0; 2 after a user's mistake, whose sentence is printed, or a `sys.exit`.
 
     After Ctrl-C, SIGTERM or SIGHUP `interrupted` is printed; the status is then 128 and the signal's number.
     """
@@ -54,7 +55,7 @@ def exit_status(work: Callable[[], int | None], interrupted: str = "interrupted"
         print(f"error: {mistake}", file=sys.stderr)
         return 2
     except SystemExit as end:
-        print(f"error: {exit_in_words(end)}", file=sys.stderr)
+        print(f"error: {describe_exit(end)}", file=sys.stderr)
         return 2
     except Answered:
         return 0
@@ -64,13 +65,13 @@ def exit_status(work: Callable[[], int | None], interrupted: str = "interrupted"
 
 
 def interrupted_status(error: KeyboardInterrupt) -> int:
-    """128 and the number of the signal, as shells have it."""
+    """Returns 128 and the number of the signal, as shells do."""
     return 128 + (error.args[0] if error.args else signal.SIGINT)
 
 
 def run_program(main: Callable[[], int]) -> NoReturn:
-    """Runs a program that is a process of its own, up to its end: by a signal where `main` gives 128 and its number, so
-    that a shell's loop stops, too. The program goes on where nobody takes its output, or a disk has no room for it.
+    """Runs a program that is a process of its own up to its end: by a signal if `main` returns 128 and its number, so
+    that a shell's loop stops, too. The program continues where nobody takes its output, or a disk has no room for it.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # it was closed; else the next file that is opened would be taken for the output
@@ -96,7 +97,7 @@ class _Forgiving(io.FileIO):
 
 
 def forgiving(descriptor: int, like: Any) -> io.TextIOWrapper:
-    """Text output to a descriptor in the way of `like`, without errors: its reader or its terminal may have gone."""
+    """Returns a text stream to a descriptor like `like`, without errors: its reader or terminal may have gone."""
     binary = io.BufferedWriter(_Forgiving(descriptor, "w", closefd=descriptor > 2))
     if like is None:  # it was closed when Python started
         return io.TextIOWrapper(binary)
@@ -113,7 +114,7 @@ def check_guarded() -> None:
 
 
 def main_script() -> str:
-    """The file that worker processes import as their main module.
+    """Returns the file that worker processes import as their main module.
 
     Raises: UserError for a script that comes through a pipe: there is none.
     """
@@ -123,8 +124,16 @@ def main_script() -> str:
     return script
 
 
+def version_of(package: str) -> str | None:
+    """Returns the version of a package that is installed; None for any other."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def n_cores() -> int:
-    """How many cores this process may use; macOS does not tell, there it is all of them."""
+    """Returns how many cores this process may use; on macOS, which does not say, all of them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -136,7 +145,7 @@ def check_at_least(low: int, **given: int) -> None:
 
 
 def chosen_maps(given: Sequence[str], known: Sequence[str]) -> list[str]:
-    """The maps that `--map` names; `all` alone means all of them.
+    """Returns the maps that `--map` names; `all` alone means all of them.
 
     Raises: UserError for a map that is not known.
     """
@@ -160,8 +169,8 @@ def check_json(path: Path | None) -> None:
         raise UserError(f"--json={path} can't be written: give a file in a folder that is there")
 
 
-def surroundings(*packages: str) -> dict[str, Any]:
-    """The machine, its load over the last minute, and the versions of Python and of the packages."""
+def machine_info(*packages: str) -> Json:
+    """Returns the machine, its load over the last minute, and the versions of Python and of the packages."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -174,7 +183,7 @@ def surroundings(*packages: str) -> dict[str, Any]:
     }
 
 
-def in_words(machine: dict[str, Any]) -> str:
-    """`surroundings` in one line."""
+def format_machine(machine: Json) -> str:
+    """Returns what `machine_info` found in one line."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']}; {versions}"

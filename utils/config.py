@@ -14,8 +14,9 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
+from utils.dict2namedtuple import Config
 from utils.errors import UserError
-from utils.files import fitted, read_bytes, values_in
+from utils.files import Json, fitted, read_bytes, values_in
 from utils.MY_EXP_PATH import expanded
 
 MOST_YAML_BYTES = 2**18  # a tenth of a second per 5,000
@@ -43,41 +44,39 @@ class Key:
     low: float | None = None
     high: float | None = None
     above: float | None = None
-    choices: tuple[Any, ...] = ()
+    choices: tuple[object, ...] = ()
     names: str = ""
     nullable: bool = False
     is_in_file_name: bool = False
-    default: Any = None
+    default: object = None
     help: str = ""
 
     @property
     def kinds(self) -> tuple[type, ...]:
         return self.kind if isinstance(self.kind, tuple) else (self.kind,)
 
-    def read(self, value: Any) -> Any:
-        """Gives the value as the declared kind, so that 2e5 is a whole number and 1 a number.
+    def read(self, value: object) -> Any:
+        """Returns the value as the declared kind, so that 2e5 is a whole number and 1 a number.
 
-        Raises:
-            ValueError: the value is of another kind or is not an allowed one.
+        Raises: ValueError where the value is of another kind or is not an allowed one.
         """
         if self.nullable and value in (None, "None"):
             return None
         return self._first_allowed(value, _as_kind)
 
     def read_text(self, text: str) -> Any:
-        """Gives the value of what was typed on the command line.
+        """Returns the value of what was typed on the command line.
 
         Text stays as it is, but for quotes around the whole; a number is decimal; null, None and ~ are nothing where
         nothing is allowed.
 
-        Raises:
-            ValueError: it is not an allowed value.
+        Raises: ValueError where it is not an allowed value.
         """
         if self.nullable and text.strip().lower() in NOTHING:
             return None
         return self._first_allowed(text, _text_as_kind)
 
-    def _first_allowed(self, value: Any, as_kind: Callable[[Any, type], Any]) -> Any:
+    def _first_allowed(self, value: Any, as_kind: Callable[[Any, type], object]) -> object:
         for kind in self.kinds:
             typed = as_kind(value, kind)
             if typed is not None and self._allows(typed, kind):
@@ -95,7 +94,7 @@ class Key:
         return ", or ".join([*kinds, *choices, *(["null"] if self.nullable else [])])
 
     def _free_kinds(self) -> list[type]:
-        """Gives the kinds that no choices restrict: of two kinds, one may be free and the other a choice."""
+        """Returns the kinds that no choices restrict: of two kinds, one may be free and the other a choice."""
         return [kind for kind in self.kinds if not any(type(choice) is kind for choice in self.choices)]
 
     def _allows(self, value: Any, kind: type) -> bool:
@@ -112,7 +111,7 @@ class Key:
         )
 
 
-def key(default: Any, help: str, unit: str = "", **limits: Any) -> Any:
+def key(default: object, help: str, unit: str = "", **limits: Any) -> Any:
     """Declares one key of a component: a field of the frozen dataclass `Keys` in its class.
 
     `help` is one line; its kind, and whether it may be nothing, follow from the field's annotation; `limits` are the
@@ -137,8 +136,8 @@ def declared_keys(declaration: Any, prefix: str = "") -> dict[str, Key]:
     return keys
 
 
-def _as_kind(value: Any, kind: type) -> Any:
-    """Gives the value as `kind`, or None where it is of another kind."""
+def _as_kind(value: object, kind: type) -> object:
+    """Returns the value as `kind`, or None where it is of another kind."""
     if kind is Path:
         return _as_path(value) if isinstance(value, str) else None
     if isinstance(value, bool) or kind in (bool, str):
@@ -148,8 +147,8 @@ def _as_kind(value: Any, kind: type) -> Any:
     return kind(value) if kind is float or value == int(value) else None
 
 
-def _text_as_kind(text: str, kind: type) -> Any:
-    """Gives what was typed as `kind`, or None where it is of another kind."""
+def _text_as_kind(text: str, kind: type) -> object:
+    """Returns what was typed as `kind`, or None where it is of another kind."""
     if kind is bool:
         return yaml.SafeLoader.bool_values.get(text.strip().lower())
     if kind in (str, Path):
@@ -159,7 +158,7 @@ def _text_as_kind(text: str, kind: type) -> Any:
 
 
 def _decimal(text: str) -> int | float | None:
-    """The decimal number that a person reads, 010 as ten; None where there is none, as in 1:30 or 0x10."""
+    """Returns the decimal number that a person reads, 010 as ten; None where there is none, as in 1:30 or 0x10."""
     if not DECIMAL.match(text):
         return None
     plain = text.replace("_", "")
@@ -168,11 +167,7 @@ def _decimal(text: str) -> int | float | None:
 
 
 def _as_path(text: str) -> str:
-    """The path with `~` expanded.
-
-    Raises:
-        ValueError: no system could have it, or a word for nothing was meant.
-    """
+    """Returns the path with `~` expanded. Raises: ValueError where no system could have it, or none was meant."""
     path = expanded(text)
     if path in ("None", "null"):
         raise ValueError(f"it must be a path; leave it empty for none, or write ./{path} for a folder of that name")
@@ -191,7 +186,7 @@ class YamlLoader(yaml.SafeLoader):
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Json:
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -202,8 +197,8 @@ class YamlLoader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
-    def construct_scalar_of(self, node: yaml.ScalarNode) -> Any:
-        """A number or a truth value, also where a tag such as !!int asks for one."""
+    def construct_scalar_of(self, node: yaml.ScalarNode) -> bool | int | float:
+        """Returns a number or a truth value, also where a tag such as !!int asks for one."""
         value = self.bool_values.get(node.value.lower()) if node.tag.endswith(":bool") else _decimal(node.value)
         if value is None:
             raise yaml.constructor.ConstructorError(None, None, f"{node.value} is no {node.tag}", node.start_mark)
@@ -218,19 +213,18 @@ for _name in ("timestamp", "binary", "omap", "pairs", "set"):
 
 
 def parse_yaml(text: str) -> Any:
-    """What a text holds by YAML's rules. Raises: yaml.YAMLError, RecursionError; ValueError where aliases unfold it."""
+    """Returns what a YAML text holds. Raises: yaml.YAMLError, RecursionError; ValueError where aliases unfold it."""
     content = yaml.load(text, Loader=YamlLoader)
     for _ in values_in(content, MOST_YAML_BYTES):
         pass
     return content
 
 
-def load_yaml(path: Path, layout: Any = dict, remedy: str = "correct the file") -> dict[str, Any]:
+def load_yaml(path: Path, layout: object = dict, remedy: str = "correct the file") -> Json:
     """Reads one YAML mapping of a layout (see utils/files.py); `remedy` says what to do if it is none.
 
-    Raises:
-        UserError: the file is not there or not well formed (naming line and column), gives a key twice, holds no
-            mapping of this layout, or unfolds to more than a configuration has.
+    Raises: UserError where the file is not there or not well formed (naming line and column), gives a key twice, holds
+    no mapping of this layout, or unfolds to more than a configuration has.
     """
     try:
         content = parse_yaml(read_bytes(path, MOST_YAML_BYTES).decode())
@@ -248,8 +242,8 @@ def load_yaml(path: Path, layout: Any = dict, remedy: str = "correct the file") 
         raise UserError(f"{path}: {error}; {remedy}") from error
 
 
-def recursive_dict_update(d: Mapping[str, Any], u: Mapping[str, Any]) -> dict[str, Any]:
-    """Gives a new mapping: `d` overlaid with `u`, nested mappings merged key by key."""
+def recursive_dict_update(d: Config, u: Config) -> Json:
+    """Returns a new mapping: `d` overlaid with `u`, nested mappings merged key by key."""
     merged = dict(d)
     for key, value in u.items():
         both_nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
@@ -257,8 +251,8 @@ def recursive_dict_update(d: Mapping[str, Any], u: Mapping[str, Any]) -> dict[st
     return merged
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Gives every leaf as (dotted key, value); an empty mapping is a leaf."""
+def flatten(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Returns every leaf as (dotted key, value); an empty mapping is a leaf."""
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
             yield from flatten(value, f"{prefix}{key}.")
@@ -266,19 +260,15 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield prefix + key, value
 
 
-def nested(key: str, value: Any) -> dict[str, Any]:
-    """Gives the mapping that a dotted key stands for: `a.b`, 1 -> {a: {b: 1}}."""
+def nested(key: str, value: Any) -> Json:
+    """Returns the mapping that a dotted key stands for: `a.b`, 1 -> {a: {b: 1}}."""
     for part in reversed(key.split(".")):
         value = {part: value}
     return value
 
 
-def load_json(path: Path) -> dict[str, Any]:
-    """Reads one JSON object.
-
-    Raises:
-        UserError: the file can't be read, is not well formed or holds no object.
-    """
+def load_json(path: Path) -> Json:
+    """Reads one JSON object. Raises: UserError where the file can't be read, is not well formed or holds no object."""
     try:
         content = json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:

@@ -7,7 +7,6 @@ import socket
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from utils.errors import UserError
 from utils.records import files_of
@@ -24,12 +23,10 @@ def check_backend(backend: str) -> None:
         )
 
 
-def curve_writer(directory: Path, backend: str) -> Any:
-    """A writer to `directory` with `add_scalar(key, value, t)` and `close()`."""
+def curve_writer(directory: Path, backend: str) -> "EventWriter | LegacyWriter":
+    """Returns what writes curves to `directory`. Raises: UserError as `check_backend`."""
     check_backend(backend)
-    if backend == "tensorboard_logger":
-        return LegacyWriter(directory)
-    return EventWriter(directory)
+    return LegacyWriter(directory) if backend == "tensorboard_logger" else EventWriter(directory)
 
 
 class EventWriter:
@@ -48,7 +45,7 @@ class EventWriter:
     def add_scalar(self, key: str, value: float, t: int) -> None:
         self._add(step=t, summary=self._summary(value=[self._summary.Value(tag=key, simple_value=value)]))
 
-    def _add(self, **content: Any) -> None:
+    def _add(self, **content: object) -> None:
         self._records.write(self._event(wall_time=time.time(), **content).SerializeToString())
 
     def write(self, record: bytes) -> None:

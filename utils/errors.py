@@ -12,7 +12,7 @@ class UserError(Exception):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Gives `; did you mean 'x'?` for the known name closest to `name`, or nothing where none is close."""
+    """Returns `; did you mean 'x'?` for the known name closest to `name`, or nothing where none is close."""
     matches = get_close_matches(name, list(known), n=1)
     return f"; did you mean '{matches[0]}'?" if matches else ""
 
@@ -23,8 +23,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {kind} '{shortened(name)}'{nearest(name, known)} (known: {', '.join(known) or 'none'})"
 
 
-def exit_in_words(end: SystemExit) -> str:
-    """Words a `sys.exit` in the middle of the work, such as in a user's environment: where it was called."""
+def describe_exit(end: SystemExit) -> str:
+    """Describes a `sys.exit` in the middle of the work, such as in a user's environment: where it was called."""
     places = [
         f"{frame.f_code.co_qualname} ({frame.f_code.co_filename}, line {line})"
         for frame, line in walk_tb(end.__traceback__)
@@ -34,7 +34,7 @@ def exit_in_words(end: SystemExit) -> str:
 
 
 def shortened(value: object) -> str:
-    """The value as a sentence can hold it."""
+    """Returns the value as text that a sentence can hold."""
     try:
         text = str(value)
     except ValueError:  # Python writes out no whole number of more than 4,300 digits

@@ -7,9 +7,9 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from utils.errors import UserError
+from utils.files import Json
 from utils.records import RecordFiles, files_of, write_whole
 
 with warnings.catch_warnings():
@@ -25,7 +25,7 @@ class FileRecords(FileStorageObserver):
     def __init__(self, basedir: Path) -> None:
         super().__init__(basedir)
         self._lock = threading.RLock()  # a last heartbeat may still be writing when the run ends
-        self._metrics: dict[str, dict[str, list[Any]]] = {}
+        self._metrics: dict[str, dict[str, list]] = {}
 
     @property
     def files(self) -> RecordFiles:
@@ -33,17 +33,16 @@ class FileRecords(FileStorageObserver):
         assert self.dir is not None, "the run has begun"
         return files_of(Path(self.dir))
 
-    def queued_event(self, **event: Any) -> Any:  # type: ignore[override]  # Sacred names all arguments
+    def queued_event(self, **event: object) -> object:  # type: ignore[override]  # Sacred names all arguments
         return self._begin(super().queued_event, event)
 
-    def started_event(self, **event: Any) -> Any:  # type: ignore[override]  # Sacred names all arguments
+    def started_event(self, **event: object) -> object:  # type: ignore[override]  # Sacred names all arguments
         return self._begin(super().started_event, event)
 
-    def _begin(self, record: Callable[..., Any], event: dict[str, Any]) -> Any:
+    def _begin(self, record: Callable[..., object], event: Json) -> object:
         """Makes the folder with its first files.
 
-        Raises:
-            UserError: they can't be written; then the folder is not there.
+        Raises: UserError where they can't be written; then the folder is not there.
         """
         try:
             run_id = record(**event)
@@ -60,7 +59,7 @@ class FileRecords(FileStorageObserver):
             raise UserError(f"a run can't be recorded in {place}: {error.strerror}; give another {other}") from error
         return run_id
 
-    def _make_run_dir(self, _id: Any) -> None:
+    def _make_run_dir(self, _id: object) -> None:
         try:
             super()._make_run_dir(_id)
         except OSError:
@@ -75,7 +74,7 @@ class FileRecords(FileStorageObserver):
             write_whole(path, Path(filename).read_bytes())
         return path
 
-    def save_json(self, obj: Any, filename: str) -> None:
+    def save_json(self, obj: object, filename: str) -> None:
         with self._lock:
             self.files.replace(filename, json.dumps(flatten(obj), sort_keys=True, indent=2).encode())
 
@@ -89,7 +88,7 @@ class FileRecords(FileStorageObserver):
         self.files.append("cout.txt", self.cout[self.cout_write_cursor :].encode())
         self.cout_write_cursor = len(self.cout)
 
-    def log_metrics(self, metrics_by_name: dict[str, dict[str, list[Any]]], info: Any) -> None:
+    def log_metrics(self, metrics_by_name: dict[str, dict[str, list]], info: object) -> None:
         for name, new in metrics_by_name.items():
             known = self._metrics.setdefault(name, {"values": [], "steps": [], "timestamps": []})
             known["values"] += new["values"]
@@ -97,15 +96,15 @@ class FileRecords(FileStorageObserver):
             known["timestamps"] += [stamp.isoformat() for stamp in new["timestamps"]]
         self.save_json(self._metrics, "metrics.json")
 
-    def completed_event(self, stop_time: Any, result: Any) -> None:
+    def completed_event(self, stop_time: object, result: object) -> None:
         super().completed_event(stop_time, result)
         self.files.finish()
 
-    def interrupted_event(self, interrupt_time: Any, status: Any) -> None:
+    def interrupted_event(self, interrupt_time: object, status: object) -> None:
         super().interrupted_event(interrupt_time, status)
         self.files.finish()
 
-    def failed_event(self, fail_time: Any, fail_trace: Any) -> None:
+    def failed_event(self, fail_time: object, fail_trace: object) -> None:
         if self.dir is not None:  # it has begun
             super().failed_event(fail_time, fail_trace)
             self.files.finish()

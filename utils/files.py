@@ -16,18 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.memory import in_words
+from utils.memory import format_bytes
 
 MOST_BYTES, MOST_UNPACKED_BYTES = 2**28, 2**24  # of a file, and of what is packed in one
+Json = dict[str, Any]
+"""An object as JSON and YAML have it."""
 KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text", dict: "a group of keys"}
 KINDS |= {list: "a list", tuple: "a list", type(None): "nothing"}
 
 
 def read_bytes(path: str | Path, most: int = MOST_BYTES, kind: str = "file") -> bytes:
-    """What is in a file.
+    """Returns what is in a file.
 
-    Raises:
-        UserError: it is no file, can't be read, or holds more than `most` bytes.
+    Raises: UserError where it is no file, can't be read, or holds more than `most` bytes.
     """
     try:
         if not Path(path).is_file():
@@ -37,21 +38,20 @@ def read_bytes(path: str | Path, most: int = MOST_BYTES, kind: str = "file") -> 
     except OSError as error:
         raise UserError(f"{path} can't be read: {reason(error)}; restore it or give another") from error
     if len(content) > most:
-        raise UserError(f"{path} holds more than {in_words(most)}, which no such file does; give another")
+        raise UserError(f"{path} holds more than {format_bytes(most)}, which no such file does; give another")
     return content
 
 
-def read_json(path: str | Path, layout: Any, kind: str, remedy: str, packed: bool = False) -> Any:
-    """The content of a JSON file of a layout; `kind` and `remedy` say what it should be and what to do if it is not.
+def read_json(path: str | Path, layout: object, kind: str, remedy: str, packed: bool = False) -> Any:
+    """Returns what a JSON file of a layout holds; `kind` and `remedy` say what it should be and what to do else.
 
-    Raises:
-        UserError: as `read_bytes`, or it is no JSON of this layout, or `packed` by gzip and too large.
+    Raises: UserError as `read_bytes`, or where it is no JSON of this layout, or `packed` by gzip and too large.
     """
     return parse_json(read_bytes(path, kind=kind), layout, str(path), kind, remedy, packed)
 
 
-def parse_json(content: bytes, layout: Any, place: str, kind: str, remedy: str, packed: bool = False) -> Any:
-    """As `read_json`, of what has been read at this place."""
+def parse_json(content: bytes, layout: object, place: str, kind: str, remedy: str, packed: bool = False) -> Any:
+    """Returns the JSON `content` that was read at `place`, if it is of the layout. Raises: UserError as `read_json`."""
     try:
         return fitted(json.loads(_unpacked(content) if packed else content), layout)
     except (ValueError, RecursionError, OSError, EOFError, zlib.error) as error:
@@ -62,20 +62,19 @@ def _unpacked(content: bytes) -> bytes:
     with gzip.open(io.BytesIO(content)) as file:
         unpacked = file.read(MOST_UNPACKED_BYTES + 1)
     if len(unpacked) > MOST_UNPACKED_BYTES:
-        raise ValueError(f"it unfolds to more than {in_words(MOST_UNPACKED_BYTES)}")
+        raise ValueError(f"it unfolds to more than {format_bytes(MOST_UNPACKED_BYTES)}")
     return unpacked
 
 
-def read_config(records: Path, layout: Any) -> Any:
-    """The configuration in a run's folder of records. Raises: UserError as `read_json`."""
+def read_config(records: Path, layout: object) -> Json:
+    """Returns the configuration in a run's folder of records. Raises: UserError as `read_json`."""
     return read_json(records / "config.json", layout, "configuration of a run", "restore it, or leave this run out")
 
 
 def fitted(value: Any, layout: Any, place: str = "") -> Any:
-    """The value as the layout has it; what else a mapping holds is left as it is.
+    """Returns the value as the layout has it; what else a mapping holds is left as it is.
 
-    Raises:
-        ValueError: it is not of this layout; says where.
+    Raises: ValueError where it is not of this layout; says where.
     """
     where = f"'{place}'" if place else "the content"
     if isinstance(layout, tuple):
@@ -112,17 +111,16 @@ def fitted(value: Any, layout: Any, place: str = "") -> Any:
         raise ValueError(f"{where}: {error}") from error
 
 
-def _check_kind(value: Any, kinds: Any, kind: type, where: str) -> None:
+def _check_kind(value: object, kinds: type | tuple[type, ...], kind: type, where: str) -> None:
     if not isinstance(value, kinds) or (isinstance(value, bool) and kind in (int, float)):
         wanted, given = (KINDS.get(one, f"a {one.__name__.lower()}") for one in (kind, type(value)))
         raise ValueError(f"{where} must be {wanted}, not {given}")
 
 
-def values_in(content: Any, most: int) -> Iterator[Any]:
-    """All values in nested mappings and lists, those that are there several times as often as they are.
+def values_in(content: object, most: int) -> Iterator[Any]:
+    """Yields all values in nested mappings and lists, those that are there several times as often as they are.
 
-    Raises:
-        ValueError: there are more than `most`.
+    Raises: ValueError where there are more than `most`.
     """
     waiting = [content]
     while waiting:
@@ -136,7 +134,7 @@ def values_in(content: Any, most: int) -> Iterator[Any]:
 
 
 def reason(error: Exception) -> str:
-    """The error in a few words: torch opens with a title and has one line per parameter after it."""
+    """Returns the error in a few words: torch opens with a title and has one line per parameter after it."""
     if isinstance(error, KeyError):
         return f"{error!s:.80} is missing"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -12,7 +12,7 @@ CONFIDENCE = 0.95
 
 
 def wilson_interval(n_won: int, n_battles: int, z: float = 1.96) -> tuple[float, float]:
-    """The score interval of a share, 95 % for z = 1.96 (Wilson 1927, J. Am. Stat. Assoc. 22, 209-212); in 0..1.
+    """Returns the score interval of a share, 95 % for z = 1.96 (Wilson 1927, J. Am. Stat. Assoc. 22, 209-212); in 0..1.
 
     Unlike the usual one it stays within 0..1 and keeps its width where nothing or everything was won.
     """
@@ -23,7 +23,7 @@ def wilson_interval(n_won: int, n_battles: int, z: float = 1.96) -> tuple[float,
 
 
 def mean_interval(values: Sequence[float], z: float = 1.96) -> tuple[float, float]:
-    """The normal interval of a mean; a single value says nothing about how far it may be off."""
+    """Returns the normal interval of a mean; a single value says nothing about how far it may be off."""
     if len(values) < 2:
         return -inf, inf
     half = z * stdev(values) / sqrt(len(values))
@@ -41,7 +41,7 @@ class Estimate(NamedTuple):
 def bootstrap(
     results: Sequence[float], seeds: Sequence[object], teams: Sequence[object], rng: np.random.Generator
 ) -> Estimate:
-    """The mean of one result per episode, resampled over its seeds and, independently, over its teams of teammates.
+    """Returns the mean of one result per episode, resampled over seeds and, independently, teams of teammates.
 
     Episodes of one seed, or with the same teammates, are no independent draws. So whole seeds and whole teams are drawn
     with replacement, each level by itself (Owen 2007, *The pigeonhole bootstrap*), and percentiles are taken.
@@ -53,9 +53,8 @@ def bootstrap(
     sums, counts = np.zeros((2, len(names[0]), len(names[1])))
     np.add.at(sums, (s, k), np.asarray(results, float))
     np.add.at(counts, (s, k), 1.0)
-    of_seeds, of_teams = (
-        rng.multinomial(len(index), np.full(len(index), 1 / len(index)), RESAMPLES) for index in names
-    )
+    sizes = [len(index) for index in names]
+    of_seeds, of_teams = (rng.multinomial(n, np.full(n, 1 / n), RESAMPLES) for n in sizes)
     drawn = np.einsum("ns,sk,nk->n", of_seeds, counts, of_teams, optimize=True)
     means = np.einsum("ns,sk,nk->n", of_seeds, sums, of_teams, optimize=True)[drawn > 0] / drawn[drawn > 0]
     tail = 100 * (1 - CONFIDENCE) / 2

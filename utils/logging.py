@@ -6,10 +6,14 @@ import logging
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, SupportsFloat
 
-from utils.curves import curve_writer
+from utils.curves import EventWriter, LegacyWriter, curve_writer
+from utils.files import Json
 from utils.records import JsonLines
+
+if TYPE_CHECKING:
+    from sacred.run import Run as SacredRun
 
 LOGGER_NAME = "pymarl"
 STATS_PER_LINE = 4
@@ -18,7 +22,7 @@ LATEST_ONLY = ("epsilon", "dropped_episodes")  # a schedule and a count, of whic
 
 
 def get_logger() -> logging.Logger:
-    """Gives the program's own logger, writing to stderr; the root logger stays as other packages expect it."""
+    """Returns the program's own logger, writing to stderr; the root logger stays as other packages expect it."""
     logger = logging.getLogger(LOGGER_NAME)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("[%(levelname)s %(asctime)s] %(name)s %(message)s", "%H:%M:%S"))
@@ -34,8 +38,8 @@ class Logger:
     def __init__(self, console_logger: logging.Logger) -> None:
         self.console_logger = console_logger
         self.stats: dict[str, list[tuple[int, float]]] = defaultdict(list)
-        self._tb_writer: Any = None
-        self._sacred_run: Any = None
+        self._tb_writer: EventWriter | LegacyWriter | None = None
+        self._sacred_run: SacredRun | None = None
         self._outside_sacred: set[str] = set()
         self._metrics: JsonLines | None = None
         self._test_episodes: JsonLines | None = None
@@ -44,7 +48,7 @@ class Logger:
         """Writes TensorBoard curves to `directory` from now on; the backends are in utils/curves.py."""
         self._tb_writer = curve_writer(Path(directory), backend)
 
-    def setup_sacred(self, sacred_run: Any) -> None:
+    def setup_sacred(self, sacred_run: "SacredRun") -> None:
         """Records into the Sacred run from now on: its metrics, and `info[key]` beside `info[key + "_T"]`."""
         self._sacred_run = sacred_run
 
@@ -53,7 +57,7 @@ class Logger:
         self._metrics = JsonLines(Path(directory) / "metrics.jsonl")
         self._test_episodes = JsonLines(Path(directory) / "test_episodes.jsonl")
 
-    def log_stat(self, key: str, value: Any, t: int, to_sacred: bool = True) -> None:
+    def log_stat(self, key: str, value: SupportsFloat, t: int, to_sacred: bool = True) -> None:
         """Records one value at environment step `t`; a one-element tensor or NumPy scalar becomes a plain float."""
         value, t = float(value), int(t)
         self.stats[key].append((t, value))
@@ -61,7 +65,7 @@ class Logger:
             self._outside_sacred.add(key)
         self._write(key, value, t, to_sacred)
 
-    def log_test_episode(self, episode: dict[str, Any]) -> None:
+    def log_test_episode(self, episode: Json) -> None:
         """Records one test episode; what is known of it is the runner's business."""
         if self._test_episodes is not None:
             self._test_episodes.append({**episode, "time": time.time()})
@@ -82,7 +86,7 @@ class Logger:
             run.log_scalar(key, value, t)
 
     def state_dict(self) -> dict[str, list[tuple[int, float]]]:
-        """All statistics so far, but for those that are kept from Sacred because they differ from run to run."""
+        """Returns all statistics so far, but for those that are kept from Sacred: they differ from run to run."""
         return {key: list(values) for key, values in self.stats.items() if key not in self._outside_sacred}
 
     def load_state_dict(self, state: dict[str, list[tuple[int, float]]]) -> None:

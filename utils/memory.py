@@ -1,4 +1,4 @@
-"""How much main memory is left, and bytes in words."""
+"""How much main memory is left, and how a number of bytes is printed."""
 
 import os
 import re
@@ -16,8 +16,8 @@ _GROUPS = {
 }
 
 
-def in_words(n_bytes: float) -> str:
-    """Such as `2.0 GB`."""
+def format_bytes(n_bytes: float) -> str:
+    """Returns such as `2.0 GB`."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if n_bytes >= size:
             return f"{n_bytes / size:,.1f} {unit}"
@@ -28,21 +28,20 @@ def in_words(n_bytes: float) -> str:
 def sized_to_fit(remedy: str) -> Iterator[None]:
     """For what allocates as much as settings ask for.
 
-    Raises:
-        UserError: the memory inside was refused; the sentence ends with `remedy`.
+    Raises: UserError where the memory inside was refused; the sentence ends with `remedy`.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch raises the second
         if isinstance(error, RuntimeError) and not re.search("can't allocate|not enough|out of memory", str(error)):
             raise
-        left = in_words(free_memory())
+        left = format_bytes(free_memory())
         raise UserError(f"the run does not fit into memory, of which {left} are free; {remedy}") from error
 
 
 def free_memory(root: Path = Path("/")) -> int:
-    """Bytes that this process can still take: what the machine has free, or less where a container's or a job's limit
-    is nearer. `root` is where `proc` and `sys` are.
+    """Returns the bytes that this process can still take: what the machine has free, or less where a container's or a
+    job's limit is nearer. `root` is where `proc` and `sys` are.
     """
     meminfo = root / "proc/meminfo"
     if not meminfo.is_file():  # not Linux

@@ -15,7 +15,6 @@ import time
 import warnings
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import bson
 import pymongo
@@ -23,8 +22,9 @@ from bson.errors import InvalidDocument
 from pymongo.errors import OperationFailure, PyMongoError
 
 from utils.errors import UserError
+from utils.file_records import FileRecords
+from utils.files import Json
 from utils.logging import LOGGER_NAME
-from utils.records import files_of
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", UserWarning)  # Sacred 0.8 still imports the deprecated pkg_resources
@@ -44,29 +44,28 @@ FILE_OF = {"info": "info.json", "captured_out": "cout.txt", "config": "config.js
 
 
 def without_password(address: str) -> str:
-    """The address as it may be shown and recorded: no password, and no options, which may hold others."""
+    """Returns the address as it may be printed and recorded: no password, and no options, which may hold others."""
     return re.sub(r"^(.*?://|(?!.*://))([^:@/]*):.*@", r"\1\2:***@", address).partition("?")[0]
 
 
 def open_database(address: str) -> MongoObserver:
-    """The database at a MongoDB URL or at Sacred's [HOST:PORT:]DATABASE; nothing is asked of it yet.
+    """Returns the database at a MongoDB URL or at Sacred's [HOST:PORT:]DATABASE; nothing is asked of it yet.
 
-    Raises:
-        UserError: the address is neither.
+    Raises: UserError where the address is neither.
     """
     is_url = "://" in address
-    place: dict[str, Any] = {}
+    place: Json = {}
     if not is_url:
         if not re.match(get_pattern(), address):
-            shown = without_password(address)
+            public_address = without_password(address)
             raise UserError(
-                f"'{shown}' is no address of a database; write HOST:PORT:DATABASE or mongodb://HOST/DATABASE"
+                f"'{public_address}' is no address of a database; write HOST:PORT:DATABASE or mongodb://HOST/DATABASE"
             )
         place = parse_mongo_db_arg(address)
         if place.keys() & {"overwrite", "priority"}:
             raise UserError(f"'{address}' names a run or a priority, too; write HOST:PORT:DATABASE")
     try:
-        client: Any = pymongo.MongoClient(
+        client: pymongo.MongoClient = pymongo.MongoClient(
             address if is_url else place.pop("url", None),
             serverSelectionTimeoutMS=ANSWER_MS,
             connectTimeoutMS=ANSWER_MS,
@@ -85,10 +84,9 @@ def open_database(address: str) -> MongoObserver:
 
 
 def is_there(store: MongoObserver) -> bool:
-    """Whether the server answers, within about a second; what `send` looks runs up by is indexed then.
+    """Returns whether the server answers, within about a second; what `send` looks runs up by is indexed then.
 
-    Raises:
-        UserError: it answers, but refuses to be written to.
+    Raises: UserError where it answers, but refuses to be written to.
     """
     try:
         store.runs.create_index("record", sparse=True)
@@ -102,7 +100,7 @@ def is_there(store: MongoObserver) -> bool:
 
 
 def send(store: MongoObserver, folder: Path, with_artifacts: bool = True) -> int:
-    """Brings the document of the run whose records are in `folder` up to date, or makes it; gives its number there.
+    """Brings the document of the run whose records are in `folder` up to date, or makes it; returns its number there.
 
     What MongoDB does not take is cut, with a warning, and its file becomes an artifact.
 
@@ -160,8 +158,8 @@ def send(store: MongoObserver, folder: Path, with_artifacts: bool = True) -> int
     return run_id
 
 
-def fit(document: dict[str, Any]) -> list[str]:
-    """Cuts the largest entries of a run's document until MongoDB takes it; gives their names.
+def fit(document: Json) -> list[str]:
+    """Cuts the largest entries of a run's document until MongoDB takes it; returns their names.
 
     Of a text the end stays, and nothing of anything else.
     """
@@ -175,23 +173,23 @@ def fit(document: dict[str, Any]) -> list[str]:
     return cut
 
 
-def _n_bytes(value: Any) -> float:
-    """Of the value in a document; infinite where MongoDB knows no such values."""
+def _n_bytes(value: object) -> float:
+    """Returns the size of a value in a document; infinite where MongoDB knows no such values."""
     try:
         return len(bson.encode({"": value}))
     except (InvalidDocument, OverflowError, UnicodeEncodeError, RecursionError):
         return float("inf")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """What a file of the record holds; Sacred writes those of the results only when there are some."""
+def _read(path: Path) -> Json:
+    """Returns what a file of the record holds; Sacred writes those of the results only when there are some."""
     if path.name in ("info.json", "metrics.json") and not path.exists():
         return {}
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _put(store: MongoObserver, path: Path, filename: str) -> Any:
-    """Stores a file unless it is there already; gives its id."""
+def _put(store: MongoObserver, path: Path, filename: str) -> object:
+    """Stores a file unless it is there already; returns its id."""
     content = path.read_bytes()
     md5 = hashlib.md5(content).hexdigest()
     known = store.fs.find_one({"filename": filename, "md5": md5})
@@ -204,11 +202,10 @@ class MongoRecords(RunObserver):
 
     priority = 0  # after FileStorageObserver, which gives the run its number and writes what is sent
 
-    def __init__(self, address: str, files: Any) -> None:
+    def __init__(self, address: str, files: FileRecords) -> None:
         """Asks once for the server at `address`; `files` is the FileStorageObserver whose folder is sent.
 
-        Raises:
-            UserError: the address is malformed, or the server refuses to be written to.
+        Raises: UserError where the address is malformed, or the server refuses to be written to.
         """
         self._store, self._files, self._address = open_database(address), files, without_password(address)
         self._log = logging.getLogger(LOGGER_NAME)
@@ -219,34 +216,20 @@ class MongoRecords(RunObserver):
             self._next_try = time.monotonic() + SEND_SECONDS
             self._log.warning(f"No MongoDB answers at {self._address}; the run is recorded on disk, to be sent later")
 
-    def started_event(
-        self, ex_info: Any, command: Any, host_info: Any, start_time: Any, config: Any, meta_info: Any, _id: Any
-    ) -> Any:
+    def started_event(self, *, _id: object, **event: object) -> object:  # type: ignore[override]  # Sacred names all arguments
         unsent = json.dumps({"database": self._address}) + "\n"
-        files_of(Path(self._files.dir)).replace(UNSENT, unsent.encode())
-        self._update()
+        self._files.files.replace(UNSENT, unsent.encode())
+        self.heartbeat_event()
         return _id
 
-    def heartbeat_event(self, info: Any, captured_out: Any, beat_time: Any, result: Any) -> None:
-        self._update()
-
-    def completed_event(self, stop_time: Any, result: Any) -> None:
-        self._end()
-
-    def interrupted_event(self, interrupt_time: Any, status: Any) -> None:
-        self._end()
-
-    def failed_event(self, fail_time: Any, fail_trace: Any) -> None:
-        self._end()
-
-    def _update(self) -> None:
+    def heartbeat_event(self, **event: object) -> None:  # type: ignore[override]  # Sacred names all arguments
         if time.monotonic() >= self._next_try:
             self._send()
 
     def _send(self, with_artifacts: bool = False) -> None:
         with self._lock:
             try:
-                send(self._store, Path(self._files.dir), with_artifacts)
+                send(self._store, self._files.files.folder, with_artifacts)
             except (PyMongoError, *UNSENDABLE) as error:
                 if not self._is_lost:
                     reason = str(error).partition(",")[0]
@@ -258,14 +241,16 @@ class MongoRecords(RunObserver):
                 self._is_lost = False
             self._next_try = time.monotonic() + SEND_SECONDS
 
-    def _end(self) -> None:
+    def completed_event(self, **event: object) -> None:  # type: ignore[override]  # Sacred names all arguments
         if self._files.dir is None:
             return  # the run could not begin
         self._send(with_artifacts=True)
-        folder = Path(self._files.dir)
+        folder = self._files.files.folder
         if not self._is_lost:
             (folder / UNSENT).unlink(missing_ok=True)
             return
         flag = "mongo_url" if "://" in self._address else "mongo_db"
         command = f"python -m experiments.send_records {folder} --{flag}={self._address}"
         self._log.warning(f"MongoDB has not got all of this run; send it with: {command}")
+
+    interrupted_event = failed_event = completed_event  # type: ignore[assignment]

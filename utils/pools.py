@@ -8,31 +8,16 @@ Runs draw teammates from a pool; `experiments/pool.py` trains its members.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from utils.config import Key, load_yaml
+from utils.config import STEPS, Key, load_yaml
+from utils.dict2namedtuple import Config
 from utils.errors import UserError
 
 MEMBER_FILE = "member.yaml"
 AGENT_FILE = "agent.th"
-LAYOUT = {
-    "algorithm": Key(str).read,
-    "env": Key(str).read,
-    "map": Key(str, nullable=True).read,
-    "engine": Key(str, nullable=True).read,
-    "seed": Key(int, low=0).read,
-    "t_max": Key(int, "environment steps", low=1).read,
-    "steps": Key(int, "environment steps", low=0).read,
-    "test_win_rate": Key(float, low=0, high=1, nullable=True).read,
-    "test_win_rate_of_five": Key(float, low=0, high=1, nullable=True).read,
-    "test_return": Key(float, nullable=True).read,
-    "steps_per_second": Key(float, above=0, nullable=True).read,
-    "weights": {str: str},
-    "config": dict,
-}
-"""Of member.yaml, as utils/files.py has layouts."""
 
 
 class Identity(NamedTuple):
@@ -47,45 +32,50 @@ class Identity(NamedTuple):
         return f"{self.algorithm} on {self.map or self.env} with seed {self.seed}"
 
 
+def entry(kind: type, unit: str = "", layout: object = None, **limits: Any) -> Any:
+    """Declares a field of `Member` that its `member.yaml` holds, by its layout or by the arguments of a `Key`."""
+    return field(metadata={"layout": layout or Key(kind, unit, **limits).read})
+
+
 @dataclass(frozen=True)
 class Member:
-    """A trained policy; the fields are the keys of its `member.yaml`, but for `folder`, which is where it lies."""
+    """A trained policy; the fields are the keys of its `member.yaml`, but for `folder`, which is its place."""
 
     folder: Path
-    algorithm: str  # as --config names it
-    env: str
-    map: str | None  # None where the environment has no maps
-    engine: str | None  # None where there is no choice of engines
-    seed: int
-    t_max: int
-    steps: int  # environment steps that it was trained for
-    test_win_rate: float | None  # in its last test; None where nothing can be won
-    test_win_rate_of_five: float | None  # the mean of its last five tests
-    test_return: float | None  # in its last test
-    steps_per_second: float | None  # while it was trained
-    weights: Mapping[str, str]  # of each algorithm in it, the SHA-256 of its agent.th
-    config: Mapping[str, Any]  # of the run that trained it; `resolved` holds versions and commit
+    algorithm: str = entry(str)  # as --config names it
+    env: str = entry(str)
+    map: str | None = entry(str, nullable=True)  # None where the environment has no maps
+    engine: str | None = entry(str, nullable=True)  # None where there is no choice of engines
+    seed: int = entry(int, low=0)
+    t_max: int = entry(int, STEPS, low=1)
+    steps: int = entry(int, STEPS, low=0)  # that it was trained for
+    test_win_rate: float | None = entry(float, low=0, high=1, nullable=True)  # in its last test, if one can win
+    test_win_rate_of_five: float | None = entry(float, low=0, high=1, nullable=True)  # the mean of its last five tests
+    test_return: float | None = entry(float, nullable=True)  # in its last test
+    steps_per_second: float | None = entry(float, above=0, nullable=True)  # while it was trained
+    weights: Mapping[str, str] = entry(dict, layout={str: str})  # the SHA-256 of each algorithm's agent.th
+    config: Config = entry(dict, layout=dict)  # of the run that trained it, with versions and commit
 
     @property
     def identity(self) -> Identity:
         return Identity(self.algorithm, self.env, self.map, self.seed)
 
     @property
-    def own_config(self) -> dict[str, Any]:
+    def own_config(self) -> Config:
         """`config` to build networks by: all their weights are here, also those that once came from elsewhere."""
         return {key: "" if key == "omg_prior_path" else value for key, value in self.config.items()}
 
     def weights_folder(self, algorithm: str | None = None) -> Path:
-        """Where the weights of one of its algorithms lie, by default those of the one that it is named for."""
+        """Returns the folder of the weights of one of its algorithms, by default the one that it is named for."""
         return self.folder / (algorithm or self.algorithm)
 
 
-def load_pool(folder: str | Path) -> list[Member]:
-    """The members of a pool, by name.
+LAYOUT = {one.name: one.metadata["layout"] for one in fields(Member) if one.name != "folder"}
+"""The layout of member.yaml, in the form of utils/files.py."""
 
-    Raises:
-        UserError: there are none, or one of them is broken.
-    """
+
+def load_pool(folder: str | Path) -> list[Member]:
+    """Returns the members of a pool, by name. Raises: UserError where there are none, or one of them is broken."""
     members = find_members(folder)
     if not members:
         raise UserError(
@@ -96,20 +86,18 @@ def load_pool(folder: str | Path) -> list[Member]:
 
 
 def find_members(folder: str | Path) -> list[Member]:
-    """The members of a pool that may be empty or not there yet. Hidden folders are none.
+    """Returns the members of a pool that may be empty or not there yet. Hidden folders are none.
 
-    Raises:
-        UserError: one of them is broken.
+    Raises: UserError where one of them is broken.
     """
     entries = sorted(Path(folder).iterdir()) if Path(folder).is_dir() else []
     return [read_member(entry) for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
 
 
 def read_member(folder: Path) -> Member:
-    """The member in this folder, whose weights are those that it was saved with.
+    """Returns the member in this folder, whose weights are those that it was saved with.
 
-    Raises:
-        UserError: its `member.yaml` or its weights are missing, or not what they should be.
+    Raises: UserError where its `member.yaml` or its weights are missing, or not what they should be.
     """
     path = folder / MEMBER_FILE
     if not path.is_file():
@@ -128,7 +116,7 @@ def read_member(folder: Path) -> Member:
 
 
 def weights_id(file: Path) -> str:
-    """What tells these weights from all others: the SHA-256 of the file."""
+    """Returns the SHA-256 of a file of weights, by which they are identified."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 

@@ -10,13 +10,13 @@ KEPT_BYTES = 1 << 30
 
 
 def set_threads(n: int) -> None:
-    """For torch, and for NumPy's products, by which networks act; with more runs than cores, one is best."""
+    """Sets the threads of torch and of NumPy's products, by which networks act; 1 if cores are shared."""
     th.set_num_threads(n)
     threadpool_limits(n, user_api="blas")
 
 
 def keep_freed_memory() -> None:
-    """Keeps up to a gigabyte of freed memory for what comes next, instead of giving it back to the system.
+    """Keeps up to a gigabyte of freed memory for what comes next, instead of returning it to the system.
 
     An update needs the same large tensors again and again, and to be given their pages anew can cost more than to
     compute them. Where the C library is not glibc, nothing changes.

@@ -34,7 +34,7 @@ class Progress:
             self._open_bar()
 
     def update(self, t_env: int, episodes: int, test_win_rate: float | None = None) -> None:
-        """Tells how far the run is, in environment steps and episodes; a test win rate stays until the next one."""
+        """Displays how far the run is, in environment steps and episodes; a test win rate stays until the next one."""
         now = time.time()
         if self._start is None:
             self._start = (now, t_env, episodes)
@@ -50,7 +50,7 @@ class Progress:
             print(line, file=self._stream or sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Removes the line from the terminal and gives the cursor back; call it however the run ends."""
+        """Removes the line from the terminal and restores the cursor; to be called however the run ends."""
         if self._live:
             self._bar.stop()
             for handler in self._logger.handlers:

@@ -2,18 +2,18 @@
 Sacred's files are made in utils/file_records.py, curves in utils/curves.py; both write through `RecordFiles`.
 """
 
+import csv
 import json
 import logging
 import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from utils.files import parse_json, read_bytes
+from utils.files import Json, parse_json, read_bytes
 
 MOST_BYTES = 2**32  # of a file that has grown line by line
 METRIC = {"key": str, "value": float}  # the layout of a line of metrics.jsonl, as far as it is read
@@ -25,8 +25,7 @@ WAIT_SECONDS = 15.0  # how long the end of a run waits for room
 def write_whole(path: Path, content: bytes) -> None:
     """Writes or replaces a file such that, however it ends, the old content or the new one is there, and all of it.
 
-    Raises:
-        OSError: it can't be written; nothing has changed then.
+    Raises: OSError where it can't be written; nothing has changed then.
     """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
@@ -43,8 +42,7 @@ def write_whole(path: Path, content: bytes) -> None:
 def append_whole(path: Path, content: bytes) -> None:
     """Lets a file grow by all of the content or, after an error, by nothing.
 
-    Raises:
-        OSError: it can't be written.
+    Raises: OSError where it can't be written.
     """
     with path.open("ab", buffering=0) as file:
         end = file.tell()
@@ -73,15 +71,15 @@ class RecordFiles:
         self.forget()
 
     def replace(self, name: str, content: bytes) -> None:
-        """Gives a file this content."""
+        """Replaces a file's content by this."""
         with self._lock:
-            self._replaced[name] = content
+            self._to_replace[name] = content
             self._write()
 
     def append(self, name: str, content: bytes) -> None:
         """Lets a file grow by this content; a file that is not there begins with it."""
         with self._lock:
-            self._appended.setdefault(name, bytearray()).extend(content)
+            self._to_append.setdefault(name, bytearray()).extend(content)
             self._write()
 
     def finish(self) -> None:
@@ -96,13 +94,13 @@ class RecordFiles:
             if time.monotonic() >= deadline:
                 break
             time.sleep(RETRY_SECONDS)
-        names = ", ".join(sorted(self._replaced.keys() | self._appended.keys()))
+        names = ", ".join(sorted(self._to_replace.keys() | self._to_append.keys()))
         self._log.error(f"{self.problem.strerror}: in {self.folder} the end of {names} is lost")
 
     def forget(self) -> None:
         """Drops what is late."""
-        self._replaced: dict[str, bytes] = {}
-        self._appended: dict[str, bytearray] = {}
+        self._to_replace: dict[str, bytes] = {}
+        self._to_append: dict[str, bytearray] = {}
         self._next_try = 0.0
         self.problem = None
 
@@ -110,8 +108,8 @@ class RecordFiles:
         if time.monotonic() < self._next_try:
             return
         problem = None
-        late: tuple[tuple[dict[str, Any], Callable[[Path, bytes], None]], ...]
-        late = (self._replaced, write_whole), (self._appended, append_whole)
+        late: tuple[tuple[dict, Callable[[Path, bytes], None]], ...]
+        late = (self._to_replace, write_whole), (self._to_append, append_whole)
         for contents, write in late:
             for name in list(contents):
                 try:
@@ -132,32 +130,39 @@ class RecordFiles:
 
 @cache
 def files_of(folder: Path) -> RecordFiles:
-    """The one writer of a folder, for all who record there."""
+    """Returns the one writer of a folder, for all who record there."""
     return RecordFiles(folder)
 
 
 class JsonLines:
-    """A file that grows by one JSON object per line. Each is handed to the system at once and survives a killed run."""
+    """A file that grows by one JSON object per line. Each is written at once and survives a killed run."""
 
     def __init__(self, path: Path) -> None:
         self._files, self._name = files_of(path.parent), path.name
         self._files.append(self._name, b"")
 
-    def append(self, entry: dict[str, Any]) -> None:
+    def append(self, entry: Json) -> None:
         """Writes one line; as in Sacred's files, numbers that are not finite stand there as NaN and Infinity."""
         self._files.append(self._name, f"{json.dumps(entry)}\n".encode())
 
     def close(self) -> None:
-        """Tries once more to write what is late; the end of the run says what remains so."""
+        """Tries once more to write what is late."""
         self._files.append(self._name, b"")
 
 
-def read_json_lines(path: Path, layout: Any = dict) -> Iterator[dict[str, Any]]:
-    """The entries of such a file; a last line that a crash has torn is left out.
+def read_json_lines(path: Path, layout: object = dict) -> Iterator[Json]:
+    """Yields the entries of a file that `JsonLines` wrote; a last line that a crash has torn is left out.
 
-    Raises:
-        UserError: the file can't be read, or another line is none of the `layout` (see utils/files.py).
+    Raises: UserError where the file can't be read, or another line is none of the `layout` (see utils/files.py).
     """
     for number, line in enumerate(read_bytes(path, MOST_BYTES).splitlines(keepends=True), 1):
         if line.endswith(b"\n"):
             yield parse_json(line, layout, f"{path}, line {number},", "record", "take the line out, or restore it")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Writes the named columns of rows; None is an empty cell. Raises: OSError."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -3,7 +3,7 @@ Every package that offers choices to the configuration holds one as `REGISTRY` i
 """
 
 import importlib
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 from utils.errors import UserError, unknown
@@ -15,7 +15,7 @@ class UnknownName(UserError, KeyError):
     __str__ = Exception.__str__  # KeyError would print the sentence in quotes
 
 
-class Registry(MutableMapping[str, Any]):
+class Registry(MutableMapping[str, type[Any]]):
     """Maps names to classes; an entry may be a lazy `"module:Class"` string, imported at `registry[name]`.
 
     Raises:
@@ -23,11 +23,11 @@ class Registry(MutableMapping[str, Any]):
         ValueError: a name is added twice.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, Any]) -> None:
+    def __init__(self, kind: str, /, **entries: type | str) -> None:
         self.kind = kind
-        self._entries = dict(entries)
+        self._entries = entries
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> type[Any]:
         if name not in self._entries:
             raise UnknownName(unknown(self.kind, name, self._entries))
         entry = self._entries[name]
@@ -36,7 +36,7 @@ class Registry(MutableMapping[str, Any]):
         module, _, attribute = entry.partition(":")
         return getattr(importlib.import_module(module), attribute)
 
-    def __setitem__(self, name: str, entry: Any) -> None:
+    def __setitem__(self, name: str, entry: type | str) -> None:
         if name in self._entries:
             raise ValueError(f"{self.kind} '{name}' is already registered as {self._entries[name]}")
         self._entries[name] = entry

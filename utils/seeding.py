@@ -8,15 +8,15 @@ import numpy as np
 
 
 def world_seeds(seed: int, n_worlds: int) -> list[int]:
-    """Seeds independent of each other and of another run's; those of the first worlds do not depend on their number."""
+    """Returns independent seeds, other ones in each run; those of the first worlds do not depend on `n_worlds`."""
     return [int(np.random.SeedSequence((seed, world)).generate_state(1)[0]) for world in range(n_worlds)]
 
 
 def replacement_seed(seed: int, n_restarts: int) -> int:
-    """The seed of the world that replaces the one of this seed for the n-th time, n counted from 1."""
+    """Returns the seed of the world that replaces the one of this seed for the n-th time, n counted from 1."""
     return world_seeds(seed, n_restarts + 1)[-1]
 
 
 def named_seed(seed: int, name: str) -> int:
-    """The seed of one kind of random numbers; those of other names are independent of it."""
+    """Returns the seed of one kind of random numbers; those of other names are independent of it."""
     return int(np.random.SeedSequence((seed, crc32(name.encode()))).generate_state(1)[0])

@@ -9,16 +9,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+Handler = Callable[[int, FrameType | None], object] | int | None  # as the module signal has them
 MESSAGE = b"\nstopping: a checkpoint is saved after this episode; once more stops at once, without it\n"
 
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Has `handler` called for the stop signals within its `with`."""
-    before: dict[int, Any] = {}
+    before: dict[int, Handler] = {}
     if threading.current_thread() is threading.main_thread():
         for number in map(int, STOP_SIGNALS):
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -58,8 +58,8 @@ class StopRequest:
         self._handled.__enter__()
         return self
 
-    def __exit__(self, *exception: Any) -> None:
-        self._handled.__exit__(*exception)
+    def __exit__(self, *exception: object) -> None:
+        self._handled.__exit__(*exception)  # type: ignore[arg-type]
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         _hear_one_hang_up(number)

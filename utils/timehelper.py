@@ -1,12 +1,12 @@
-"""Durations in words, for log lines. The progress line that uses them is in utils/progress.py."""
+"""Durations as text, for log lines. The progress line that uses them is in utils/progress.py."""
 
 import time
 
 
 def time_left(start_time: float, t_start: int, t_current: int, t_max: int) -> str:
-    """Estimates, in words, how long the steps t_current..t_max take at the mean speed since `start_time` (time.time()).
+    """Estimates how long the steps t_current..t_max take at the mean speed since `start_time` (time.time()).
 
-    Gives "-" where there is nothing left or no step yet to measure a speed by.
+    Returns "-" where there is nothing left or no step yet to measure a speed by.
     """
     if t_current >= t_max or t_current <= t_start:
         return "-"
@@ -15,7 +15,7 @@ def time_left(start_time: float, t_start: int, t_current: int, t_max: int) -> st
 
 
 def time_str(seconds: float) -> str:
-    """Words a duration, from its largest unit that is not zero: `1 hours, 2 minutes, 3 seconds`."""
+    """Returns a duration as text, from its largest unit that is not zero: `1 hours, 2 minutes, 3 seconds`."""
     minutes, whole_seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)

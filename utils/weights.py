@@ -6,15 +6,24 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch as th
 
 from utils.errors import UserError
 from utils.files import fitted, reason, values_in
 
+StateDict = dict[str, Any]
+"""Tensors and numbers by name."""
 MISFITS = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 """What is raised by content that is not what it should be."""
+
+
+class Stateful(Protocol):
+    """What can be saved and restored: a network, a controller or an optimiser."""
+
+    def state_dict(self) -> StateDict: ...
+    def load_state_dict(self, state_dict: StateDict, /) -> object: ...
 
 
 class MissingWeights(UserError, FileNotFoundError):
@@ -22,7 +31,7 @@ class MissingWeights(UserError, FileNotFoundError):
 
 
 def load_weights(path: str | Path, device: str | th.device, mmap: bool = False) -> Any:
-    """What is in the file `path`, its tensors on `device`. No code is run, whatever is in it.
+    """Returns what is in the file `path`, its tensors on `device`. No code is run, whatever is in it.
 
     With `mmap` the tensors are read from the file as they are used, so that a large one is not in memory as a whole.
 
@@ -67,12 +76,11 @@ def fits(path: str | Path) -> Iterator[None]:
         ) from error
 
 
-def load_into(part: Any, path: str | Path, device: str | th.device) -> None:
-    """Gives the weights in the file `path` to a network, a controller or an optimiser.
+def load_into(part: Stateful, path: str | Path, device: str | th.device) -> None:
+    """Loads the weights in the file `path` into a network, a controller or an optimiser.
 
-    Raises:
-        MissingWeights, UserError: as `load_weights`; also where the weights are of another kind or shape, or not
-            finite. Nothing has been taken then.
+    Raises: MissingWeights, UserError as `load_weights`; also where the weights are of another kind or shape, or not
+    finite. Nothing has been taken then.
     """
     weights = load_weights(path, device)
     with fits(path):
@@ -83,30 +91,32 @@ def load_into(part: Any, path: str | Path, device: str | th.device) -> None:
         part.load_state_dict(weights)
 
 
-def _layout_of(own: Any) -> Any:
-    """The layout, as utils/files.py has them, of whatever may take the place of a state dict."""
+def _layout_of(own: object) -> object:
+    """Returns the layout, as utils/files.py has them, of whatever may take the place of a state dict."""
     if isinstance(own, Mapping):
         return {key: _layout_of(value) for key, value in own.items()}
 
-    def like_own(value: Any) -> Any:
+    if not isinstance(own, th.Tensor):
+        return type(own)
+
+    def like_own(value: object) -> th.Tensor:
         if not isinstance(value, th.Tensor) or (value.shape, value.dtype) != (own.shape, own.dtype):
-            raise ValueError(f"it is {_in_words(value)}, not {_in_words(own)}")
+            raise ValueError(f"it is {_describe(value)}, not {_describe(own)}")
         if not value.isfinite().all():
             raise ValueError("it must be finite")
         return value
 
-    return like_own if isinstance(own, th.Tensor) else type(own)
+    return like_own
 
 
-def _in_words(value: Any) -> str:
+def _describe(value: object) -> str:
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, th.Tensor) else type(value).__name__
 
 
-def _try_out(optimiser: th.optim.Optimizer, state: Any) -> None:
+def _try_out(optimiser: th.optim.Optimizer, state: StateDict) -> None:
     """Has a copy of the optimiser take the state and make a step without gradients.
 
-    Raises:
-        ValueError: it is of another kind, or gives what is not finite; or whatever the optimiser raises by it.
+    Raises: ValueError where it is of another kind, or leads to what is not finite; or whatever the optimiser raises.
     """
     fitted(state, {"state": dict, "param_groups": [{"params": list}]})
     trial, state = copy.deepcopy((optimiser, state))

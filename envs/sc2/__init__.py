@@ -3,14 +3,12 @@
 `engine: auto` takes the game where it is installed and else the embedded engine; neither is imported early.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envs.multiagentenv import MultiAgentEnv, VectorEnv, WorkerLimits
+from envs.multiagentenv import Info, MultiAgentEnv, VectorEnv, WorkerLimits
 from utils.config import K, M, key
 from utils.errors import UserError
 
@@ -18,7 +16,7 @@ ENGINES, LOOPS = ("auto", "game", "sim"), "game loops"
 
 
 def resolve_engine(engine: str, **env_args: Any) -> str:
-    """Which engine this choice means on this machine, for these `env_args`: "game" or "sim".
+    """Returns the engine that this choice means on this machine, for these `env_args`: "game" or "sim".
 
     Raises: UserError where the choice is unknown or cannot be had.
     """
@@ -41,21 +39,9 @@ def resolve_engine(engine: str, **env_args: Any) -> str:
 class RuleKeys:
     """The embedded engine only: readings of StarCraft II's rules that are not settled (`sim/rules.py`)."""
 
-    enemy_list: str = key(
-        "shuffled",
-        "enemies are listed in random order (shuffled) or as they were created (created)",
-        choices=("shuffled", "created"),
-    )
-    enemy_march: str = key(
-        "formation",
-        "enemies ordered to a point keep their places to each other (formation) or not (point)",
-        choices=("formation", "point"),
-    )
-    enemy_medivac: str = key(
-        "march",
-        "an enemy medivac goes with the army (march) or stays where it was created (stay)",
-        choices=("march", "stay"),
-    )
+    enemy_list: str = key("shuffled", "order of the enemies' ids", choices=("shuffled", "created"))
+    enemy_march: str = key("formation", "whether marching enemies keep their formation", choices=("formation", "point"))
+    enemy_medivac: str = key("march", "an enemy medivac goes with the army or stays", choices=("march", "stay"))
     scan_period_loops: int = key(8, "a unit without a target looks for one this often", LOOPS, low=1, high=K)
     spawn_age_loops: int = key(1, "age of the units at the first observation", LOOPS, low=0, high=1)
     creep_damage: bool = key(False, "a spine crawler loses 3 health per second, as it stands on no creep")
@@ -66,19 +52,11 @@ class StarCraft2Env:
 
     @dataclass(frozen=True)
     class Keys:
-        engine: str = key(
-            "auto",
-            "auto (the game where it is installed), game (StarCraft II), sim (the embedded engine)",
-            choices=ENGINES,
-        )
+        engine: str = key("auto", "game: StarCraft II; sim: the embedded engine; auto: either", choices=ENGINES)
         map_name: str = key("8m", "the map", names="envs.sc2.sim.maps:MAP_NAMES")
         step_mul: int = key(8, "game loops per environment step", LOOPS, low=1, high=K)
         move_amount: int = key(2, "how far a move is ordered", "map units", low=1, high=K)
-        difficulty: str = key(
-            "7",
-            "the game's computer opponent: 1 (very easy) .. 7 (very hard) .. 9, A (cheating)",
-            choices=(*"123456789", "A"),
-        )
+        difficulty: str = key("7", "of the game: 1 (very easy) .. 7 (very hard) .. 9, A", choices=(*"123456789", "A"))
         game_version: str | None = key(None, "StarCraft II's version; null: the newest installed")
         seed: int | None = key(None, "the environment's seed; null: the run's seed", low=0, high=2**32 - 1)
         continuing_episode: bool = key(False, "report an end by the time limit in info, as `episode_limit`")
@@ -101,9 +79,7 @@ class StarCraft2Env:
         reward_scale: bool = key(True, "scale rewards so that a flawless victory returns reward_scale_rate")
         reward_scale_rate: float = key(20, "the highest return after scaling", "points", above=0, high=M)
         replay_dir: Path = key("", "folder of replays; empty: local_results_path/replays/<name of the run>")
-        replay_prefix: str = key(
-            "", "a replay's name starts with this; empty: with the map's name", is_in_file_name=True
-        )
+        replay_prefix: str = key("", "start of replays' names; empty: the map's name", is_in_file_name=True)
         window_size_x: int = key(1920, "width of the game's window", "pixels", low=1, high=10 * K)
         window_size_y: int = key(1200, "height of the game's window", "pixels", low=1, high=10 * K)
         heuristic_ai: bool = key(False, "a hand-written policy acts instead of the agents")
@@ -118,7 +94,7 @@ class StarCraft2Env:
         return resolve_engine(engine, **env_args)
 
     @staticmethod
-    def describe(engine: str = "auto", **env_args: Any) -> dict[str, Any]:
+    def describe(engine: str = "auto", **env_args: Any) -> Info:
         if resolve_engine(engine, **env_args) == "sim":
             return {}
         from envs.sc2 import game
@@ -134,7 +110,7 @@ class StarCraft2Env:
         parallel: bool = True,
         **env_args: Any,
     ) -> VectorEnv:
-        """As `MultiAgentEnv.vector`; the embedded engine plays all worlds in this process."""
+        """Returns an environment of one world per seed; the embedded engine plays all worlds in this process."""
         engine = resolve_engine(engine, **env_args)
         if engine == "game":
             return _environment_class(engine).vector(seeds, workers=workers, parallel=parallel, **env_args)

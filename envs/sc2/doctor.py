@@ -6,8 +6,6 @@ The exit status is 0 only where a battle was played. The checks stand in the ord
 imports smac or pysc2 into this process, since a wrong one may do anything.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import json
@@ -22,12 +20,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from envs.sc2.game import is_starcrafts
 from envs.sc2.ports import HOST, PortPicker
 from envs.sc2.sim.maps import MAP_NAMES
-from utils.command import Parser, exit_status, run_program
+from utils.command import Parser, exit_status, run_program, version_of
 from utils.errors import UserError, unknown
 
 STATES = OK, MISSING, WRONG, UNTRIED = "ok", "missing", "wrong", "untried"
@@ -64,15 +62,15 @@ def check_smac() -> Check:
     if spec is None:
         return Check("smac", MISSING, "not installed", INSTALL)
     if is_starcrafts(spec):
-        return Check("smac", OK, f"SMAC {_version('smac') or 'without a version'}")
-    summary = importlib.metadata.metadata("smac").json.get("summary") if _version("smac") else ""
-    found = f"smac {_version('smac') or spec.origin} is not StarCraft's" + (f", but: {summary}" if summary else "")
+        return Check("smac", OK, f"SMAC {version_of('smac') or 'without a version'}")
+    summary = importlib.metadata.metadata("smac").json.get("summary") if version_of("smac") else ""
+    found = f"smac {version_of('smac') or spec.origin} is not StarCraft's" + (f", but: {summary}" if summary else "")
     return Check("smac", WRONG, found, f"pip uninstall -y smac && {INSTALL}")
 
 
 def check_pysc2() -> Check:
     """SMAC needs pysc2 3 or newer."""
-    version = _version("pysc2")
+    version = version_of("pysc2")
     if version is None:
         return Check("pysc2", MISSING, "not installed", INSTALL)
     if _major(version) < 3:
@@ -82,7 +80,7 @@ def check_pysc2() -> Check:
 
 def check_protocol() -> Check:
     """Two packages bring the module s2clientprotocol; each goes with other versions of protobuf."""
-    old, new, protobuf = map(_version, ("s2clientprotocol", "pys2clientprotocol", "protobuf"))
+    old, new, protobuf = map(version_of, ("s2clientprotocol", "pys2clientprotocol", "protobuf"))
     if not (old or new):
         return Check("protocol", MISSING, "neither s2clientprotocol nor pys2clientprotocol is installed", INSTALL)
     if protobuf is None:
@@ -115,7 +113,7 @@ def check_imports() -> Check:
 
 
 def game_folder() -> Path:
-    """Where pysc2 looks for the game."""
+    """Returns where pysc2 looks for the game."""
     return Path(os.environ.get("SC2PATH", "~/StarCraftII")).expanduser()
 
 
@@ -169,7 +167,7 @@ def check_binary() -> Check:
 
 
 def check_libraries() -> Check:
-    """What the system's loader lacks for the binary."""
+    """Looks for what the system's loader lacks for the binary."""
     if shutil.which("ldd") is None:
         return Check("libraries", OK, "not looked at, as there is no ldd")
     path = ":".join(filter(None, [os.environ.get("LD_LIBRARY_PATH"), str(game_folder() / "Libs")]))
@@ -178,9 +176,8 @@ def check_libraries() -> Check:
     )
     lines = (finished.stdout + finished.stderr).splitlines()
     if lacking := [" ".join(line.split()) for line in lines if "not found" in line]:
-        remedy = (
-            "a system with a newer C library" if "GLIBC" in lacking[0] else "install them by your system's packages"
-        )
+        is_old = "GLIBC" in lacking[0]
+        remedy = "a system with a newer C library" if is_old else "install them by your system's packages"
         return Check("libraries", MISSING, "; ".join(lacking), remedy)
     return Check("libraries", OK, "all that the binary needs")
 
@@ -222,7 +219,7 @@ class Trial:
         self.env = StarCraft2Env(engine="game", seed=seed, map_name=map_name)
 
     @classmethod
-    def vector(cls, seeds: Sequence[int], map_name: str) -> Trial:
+    def vector(cls, seeds: Sequence[int], map_name: str) -> "Trial":
         return cls(seeds[0], map_name)
 
     def play(self) -> None:
@@ -236,7 +233,7 @@ class Trial:
         self.env.close()
 
 
-def check_battle(map_name: str, trial: type[Any] = Trial, seconds: float = BATTLE_SECONDS) -> Check:
+def check_battle(map_name: str, trial: type = Trial, seconds: float = BATTLE_SECONDS) -> Check:
     """Plays the first steps of a battle, in a process that is ended with all it started."""
     from envs.sc2.game import OR_ELSE
     from envs.worker import Failure, MemoryFile, Worker, WorkerLost
@@ -296,14 +293,14 @@ def _untried(name: str, causes: Sequence[str]) -> Check | None:
     return Check(name, UNTRIED, f"first mend: {', '.join(causes)}") if causes else None
 
 
-def in_words(check: Check) -> str:
-    """One line of what was found, and one of what to do."""
+def format_check(check: Check) -> str:
+    """Returns a line of what was found, and one of what to do."""
     line = f"{check.state:8} {check.name:10} {check.found}"
     return f"{line}\n{'':19} mend it: {check.remedy}" if check.remedy else line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """One command line; the exit status is 1 where the game can't be played."""
+    """Runs one command line; the exit status is 1 where the game can't be played."""
     return exit_status(lambda: _run(argv))
 
 
@@ -318,20 +315,13 @@ def _run(argv: Sequence[str] | None) -> int:
     for check in examine(args.map):
         checks.append(check)
         if not args.json:
-            print(in_words(check), flush=True)
+            print(format_check(check), flush=True)
     is_ready = all(check.state == OK for check in checks)
     if args.json:
         print(json.dumps({"ready": is_ready, "checks": [check._asdict() for check in checks]}, indent=1))
     else:
         print("StarCraft II can be played" if is_ready else "StarCraft II can't be played yet; env_args.engine=sim can")
     return 0 if is_ready else 1
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _major(version: str) -> int:

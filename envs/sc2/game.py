@@ -3,8 +3,6 @@
 `sim/` is the embedded engine, which needs neither. Nothing of the packages is imported before it is used.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os
@@ -17,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.multiagentenv import MultiAgentEnv
+from envs.multiagentenv import EnvInfo, Info, MultiAgentEnv
 from envs.sc2.ports import PortPicker
 from envs.sc2.sim.rules import Rules
 from utils.errors import UserError
@@ -104,16 +102,16 @@ def _check_packages() -> None:
 
 
 def is_starcrafts(smac: ModuleSpec) -> bool:
-    """Whether the package `smac` that is installed is the StarCraft Multi-Agent Challenge: SMAC3 has the name, too."""
+    """Returns whether the installed package `smac` is the StarCraft Multi-Agent Challenge, and not SMAC3."""
     return any((Path(place) / "env" / "starcraft2").is_dir() for place in smac.submodule_search_locations or ())
 
 
 def check(
-    map_name: str = "8m", game_version: str | None = None, rules: Mapping[str, Any] | None = None, **env_args: Any
+    map_name: str = "8m", game_version: str | None = None, rules: Mapping[str, object] | None = None, **env_args: Any
 ) -> Installation:
-    """As `find_game`, for an environment's arguments.
+    """Finds the game and the map that an environment's arguments mean.
 
-    Raises: UserError also where a rule is set that only the embedded engine lets one choose.
+    Raises: UserError as `find_game` does, or where a rule is set that only the embedded engine has.
     """
     game = find_game(map_name, game_version)
     for name, value in (rules or {}).items():
@@ -125,8 +123,8 @@ def check(
     return game
 
 
-def describe(**env_args: Any) -> dict[str, Any]:
-    """What a run's record tells of the game: its version, the binary's build, the map's checksum."""
+def describe(**env_args: Any) -> Info:
+    """Returns what a run's record holds of the game: its version, the binary's build, the map's checksum."""
     game = check(**env_args)
     checksum = hashlib.sha256(game.map_path.read_bytes()).hexdigest()
     return {"version": game.version, "build": game.build, "map_sha256": checksum}
@@ -137,7 +135,7 @@ def _line(error: Exception) -> str:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What pysc2 raises when the game is gone or refuses."""
+    """Returns what pysc2 raises when the game is gone or refuses."""
     from pysc2.lib.protocol import ConnectionError, ProtocolError
     from pysc2.lib.remote_controller import ConnectError, RequestError
     from pysc2.lib.sc_process import SC2LaunchError
@@ -145,10 +143,15 @@ def _failures() -> tuple[type[Exception], ...]:
     return ConnectionError, ProtocolError, ConnectError, RequestError, SC2LaunchError, OSError
 
 
+def _forwarded(name: str) -> Any:
+    """Returns a method that calls the one of this name of SMAC's environment."""
+    return lambda self, *arguments, **named: getattr(self._env, name)(*arguments, **named)
+
+
 class StarCraft2Env(MultiAgentEnv):
     """SMAC's `StarCraft2Env`, with its arguments, and whatever else it has under the names that it has there.
 
-    What is put right: `info["episode_limit"]` tells of every time-out, whatever `continuing_episode` says; sizes count
+    Corrected: `info["episode_limit"]` is True after every time-out, whatever `continuing_episode` says; sizes count
     both columns of `obs_timestep_number`; a restart of the game does not raise `max_reward`. When the game fails, SMAC
     launches it again: the episode is lost (`info["lost"]`, see `Outcomes`), and a new one begins at the next `reset`.
 
@@ -157,8 +160,10 @@ class StarCraft2Env(MultiAgentEnv):
 
     info_keys = ("battle_won", "dead_allies", "dead_enemies")
     needs_process = True
+    get_obs, get_state, get_avail_actions = map(_forwarded, ("get_obs", "get_state", "get_avail_actions"))
+    get_total_actions, seed, render, close = map(_forwarded, ("get_total_actions", "seed", "render", "close"))
 
-    def __init__(self, map_name: str = "8m", *, rules: Mapping[str, Any] | None = None, **env_args: Any):
+    def __init__(self, map_name: str = "8m", *, rules: Mapping[str, object] | None = None, **env_args: Any):
         check(map_name, rules=rules, **env_args)
         from pysc2.lib import sc_process
         from smac.env import StarCraft2Env as SmacEnv
@@ -188,8 +193,8 @@ class StarCraft2Env(MultiAgentEnv):
             if not failed:
                 return seen
 
-    def step(self, actions: Sequence[int]) -> tuple[float, bool, dict[str, Any]]:
-        """Raises: AssertionError where an action is not available; RuntimeError as `reset` does."""
+    def step(self, actions: Sequence[int]) -> tuple[float, bool, Info]:
+        """Raises: AssertionError where an action is not available; RuntimeError where the game fails too often."""
         n_timeouts = self._env.timeouts
         # SMAC writes what its heuristic chose into a list, which must not be a row of the caller's array
         actions = actions if isinstance(actions, list) else list(actions)
@@ -203,8 +208,8 @@ class StarCraft2Env(MultiAgentEnv):
             info["episode_limit"] = True
         return float(reward), bool(over), info
 
-    def _watch(self, call: Callable, *arguments: Any) -> tuple[Any, bool]:
-        """(what the call gives, whether the game failed and was launched anew meanwhile)."""
+    def _watch(self, call: Callable, *arguments: object) -> tuple[Any, bool]:
+        """Returns (what the call returns, whether the game failed and was launched anew meanwhile)."""
         from google.protobuf.message import DecodeError
 
         n_restarts, answer = self._env.force_restarts, None
@@ -227,15 +232,6 @@ class StarCraft2Env(MultiAgentEnv):
             logging.getLogger(LOGGER_NAME).warning(f"{message}; its episode is played again")
         return answer, failed
 
-    def get_obs(self) -> list[np.ndarray]:
-        return self._env.get_obs()
-
-    def get_state(self) -> np.ndarray:
-        return self._env.get_state()
-
-    def get_avail_actions(self) -> list[list[int]]:
-        return self._env.get_avail_actions()
-
     def get_obs_size(self) -> int:
         return self._env.get_obs_size() + bool(self._env.obs_timestep_number)
 
@@ -243,10 +239,7 @@ class StarCraft2Env(MultiAgentEnv):
         joined = self._env.obs_instead_of_state
         return self.get_obs_size() * self._env.n_agents if joined else self._env.get_state_size()
 
-    def get_total_actions(self) -> int:
-        return self._env.get_total_actions()
-
-    def get_env_info(self) -> dict[str, Any]:
+    def get_env_info(self) -> EnvInfo:
         return {**self._env.get_env_info(), **super().get_env_info()}
 
     def get_stats(self) -> dict[str, float]:
@@ -255,12 +248,6 @@ class StarCraft2Env(MultiAgentEnv):
                 "restarts": self._env.force_restarts
             }
         return self._env.get_stats()
-
-    def seed(self) -> int | None:
-        return self._env.seed()
-
-    def render(self, mode: str = "human") -> Any:
-        return self._env.render(mode)
 
     def save_replay(self) -> None:
         """Writes the game's own replay of all episodes since it was launched.
@@ -276,6 +263,3 @@ class StarCraft2Env(MultiAgentEnv):
                 f"a replay can't be written to {self._env.replay_dir} ({_line(error)}); "
                 "if the folder is the cause, set env_args.replay_dir"
             ) from error
-
-    def close(self) -> None:
-        self._env.close()

@@ -1,12 +1,12 @@
-"""Ports for games. The package portpicker, which pysc2 asks, gives two processes the same one now and then: it looks
-which port is free, and the game binds it seconds later; the second game fails, or two workers talk to the first.
+"""Ports for games. The package portpicker, which pysc2 asks, now and then returns the same one to two processes: it
+looks which port is free, and the game binds it seconds later; the second game fails, or two workers talk to the first.
 """
 
 import random
 import socket
 
 HOST = "127.0.0.1"
-PORTS = range(15000, 25000)  # below those that the system gives to connections
+PORTS = range(15000, 25000)  # below those that the system chooses for connections
 
 
 class PortPicker:

@@ -4,9 +4,9 @@ from utils.registry import Registry
 
 REGISTRY = Registry(
     "agent",
-    {
-        "rnn": "modules.agents.rnn_agent:RNNAgent",
-        "idv_rnn": "modules.agents.idv_rnn_agent:IdvRNNAgent",
-        "ff": "modules.agents.ff_agent:FFAgent",
-    },
+    rnn="modules.agents.rnn_agent:RNNAgent",
+    rnn_norm="modules.agents.rnn_norm_agent:RNNNormAgent",
+    idv_rnn="modules.agents.idv_rnn_agent:IdvRNNAgent",
+    ff="modules.agents.ff_agent:FFAgent",
+    mlp="modules.agents.mlp_agent:MLPAgent",
 )

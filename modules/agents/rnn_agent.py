@@ -4,14 +4,14 @@ What a network is, is in `modules/network.py`.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from modules.network import Network
+from modules.network import Network, Outputs
 from utils.config import key
+from utils.dict2namedtuple import Args
 
 
 class RNNAgent(Network):
@@ -21,7 +21,7 @@ class RNNAgent(Network):
     class Keys:
         dueling: bool = key(False, "split Q into a value and advantages")
 
-    def __init__(self, input_shape: int, args: Any):
+    def __init__(self, input_shape: int, args: Args):
         super().__init__()
         self.fc1 = nn.Linear(input_shape, args.rnn_hidden_dim)
         self.rnn = nn.GRUCell(args.rnn_hidden_dim, args.rnn_hidden_dim)
@@ -34,14 +34,22 @@ class RNNAgent(Network):
     def init_hidden(self) -> th.Tensor:
         return self.fc1.weight.new_zeros(1, self.rnn.hidden_size)
 
-    def forward(self, inputs: th.Tensor, hidden_state: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        x = F.relu(self.fc1(inputs))
-        h = self.rnn(x, hidden_state)
+    def forward(self, inputs: th.Tensor, hidden_state: th.Tensor) -> Outputs:
+        h = self.rnn(self.encode(inputs), hidden_state)
         return self.head(h), h
+
+    def encode(self, inputs: th.Tensor) -> th.Tensor:
+        """Computes what the GRU reads [..., H] from inputs [..., in]."""
+        return F.relu(self.fc1(inputs), inplace=True)
 
     def head(self, h: th.Tensor) -> th.Tensor:
         """Computes values [..., action] from hidden states [..., H]."""
-        advantage = self.fc2(h)
-        if self.fc_v is None:
-            return advantage
-        return self.fc_v(h) + advantage - advantage.mean(-1, keepdim=True)
+        return dueling(self.fc2(h), None if self.fc_v is None else self.fc_v(h))
+
+
+def dueling(advantage: th.Tensor, value: th.Tensor | None) -> th.Tensor:
+    """Returns Q [..., action] = V + A - mean(A) from A [..., action] and V [..., 1] (Wang et al. 2016, equation 9).
+
+    Without a value it is `advantage`.
+    """
+    return advantage if value is None else value + advantage - advantage.mean(-1, keepdim=True)

@@ -4,10 +4,8 @@ from utils.registry import Registry
 
 REGISTRY = Registry(
     "agent model",
-    {
-        "none": "modules.am.none_am:NoneAM",
-        "base": "modules.am.base_am:BaseAM",
-        "liam": "modules.am.liam_am:LIAMAM",
-        "omg": "modules.am.omg_am:OMGAM",
-    },
+    none="modules.am.none_am:NoneAM",
+    base="modules.am.base_am:BaseAM",
+    liam="modules.am.liam_am:LIAMAM",
+    omg="modules.am.omg_am:OMGAM",
 )

@@ -3,16 +3,17 @@ agent's own trajectory from which the others' observations and actions can be re
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch as th
 from torch import nn
 
-from components.episode_buffer import EpisodeBatch
+from components.episode_buffer import EpisodeBatch, Scheme
+from modules.am.agent_model import Loss
 from modules.am.trajectory_am import TrajectoryAM, both_alive
 from modules.inputs import others
 from utils.config import WIDE, key
-from utils.transfer import Where
+from utils.dict2namedtuple import Args
+from utils.transfer import StepIndex
 
 
 class LIAMAM(TrajectoryAM):
@@ -24,7 +25,7 @@ class LIAMAM(TrajectoryAM):
 
     file = "liam_am.th"
 
-    def __init__(self, scheme: dict, args: Any):
+    def __init__(self, scheme: Scheme, args: Args):
         super().__init__(args)
         self.output_size = args.liam_embedding_dim
         self.embedding = nn.Linear(args.am_hidden_dim, args.liam_embedding_dim)
@@ -32,16 +33,16 @@ class LIAMAM(TrajectoryAM):
         self.action_decoder = self._decoder(args.n_actions)
 
     def _decoder(self, size: int) -> nn.Sequential:
-        """From the embedding to `size` numbers for each of the others."""
+        """Returns a network from the embedding to `size` numbers for each of the others."""
         hidden = self.args.am_hidden_dim
         return nn.Sequential(nn.Linear(self.output_size, hidden), nn.ReLU(), nn.Linear(hidden, self.n_others * size))
 
     def features(self, encoded: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None) -> th.Tensor:
         return self.embedding(encoded)
 
-    def loss(self, batch: EpisodeBatch, encoded_t: th.Tensor, played: Where) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-        """MSE of the others' observations, a mean over features, plus cross-entropy of their actions, both weighing 1
-        as in the paper: see `TrajectoryAM.loss`.
+    def loss(self, batch: EpisodeBatch, encoded_t: th.Tensor, played: StepIndex) -> Loss:
+        """Returns the MSE of the others' observations, a mean over features, plus the cross-entropy of their actions,
+        both weighing 1 as in the paper, and what to log: see `TrajectoryAM.loss`.
         """
         counts = both_alive(batch, played).to(encoded_t.device)
         embedding_t = self.embedding(encoded_t)

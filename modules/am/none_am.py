@@ -1,13 +1,12 @@
 """No agent model: the policy acts on its own observations alone."""
 
-from pathlib import Path
-from typing import Any
-
 import torch as th
 
-from components.episode_buffer import EpisodeBatch, Episodes
-from modules.am.agent_model import ALL, AgentModel
-from utils.transfer import Where
+from components.episode_buffer import ALL, EpisodeBatch, Episodes, Scheme
+from modules.am.agent_model import AgentModel, Loss
+from modules.network import Outputs
+from utils.dict2namedtuple import Args
+from utils.transfer import StepIndex
 
 
 class NoneAM(AgentModel):
@@ -15,7 +14,7 @@ class NoneAM(AgentModel):
 
     output_size = 0
 
-    def __init__(self, scheme: dict, args: Any):
+    def __init__(self, scheme: Scheme, args: Args):
         super().__init__()
         self.args = args
 
@@ -25,17 +24,11 @@ class NoneAM(AgentModel):
     def build_inputs(self, batch: EpisodeBatch, bs: Episodes = ALL, ts: slice = ALL) -> th.Tensor:
         return batch["obs"][bs, ts, :, :0].to(self.args.device)
 
-    def forward(self, inputs: th.Tensor, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def forward(self, inputs: th.Tensor, hidden: th.Tensor) -> Outputs:
         return inputs, hidden
 
     def features(self, outputs: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None) -> th.Tensor:
         return outputs
 
-    def loss(self, batch: EpisodeBatch, outputs: th.Tensor, played: Where) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+    def loss(self, batch: EpisodeBatch, outputs: th.Tensor, played: StepIndex) -> Loss:
         return outputs.sum(), {}
-
-    def save_models(self, path: str | Path) -> None:
-        """There is nothing to save."""
-
-    def load_models(self, path: str | Path) -> None:
-        """There is nothing to load."""

@@ -4,20 +4,22 @@ subgoals, and a posterior that infers from an agent's trajectory which state the
 `learners/omg_learner.py` picks the subgoals to learn from; `controllers/om_controller.py` acts on the inferred ones.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from components.episode_buffer import EpisodeBatch, Episodes
-from modules.am.agent_model import ALL, AgentModel
+from components.episode_buffer import ALL, EpisodeBatch, Episodes, Scheme
+from modules.am.agent_model import AgentModel, Loss
 from modules.inputs import agent_ids, last_actions
+from modules.network import Outputs
 from utils.config import WIDE, M, key
+from utils.dict2namedtuple import Args
 from utils.rl_utils import gaussian_kl
-from utils.transfer import Where
 from utils.weights import load_into
 
 HIDDEN = 128
@@ -33,17 +35,17 @@ class Gaussian(NamedTuple):
 
     @staticmethod
     def of(outputs: th.Tensor) -> "Gaussian":
-        """Means and log-variances that stand one after the other, [..., 2 Z]."""
+        """Returns the Gaussians of joined means and log-variances [..., 2 Z]."""
         return Gaussian(*outputs.chunk(2, -1))
 
     def sample(self, generator: th.Generator | None = None) -> th.Tensor:
-        """One draw of each; gradients flow into mu and log_var."""
+        """Returns one draw of each; gradients flow into mu and log_var."""
         device = self.mu.device if generator is None else generator.device
         noise = th.randn(self.mu.shape, generator=generator, device=device)
         return self.mu + (0.5 * self.log_var).exp() * noise.to(self.mu.device)
 
-    def at(self, index: Where) -> "Gaussian":
-        """Those at indices of episodes and steps, [N, ...]."""
+    def at(self, index: tuple[th.Tensor, ...]) -> "Gaussian":
+        """Returns those at indices of episodes, steps (and agents)."""
         return Gaussian(self.mu[index], self.log_var[index])
 
 
@@ -68,7 +70,7 @@ class SubgoalPrior(nn.Module):
         self.decoder = nn.Sequential(_mlp(subgoal_dim, HIDDEN, HIDDEN), nn.Linear(HIDDEN, input_size))
         self.register_buffer("is_trained", th.tensor(False))
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "SubgoalPrior":
+    def _apply(self, fn: Callable[[th.Tensor], th.Tensor], recurse: bool = True) -> "SubgoalPrior":
         """Moves all but `is_trained`: the host reads it before every update, and would wait for a GPU."""
         is_trained = self.is_trained
         super()._apply(fn, recurse)
@@ -81,7 +83,7 @@ class SubgoalPrior(nn.Module):
         return Gaussian(self.mu(features), self.log_var(features))
 
     def decode(self, subgoals: th.Tensor) -> th.Tensor:
-        """The states [..., D] that subgoals [..., Z] stand for."""
+        """Returns the states [..., D] that subgoals [..., Z] stand for."""
         return self.decoder(subgoals)
 
 
@@ -101,7 +103,7 @@ class SubgoalPosterior(nn.Module):
         return Gaussian(self.mu(encoded), self.log_var(encoded))
 
     def decode(self, subgoals: th.Tensor, trajectory: th.Tensor) -> th.Tensor:
-        """The observation o_t [..., D] itself: to rebuild its features instead would let them collapse."""
+        """Returns the observation o_t [..., D] itself: to rebuild its features instead would let them collapse."""
         return self.decoder(th.cat([subgoals, trajectory], -1))
 
 
@@ -113,7 +115,7 @@ class SubgoalRegressor(nn.Module):
         self.layers = nn.Sequential(_mlp(HIDDEN, HIDDEN), nn.Linear(HIDDEN, subgoal_dim))
 
     def encode(self, features: th.Tensor, trajectory: th.Tensor) -> Gaussian:
-        """A Gaussian without spread, whose every draw is the subgoal inferred from o_t [..., 32] and h_t [..., 96]."""
+        """Returns a Gaussian without spread at the subgoal inferred from o_t [..., 32] and h_t [..., 96]."""
         mu = self.layers(th.cat([features, trajectory], -1))
         return Gaussian(mu, th.full_like(mu, -th.inf))
 
@@ -123,10 +125,9 @@ class OMGAM(AgentModel):
     `regressor`, if `omg_supervised`) infers.
 
     o_t is an agent's observation, or with `obs_is_state` the state, which then has to be seen while acting, too.
-    `omg_prior_path` gives the prior alone; it counts as trained where it was.
+    `omg_prior_path` is the folder of the prior alone, which counts as trained if it was. Each part has its file.
 
-    Raises:
-        UserError: there is no prior, or it does not fit.
+    Raises: UserError where there is no prior, or it does not fit.
     """
 
     @dataclass(frozen=True)
@@ -136,17 +137,13 @@ class OMGAM(AgentModel):
         omg_vae_alpha: float = key(0.001, "weight of the KL term in the prior's loss", low=0, high=M)
         omg_cvae_alpha: float = key(0.001, "weight of the KL term in the posterior's loss", low=0, high=M)
         omg_opponent_actions: bool = key(False, "the posterior also reads the teammates' last actions")
-        omg_supervised: bool = key(
-            False, "an MLP that regresses the picked subgoal takes the posterior's place (the paper's ablation)"
-        )
-        omg_prior_path: Path = key(
-            "", "folder of a trained prior, as learner=am_learner saves it; empty: this run trains its own"
-        )
-        omg_vae_batches: int = key(
-            8, "while the prior is trained: its steps per training call", "gradient steps", low=1, high=M
-        )
+        omg_kl_reduction: str = key("sum", "of the KL terms, over dimensions", choices=("sum", "mean"))
+        omg_policy_reads: str = key("draw_in_training", "the posterior's", choices=("mean", "draw", "draw_in_training"))
+        omg_supervised: bool = key(False, "a regression of the picked subgoal replaces the posterior (an ablation)")
+        omg_prior_path: Path = key("", "folder of a prior that learner=am_learner trained; empty: train one")
+        omg_vae_batches: int = key(8, "of the prior per training call", "gradient steps", low=1, high=M)
 
-    def __init__(self, scheme: dict, args: Any):
+    def __init__(self, scheme: Scheme, args: Args):
         super().__init__()
         self.args = args
         self.is_supervised = args.omg_supervised
@@ -164,7 +161,7 @@ class OMGAM(AgentModel):
             load_into(self.vae, Path(args.omg_prior_path) / "vae.th", args.device)
 
     def observations(self, batch: EpisodeBatch, bs: Episodes = ALL, ts: slice = ALL) -> th.Tensor:
-        """What subgoals stand for, o_t [b, T, agent, D], of episodes `bs` and steps `ts`."""
+        """Returns what subgoals stand for, o_t [b, T, agent, D], of episodes `bs` and steps `ts`."""
         if self.args.obs_is_state:
             states = batch["state"][bs, ts].to(self.args.device)
             return states.unsqueeze(2).expand(-1, -1, batch["seat"].shape[1], -1)
@@ -191,19 +188,24 @@ class OMGAM(AgentModel):
         ids = agent_ids(batch, self.args.n_agents, device, bs)
         return th.cat([*parts, ids.expand(*now.shape[:2], -1, -1)], -1)
 
-    def forward(self, inputs: th.Tensor, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """One step: inputs [rows, in] and hidden states [rows, 96] to `infer`'s outputs and the next hidden states."""
+    def forward(self, inputs: th.Tensor, hidden: th.Tensor) -> Outputs:
+        """Computes one step: inputs [rows, in], hidden states [rows, 96] to `infer`'s outputs and next states."""
         now, before = inputs.tensor_split([self.input_size], -1)
         trajectory = self.cond_rnn(before, hidden)
         return self.infer(now, trajectory), trajectory
 
     def infer(self, observations: th.Tensor, trajectory: th.Tensor) -> th.Tensor:
-        """Mean and log-variance of q_phi(g | tau_t, o_t), [..., 2 Z], from o_t [..., D] and h_t [..., 96]."""
+        """Returns mean and log-variance of q_phi(g | tau_t, o_t), [..., 2 Z], from o_t [..., D] and h_t [..., 96]."""
         inference = self.regressor if self.is_supervised else self.cvae
         return th.cat(inference.encode(self.fc(observations), trajectory), -1)
 
+    def draws(self, test_mode: bool = False) -> bool:
+        """Returns whether the policy reads draws; never of a model in eval mode, such as a frozen teammate's."""
+        in_tests = self.args.omg_policy_reads == "draw"
+        return self.training and (in_tests or (self.args.omg_policy_reads == "draw_in_training" and not test_mode))
+
     def features(self, outputs: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None) -> th.Tensor:
-        """The subgoals [..., Z] that the policy reads: draws of the posterior, or its means."""
+        """Returns the subgoals [..., Z] that the policy reads: draws of the posterior, or its means."""
         subgoal = Gaussian.of(outputs)
         return subgoal.sample(generator) if is_drawn else subgoal.mu
 
@@ -212,12 +214,12 @@ class OMGAM(AgentModel):
         posterior = self.vae.encode(states)
         reconstruction = F.mse_loss(self.vae.decode(posterior.sample(generator)), states)
         zeros = th.zeros_like(posterior.mu)
-        return reconstruction + self.args.omg_vae_alpha * gaussian_kl(*posterior, zeros, zeros).mean()
+        return reconstruction + self.args.omg_vae_alpha * self._kl(posterior, Gaussian(zeros, zeros))
 
     def loss(
         self, observations: th.Tensor, subgoal: Gaussian, trajectory: th.Tensor, drawn: th.Tensor, chosen: Gaussian
-    ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-        """The posterior's loss and what to log, means over all rows [N, agent, ...] (equation 5).
+    ) -> Loss:
+        """Returns the posterior's loss and what to log, means over all rows [N, agent, ...] (equation 5).
 
         MSE(o_t, decode(g, h_t)) + omg_cvae_alpha KL(q_phi || p_psi)
 
@@ -234,23 +236,18 @@ class OMGAM(AgentModel):
             loss = F.mse_loss(subgoal.mu, chosen.mu)
             return loss, {"omg_regression_loss": loss}
         reconstruction = F.mse_loss(self.cvae.decode(drawn, trajectory), observations)
-        kl = gaussian_kl(*subgoal, *chosen).mean()
+        kl = self._kl(subgoal, chosen)
         return reconstruction + self.args.omg_cvae_alpha * kl, {"omg_recon_loss": reconstruction, "omg_kl": kl}
 
+    def _kl(self, q: Gaussian, p: Gaussian) -> th.Tensor:
+        """Returns the mean over rows of KL(q || p), summed or averaged over dimensions."""
+        kl = gaussian_kl(*q, *p).mean()
+        return kl if self.args.omg_kl_reduction == "sum" else kl / q.mu.shape[-1]
+
     def posterior_parameters(self) -> list[nn.Parameter]:
-        """All but the prior's."""
+        """Returns all parameters but the prior's."""
         return [
             *self.fc.parameters(),
             *self.cond_rnn.parameters(),
             *(self.regressor if self.is_supervised else self.cvae).parameters(),
         ]
-
-    def save_models(self, path: str | Path) -> None:
-        """Writes vae.th, cvae.th (or regressor.th), cond_rnn.th and fc.th into the folder `path`."""
-        for name, module in self.named_children():
-            th.save(module.state_dict(), Path(path) / f"{name}.th")
-
-    def load_models(self, path: str | Path) -> None:
-        """Reads the same files from the folder `path`."""
-        for name, module in self.named_children():
-            load_into(module, Path(path) / f"{name}.th", self.args.device)

@@ -3,20 +3,19 @@ and which of the others count.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from components.episode_buffer import EpisodeBatch, Episodes
-from modules.am.agent_model import ALL, AgentModel
-from modules.inputs import agent_ids, last_actions, others
+from components.episode_buffer import ALL, EpisodeBatch, Episodes
+from modules.am.agent_model import AgentModel, Loss
+from modules.inputs import agent_ids, is_alive, last_actions, others
+from modules.network import Outputs
 from utils.config import WIDE, key
+from utils.dict2namedtuple import Args
 from utils.errors import UserError
-from utils.transfer import Where
-from utils.weights import load_into
+from utils.transfer import StepIndex
 
 
 class TrajectoryAM(AgentModel):
@@ -25,8 +24,7 @@ class TrajectoryAM(AgentModel):
     It learns from the observations and actions of all others, which it does not see while acting. `file` is where its
     weights are saved.
 
-    Raises:
-        UserError: there are no others.
+    Raises: UserError where there are no others.
     """
 
     @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class TrajectoryAM(AgentModel):
 
     file: str
 
-    def __init__(self, args: Any):
+    def __init__(self, args: Args):
         super().__init__()
         if args.n_agents == 1:
             raise UserError(f"am_model={args.am_model} models the other agents, but there is one agent; play with more")
@@ -55,34 +53,29 @@ class TrajectoryAM(AgentModel):
         ids = agent_ids(batch, self.args.n_agents, device, bs).expand(*obs.shape[:2], -1, -1)
         return th.cat([obs, last_actions(batch["actions"], self.args.n_actions, device, bs, ts), ids], -1)
 
-    def forward(self, inputs: th.Tensor, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """One step: inputs [rows, in] and hidden states [rows, H] to the encoded trajectories [rows, H], twice."""
+    def forward(self, inputs: th.Tensor, hidden: th.Tensor) -> Outputs:
+        """Computes one step: inputs [rows, in], hidden states [rows, H] to encoded trajectories [rows, H], twice."""
         h = self.rnn(F.relu(self.fc(inputs)), hidden)
         return h, h
 
     def features(self, encoded: th.Tensor, is_drawn: bool = False, generator: th.Generator | None = None) -> th.Tensor:
-        """What the policy reads, [..., output_size], from encoded trajectories [..., H]; nothing is drawn."""
+        """Returns what the policy reads, [..., output_size], from encoded trajectories [..., H]; nothing is drawn."""
         raise NotImplementedError
 
-    def loss(self, batch: EpisodeBatch, encoded_t: th.Tensor, played: Where) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-        """The loss, and what to log, over the `played` steps, from their encoded trajectories [N, agent, H].
+    def loss(self, batch: EpisodeBatch, encoded_t: th.Tensor, played: StepIndex) -> Loss:
+        """Returns the loss and what to log, over the `played` steps, from their encoded trajectories [N, agent, H].
 
         Means over steps and pairs of agents that are both alive.
         """
         raise NotImplementedError
 
-    def save_models(self, path: str | Path) -> None:
-        """Writes `file` into the folder `path`."""
-        th.save(self.state_dict(), Path(path) / self.file)
-
-    def load_models(self, path: str | Path) -> None:
-        """Reads it from the folder `path`."""
-        load_into(self, Path(path) / self.file, self.args.device)
+    def files(self) -> dict[str, nn.Module]:
+        return {self.file: self}
 
     def _action_loss(
-        self, logits: th.Tensor, batch: EpisodeBatch, played: Where, counts: th.Tensor
+        self, logits: th.Tensor, batch: EpisodeBatch, played: StepIndex, counts: th.Tensor
     ) -> tuple[th.Tensor, th.Tensor]:
-        """The cross-entropy of all others' actions, and the share of actions that were the most likely ones.
+        """Returns the cross-entropy of all others' actions, and the share of actions that were the most likely ones.
 
         logits [N, agent, (n - 1) * u]; `counts` [N, agent, n - 1] is true for the pairs that count.
         """
@@ -95,14 +88,8 @@ class TrajectoryAM(AgentModel):
         return surprise.masked_fill(~counts, 0.0).sum() / n_pairs, is_right
 
 
-def both_alive(batch: EpisodeBatch, played: Where) -> th.Tensor:
-    """Whether an agent and each of the others are alive in the `played` steps: [N, agent, n - 1]."""
+def both_alive(batch: EpisodeBatch, played: StepIndex) -> th.Tensor:
+    """Returns whether an agent and each of the others are alive in the `played` steps: [N, agent, n - 1]."""
     filled = batch["filled"].bool()
-    own = _is_alive(batch["avail_actions"], filled)[played]
-    return own.unsqueeze(-1) & others(batch, _is_alive(batch["team_avail_actions"], filled), played)
-
-
-def _is_alive(avail_actions: th.Tensor, filled: th.Tensor) -> th.Tensor:
-    """Whether there is still a choice, at this or a later step: the dead have a single action left. [b, T, agent]."""
-    has_choice = (avail_actions.sum(-1) > 1) & filled
-    return has_choice.flip(1).cumsum(1).flip(1) > 0
+    own = is_alive(batch["avail_actions"], filled)[played]
+    return own.unsqueeze(-1) & others(batch, is_alive(batch["team_avail_actions"], filled), played)

@@ -3,11 +3,11 @@
 `learners/coma_learner.py` trains it.
 """
 
-from typing import Any
-
 import torch as th
 import torch.nn.functional as F
 from torch import nn
+
+from utils.dict2namedtuple import Args
 
 
 class COMACritic(nn.Module):
@@ -16,7 +16,7 @@ class COMACritic(nn.Module):
     agent_ids: th.Tensor  # [a, a], one-hot
     others: th.Tensor  # [a, a * u], 0 at each agent's own action
 
-    def __init__(self, args: Any):
+    def __init__(self, args: Args):
         super().__init__()
         n_agents, n_actions = args.n_agents, args.n_actions
         input_size = args.state_shape + args.obs_shape + 2 * n_agents * n_actions + n_agents
@@ -42,5 +42,5 @@ class COMACritic(nn.Module):
         return th.cat(parts, dim=-1)
 
     def forward(self, inputs: th.Tensor) -> th.Tensor:
-        """Inputs [..., a, in] to Q-values [..., a, u]."""
+        """Computes Q-values [..., a, u] of inputs [..., a, in]."""
         return self.fc3(F.relu(self.fc2(F.relu(self.fc1(inputs)))))

@@ -1,12 +1,11 @@
-"""Mixers: from the agents' Q-values to the team's; QTRAN's gives the team's from what they remember and do."""
+"""Mixers: from the agents' Q-values to the team's; QTRAN's from their hidden states and actions."""
 
 from utils.registry import Registry
 
 REGISTRY = Registry(
     "mixer",
-    {
-        "vdn": "modules.mixers.vdn:VDNMixer",
-        "qmix": "modules.mixers.qmix:QMixer",
-        "qtran_base": "modules.mixers.qtran:QTranBase",
-    },
+    vdn="modules.mixers.vdn:VDNMixer",
+    qmix="modules.mixers.qmix:QMixer",
+    qplex="modules.mixers.qplex:QPlexMixer",
+    qtran_base="modules.mixers.qtran:QTranBase",
 )

@@ -4,16 +4,16 @@ Mixers of the agents' values are in `qmix.py` and `vdn.py`; the learner is `lear
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch as th
 from torch import nn
 
 from utils.config import K, key
+from utils.dict2namedtuple import Args
 
 
 class QTranBase(nn.Module):
-    """Q(s, u) from the state and what all agents remember and do, and V(s) in PyMARL's form.
+    """Q(s, u) from the state and all agents' hidden states and actions, and V(s) in PyMARL's form.
 
     Q(s, u) = Q(s, sum over agents of e(h_a, u_a)). `network_size` "big" has one hidden layer more than "small".
     """
@@ -22,13 +22,9 @@ class QTranBase(nn.Module):
     class Keys:
         mixing_embed_dim: int = key(64, "width of the networks of both values", "units", low=1, high=K)
         network_size: str = key("small", "hidden layers: small (two), or big (three)", choices=("small", "big"))
-        qtran_arch: str = key(
-            "qtran_paper",
-            "what the joint value reads: the state, and what all agents remember and do",
-            choices=("qtran_paper",),
-        )
+        qtran_arch: str = key("qtran_paper", "Q reads state, hidden states and actions", choices=("qtran_paper",))
 
-    def __init__(self, args: Any):
+    def __init__(self, args: Args):
         super().__init__()
         encoding_size = args.rnn_hidden_dim + args.n_actions
         hidden_layers = {"small": 2, "big": 3}[args.network_size]
@@ -39,12 +35,12 @@ class QTranBase(nn.Module):
         )
 
     def forward(self, states: th.Tensor, hidden_states: th.Tensor, actions_onehot: th.Tensor) -> th.Tensor:
-        """States [..., s], the agents' hidden states [..., a, H] and actions [..., a, u] to the joint Q [..., 1]."""
+        """Computes the joint Q [..., 1] of states [..., s], hidden states [..., a, H] and actions [..., a, u]."""
         encodings = self.action_encoding(th.cat([hidden_states, actions_onehot], -1))
         return self.Q(th.cat([states, encodings.sum(-2)], -1))
 
     def state_value(self, states: th.Tensor) -> th.Tensor:
-        """States [..., s] to V [..., 1]."""
+        """Computes V [..., 1] of states [..., s]."""
         return self.V(states)
 
 

@@ -1,0 +1,55 @@
+"""What learners share that learn from what has just been played, and from nothing older: PPO and PQN.
+
+The run's replay buffer holds one collection then, `batch_size_run` episodes.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch as th
+
+from components.episode_buffer import ON_HOST, EpisodeBatch
+from learners.base_learner import Learner
+from utils.config import K, M, key
+from utils.dict2namedtuple import Config
+from utils.transfer import to_device
+
+
+class OnPolicyLearner(Learner):
+    """Goes over one collection `epochs` times, in `num_mini_batch` updates each."""
+
+    @dataclass(frozen=True)
+    class Keys(Learner.Keys):
+        epochs: int = key(5, "times that it learns from each collection", low=1, high=K)
+        num_mini_batch: int = key(1, "equal parts of the episodes, with an update each", low=1, high=M)
+
+    @classmethod
+    def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
+        learner, n_worlds, n_parts = config["learner"], config["batch_size_run"], config["num_mini_batch"]
+        if config["population"] and config["train_alg"] == config["name"]:
+            return (
+                f"train_alg={config['train_alg']} has learner={learner}, which learns from what whole teams have just "
+                "played; in a population take an algorithm with a replay buffer, such as iql"
+            )
+        if {config["batch_size"], config["buffer_size"]} != {n_worlds}:
+            return (
+                f"learner={learner} has no replay buffer: it learns once from the batch_size_run={n_worlds} episodes "
+                f"just played; leave out batch_size={config['batch_size']} and buffer_size={config['buffer_size']}"
+            )
+        if n_worlds % n_parts:
+            return (
+                f"batch_size_run={n_worlds} episodes can't be divided into num_mini_batch={n_parts} equal parts; "
+                "make one a multiple of the other"
+            )
+        return super().conflict(config, kinds)
+
+    def mini_batches(self, batch: EpisodeBatch) -> Iterator[tuple[EpisodeBatch, th.Tensor | slice]]:
+        """Yields parts of the batch, drawn anew in each call, and which episodes they are."""
+        if self.args.num_mini_batch == 1:
+            yield batch, slice(None)
+            return
+        # Drawn in main memory, where the lengths of episodes are known.
+        for episodes in th.randperm(batch.batch_size).chunk(self.args.num_mini_batch):
+            part = batch[episodes]
+            part.keep_on_host({key: batch.on_host(key)[episodes] for key in ON_HOST})
+            yield part, to_device(episodes, batch.device)

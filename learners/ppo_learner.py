@@ -1,0 +1,248 @@
+"""PPO for teams: IPPO, whose critic reads what an agent observes (de Witt et al. 2020), and MAPPO, whose critic reads
+the state (Yu et al. 2022).
+
+Critics are in `modules/critics/value.py`, returns and losses in `utils/rl_utils.py`. Tensors are [batch, time, agent,
+...]; the suffix `_t` is for the steps t of all transitions.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch as th
+import torch.nn.functional as F
+
+from components.episode_buffer import EpisodeBatch, Scheme
+from components.packed_steps import PackedSteps
+from components.transitions import Transitions, make_transitions
+from learners.base_learner import Policy
+from learners.on_policy import OnPolicyLearner
+from modules.critics import VALUES
+from modules.critics.value import READS, OneOutput, value_input_size, value_inputs
+from modules.inputs import is_alive
+from modules.moments import RunningMoments
+from modules.network import Network
+from modules.unroll import unroll
+from utils.config import STEPS, K, M, key
+from utils.dict2namedtuple import Args
+from utils.logging import Logger
+from utils.rl_utils import (
+    build_td_lambda_targets,
+    chosen,
+    clipped_surrogate,
+    masked_mean,
+    n_step_returns,
+    value_errors,
+)
+from utils.weights import Stateful
+
+SMALLEST = 1e-10
+"""A probability below counts as this one where its logarithm is taken."""
+
+
+class Experience(NamedTuple):
+    """What an update learns from, one row for each episode."""
+
+    inputs: th.Tensor  # of the critic, [b, T+1, a, in]
+    avail: th.Tensor  # [b, T+1, a, u]
+    actions: th.Tensor  # [b, T, a], and so all that follow
+    mask: th.Tensor  # 1.0 where the agent's step counts
+    log_pi: th.Tensor  # of the actions, by the policy that played
+    value: th.Tensor  # by the critic before the updates
+    return_: th.Tensor
+    advantage: th.Tensor
+
+
+class PPOLearner(OnPolicyLearner):
+    """Raises PPO's clipped objective with an entropy bonus, and trains a critic towards lambda- or n-step returns.
+
+    Recurrent networks are trained through whole episodes.
+    """
+
+    @dataclass(frozen=True)
+    class Keys(OnPolicyLearner.Keys):
+        critic: str = key("rnn", "the critic's network, as wide as the agents'", names="modules.critics:VALUES")
+        critic_reads: str = key("state_obs", "own observation, state, both, or state and all's", choices=READS)
+        eps_clip: float = key(0.2, "change of probabilities, as a ratio, up to which it pays", above=0, high=1)
+        entropy_coef: float = key(0.01, "weight of the policy's entropy", low=0, high=M)
+        clip_values: bool = key(True, "a value that has changed by more than eps_clip counts as if by that much")
+        huber_delta: float | None = key(10.0, "error from which the critic's loss is linear", above=0, high=M)
+        q_nstep: int = key(0, "rewards in a return; 0: lambda-returns with td_lambda, as in GAE", STEPS, low=0, high=K)
+        add_value_last_step: bool = key(True, "returns of an episode that was cut off go on with its last value")
+        standardise_rewards: bool = key(False, "less their running mean, over their running deviation")
+        standardise_returns: bool = key(True, "the same of returns, each agent's by its own")
+        standardise_advantages: bool = key(True, "the same of advantages, by their mean over the collection")
+        death_masking: bool = key(True, "the dead are not learned from, and their critic reads zeros and the id")
+        recompute_returns: bool = key(False, "returns and advantages are those of each epoch, not of the first one")
+        target_update_interval_or_tau: float | None = key(
+            None, "above 1: collections between copies to a target critic; else the share it moves", above=0, high=M
+        )
+        padding_counts: bool = key(False, "moments and returns have padding among their steps, as EPyMARL's do")
+
+    output_type = "pi_logits"
+
+    def __init__(self, mac: Policy, scheme: Scheme, logger: Logger, args: Args):
+        super().__init__(mac, logger, args)
+        self.critic: Network = VALUES[args.critic](value_input_size(args), OneOutput(args)).to(args.device)
+        self.target_critic = None if args.target_update_interval_or_tau is None else deepcopy(self.critic)
+        self.rew_ms = RunningMoments(1 if args.common_reward else args.n_agents).to(args.device)
+        self.ret_ms = RunningMoments(args.n_agents).to(args.device)
+        self.agent_params, self.critic_params = list(mac.parameters()), list(self.critic.parameters())
+        self.agent_optimiser = self.make_optimiser(self.agent_params, args.lr)
+        self.critic_optimiser = self.make_optimiser(self.critic_params, args.critic_lr)
+        self.training_steps = 0
+
+    def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
+        """Performs `epochs` times `num_mini_batch` updates of critic and policy, by means over steps that count of
+
+        critic: l(V_t, G_t), see `value_errors`
+        policy: -min(r_t A_t, clip(r_t, 1 - eps, 1 + eps) A_t) - entropy_coef * H(pi_t), r_t = pi(u_t) / pi_old(u_t)
+
+        where A_t = G_t - V_t, by default of the critic before its updates.
+        """
+        args, transitions = self.args, make_transitions(batch, self.args.gamma)
+        actions_t, mask = transitions.actions, transitions.mask.expand_as(transitions.actions)
+        if args.death_masking:
+            mask = mask * is_alive(transitions.avail, batch["filled"].bool())[:, :-1]
+        inputs = value_inputs(batch, args)
+        with th.no_grad():
+            old_log_pi_t = chosen(self._policy(batch, transitions.avail), actions_t).log()
+            value = self._values(self.critic, batch, inputs)
+            known = masked_mean(old_log_pi_t + value[:, :-1] + transitions.reward, mask)
+        self.check_finite(known, self.agent_optimiser, t_env)  # before it reaches any moments
+        steps = self._steps_of_returns(transitions)
+
+        for epoch in range(args.epochs):
+            if epoch == 0 or args.recompute_returns:
+                with th.no_grad():
+                    value = self._values(self.critic, batch, inputs)
+                    target = value if self.target_critic is None else self._values(self.target_critic, batch, inputs)
+                    return_t = self._returns(steps, transitions.mask, target)
+                    advantage_t = return_t - value[:, :-1]
+                    if args.standardise_advantages:
+                        centred = advantage_t - masked_mean(advantage_t, mask)
+                        advantage_t = centred / (masked_mean(centred**2, mask).sqrt() + 1e-5)
+            whole = Experience(
+                inputs, transitions.avail, actions_t, mask, old_log_pi_t, value[:, :-1], return_t, advantage_t
+            )
+            for part, episodes in self.mini_batches(batch):
+                experience = Experience(*(field[episodes] for field in whole))
+                critic_stats = self._train_critic(part, experience, t_env)
+                agent_stats = self._train_policy(part, experience, t_env)
+
+        self.training_steps += 1
+        self._update_target_if_due()
+        if self.is_log_due(t_env):
+            self.log(t_env, **critic_stats, **agent_stats)
+
+    def _train_critic(self, batch: EpisodeBatch, experience: Experience, t_env: int) -> dict[str, th.Tensor]:
+        """Steps the critic; returns what to log."""
+        args, mask, return_t = self.args, experience.mask, experience.return_
+        value_t = self._values(self.critic, batch, experience.inputs)[:, :-1]
+        eps_clip = args.eps_clip if args.clip_values else None
+        loss = masked_mean(value_errors(value_t, return_t, experience.value, eps_clip, args.huber_delta), mask)
+        grad_norm = self.descend(loss, self.critic_optimiser, self.critic_params, t_env)
+        return {
+            "critic_loss": loss,
+            "critic_grad_norm": grad_norm,
+            "td_error_abs": masked_mean((return_t - value_t).abs(), mask),
+            "q_taken_mean": masked_mean(value_t, mask),
+            "target_mean": masked_mean(return_t, mask),
+        }
+
+    def _train_policy(self, batch: EpisodeBatch, experience: Experience, t_env: int) -> dict[str, th.Tensor]:
+        """Steps the policy; returns what to log."""
+        args, mask = self.args, experience.mask
+        pi_t = self._policy(batch, experience.avail)
+        log_ratio = chosen(pi_t, experience.actions).log() - experience.log_pi
+        objective = clipped_surrogate(log_ratio, experience.advantage, args.eps_clip)
+        entropy = -(pi_t * pi_t.log()).sum(-1)
+        loss = -masked_mean(objective + args.entropy_coef * entropy, mask)
+        grad_norm = self.descend(loss, self.agent_optimiser, self.agent_params, t_env)
+        is_clipped = ((log_ratio.exp() - 1).abs() > args.eps_clip).float()
+        return {
+            "advantage_mean": masked_mean(experience.advantage, mask),
+            "pg_loss": loss,
+            "agent_grad_norm": grad_norm,
+            "pi_max": masked_mean(pi_t.max(-1).values, mask),
+            "entropy": masked_mean(entropy, mask),
+            "clipped_share": masked_mean(is_clipped, mask),
+        }
+
+    def _policy(self, batch: EpisodeBatch, avail: th.Tensor) -> th.Tensor:
+        """Returns the policy over available actions in all steps but the last, [b, T, a, u], not below SMALLEST."""
+        pi = self.mac.unroll(batch)[:, :-1].masked_fill(~avail[:, :-1], 0.0)
+        # Where nothing is available, in padding, any finite policy will do.
+        return (pi / pi.sum(-1, keepdim=True).clamp(min=SMALLEST)).clamp(min=SMALLEST)
+
+    def _values(self, critic: Network, batch: EpisodeBatch, inputs: th.Tensor) -> th.Tensor:
+        """Returns the critic's values [b, T+1, a]; zeros in padding unless that counts."""
+        steps = batch.steps(inputs.device)
+        if self.args.padding_counts:
+            steps = PackedSteps(th.ones_like(steps.filled), inputs.device)
+        return unroll(critic, steps.pack(inputs), steps).squeeze(-1)
+
+    def _steps_of_returns(self, transitions: Transitions) -> Transitions:
+        """Returns the transitions over which returns are computed, with their rewards standardised if asked for."""
+        args, mask = self.args, transitions.mask
+        reward, discount = transitions.reward.masked_fill(mask == 0, 0.0), transitions.discount
+        counted = th.ones_like(mask) if args.padding_counts else mask
+        if args.standardise_rewards:
+            self.rew_ms.update(reward, counted)
+            reward = self.rew_ms.standardise(reward).masked_fill(mask == 0, 0.0)
+        if args.padding_counts:
+            discount = th.full_like(discount, args.gamma)
+        if not args.add_value_last_step:
+            discount = discount * F.pad(counted[:, 1:], (0, 0, 0, 1))
+        return transitions._replace(reward=reward, discount=discount, mask=counted)
+
+    def _returns(self, steps: Transitions, played: th.Tensor, value: th.Tensor) -> th.Tensor:
+        """Returns lambda- or n-step returns [b, T, a] by values [b, T+1, a], standardised if asked for."""
+        args = self.args
+        if args.standardise_returns:
+            value = self.ret_ms.restore(value)
+        if args.padding_counts:
+            value = value * F.pad(played, (0, 0, 0, 1), value=1.0)
+        given = (steps.reward, steps.discount, steps.mask, value[:, 1:])
+        return_t = (
+            n_step_returns(*given, args.q_nstep) if args.q_nstep else build_td_lambda_targets(*given, args.td_lambda)
+        )
+        if args.standardise_returns:
+            self.ret_ms.update(return_t, steps.mask)
+            return_t = self.ret_ms.standardise(return_t)
+        return return_t
+
+    def _update_target_if_due(self) -> None:
+        """Moves the target critic, if there is one, by a share of the way to the critic, or all of it now and then."""
+        tau = self.args.target_update_interval_or_tau
+        if tau is None or self.target_critic is None:
+            return
+        if tau > 1 and self.training_steps % tau == 0:
+            self.update_targets()
+        if tau <= 1:
+            with th.no_grad():
+                for target, live in zip(self.target_critic.parameters(), self.critic.parameters(), strict=True):
+                    target.lerp_(live, tau)
+
+    def parts(self) -> dict[str, Stateful]:
+        target: dict[str, Stateful] = {} if self.target_critic is None else {"target_critic": self.target_critic}
+        return {
+            "agent": self.mac,
+            "critic": self.critic,
+            **target,
+            "rew_ms": self.rew_ms,
+            "ret_ms": self.ret_ms,
+            "agent_opt": self.agent_optimiser,
+            "critic_opt": self.critic_optimiser,
+        }
+
+    def update_targets(self) -> None:
+        if self.target_critic is not None:
+            self.target_critic.load_state_dict(self.critic.state_dict())
+
+    def counts(self) -> dict[str, int]:
+        return super().counts() | {"training_steps": self.training_steps}
+
+    def set_counts(self, counts: dict[str, int]) -> None:
+        super().set_counts(counts)
+        self.training_steps = counts["training_steps"]

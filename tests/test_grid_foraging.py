@@ -1,0 +1,76 @@
+"""The grid of foods: who moves where, who gets what, what is seen, and when it ends."""
+
+import numpy as np
+import pytest
+
+from envs.check import check_env
+from envs.grid_foraging import PICK_UP, GridForaging
+from utils.errors import UserError
+
+NORTH, SOUTH, WEST, EAST = range(4)
+
+
+def placed(players, foods, **env_args):
+    """A world whose players and foods stand at these cells (x, y)."""
+    env = GridForaging(common_reward=False, players=len(players), foods=len(foods), **env_args)
+    env.players, env.foods = np.array(players), np.array(foods)
+    return env
+
+
+@pytest.mark.parametrize("common_reward", [True, False])
+def test_it_keeps_the_contract_of_environments(common_reward):
+    def world():
+        return GridForaging(common_reward=common_reward, seed=1)
+
+    check_env(world(), make_env=world, refuses_unavailable=True)
+
+
+def test_moves_go_their_way_and_end_at_the_edge():
+    env = placed([(0, 0), (7, 7)], [(4, 4)])
+    assert env.get_avail_actions() == [[1, 0, 0, 1, 1], [0, 1, 1, 0, 1]]
+    env.step([NORTH, WEST])
+    assert env.players.tolist() == [[0, 1], [6, 7]]
+    env.step([EAST, SOUTH])
+    assert env.players.tolist() == [[1, 1], [6, 6]]
+    with pytest.raises(ValueError, match="not all available"):
+        placed([(0, 0)], [(4, 4)]).step([SOUTH])
+
+
+def test_a_food_is_its_finders_and_shared_by_those_who_pick_it_up_together():
+    env = placed([(1, 1), (1, 1), (5, 5)], [(1, 1), (5, 5)], food_value=4.0)
+    rewards, is_over, info = env.step([PICK_UP, PICK_UP, WEST])
+    assert (rewards, is_over, info["food_picked"]) == ([2.0, 2.0, 0.0], False, 0.5)
+    assert env.step([PICK_UP, PICK_UP, EAST])[0] == [0, 0, 0]  # it is gone
+    rewards, is_over, info = env.step([EAST, EAST, PICK_UP])
+    assert (rewards, is_over, info["episode_limit"]) == ([0, 0, 4.0], True, False)
+
+
+def test_the_teams_reward_is_the_sum():
+    env = GridForaging(players=2, foods=2)
+    env.players, env.foods = np.array([(0, 0), (3, 3)]), np.array([(0, 0), (3, 3)])
+    assert env.step([PICK_UP, PICK_UP])[:2] == (8.0, True)
+
+
+def test_the_time_limit_cuts_off():
+    env = placed([(0, 0)], [(4, 4)], max_episode_steps=2)
+    assert env.step([PICK_UP])[1] is False
+    _, is_over, info = env.step([PICK_UP])
+    assert is_over and info["episode_limit"]
+
+
+def test_a_player_sees_places_from_where_it_stands_and_nothing_of_what_is_gone():
+    env = placed([(0, 4), (2, 2)], [(4, 4), (2, 2)])
+    env.step([NORTH, PICK_UP])
+    assert env.get_obs()[0].tolist() == [0, 5 / 8, 2 / 8, -3 / 8, 4 / 8, -1 / 8, 1, 0, 0, 0]
+    assert env.get_state().tolist() == [*env.get_obs()[0], *env.get_obs()[1]]
+
+
+def test_everything_starts_on_a_cell_of_its_own_and_a_seed_repeats_it():
+    first, second = (GridForaging(seed=5, field_size=3, foods=7) for _ in range(2))
+    for _ in range(20):
+        first.reset(), second.reset()
+        cells = {tuple(place) for place in (*first.players, *first.foods)}
+        assert len(cells) == 9
+        assert np.array_equal(first.players, second.players) and np.array_equal(first.foods, second.foods)
+    with pytest.raises(UserError, match="field_size=3 has no room for 2 players and 8 foods"):
+        GridForaging(field_size=3, foods=8)
