@@ -15,8 +15,8 @@ NO_LIMIT = 1e9
 
 @inlined
 def choose_target(units, i, loop, types, battle):
-    """Keeps a target within weapon range unless another threatens this unit and it does not; else looks for the best one
-    in scan range, at once where the last one is gone; else chases whoever attacked it or called."""
+    """Keeps a target within weapon range unless another threatens this unit and it does not; else looks for the best
+    one in scan range, at once where the last one is gone; else chases whoever attacked it or called."""
     u = units[i]
     unit_type = types[u.type]
     scans = (loop + u.scan_phase) % battle.scan_period_loops == 0
@@ -52,7 +52,7 @@ def choose_target(units, i, loop, types, battle):
 
 @inlined
 def _threatens(v, i):
-    """Whether unit i prefers v as a target: it attacks i, or is a medivac, which the game's data call a threat always."""
+    """Whether unit i prefers v as a target: it attacks i, or is a medivac, always a threat in the game's data."""
     return v.target == i or v.heals == 1
 
 
