@@ -201,8 +201,11 @@ def _differences(before: Played, one: Played, two: Played, map_name: str, n_agen
     error = np.hypot(one.x - two.x, one.y - two.y)
     for side, units in (("agents", agents), ("enemies", enemies)):
         for share, word in ((0.5, "median"), (0.9, "90 %")):
-            yield f"{side}' position, {word}", lambda v, share=share: np.quantile(v, share), error[:, units], (
-                alive[:, units]
+            yield (
+                f"{side}' position, {word}",
+                lambda v, share=share: np.quantile(v, share),
+                error[:, units],
+                (alive[:, units]),
             )
     near, hurt = _contact(before, map_name, n_agents), np.zeros(len(one.health), bool)
     for played in (one, two):
