@@ -56,7 +56,7 @@ def short_file(short, tmp_path):
         {"n_episodes": 3},
         {"map_name": "8m", "heuristic_ai": True},
         {"map_name": "5m_vs_6m", "heuristic_ai": True, "heuristic_rest": True, "n_steps": 30},
-        {"step_mul": 5, "move_amount": 3, "rules": {"cooldown_start": "effect", "scan_period_loops": 3}},
+        {"step_mul": 5, "move_amount": 3, "rules": {"enemy_march": "point", "scan_period_loops": 3}},
     ],
     ids=str,
 )
@@ -97,7 +97,7 @@ def test_a_replay_is_small():
     [
         {"checksum": "0" * 16},
         {"random": 1},
-        {"settings": {"map_name": "3m", "rules": {"spawn_lattice": "square"}}},
+        {"settings": {"map_name": "3m", "rules": {"spawn_age_loops": 9}}},
         {"settings": {"map_name": "3m", "rules": {"no_such_rule": 1}}},
         {"settings": {"map_name": "no_such_map"}},
         {"actions": np.zeros((3, 3), int)},

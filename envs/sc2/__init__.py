@@ -96,7 +96,9 @@ class StarCraft2Env:
     @staticmethod
     def describe(engine: str = "auto", **env_args: Any) -> Info:
         if resolve_engine(engine, **env_args) == "sim":
-            return {}
+            from envs.sc2.sim.rules import ENGINE_VERSION
+
+            return {"engine_version": ENGINE_VERSION}
         from envs.sc2 import game
 
         return {"game": game.describe(**env_args)}

@@ -17,16 +17,13 @@ from envs.multiagentenv import Observations, Outcomes, VectorEnv
 from envs.sc2.sim import dynamics, features, heuristic, records
 from envs.sc2.sim.maps import MAP_NAMES, PLAYABLE_AREA, SC2Map, Start, get_map, starts
 from envs.sc2.sim.paths import find_ways
-from envs.sc2.sim.rules import Rules
+from envs.sc2.sim.rules import ENGINE_VERSION, Rules
 from envs.sc2.sim.units import BEAMS, LOOPS_PER_SECOND, planes, unit_data, unit_types
 from utils.config import Key
 from utils.files import fitted
 
 INFO_KEYS = ("battle_won", "dead_allies", "dead_enemies")
 CREEP_DAMAGE_PER_SECOND = 3
-ENGINE_VERSION = "2"
-"""Changes with whatever makes battles come out otherwise; figures of two versions are not to be mixed."""
-
 BATTLES_PER_THREAD = 4  # at least
 REGENERATIONS = ("health_regeneration", "shield_regeneration", "energy_regeneration")
 
@@ -315,7 +312,10 @@ def fresh_units(sc2_map: SC2Map, rules: Rules, type_names: list[str]) -> tuple[n
         for ally_start in starts(sc2_map.ally_spawns, sc2_map.grid)
         for enemy_start in starts(sc2_map.enemy_spawns, sc2_map.grid)
     ]
-    return np.stack([units for units, _ in ways]), np.cumsum([probability for _, probability in ways])
+    fresh = np.zeros((len(ways), sc2_map.n_agents + sc2_map.n_enemies), records.UNIT)  # padding bytes, too
+    for row, (units, _) in zip(fresh, ways, strict=True):
+        row[:] = units
+    return fresh, np.cumsum([probability for _, probability in ways])
 
 
 def _units(sc2_map: SC2Map, rules: Rules, type_names: list[str], ally_start: Start, enemy_start: Start) -> np.ndarray:

@@ -51,7 +51,7 @@ def walk(units, i, goal_x, goal_y, loop, types, grid, cells, ways, battle, place
     if blocker != NO_UNIT:
         v = units[blocker]
         if v.team == u.team:
-            if v.order == IDLE and u.order == ATTACK_MOVE and v.home_x == u.goal_x and v.home_y == u.goal_y:
+            if u.order == ATTACK_MOVE and _holds(v, u.goal_x, u.goal_y):
                 _arrive(u)  # it stands where this unit wants to go
                 return
             if v.order == IDLE and v.target == NO_UNIT and types[v.type].speed > 0:
@@ -135,6 +135,12 @@ def _way(u, goal_x, goal_y, cells, ways):
     size_x, size_y = cells.shape
     to_x, to_y = min(max(int(goal_x), 0), size_x - 1), min(max(int(goal_y), 0), size_y - 1)
     return ways[cells[int(u.x), int(u.y)], cells[to_x, to_y]]
+
+
+@inlined
+def _holds(v, x, y):
+    """Whether a unit stands at a point, or has done so before it was pushed aside."""
+    return (v.order == IDLE and v.home_x == x and v.home_y == y) or (v.x - x) ** 2 + (v.y - y) ** 2 < CONTACT
 
 
 @inlined

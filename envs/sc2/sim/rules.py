@@ -6,6 +6,10 @@ They are set under `env_args.rules` (see `RuleKeys` in `envs/sc2`); all other ru
 from typing import Literal, NamedTuple
 
 
+ENGINE_VERSION = "2"
+"""Changes with whatever makes battles come out otherwise; figures of two versions are not to be mixed."""
+
+
 class Rules(NamedTuple):
     enemy_list: Literal["shuffled", "created"] = "shuffled"
     """Whether enemies are listed in a random order, each put at either end of the list, or in that of their creation.

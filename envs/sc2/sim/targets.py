@@ -70,6 +70,7 @@ def choose_in_range(units, i, types, battle):
 def _turn_on_attacker(units, i, unit_type, battle):
     """Takes the nearest of those in weapon range that threaten this unit, if there is one."""
     other = best_target(units, i, unit_type, unit_type.range, battle)
+    units[i].scan_wait = 0  # it counts from a look round the whole scan range
     if other != NO_UNIT and _threatens(units[other], i):
         units[i].target = other
 

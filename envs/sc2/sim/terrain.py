@@ -27,7 +27,7 @@ def height_grid(rows: list[str]) -> np.ndarray:
 
 
 def layer_grid(pathing: np.ndarray, levels: list[str]) -> np.ndarray:
-    """uint8 [x, y]: bit k is set where units of layer k (`units.py`) may be, bit k + ROOMY where all around, too.
+    """uint8 [x, y]: bit k is set where units of layer k (`units.py`) may be, bit k + ROOMY where also all around.
 
     Colossi stand anywhere on solid ground that the void does not touch; flyers keep to the map less its border.
     """
