@@ -1,4 +1,4 @@
-"""The judge by policies: PyMARL's networks against torch's own, residuals by hand, what it refuses, what it prints."""
+"""The judge by policies: PyMARL's networks against torch's own, residuals by hand, mistakes, and the command."""
 
 import json
 
@@ -248,6 +248,14 @@ def test_a_wrong_option_is_one_sentence_and_status_2(folder, capsys, params, sen
     assert sentence in error
 
 
+def test_without_a_judge_there_is_nothing_to_do(capsys):
+    status, _, error = run(capsys)
+    assert (status, error) == (
+        2,
+        "error: nothing to judge by: give --trajectories, --replays or --policies with a folder\n",
+    )
+
+
 def test_a_missing_folder_is_a_mistake_of_the_user(tmp_path):
     with pytest.raises(UserError, match=r"index\.json is missing"):
         read_policies(tmp_path / "nowhere")
@@ -263,7 +271,7 @@ def test_the_command_judges_each_setting_of_the_rules(folder, tmp_path, capsys):
     status, printed, _ = run(capsys, "--policies", folder, "--battles", 4, *settings, *files)
     assert status == 0
     assert printed.count("made_up") == 2 * 3  # win rate, residual by step, by event
-    assert "rules scan_period_loops=6 enemy_march=point, 4 battles" in printed
+    assert "rules scan_period_loops=6 enemy_march=point\n" in printed
     written = json.loads(results.read_text())
     assert [one["changed"] for one in written["settings"]] == [
         "scan_period_loops=3",
