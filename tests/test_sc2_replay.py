@@ -71,7 +71,7 @@ def test_a_replay_gives_the_same_units_bit_for_bit_whatever_is_shown_between(env
 
 def test_moments_follow_each_other_after_so_many_loops_and_at_the_end_of_each_step(short):
     loops = [int(battle.loops[0]) for battle in short.moments(every=3)]
-    assert loops == [2, 5, 8, 10, 13, 16, 18, 21, 24, 26]
+    assert loops == [1, 4, 7, 9, 12, 15, 17, 20, 23, 25]
     assert [int(battle.episode_steps[0]) for battle in short.moments()] == [0, 1, 2, 3]
 
 
