@@ -8,18 +8,18 @@ import numpy as np
 
 from envs.multiagentenv import Observations, Outcomes
 from envs.sc2.sim import env as sim
-from envs.sc2.sim.maps import Spawn, get_map
+from envs.sc2.sim.maps import Spawn, Start, get_map
 from envs.sc2.sim.rules import Rules
 from envs.sc2.sim.units import AIR, CLIFF, GROUND, unit_data
 
 Point = tuple[float, float]
 STOP, NORTH, SOUTH, EAST, WEST, ATTACK = 1, 2, 3, 4, 5, 6  # ATTACK + k: enemy k; of a medivac: heal agent k
 RULES: dict[str, Any] = {  # whatever the engine's defaults are
+    "enemy_list": "created",
     "spawn_age_loops": 0,
     "enemy_march": "point",
     "enemy_medivac": "march",
     "scan_period_loops": 1,
-    "cooldown_start": "windup",
     "creep_damage": False,
 }
 OPEN_GROUND = np.ones((32, 32), bool)
@@ -53,12 +53,14 @@ class Scene:
         enemy_health: float | list[float] | None = None,
         seed: int = 0,
         rules: dict[str, Any] | None = None,
+        turns: bool = False,
         **options: Any,
     ):
         """Types: of all units of the side, or of each; units of one type stand one after the other.
 
         pathing [x, y]: where everybody may be; cliffs [x, y]: where colossi may be, too; flyers may be anywhere.
         `enemy_goal`: the point that the enemies march to; None: they stand. Health: None is what the type has.
+        `turns`: whether turning to a target takes time.
         """
         ally_types = [ally_type] * len(allies) if isinstance(ally_type, str) else ally_type
         enemy_types = [enemy_type] * len(enemies) if isinstance(enemy_type, str) else enemy_type
@@ -82,9 +84,11 @@ class Scene:
             grid=(pathing << GROUND | (pathing | cliffs) << CLIFF | np.ones_like(pathing) << AIR).astype(np.uint8),
         )
         rules = RULES | (rules or {})
-        with patch.multiple(sim, MAP_NAMES=("scene",), get_map=lambda name: drawn, spawn_positions=_spawn_positions):
+        with patch.multiple(sim, MAP_NAMES=("scene",), get_map=lambda name: drawn, starts=_starts):
             self.battle = sim.BattleVectorEnv([seed], map_name="scene", rules=Rules(**rules), **options)
-        fresh = self.battle._fresh_units
+        if not turns:
+            self.battle.types["turn"] = 0
+        fresh = self.battle._fresh_units[0]
         fresh["x"], fresh["y"] = fresh["home_x"], fresh["home_y"] = np.transpose(allies + enemies)
         if ally_health is not None:
             fresh["health"][: len(allies)] = ally_health
@@ -127,8 +131,8 @@ class Scene:
         return bool(self.outcomes.terminated[0] or self.outcomes.truncated[0])
 
 
-def _spawn_positions(spawns: list[Spawn], *_: Any) -> list[tuple[str, float, float]]:
-    return [(spawn.type_name, *spawn.point) for spawn in spawns]
+def _starts(spawns: list[Spawn], *_: Any) -> list[Start]:
+    return [Start([(spawn.type_name, *spawn.point) for spawn in spawns], 1.0)]
 
 
 def _race(type_names: list[str]) -> str:

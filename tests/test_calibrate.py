@@ -132,7 +132,7 @@ def test_sensitivity_plays_every_other_value_of_every_rule(tmp_path, capsys, mon
 
     played, original, path = [], calibrate.play, tmp_path / "results.json"
     monkeypatch.setattr(calibrate, "play", play)
-    changed = "cooldown_start=effect"
+    changed = "enemy_march=point"
     params = ("--map", "3m", "--battles", "2", "--sensitivity", "--rules", changed, "--json", str(path))
     status, lines = run(capsys, *params)
     assert status == 0
@@ -144,8 +144,8 @@ def test_sensitivity_plays_every_other_value_of_every_rule(tmp_path, capsys, mon
         assert rows[f"{name}={value}"] == f"{result['win_rate']:.1f}"
     tried = {name for result in results for name in result["changed"]}
     assert tried == set(Rules._fields)
-    assert played == [Rules(cooldown_start="effect")._replace(**result["changed"]) for result in results]
-    assert "cooldown_start=windup" in rows and "cooldown_start=effect" not in rows
+    assert played == [Rules(enemy_march="point")._replace(**result["changed"]) for result in results]
+    assert "enemy_march=formation" in rows and "enemy_march=point" not in rows
 
 
 def test_an_interruption_keeps_what_was_finished(tmp_path, capsys, monkeypatch):
@@ -169,9 +169,9 @@ def test_an_interruption_keeps_what_was_finished(tmp_path, capsys, monkeypatch):
         (["--battles", "0"], "--battles and --threads must be above 0"),
         (["--threads", "100000"], "--threads=100000 is more than"),
         (["--seed", "-1"], "--seed=-1 must be at least 0"),
-        (["--rules", "spawn_latice=square"], "did you mean 'spawn_lattice'?"),
-        (["--rules", "spawn_lattice"], "'spawn_lattice' must have the form key=value"),
-        (["--rules", "spawn_lattice=round"], "spawn_lattice can't be 'round'; it must be one of greedy, square"),
+        (["--rules", "enemy_lst=created"], "did you mean 'enemy_list'?"),
+        (["--rules", "enemy_list"], "'enemy_list' must have the form key=value"),
+        (["--rules", "enemy_list=sorted"], "enemy_list can't be 'sorted'; it must be one of shuffled, created"),
         (["--rules", "scan_period_loops=1.5"], "scan_period_loops can't be '1.5'; it must be a whole number"),
         (["--rules", "scan_period_loops=-1"], "at least 0"),
         (["--json", "/dev/null/x"], "--json=/dev/null/x can't be written"),
@@ -185,6 +185,6 @@ def test_a_mistake_is_one_sentence_and_exit_status_2(capsys, params, fragment):
 
 
 def test_rules_are_typed_by_their_fields():
-    rules = calibrate.read_rules(["spawn_lattice=square", "scan_period_loops=4", "playable_area=28"])
-    assert rules == Rules(spawn_lattice="square", scan_period_loops=4, playable_area=28)
+    rules = calibrate.read_rules(["enemy_list=created", "scan_period_loops=4"])
+    assert rules == Rules(enemy_list="created", scan_period_loops=4)
     assert calibrate.read_rules([]) == Rules()

@@ -306,10 +306,10 @@ def test_an_algorithms_yaml_overrides_the_environments(own_config):
 
 
 def test_a_group_can_be_given_as_a_whole_and_is_merged_key_by_key():
-    config, _, _ = configured("--env_args={map_name: 3m, rules: {playable_area: 28}}")
+    config, _, _ = configured("--env_args={map_name: 3m, rules: {scan_period_loops: 4}}")
     assert config["env_args"]["map_name"] == "3m" and config["env_args"]["step_mul"] == 8
-    assert config["env_args"]["rules"]["playable_area"] == 28
-    assert config["env_args"]["rules"]["spawn_lattice"] == "greedy"
+    assert config["env_args"]["rules"]["scan_period_loops"] == 4
+    assert config["env_args"]["rules"]["enemy_list"] == "shuffled"
 
 
 def test_a_bare_flag_is_true_and_sacreds_flags_stay_sacreds():

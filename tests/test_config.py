@@ -479,7 +479,7 @@ def test_in_a_merge_the_later_layer_wins_leaf_by_leaf(lower, upper):
 
 
 def test_dotted_keys_reach_into_nested_mappings():
-    assert nested("env_args.rules.playable_area", 28) == {"env_args": {"rules": {"playable_area": 28}}}
+    assert nested("env_args.rules.scan_period_loops", 4) == {"env_args": {"rules": {"scan_period_loops": 4}}}
 
 
 def test_args_are_read_only_all_the_way_down():

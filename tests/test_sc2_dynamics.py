@@ -31,21 +31,30 @@ def test_a_marine_kills_a_marine_with_eight_shots_in_time():
     assert 7 * 13 <= shots[-1] - shots[0] <= 7 * 16
 
 
-@pytest.mark.parametrize(("cooldown_start", "shortest"), [("windup", 13), ("effect", 14)])
-def test_time_between_shots(cooldown_start, shortest):
-    """13.77 loops and a uniform delay of -1 to 2, in whole loops; and the wind-up if the period starts at the shot."""
-    scene = target_practice(enemy_health=1e6, rules={"cooldown_start": cooldown_start})
+def test_time_between_shots():
+    """13.77 loops and a uniform delay of -1 to 2; what is left of a loop counts for the next shot."""
+    scene = target_practice(enemy_health=1e6)
     scene.order(ATTACK)
-    gaps = np.diff(loops_of_loss(scene, scene.enemies[0], 6000))
-    assert set(gaps) == {shortest, shortest + 1, shortest + 2, shortest + 3}
-    assert np.mean(gaps) == pytest.approx(shortest + 1.773, abs=0.15)
+    gaps = np.diff(loops_of_loss(scene, scene.enemies[0], 12000))
+    assert set(gaps) == {12, 13, 14, 15, 16}
+    assert np.mean(gaps) == pytest.approx(0.8608 * 16 + 0.5, abs=0.08)
+
+
+@pytest.mark.parametrize(("direction", "loop"), [(EAST, 2), (NORTH, 3), (WEST, 4)])
+def test_who_looks_elsewhere_turns_first(direction, loop):
+    """By 62.5 degrees a loop, and it may shoot 12 degrees aside."""
+    scene = target_practice(turns=True)
+    scene.order(direction)
+    scene.loop()
+    scene.order(ATTACK)
+    assert loops_of_loss(scene, scene.enemies[0], 6)[0] == loop
 
 
 def test_a_new_order_calls_off_the_wind_up_and_gives_the_cooldown_back():
     scene = target_practice()
     scene.order(ATTACK)
     scene.loop()
-    assert scene.allies["cooldown"][0] > 12
+    assert scene.allies["shooting_at"][0] == 1
     scene.order(STOP)
     assert scene.allies["cooldown"][0] == 0
     assert loops_of_loss(scene, scene.enemies[0], 20) == []
@@ -150,7 +159,7 @@ def test_units_stand_in_each_others_way():
         scene.order(EAST)
         scene.loop(8)
         gap = np.hypot(scene.enemies["x"] - scene.allies["x"], scene.enemies["y"] - scene.allies["y"])
-        assert gap >= 0.75 - 0.01
+        assert gap >= 0.6875 - 0.01
     assert (scene.enemies["x"][0], scene.enemies["y"][0]) == (12, 10)  # nobody pushes an opponent
 
 

@@ -242,5 +242,5 @@ def test_worlds_in_turn_equal_worlds_together(map_name):
 
 
 def test_unknown_rules_are_refused():
-    with pytest.raises(ValueError, match="spawn_lattice"):
+    with pytest.raises(ValueError, match="enemy_list"):
         smac.StarCraft2Env(map_name="3m", rules={"spawn_latice": "greedy"})

@@ -74,7 +74,7 @@ def test_attributes_are_smacs():
     assert (env.map_name, env.map_type, env.episode_limit) == ("2s3z", "stalkers_and_zealots", 120)
     assert (env.n_agents, env.n_enemies, env.n_actions, env.n_actions_no_attack, env.n_actions_move) == (5, 5, 11, 6, 4)
     assert (env.unit_type_bits, env.shield_bits_ally, env.shield_bits_enemy) == (2, 1, 1)
-    assert (env.map_x, env.map_y, env.max_distance_x, env.max_distance_y) == (32, 32, 32, 32)
+    assert (env.map_x, env.map_y, env.max_distance_x, env.max_distance_y) == (32, 32, 28, 28)
     assert (env.obs_all_health, env.obs_own_health, env.obs_timestep_number, env.state_last_action) == (1, 1, 1, 0)
     assert make("3m", obs_own_health=False).obs_own_health  # obs_all_health has it with it
     assert make("2m_vs_1z").shield_bits_enemy == 1 and make("2m_vs_1z").shield_bits_ally == 0

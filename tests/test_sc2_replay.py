@@ -56,7 +56,7 @@ def short_file(short, tmp_path):
         {"n_episodes": 3},
         {"map_name": "8m", "heuristic_ai": True},
         {"map_name": "5m_vs_6m", "heuristic_ai": True, "heuristic_rest": True, "n_steps": 30},
-        {"step_mul": 5, "move_amount": 3, "rules": {"cooldown_start": "effect", "scan_period_loops": 3}},
+        {"step_mul": 5, "move_amount": 3, "rules": {"enemy_march": "point", "scan_period_loops": 3}},
     ],
     ids=str,
 )
@@ -71,7 +71,7 @@ def test_a_replay_gives_the_same_units_bit_for_bit_whatever_is_shown_between(env
 
 def test_moments_follow_each_other_after_so_many_loops_and_at_the_end_of_each_step(short):
     loops = [int(battle.loops[0]) for battle in short.moments(every=3)]
-    assert loops == [2, 5, 8, 10, 13, 16, 18, 21, 24, 26]
+    assert loops == [1, 4, 7, 9, 12, 15, 17, 20, 23, 25]
     assert [int(battle.episode_steps[0]) for battle in short.moments()] == [0, 1, 2, 3]
 
 
@@ -97,7 +97,7 @@ def test_a_replay_is_small():
     [
         {"checksum": "0" * 16},
         {"random": 1},
-        {"settings": {"map_name": "3m", "rules": {"spawn_lattice": "square"}}},
+        {"settings": {"map_name": "3m", "rules": {"spawn_age_loops": 9}}},
         {"settings": {"map_name": "3m", "rules": {"no_such_rule": 1}}},
         {"settings": {"map_name": "no_such_map"}},
         {"actions": np.zeros((3, 3), int)},

@@ -11,7 +11,7 @@ from tests.scenes import ATTACK, STOP, WEST, Point, Scene, loops_of_loss, losses
 
 TARGET = (16.0, 16.0)
 HALF_LINE = 1.25  # of the beams; each of their points touches whoever is within 0.15 of it
-SHOT, TO_TARGET, TO_OTHERS = 3, 6, 4  # the loop of the first shot; loops to the target, and from touch to hit
+SHOT, TO_TARGET, TO_OTHERS = 2, 6, 4  # the loop of the first shot; loops to the target, and from touch to hit
 
 # ------------------------------------------------------------------------------------------------ beams
 
@@ -36,18 +36,18 @@ def lost(scene: Scene, n_loops: int = 30) -> list[float]:
 @pytest.mark.parametrize(
     ("offset", "damage"),
     [
-        ((0, 1.25 + 0.15 + 0.375 - 0.01), 40),
+        ((0, 1.25 + 0.15 + 0.375 - 0.01), 30),
         ((0, 1.25 + 0.15 + 0.375 + 0.01), 0),
-        ((0, -1.25 - 0.15 - 0.375 + 0.01), 40),
+        ((0, -1.25 - 0.15 - 0.375 + 0.01), 30),
         ((0, -1.25 - 0.15 - 0.375 - 0.01), 0),
-        ((0.15 + 0.375 - 0.01, 0.75), 40),
+        ((0.15 + 0.375 - 0.01, 0.75), 30),
         ((0.15 + 0.375 + 0.01, 0.75), 0),
-        ((-0.15 - 0.375 + 0.01, -1), 40),
+        ((-0.15 - 0.375 + 0.01, -1), 30),
         ((-0.15 - 0.375 - 0.01, -1), 0),
     ],
 )
 def test_beams_hit_what_they_touch_once_each(offset, damage):
-    assert lost(beams(("Zergling", offset))) == [40, damage]
+    assert lost(beams(("Zergling", offset))) == [30, damage]
 
 
 @pytest.mark.parametrize("shooter", [(16, 11), (21, 16), (16, 21), (12, 12), (20, 12)])
@@ -55,12 +55,12 @@ def test_the_beams_run_across_the_shot(shooter):
     along = (np.array(TARGET) - shooter) / np.hypot(*np.array(TARGET) - shooter)
     across = np.array([-along[1], along[0]])
     offsets = [1.2 * across, -1.2 * across, 1.2 * along, -1.2 * along]
-    assert lost(beams(*(("Zergling", tuple(offset)) for offset in offsets), shooter=shooter)) == [40, 40, 40, 0, 0]
+    assert lost(beams(*(("Zergling", tuple(offset)) for offset in offsets), shooter=shooter)) == [30, 30, 30, 0, 0]
 
 
 @pytest.mark.parametrize(
     ("bystander", "damage"),
-    [("Zealot", 38), ("Marine", 40), ("Stalker", 38), ("SpineCrawler", 36), ("Colossus", 38), ("Medivac", 0)],
+    [("Zealot", 28), ("Marine", 30), ("Stalker", 18), ("SpineCrawler", 16), ("Colossus", 18), ("Medivac", 0)],
 )
 def test_beams_hit_on_the_ground_only_and_armor_counts_for_each(bystander, damage):
     assert lost(beams((bystander, (0, 1))))[1] == damage
@@ -84,28 +84,31 @@ def test_the_beams_come_from_both_ends():
         scene.order(ATTACK, STOP)
         hits.append(losses(scene, enemy, 24))
     touched = SHOT + 1 + TO_OTHERS
-    assert hits[0] == [(SHOT + TO_TARGET, 40)]
-    assert hits[1] == [(touched, 20), (touched + 4, 20)]
-    assert hits[2] == [(touched + 1, 20), (touched + 2, 20)]  # from above half a unit away, from below a quarter more
+    assert hits[0] == [(SHOT + TO_TARGET, 30)]
+    assert hits[1] == [(touched, 15), (touched + 4, 15)]
+    assert hits[2] == [(touched + 1, 15), (touched + 2, 15)]  # from above half a unit away, from below a quarter more
 
 
-@pytest.mark.parametrize("end", ["death", "order"])
-def test_beams_end_with_the_colossus_or_its_order(end):
+@pytest.mark.parametrize(("end", "damage"), [("death", 15), ("order", 30)])
+def test_beams_end_with_the_colossus_and_outlast_its_order(end, damage):
     scene = beams(("Zergling", (0, HALF_LINE)))
     scene.loop(SHOT + 2)  # one beam has touched the bystander, the other one is on its way
     if end == "death":
         scene.allies["health"][0] = 0
     else:
         scene.order(WEST, STOP)
-    assert lost(scene)[1] == 20
+    scene.loop(3)
+    scene.allies["cooldown"][0] = 1000
+    assert lost(scene)[1] == damage
 
 
 def test_the_same_order_does_not_stop_the_beams():
     scene = beams(("Zergling", (0, HALF_LINE)))
     for _ in range(30):
         scene.order(ATTACK, STOP)
+        scene.allies["cooldown"][0] = max(scene.allies["cooldown"][0], 30 * (scene.allies["sweep"][0] > 0))
         scene.loop()
-    assert lost(scene, 0)[1] == 40
+    assert lost(scene, 0)[1] == 30
 
 
 def test_a_colossus_stands_while_its_beams_sweep():
@@ -119,13 +122,13 @@ def test_a_colossus_stands_while_its_beams_sweep():
 
 
 def test_beams_of_the_second_shot_hit_again():
-    assert lost(beams(("Zergling", (0, 1))), SHOT + 38 + 12) == [80, 80]
+    assert lost(beams(("Zergling", (0, 1))), SHOT + 26 + 12) == [60, 60]
 
 
 def test_enemy_colossi_sweep_agents():
     scene = Scene([TARGET, (16, 17), (17, 16)], [(11, 16)], enemy_type="Colossus", ally_health=1000)
     scene.loop(20)
-    assert scene.allies["health"].tolist() == [960, 960, 1000]
+    assert scene.allies["health"].tolist() == [970, 970, 1000]
 
 
 # ------------------------------------------------------------------------------------------------ explosions
@@ -242,7 +245,7 @@ def test_a_missile_lands_though_its_shooter_is_dead():
     scene.order(ATTACK, STOP)
     scene.loop(IN_FLIGHT)
     scene.allies["health"][0] = 0
-    assert losses(scene, scene.enemies[0], 60) == [(LANDS - IN_FLIGHT, 14)]
+    assert losses(scene, scene.enemies[0], 60) == [(LANDS - IN_FLIGHT, 18)]
 
 
 def test_a_missile_follows_its_target_and_never_misses():
@@ -252,7 +255,7 @@ def test_a_missile_follows_its_target_and_never_misses():
     scene.enemies["x"], scene.enemies["y"] = 25, 25
     scene.allies["health"] = 0
     # it is at (12.34, 10); the 18.96 from there to the target's edge take 16.2 loops
-    assert losses(scene, scene.enemies[0], 60) == [(17, 14)]
+    assert losses(scene, scene.enemies[0], 60) == [(17, 18)]
 
 
 def test_missiles_at_the_dead_are_wasted():

@@ -6,7 +6,7 @@ import pytest
 from envs.multiagentenv import Observations
 from envs.sc2.sim import records
 from envs.sc2.sim.env import BattleVectorEnv
-from tests.scenes import ATTACK, EAST, STOP, Scene, edges_apart
+from tests.scenes import ATTACK, EAST, NORTH, STOP, Scene, edges_apart
 
 WEAPON_REACH = 5 + 2 * 0.375  # of a marine against a marine, centre to centre
 MARCHING = [(23.0, 16.0), (23.0, 17.0), (24.0, 16.5)]
@@ -40,18 +40,18 @@ def test_enemies_march_in_formation():
 @pytest.mark.parametrize(
     ("name", "scan"),
     [
-        ("Marine", 5),
-        ("Marauder", 6),
-        ("Stalker", 6),
+        ("Marine", 5.5),
+        ("Marauder", 6.5),
+        ("Stalker", 6.5),
         ("Zealot", 5),
-        ("Colossus", 6),
+        ("Colossus", 7.5),
         ("Zergling", 5),
         ("Baneling", 5),
-        ("Hydralisk", 5),
-        ("SpineCrawler", 7),
+        ("Hydralisk", 5.5),
+        ("SpineCrawler", 7.5),
     ],
 )
-def test_enemies_look_five_around_or_as_far_as_they_shoot(name, scan):
+def test_enemies_look_five_around_or_half_a_unit_further_than_they_shoot(name, scan):
     for gap, sees in ((scan - 0.001, True), (scan + 0.001, False)):
         scene = Scene([(10, 10)], [(10 + edges_apart(gap, "Marine", name), 10)], enemy_type=name)
         scene.loop(20)
@@ -101,18 +101,14 @@ def test_enemies_prefer_who_attacks_them():
 
 
 @pytest.mark.parametrize("enemy_goal", [None, (28, 10)], ids=["idle", "marching away"])
-def test_a_hit_from_out_of_scan_range_is_answered(enemy_goal):
-    scene = Scene([(10, 10)], [(15.5, 10)], enemy_goal=enemy_goal)
-    scene.enemies["acquires"] = 0
+def test_an_attack_from_out_of_scan_range_is_answered(enemy_goal):
+    scene = Scene([(10, 10)], [(17, 10)], enemy_goal=enemy_goal, ally_type="Stalker", enemy_type="Zealot")
     scene.order(ATTACK)
     scene.loop(1)
-    scene.enemies["x"] = 16.3  # still hit, but nobody is within five any more
-    scene.enemies["acquires"] = 1
-    scene.loop(1)
-    assert scene.enemies["health"][0] == 39
+    assert scene.allies["shooting_at"][0] == 1
     scene.order(STOP)
-    scene.loop(20)
-    assert scene.allies["health"][0] < 45
+    scene.loop(60)
+    assert scene.allies["shield"][0] < 80
 
 
 @pytest.mark.parametrize(("gap", "comes"), [(3.9, True), (4.1, False)])
@@ -126,11 +122,11 @@ def test_a_hurt_enemy_calls_idle_friends_for_help(gap, comes):
 # ------------------------------------------------------------------------------------------------ all unit types
 
 
-@pytest.mark.parametrize(("medivac", "marine", "chosen"), [(3, 4, 1), (4, 3, 0)])
-def test_a_medivac_is_a_target_like_others(medivac, marine, chosen):
+@pytest.mark.parametrize(("medivac", "marine"), [(3, 4), (4, 3)])
+def test_a_medivac_is_a_threat_though_it_attacks_nobody(medivac, marine):
     scene = Scene([(16 - marine, 16), (16, 16 + medivac)], [(16, 16)], ally_type=["Marine", "Medivac"])
     scene.loop()
-    assert scene.enemies["target"][0] == chosen
+    assert scene.enemies["target"][0] == 1
 
 
 @pytest.mark.parametrize("name", ["Zealot", "Marauder", "Colossus"])
@@ -142,12 +138,12 @@ def test_who_cannot_reach_the_nearest_takes_the_nearest_that_it_reaches(name):
 
 def test_a_colossus_turns_to_who_is_nearest_to_its_last_target():
     scene = Scene([(16, 21), (17.5, 21), (16, 12)], [(16, 16)], enemy_type="Colossus", ally_health=1000)
-    scene.allies["y"][2] = 8  # out of range until the first target has been chosen
+    scene.allies["y"][2] = 5  # out of range until the first target has been chosen
     scene.loop()
     assert scene.enemies["target"][0] == 0
     scene.allies["y"][2] = 12
-    scene.allies["health"][0] = 0
-    scene.loop(20)
+    scene.allies["x"][0], scene.allies["y"][0] = 16, 25  # out of its range
+    scene.loop(30)
     assert scene.enemies["target"][0] == 1  # the third agent is nearer to the colossus itself
 
 
@@ -179,8 +175,7 @@ def test_a_spine_crawler_never_moves():
 def test_an_idle_enemy_gives_up_a_chase_after_21_and_goes_home():
     scene = Scene([(2.5, 3)], [(9.5, 3)], ally_type="Stalker", enemy_type="Zealot")
     scene.order(ATTACK)
-    scene.loop(9)
-    assert scene.enemies["shield"][0] == 40
+    scene.loop(6)
     scene.order(STOP)
     scene.allies["x"], scene.allies["y"] = 9.5, 31.5
     farthest = 0.0
@@ -233,13 +228,39 @@ def test_medivacs_and_spine_crawlers_do_not_answer():
     assert scene.enemies["x"][1:].tolist() == [17, 18]
 
 
-def test_marching_friends_are_not_called():
+def test_marching_friends_are_called_too():
     scene = Scene([(10, 10)], [(14, 10), (17.5, 10)], enemy_goal=(28, 10))
     scene.enemies["order"][0] = records.IDLE
     scene.order(ATTACK)
     scene.loop(40)
     assert scene.enemies["health"][0] < 45
-    assert scene.enemies["x"][1] > 22
+    assert scene.enemies["x"][1] < 16
+
+
+def test_an_enemy_turns_from_a_target_that_does_not_attack_it_to_one_that_does():
+    scene = Scene([(10, 10), (10, 12)], [(14, 10)], ally_health=1000)
+    scene.order(ATTACK, STOP)
+    scene.loop(2)
+    assert scene.enemies["target"][0] == 0
+    scene.order(ATTACK, ATTACK)
+    scene.loop(8)
+    assert scene.enemies["target"][0] == 0  # as long as that one attacks, too
+    scene.order(NORTH, ATTACK)
+    scene.loop(2)
+    assert scene.enemies["target"][0] == 1
+
+
+def test_an_agents_colossus_fires_by_itself_while_it_has_no_target_and_goes_after_nobody():
+    scene = Scene([(10, 10), (10, 12)], [(17, 10)], ally_type=["Colossus", "Stalker"], enemy_health=1000)
+    scene.enemies["acquires"] = 0
+    scene.order(STOP, STOP)
+    scene.loop(20)
+    assert scene.enemies["health"][0] < 1000
+    health = scene.enemies["health"][0]
+    scene.enemies["x"] = 19
+    scene.loop(60)
+    assert scene.enemies["health"][0] == health
+    assert (scene.allies["x"][0], scene.allies["y"][0]) == (10, 10)
 
 
 def test_friends_are_called_every_two_seconds():
@@ -257,8 +278,9 @@ def test_friends_are_called_every_two_seconds():
 
 @pytest.mark.parametrize("period", [1, 8])
 def test_the_scan_period_is_a_rule(period):
-    """Everybody looks in one of as many loops, by its number."""
+    """Everybody looks in one of as many loops, by its phase, which the seed draws."""
     scene = Scene([(10, 10)], [(13, 10), (13, 11)], rules={"scan_period_loops": period})
+    scene.enemies["scan_phase"] = [1, 2]
     found = [0, 0]
     for loop in range(1, 9):
         scene.loop()
@@ -323,13 +345,13 @@ def test_a_hunter_takes_the_nearest_wherever_it_is_and_keeps_it():
 
 def test_the_spine_crawler_of_2s_vs_1sc_has_no_order():
     env = BattleVectorEnv([0], map_name="2s_vs_1sc")
-    assert env._fresh_units["order"][2] == records.IDLE
+    assert env._fresh_units[0]["order"][2] == records.IDLE
 
 
 @pytest.mark.parametrize("map_name", ["3m", "MMM", "2s3z", "corridor", "6h_vs_8z", "so_many_baneling", "bane_vs_bane"])
 def test_enemies_march_to_the_point_of_the_map(map_name):
     env = BattleVectorEnv([0], map_name=map_name, rules={"enemy_march": "point"})
-    enemies = env._fresh_units[env.map.n_agents :]
+    enemies = env._fresh_units[0, env.map.n_agents :]
     assert (enemies["order"] == records.ATTACK_MOVE).all()
     point = {"corridor": (4.47, 4.3298), "so_many_baneling": (4.47, 4.3298), "6h_vs_8z": (14.5998, 9.49)}
     x, y = point.get(map_name, (16, 8) if map_name == "bane_vs_bane" else (9, 16))

@@ -39,14 +39,12 @@ def resolve_engine(engine: str, **env_args: Any) -> str:
 class RuleKeys:
     """The embedded engine only: readings of StarCraft II's rules that are not settled (`sim/rules.py`)."""
 
-    spawn_lattice: str = key("greedy", "how units are placed around a spawn point", choices=("greedy", "square"))
+    enemy_list: str = key("shuffled", "order of the enemies' ids", choices=("shuffled", "created"))
     enemy_march: str = key("formation", "whether marching enemies keep their formation", choices=("formation", "point"))
     enemy_medivac: str = key("march", "an enemy medivac goes with the army or stays", choices=("march", "stay"))
-    scan_period_loops: int = key(3, "a unit without a target looks for one this often", LOOPS, low=1, high=K)
-    cooldown_start: str = key("windup", "when a weapon's cooldown starts", choices=("windup", "effect"))
-    spawn_age_loops: int = key(2, "age of the units at the first observation", LOOPS, low=0, high=2)
+    scan_period_loops: int = key(8, "a unit without a target looks for one this often", LOOPS, low=1, high=K)
+    spawn_age_loops: int = key(1, "age of the units at the first observation", LOOPS, low=0, high=1)
     creep_damage: bool = key(False, "a spine crawler loses 3 health per second, as it stands on no creep")
-    playable_area: int = key(32, "side of the area that positions are scaled by", "map units", choices=(32, 28))
 
 
 class StarCraft2Env:
@@ -98,7 +96,9 @@ class StarCraft2Env:
     @staticmethod
     def describe(engine: str = "auto", **env_args: Any) -> Info:
         if resolve_engine(engine, **env_args) == "sim":
-            return {}
+            from envs.sc2.sim.rules import ENGINE_VERSION
+
+            return {"engine_version": ENGINE_VERSION}
         from envs.sc2 import game
 
         return {"game": game.describe(**env_args)}

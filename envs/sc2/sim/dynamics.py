@@ -14,8 +14,11 @@ from numba import prange
 from envs.sc2.sim.jit import borrowed, compiled, inlined
 from envs.sc2.sim.movement import place, walk
 from envs.sc2.sim.records import ATTACK, IDLE, MOVE, NO_UNIT, next_random, within
-from envs.sc2.sim.targets import can_heal, choose_patient, choose_target, has_energy, wants_healing
+from envs.sc2.sim.targets import can_heal, choose_in_range, choose_patient, choose_target, has_energy, wants_healing
 from envs.sc2.sim.weapons import NOWHERE, heal, regenerate, run_effects, start_shot, sweep_beams, wind_up
+
+AIM_LOOPS = 6  # before its weapon is ready, a moving unit that fires by itself stands to aim
+SCAN_PHASES = 840  # divisible by all periods to 8
 
 # ------------------------------------------------------------------------------------------------ many battles
 
@@ -77,26 +80,53 @@ def _shuffle(sequence, random, b):
 
 
 @compiled
-def reset_units(units, fresh, n_effects, sequences, random, loops, worlds, n_agents, segment):
-    """Puts fresh units [unit] into the battles of the mask, each with a generator drawn from its battle's.
+def reset_units(
+    units, fresh, chances, n_effects, sequences, random, loops, worlds, n_agents, segment, shuffles_enemies
+):
+    """Puts fresh units [start, unit] into the battles of the mask, each with a generator drawn from its battle's.
 
-    segment [2, 2]: enemies march to a random point between these two, if they are two.
+    chances [start]: that a battle begins with this start or an earlier one. segment [2, 2]: enemies march to a random
+    point between these two, if they are two. shuffles_enemies: list them in a random order.
     """
     units, fresh = borrowed(units), borrowed(fresh)
     (from_x, from_y), (to_x, to_y) = segment
     for b in range(units.shape[0]):
         if worlds[b]:
             n_effects[b, 0], loops[b] = 0, 0
+            start = 0
+            if len(chances) > 1:
+                random[b], draw = next_random(random[b])
+                while start < len(chances) - 1 and draw >= chances[start]:
+                    start += 1
             for i in range(units.shape[1]):
                 sequences[b, i] = i
-                units[b, i] = fresh[i]
+                units[b, i] = fresh[start, i]
+            if shuffles_enemies:
+                _list_enemies(units[b], fresh[start], n_agents, random, b)
+            for i in range(units.shape[1]):
                 random[b], draw = next_random(random[b])
                 units[b, i].random = np.uint64(draw * 9007199254740992.0)
+                random[b], draw = next_random(random[b])
+                units[b, i].scan_phase = int(draw * SCAN_PHASES)
             if from_x != to_x or from_y != to_y:
                 random[b], draw = next_random(random[b])
                 for i in range(n_agents, units.shape[1]):
                     units[b, i].goal_x = from_x + draw * (to_x - from_x)
                     units[b, i].goal_y = from_y + draw * (to_y - from_y)
+
+
+@compiled
+def _list_enemies(units, fresh, n_agents, random, b):
+    """Writes the enemies of one battle in a random order: each, from the last created, at either end of the list."""
+    first, last = n_agents, len(units) - 1
+    for k in range(n_agents, len(units)):
+        random[b], draw = next_random(random[b])
+        if draw < 0.5:
+            units[first] = fresh[k]
+            first += 1
+        else:
+            units[last] = fresh[k]
+            last -= 1
 
 
 # ------------------------------------------------------------------------------------------------ orders
@@ -129,11 +159,14 @@ def _give_order(units, i, action, move_amount, n_agents, types):
     u = units[i]
     if action == 1:
         _set_order(u, IDLE, NO_UNIT)
+        u.step_x, u.step_y = 0.0, 0.0
         u.goal_x, u.goal_y = u.x, u.y
     elif 2 <= action <= 5:
         _set_order(u, MOVE, NO_UNIT)
         u.goal_x = u.x + move_amount * (int(action == 4) - int(action == 5))
         u.goal_y = u.y + move_amount * (int(action == 2) - int(action == 3))
+        u.step_x = (u.goal_x - u.x) / move_amount * types[u.type].speed
+        u.step_y = (u.goal_y - u.y) / move_amount * types[u.type].speed
     elif action >= 6 and u.heals:
         v = units[action - 6]
         if wants_healing(v) and can_heal(v, types) and has_energy(u, types):
@@ -152,8 +185,7 @@ def _set_order(u, order, target):
         u.shooting_at = NO_UNIT
         u.cooldown = 0.0
     u.backswing = 0.0
-    u.sweep = 0
-    u.stuck_wait = 0
+    u.stuck_wait = u.side = 0
     u.order = order
     u.target = target
 
@@ -174,6 +206,8 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
         u = units[i]
         if u.health <= 0:
             continue
+        u.acted_loop = loop
+        u.step_x, u.step_y = 0.0, 0.0
         _run_timers(u)
         if battle.regenerates:
             regenerate(u, types[u.type], battle.creep_damage)
@@ -182,7 +216,8 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
                 continue
         if u.sweep > 0:
             sweep_beams(units, i, effects, n_effects, battle)
-            continue
+            if u.order != MOVE:
+                continue
         if u.shooting_at != NO_UNIT:
             wind_up(units, i, types, effects, n_effects, battle, places)
             continue
@@ -190,6 +225,10 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
         if u.heals:
             choose_patient(units, i, types)
             reach = types[u.type].heal_range
+        elif u.free_fire and u.order != ATTACK:
+            choose_in_range(units, i, types, battle)
+            if u.order == MOVE and u.cooldown > AIM_LOOPS:
+                u.target = NO_UNIT
         elif u.acquires:
             choose_target(units, i, loop, types, battle)
         elif u.order == ATTACK and units[u.target].health <= 0:
@@ -202,7 +241,7 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
                 if u.heals:
                     heal(u, v, types[u.type])
                 elif u.cooldown <= 0:
-                    start_shot(units, i, types, effects, n_effects, battle, places)
+                    start_shot(units, i, loop, types, effects, n_effects, battle, places)
                 if not u.heals or v.speed == 0:  # else it goes along with its patient
                     u.speed = 0.0
                     continue
@@ -210,16 +249,16 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
         elif u.order == IDLE:
             u.speed = 0.0
             continue
-        walk(units, i, goal_x, goal_y, types, grid, cells, ways, battle, places, near)
+        walk(units, i, goal_x, goal_y, loop, types, grid, cells, ways, battle, places, near)
     if n_effects[0] > 0:
         run_effects(units, types, effects, n_effects, battle, places)
 
 
 @inlined
 def _run_timers(u):
-    if u.cooldown > 0:
-        u.cooldown = max(u.cooldown - 1, 0.0)
+    if u.cooldown > 0 or u.shooting_at != NO_UNIT:  # below zero: that part of a loop counts for the next shot
+        u.cooldown -= 1
+    else:
+        u.cooldown = 0.0
     if u.backswing > 0:
         u.backswing -= 1
-    if u.help_wait > 0:
-        u.help_wait -= 1

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import set_num_threads
 
 from envs.multiagentenv import Observations, Outcomes, VectorEnv
 from envs.sc2.sim import dynamics, features, heuristic, records
-from envs.sc2.sim.maps import MAP_NAMES, SC2Map, get_map, spawn_positions
+from envs.sc2.sim.maps import MAP_NAMES, PLAYABLE_AREA, SC2Map, Start, get_map, starts
 from envs.sc2.sim.paths import find_ways
-from envs.sc2.sim.rules import Rules
+from envs.sc2.sim.rules import ENGINE_VERSION, Rules
 from envs.sc2.sim.units import BEAMS, LOOPS_PER_SECOND, planes, unit_data, unit_types
 from utils.config import Key
 from utils.files import fitted
@@ -26,6 +26,16 @@ INFO_KEYS = ("battle_won", "dead_allies", "dead_enemies")
 CREEP_DAMAGE_PER_SECOND = 3
 BATTLES_PER_THREAD = 4  # at least
 REGENERATIONS = ("health_regeneration", "shield_regeneration", "energy_regeneration")
+
+
+class Moment(NamedTuple):
+    """What a recorded state tells of the units of some battles; agents first, enemies as they are listed."""
+
+    x: np.ndarray  # [batch, unit]
+    y: np.ndarray
+    health: np.ndarray  # 0: dead
+    shield: np.ndarray
+    cooldown: np.ndarray  # [batch, agent], loops
 
 
 class BattleVectorEnv(VectorEnv):
@@ -89,7 +99,7 @@ class BattleVectorEnv(VectorEnv):
         self.n_threads = n_threads
         self.layout = make_layout(
             self.map,
-            max_distance=self.rules.playable_area,
+            max_distance=PLAYABLE_AREA,
             move_amount=self.move_amount,
             obs_all_health=obs_all_health,
             obs_own_health=obs_own_health,
@@ -116,16 +126,15 @@ class BattleVectorEnv(VectorEnv):
         self._battle = records.Battle(
             n_agents=self.map.n_agents,
             scan_period_loops=self.rules.scan_period_loops,
-            cooldown_from_effect=self.rules.cooldown_start == "effect",
             regenerates=any(self.types[name].any() for name in REGENERATIONS),
             has_ways=self._ways.size > 0,
             creep_damage=CREEP_DAMAGE_PER_SECOND / LOOPS_PER_SECOND if self.rules.creep_damage else 0.0,
         )
         self._segment = np.array(self.map.enemy_order.get("segment", np.zeros((2, 2))))
-        self._fresh_units = fresh_units(self.map, self.rules, type_names)
+        self._fresh_units, self._chances = fresh_units(self.map, self.rules, type_names)
 
         n_units = len(names)
-        self.units = np.tile(self._fresh_units, (self.n_envs, 1))
+        self.units = np.tile(self._fresh_units[0], (self.n_envs, 1))
         self.effects = np.zeros((self.n_envs, most_effects(self.map)), records.EFFECT)
         self.n_effects = np.zeros((self.n_envs, 1), np.int64)
         self.loops = np.zeros(self.n_envs, np.int64)
@@ -153,6 +162,7 @@ class BattleVectorEnv(VectorEnv):
             "n_actions": self.layout.n_actions,
             "n_agents": self.map.n_agents,
             "episode_limit": self.map.episode_limit,
+            "engine_version": ENGINE_VERSION,
             **attribute_names(self.layout),
         }
 
@@ -161,8 +171,8 @@ class BattleVectorEnv(VectorEnv):
         if worlds[0]:
             self.recorded_random, self.recorded_actions = self._random[0], []
         dynamics.reset_units(
-            self.units, self._fresh_units, self.n_effects, self._sequences, self._random, self.loops, worlds,
-            self.map.n_agents, self._segment,
+            self.units, self._fresh_units, self._chances, self.n_effects, self._sequences, self._random, self.loops,
+            worlds, self.map.n_agents, self._segment, self.rules.enemy_list == "shuffled",
         )  # fmt: skip
         self._play(worlds, self.rules.spawn_age_loops)
         features.begin(
@@ -187,6 +197,28 @@ class BattleVectorEnv(VectorEnv):
             outcomes.truncated, *(outcomes.info[key] for key in INFO_KEYS),
         )  # fmt: skip
         self._observe(worlds, observations)
+
+    def set_moment(self, moment: Moment) -> None:
+        """Puts all units where a recorded state has them, with its health, shields and agents' cooldowns.
+
+        What no state tells stays as the battle has made it: orders, targets, the enemies' cooldowns. Right after the
+        reset, enemies that march to a point in formation do so from their new places.
+        """
+        units, n_agents = self.units, self.map.n_agents
+        alive = moment.health > 0
+        for name in ("x", "y", "shield"):
+            np.copyto(units[name], getattr(moment, name), where=alive)
+        units["health"] = moment.health
+        units["cooldown"][:, :n_agents] = moment.cooldown
+        self._previous[:] = np.where(alive, moment.health + units["shield"], -1)
+        if not self.episode_steps.any() and "point" in self.map.enemy_order and self.rules.enemy_march == "formation":
+            for axis, point in zip("xy", self.map.enemy_order["point"], strict=True):
+                places = units[axis][:, n_agents:]
+                units[f"goal_{axis}"][:, n_agents:] = point + places - places.mean(1, keepdims=True)
+
+    def obey_all(self) -> None:
+        """Lets the agents be given any order in the next step, also at what they have no action for."""
+        self._avail_actions[:] = 1
 
     def state_dict(self) -> dict[str, Any]:
         return {"random": self._random.tolist(), "counts": self.counts.tolist()}
@@ -272,13 +304,23 @@ class BattleVectorEnv(VectorEnv):
         np.copyto(target, source, where=worlds.reshape(-1, *[1] * (target.ndim - 1)))
 
 
-def fresh_units(sc2_map: SC2Map, rules: Rules, type_names: list[str]) -> np.ndarray:
-    """The records [unit] of records.UNIT when they are created: agents by agent id, enemies in order of creation."""
-    allies = sorted(
-        spawn_positions(sc2_map.ally_spawns, rules.spawn_lattice, sc2_map.grid),
-        key=lambda unit: (sc2_map.ally_types.index(unit[0]), unit[1], unit[2]),
-    )
-    enemies = spawn_positions(sc2_map.enemy_spawns, rules.spawn_lattice, sc2_map.grid)
+def fresh_units(sc2_map: SC2Map, rules: Rules, type_names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The records [start, unit] of records.UNIT when they are created, agents by agent id, enemies in order of
+    creation; and [start] the chance that a battle begins with this start or an earlier one."""
+    ways = [
+        (_units(sc2_map, rules, type_names, ally_start, enemy_start), ally_start.probability * enemy_start.probability)
+        for ally_start in starts(sc2_map.ally_spawns, sc2_map.grid)
+        for enemy_start in starts(sc2_map.enemy_spawns, sc2_map.grid)
+    ]
+    fresh = np.zeros((len(ways), sc2_map.n_agents + sc2_map.n_enemies), records.UNIT)  # padding bytes, too
+    for row, (units, _) in zip(fresh, ways, strict=True):
+        row[:] = units
+    return fresh, np.cumsum([probability for _, probability in ways])
+
+
+def _units(sc2_map: SC2Map, rules: Rules, type_names: list[str], ally_start: Start, enemy_start: Start) -> np.ndarray:
+    allies = sorted(ally_start.units, key=lambda unit: (sc2_map.ally_types.index(unit[0]), unit[1], unit[2]))
+    enemies = enemy_start.units
     units = np.zeros(len(allies) + len(enemies), records.UNIT)
     for k, (type_name, x, y) in enumerate(allies + enemies):
         unit, data = units[k], unit_data()[type_name]
@@ -291,8 +333,10 @@ def fresh_units(sc2_map: SC2Map, rules: Rules, type_names: list[str]) -> np.ndar
         unit["health_max"], unit["shield_max"] = data["hp"], max(data["shield"], 1)
         unit["cooldown_max"] = data["smac_unit_max_cooldown_allied"]
         unit["heals"] = type_name == "Medivac"
+        unit["free_fire"] = k < len(allies) and type_name == "Colossus"
+        unit["face_y"] = -1  # units are created facing south
     units["type_index"] = sc2_map.ally_type_index + sc2_map.enemy_type_index
-    units["target"] = units["shooting_at"] = units["chases"] = records.NO_UNIT
+    units["target"] = units["shooting_at"] = units["chases"] = units["killed_by"] = records.NO_UNIT
     _give_enemy_orders(units[len(allies) :], sc2_map.enemy_order, rules)
     return units
 

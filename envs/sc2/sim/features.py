@@ -239,7 +239,7 @@ def _write_state(units, last_actions, time, layout, pathing, state):
             if u.heals:
                 state[at + 1] = u.energy / MAX_MEDIVAC_ENERGY
             else:
-                state[at + 1] = u.cooldown / u.cooldown_max
+                state[at + 1] = max(u.cooldown, 0.0) / u.cooldown_max
             state[at + 2] = (u.x - centre_x) / layout.max_distance_x
             state[at + 3] = (u.y - centre_y) / layout.max_distance_y
             if layout.ally_has_shield:

@@ -110,66 +110,101 @@ def get_map(name: str) -> SC2Map:
     )
 
 
-def spawn_positions(spawns: list[Spawn], lattice: str, grid: np.ndarray) -> list[tuple[str, float, float]]:
-    """(type, x, y) of every unit in the order of creation; grid [x, y] of terrain.layer_grid.
+PLAYABLE_AREA = 28.0
+"""Width and height by which SMAC divides positions in the state: the map less its border of two cells."""
 
-    The first unit stands on its point, later ones at the nearest free place: on a grid around the point
-    ("greedy"), or row by row in a square around it ("square", as SMAClite has it). Which places the game really takes
-    is not known. Units of other layers are in nobody's way.
+OVERLAP = 252 / 4096
+"""By how much units that are created side by side may overlap."""
+
+
+class Start(NamedTuple):
+    """One way in which a side may come to stand: (type, x, y) of every unit in the order of creation."""
+
+    units: list[tuple[str, float, float]]
+    probability: float
+
+
+def starts(spawns: list[Spawn], grid: np.ndarray) -> list[Start]:
+    """How the units of one side may come to stand: as `spawn_positions` has it, or as recorded battles of this army
+    show some of its units (`data/starts.json`); grid [x, y] of terrain.layer_grid."""
+    ways = [Start(spawn_positions(spawns, grid), 1.0)]
+    army = ", ".join(f"{spawn.n_units} {spawn.type_name}" for spawn in spawns)
+    if len({spawn.point for spawn in spawns}) > 1:
+        return ways
+    x, y = spawns[0].point
+    for unit, places in recorded_starts().get(army, {}).items():
+        k, n_battles = int(unit), sum(battles for _, _, battles in places)
+        ways = [
+            Start(
+                [*units[:k], (units[k][0], x + dx, y + dy), *units[k + 1 :]],
+                probability * battles / n_battles,
+            )
+            for units, probability in ways
+            for dx, dy, battles in places
+        ]
+    return ways
+
+
+@cache
+def recorded_starts() -> dict[str, dict[str, list[tuple[float, float, int]]]]:
+    """By army, by unit in the order of creation: the offsets (x, y) from the spawn point at which recorded battles
+    begin, each with the number of battles."""
+    return json.loads((Path(__file__).parent / "data" / "starts.json").read_text())
+
+
+def spawn_positions(spawns: list[Spawn], grid: np.ndarray) -> list[tuple[str, float, float]]:
+    """(type, x, y) of every unit in the order of creation, as the game places units that are created at one point.
+
+    The first unit stands on the point. The others take the nearest free places of a grid around it whose spacing is
+    their diameter (on its axes, their radius), those equally near counter-clockwise from the south; then those that
+    have only the first unit before them move up to it. Units of other layers are in nobody's way.
     """
     placed: list[tuple[float, float, float, int]] = []
     result = []
     for spawn in spawns:
-        radius, spawn_layer = unit_data()[spawn.type_name]["separation_radius"], layer(spawn.type_name)
-        others = [(x, y, r) for x, y, r, other_layer in placed if other_layer == spawn_layer]
+        radius, spawn_layer = unit_data()[spawn.type_name]["radius"], layer(spawn.type_name)
         free = grid >> spawn_layer & 1 == 1
-        places = {"greedy": _greedy_places, "square": _square_places}[lattice](spawn, radius, others, free)
-        for x, y in places:
+        places = iter(_places(spawn.point, radius, free))
+        for _ in range(spawn.n_units):
+            others = np.array(
+                [unit[:3] for unit in placed if unit[3] <= 1 and spawn_layer <= 1 or unit[3] == spawn_layer]
+            ).reshape(-1, 3)
+            x, y = next(place for place in places if _has_room(place, radius, others, 2 * OVERLAP))
+            x, y = _moved_up((x, y), spawn.point, radius, others)
             placed.append((x, y, radius, spawn_layer))
             result.append((spawn.type_name, x, y))
     return result
 
 
-Placed = list[tuple[float, float, float]]  # x, y, radius
-
-
-def _greedy_places(spawn: Spawn, radius: float, placed: Placed, free: np.ndarray) -> list[tuple[float, float]]:
-    """The nearest free points of a grid of spacing 1/4 around the spawn point; ties go counter-clockwise from east."""
-    steps = np.arange(-48, 49) / 4
-    dx, dy = (grid.ravel() for grid in np.meshgrid(steps, steps, indexing="ij"))
-    order = np.lexsort((np.round(np.arctan2(dy, dx) % (2 * np.pi), 6), np.round(np.hypot(dx, dy), 6)))
-    x, y = spawn.point[0] + dx[order], spawn.point[1] + dy[order]
+def _places(point: tuple[float, float], radius: float, free: np.ndarray) -> list[tuple[float, float]]:
+    """The free points of the grid, in the order in which they are tried."""
+    steps = np.arange(-48, 49)
+    dx, dy = (offsets.ravel() for offsets in np.meshgrid(steps, steps, indexing="ij"))
+    used = ((dx % 2 == 0) & (dy % 2 == 0)) | ((dx * dy == 0) & (abs(dx + dy) > 2))
+    dx, dy = dx[used], dy[used]
+    angle = np.round(np.arctan2(dy, dx) + np.pi / 2, 9) % np.round(2 * np.pi, 9)
+    quarter = np.floor(angle / (np.pi / 2) + 1e-6)
+    order = np.lexsort((quarter, np.round(angle - quarter * np.pi / 2, 6), dx * dx + dy * dy))
+    x, y = point[0] + dx[order] * radius, point[1] + dy[order] * radius
     inside = (x >= 0) & (y >= 0) & (x < free.shape[0]) & (y < free.shape[1])
     x, y = x[inside], y[inside]
     possible = free[x.astype(int), y.astype(int)]
-    for other_x, other_y, other_radius in placed:
-        possible &= np.hypot(x - other_x, y - other_y) >= radius + other_radius
-    places = []
-    for _ in range(spawn.n_units):
-        first = int(np.argmax(possible))
-        places.append((float(x[first]), float(y[first])))
-        possible &= np.hypot(x - x[first], y - y[first]) >= 2 * radius
-    return places
+    return list(zip(x[possible].tolist(), y[possible].tolist(), strict=True))
 
 
-def _square_places(spawn: Spawn, radius: float, placed: Placed, free: np.ndarray) -> list[tuple[float, float]]:
-    """A square block centred on the spawn point with gaps of 0.05; later spawns at the same point follow behind it.
-    Whoever would stand in a wall takes the nearest free place."""
-    side = int(np.ceil(np.sqrt(spawn.n_units)))
-    gap = 2 * radius + 0.05
-    behind = max(
-        (
-            y + other_radius - spawn.point[1]
-            for x, y, other_radius in placed
-            if np.hypot(x - spawn.point[0], y - spawn.point[1]) < 6
-        ),
-        default=None,
-    )
-    offset = -(side - 1) / 2 * gap if behind is None else behind + radius + 0.05
-    block = [
-        (spawn.point[0] + (k % side - (side - 1) / 2) * gap, spawn.point[1] + offset + k // side * gap)
-        for k in range(spawn.n_units)
-    ]
-    block = [(x, y) for x, y in block if free[int(x), int(y)]]
-    taken = placed + [(x, y, radius) for x, y in block]
-    return block + _greedy_places(spawn._replace(n_units=spawn.n_units - len(block)), radius, taken, free)
+def _has_room(place: tuple[float, float], radius: float, others: np.ndarray, overlap: float) -> bool:
+    gaps = np.hypot(place[0] - others[:, 0], place[1] - others[:, 1]) - others[:, 2] - radius
+    return bool((gaps >= -overlap - 1e-9).all())
+
+
+def _moved_up(
+    place: tuple[float, float], point: tuple[float, float], radius: float, others: np.ndarray
+) -> tuple[float, float]:
+    """The place moved straight towards the point until it touches the first unit, unless another is in the way."""
+    dx, dy = place[0] - point[0], place[1] - point[1]
+    distance = np.hypot(dx, dy)
+    if not len(others) or distance == 0 or np.hypot(*(others[0, :2] - point)) > 0:
+        return place
+    scale = (radius + others[0, 2] - OVERLAP) / distance
+    moved = (float(point[0] + scale * dx), float(point[1] + scale * dy))
+    return moved if scale < 1 and _has_room(moved, radius, others, OVERLAP) else place

@@ -4,18 +4,19 @@ import numpy as np
 
 from envs.sc2.sim.jit import compiled, inlined
 from envs.sc2.sim.records import ATTACK_MOVE, IDLE, NO_UNIT
-from envs.sc2.sim.units import GROUND
+from envs.sc2.sim.units import AIR, GROUND, ROOMY
 from envs.sc2.sim.weapons import NOWHERE
 
 WALL_WAYS = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))
 STUCK_LOOPS = 1
 DETOUR_LOOPS = 32  # after which a unit takes the straight way again, however long it is
 LAYERS_APART = 1e4  # what keeps the layers from touching in `place`
-CONTACT = 1e-6  # closer than the sum of radii by more than this is an overlap
+CONTACT = 1e-6
+OVERLAP = 0.0625  # by which units may overlap: of 100,000 pairs of marines in recorded battles none is nearer
 
 
 @inlined
-def walk(units, i, goal_x, goal_y, types, grid, cells, ways, battle, places, near):
+def walk(units, i, goal_x, goal_y, loop, types, grid, cells, ways, battle, places, near):
     """One step towards a point: straight on, else in the direction nearest to it that is free."""
     u = units[i]
     unit_type = types[u.type]
@@ -42,7 +43,7 @@ def walk(units, i, goal_x, goal_y, types, grid, cells, ways, battle, places, nea
         _step(units, i, dx, dy, places)
         return
     n_near = _find_near(places, i, step, near)
-    blocker = _blocker(units, i, dx, dy, near, n_near)
+    blocker = _blocker(units, i, dx, dy, loop, near, n_near)
     if blocker == NO_UNIT and (u.side == 0 or distance < u.detour or n_near == 0 or u.detour_loops >= DETOUR_LOOPS):
         u.side = 0
         _step(units, i, dx, dy, places)
@@ -50,17 +51,17 @@ def walk(units, i, goal_x, goal_y, types, grid, cells, ways, battle, places, nea
     if blocker != NO_UNIT:
         v = units[blocker]
         if v.team == u.team:
-            if v.order == IDLE and u.order == ATTACK_MOVE and v.home_x == u.goal_x and v.home_y == u.goal_y:
+            if u.order == ATTACK_MOVE and _holds(v, u.goal_x, u.goal_y):
                 _arrive(u)  # it stands where this unit wants to go
                 return
             if v.order == IDLE and v.target == NO_UNIT and types[v.type].speed > 0:
-                _push(units, blocker, dx, dy, step, layer, grid, places, near)
+                _push(units, blocker, dx, dy, step, loop, layer, grid, places, near)
                 n_near = _find_near(places, i, step, near)
-    _go_round(units, i, dx, dy, step, distance, layer, grid, places, near, n_near)
+    _go_round(units, i, dx, dy, step, distance, loop, layer, grid, places, near, n_near)
 
 
 @compiled
-def _go_round(units, i, dx, dy, step, distance, layer, grid, places, near, n_near):
+def _go_round(units, i, dx, dy, step, distance, loop, layer, grid, places, near, n_near):
     """One step with a hand on what is in the way, until the straight way is free and shorter than where it was left.
 
     Tried are the ways that just touch a neighbour, and those along walls; taken is the first free one of them, turning
@@ -85,9 +86,9 @@ def _go_round(units, i, dx, dy, step, distance, layer, grid, places, near, n_nea
         side, angle = u.side, _turn(u, way_x, way_y, 1 if begins else u.side, begins)
         if begins:
             side, angle = (1, angle) if angle <= 2 else (-1, 4 - angle)
-        if not angle < best_angle or not _is_free(u.x + way_x * step, u.y + way_y * step, layer, grid):
+        if not angle < best_angle or not _has_room(u, way_x * step, way_y * step, layer, grid):
             continue
-        if _blocker(units, i, way_x * step, way_y * step, near, n_near) == NO_UNIT:
+        if _blocker(units, i, way_x * step, way_y * step, loop, near, n_near) == NO_UNIT:
             best_angle, best_x, best_y, best_side = angle, way_x, way_y, side
     if best_side == 0:
         u.stuck_wait = STUCK_LOOPS
@@ -102,7 +103,7 @@ def _go_round(units, i, dx, dy, step, distance, layer, grid, places, near, n_nea
 def _touching_ways(u, v, step):
     """(x, y, across): after a step in the direction (x - across * y, y + across * x), u just touches v; with -across,
     it does so on the other side. Not a number where none does."""
-    room = u.separation_radius + v.separation_radius
+    room = u.separation_radius + v.separation_radius - OVERLAP
     from_x, from_y = v.x - u.x, v.y - u.y
     square = from_x * from_x + from_y * from_y
     along = (square + step * step - room * room) * (0.5 / step)  # of the step towards v, times the distance of v
@@ -137,6 +138,12 @@ def _way(u, goal_x, goal_y, cells, ways):
 
 
 @inlined
+def _holds(v, x, y):
+    """Whether a unit stands at a point, or has done so before it was pushed aside."""
+    return (v.order == IDLE and v.home_x == x and v.home_y == y) or (v.x - x) ** 2 + (v.y - y) ** 2 < CONTACT
+
+
+@inlined
 def _arrive(u):
     if u.order == ATTACK_MOVE:
         u.home_x, u.home_y = u.goal_x, u.goal_y
@@ -152,7 +159,7 @@ def place(units, types, places):
     for k in range(len(units)):
         places[0, k] = units[k].x if units[k].health > 0 else NOWHERE
         places[1, k] = units[k].y + LAYERS_APART * types[units[k].type].layer
-        places[2, k] = units[k].separation_radius
+        places[2, k] = units[k].separation_radius - OVERLAP / 2
 
 
 @inlined
@@ -181,14 +188,16 @@ def _find_near(places, i, step, near):
 
 
 @inlined
-def _blocker(units, i, dx, dy, near, n_near):
+def _blocker(units, i, dx, dy, loop, near, n_near):
     """The nearest unit ahead that would be overlapped after a step of (dx, dy)."""
     u = units[i]
     found, found_square = NO_UNIT, np.inf
     for k in range(n_near):
         v = units[near[k]]
-        room = u.separation_radius + v.separation_radius - CONTACT
+        room = u.separation_radius + v.separation_radius - OVERLAP - CONTACT
         from_x, from_y = v.x - u.x, v.y - u.y
+        if v.acted_loop < loop:  # it will make this step, too
+            from_x, from_y = from_x + v.step_x, from_y + v.step_y
         square = (from_x - dx) ** 2 + (from_y - dy) ** 2
         if square < room * room and from_x * dx + from_y * dy > 0 and square < found_square:
             found, found_square = near[k], square
@@ -196,25 +205,43 @@ def _blocker(units, i, dx, dy, near, n_near):
 
 
 @inlined
-def _push(units, i, dx, dy, step, layer, grid, places, near):
+def _push(units, i, dx, dy, step, loop, layer, grid, places, near):
     """Moves an idle unit on by a step where there is room for it."""
     u = units[i]
     dx, dy = _along_walls(u, dx, dy, layer, grid)
     n_near = _find_near(places, i, step, near)
-    if _blocker(units, i, dx, dy, near, n_near) == NO_UNIT:
+    if _blocker(units, i, dx, dy, loop, near, n_near) == NO_UNIT:
         _step(units, i, dx, dy, places)
 
 
 @inlined
 def _along_walls(u, dx, dy, layer, grid):
     """The step (dx, dy), or the part of it that runs along a wall."""
-    if _is_free(u.x + dx, u.y + dy, layer, grid):
+    if _has_room(u, dx, dy, layer, grid):
         return dx, dy
-    if _is_free(u.x + dx, u.y, layer, grid):
+    if _has_room(u, dx, 0.0, layer, grid):
         return dx, 0.0
-    if _is_free(u.x, u.y + dy, layer, grid):
+    if _has_room(u, 0.0, dy, layer, grid):
         return 0.0, dy
     return 0.0, 0.0
+
+
+@inlined
+def _has_room(u, dx, dy, layer, grid):
+    """Whether a unit may make a step, its edge no further in a wall than in another unit; who is there may go on."""
+    x, y = u.x + dx, u.y + dy
+    if _is_free(x, y, layer + ROOMY, grid):
+        return True
+    reach = u.separation_radius - OVERLAP
+    return _is_free(x, y, layer, grid) and (
+        layer == AIR or _is_off_walls(x, y, reach, layer, grid) or not _is_off_walls(u.x, u.y, reach, layer, grid)
+    )
+
+
+@inlined
+def _is_off_walls(x, y, reach, layer, grid):
+    free = _is_free(x + reach, y, layer, grid) and _is_free(x - reach, y, layer, grid)
+    return free and _is_free(x, y + reach, layer, grid) and _is_free(x, y - reach, layer, grid)
 
 
 @inlined
@@ -229,5 +256,8 @@ def _step(units, i, dx, dy, places):
     u = units[i]
     u.x += dx
     u.y += dy
+    if dx != 0 or dy != 0:
+        u.face_x, u.face_y = dx, dy
+        u.step_x, u.step_y = dx, dy
     places[0, i] += dx
     places[1, i] += dy

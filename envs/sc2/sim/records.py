@@ -40,12 +40,21 @@ UNIT = np.dtype(
         ("home_x", "f8"),  # where an idle unit goes back to after a chase
         ("home_y", "f8"),
         ("speed", "f8"),  # that it has reached, distance per loop
+        ("face_x", "f8"),  # direction in which it last moved or shot
+        ("face_y", "f8"),
+        ("step_x", "f8"),  # its step in this loop, or before its turn has come the one that it is expected to make
+        ("step_y", "f8"),
+        ("acted_loop", "i4"),  # when its turn last was
         ("random", "u8"),  # state of the unit's own generator
         ("chases", "i4"),  # whoever hurt it, or a friend that called for help, from outside its scan range
-        ("help_wait", "i4"),  # loops until it may call for help again
+        ("alert_loop", "i4"),  # when that was
+        ("help_wait", "i4"),  # loop until which it does not call for help again
+        ("scan_phase", "i4"),  # shifts the loops in which it looks for a target
         ("scan_wait", "i4"),  # loops in which nobody can come into its scan range
         ("shield_wait", "i4"),  # loops until its shield regenerates
         ("acquires", "i4"),  # 1: chooses targets by itself
+        ("killed_by", "i4"),  # the unit whose hit was the last
+        ("free_fire", "i4"),  # 1: shoots at whoever is in range though it has no order to attack
         ("stuck_wait", "i4"),  # loops until a unit that is hemmed in looks for a way out again
         ("side", "i4"),  # 1 or -1: to which side it goes round an obstacle; 0: no obstacle
         ("detour", "f8"),  # its distance from the goal when it met the obstacle
@@ -89,7 +98,6 @@ class Battle(NamedTuple):
 
     n_agents: int
     scan_period_loops: int
-    cooldown_from_effect: bool
     regenerates: bool  # some type on the map regains shield, health or energy
     has_ways: bool  # there are walls to go round
     creep_damage: float  # health that a structure loses per loop

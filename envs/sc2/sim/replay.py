@@ -16,6 +16,7 @@ import numpy as np
 
 from envs.multiagentenv import Observations, Outcomes
 from envs.sc2.sim.env import BattleVectorEnv
+from envs.sc2.sim.rules import ENGINE_VERSION
 from utils.config import Key
 from utils.errors import UserError
 from utils.files import fitted, read_json
@@ -60,7 +61,13 @@ class Replay(NamedTuple):
         return cls(settings, int(battle.recorded_random), actions, checksum(battle.units[0]))
 
     def save(self, path: Path) -> None:
-        content = {"format": FORMAT, "engine": "sim", **self._asdict(), "actions": self.actions.tolist()}
+        content = {
+            "format": FORMAT,
+            "engine": "sim",
+            "engine_version": ENGINE_VERSION,
+            **self._asdict(),
+            "actions": self.actions.tolist(),
+        }
         write_whole(path, gzip.compress(json.dumps(content).encode(), mtime=0))
 
     @classmethod

@@ -5,13 +5,18 @@ They are set under `env_args.rules` (see `RuleKeys` in `envs/sc2`); all other ru
 
 from typing import Literal, NamedTuple
 
+ENGINE_VERSION = "2"
+"""Changes with whatever makes battles come out otherwise; figures of two versions are not to be mixed."""
+
 
 class Rules(NamedTuple):
-    spawn_lattice: Literal["greedy", "square"] = "greedy"
-    """Where units created at one point come to stand: the nearest free places, or a square block."""
+    enemy_list: Literal["shuffled", "created"] = "shuffled"
+    """Whether enemies are listed in a random order, each put at either end of the list, or in that of their creation.
+    In 1,000 recorded battles of 3m just the four orders occur that this makes, a quarter each; more enemies: open."""
 
-    spawn_age_loops: Literal[0, 1, 2] = 2
-    """Game loops that have passed since the creation of the units when the agents see them first."""
+    spawn_age_loops: Literal[0, 1] = 1
+    """Game loops that have passed since the creation of the units when the agents see them first. In all recorded
+    battles of 3m the enemies have then marched for one loop."""
 
     enemy_march: Literal["formation", "point"] = "formation"
     """Whether enemies ordered to one point keep their places relative to each other, or all go to that point."""
@@ -19,14 +24,9 @@ class Rules(NamedTuple):
     enemy_medivac: Literal["march", "stay"] = "march"
     """Whether an enemy medivac goes with the army, or stays where it was created; it heals whoever is near."""
 
-    scan_period_loops: int = 3
-    """Game loops between two looks for a target of a unit that chooses its own."""
-
-    cooldown_start: Literal["windup", "effect"] = "windup"
-    """Whether a weapon's period runs from the start of the wind-up or from the shot itself."""
+    scan_period_loops: int = 8
+    """Game loops between two looks for a target of a unit that chooses its own. Of 27 marines that had not acquired an
+    opponent 7 loops after it came within 5.5 in recorded battles, all did in the 8th; before, as many in each loop."""
 
     creep_damage: bool = False
     """Whether a spine crawler loses 3 health per second because there is no creep."""
-
-    playable_area: Literal[32, 28] = 32
-    """Width by which SMAC divides positions in the state: the whole map, or the map less its border."""

@@ -15,26 +15,31 @@ NO_LIMIT = 1e9
 
 @inlined
 def choose_target(units, i, loop, types, battle):
-    """Keeps a target within weapon range; else looks for the best one in scan range; else chases whoever called."""
+    """Keeps a target within weapon range unless another threatens this unit and it does not; else looks for the best
+    one in scan range, at once where the last one is gone; else chases whoever attacked it or called."""
     u = units[i]
     unit_type = types[u.type]
+    scans = (loop + u.scan_phase) % battle.scan_period_loops == 0
     if u.target != NO_UNIT:
         v = units[u.target]
-        if v.health > 0 and (u.order == HUNT or within(u, v, unit_type.range)):
+        if v.health <= 0:
+            u.target = NO_UNIT
+            scans = True
+        elif u.order == HUNT or within(u, v, unit_type.range):
+            if scans and u.order != HUNT and not _threatens(v, i):
+                _turn_on_attacker(units, i, unit_type, battle)
             return
     if u.order == HUNT:
-        u.target = best_target(units, i, unit_type, NO_LIMIT, battle.n_agents)
+        u.target = best_target(units, i, unit_type, NO_LIMIT, battle)
         return
     if u.scan_wait > 0:
         u.scan_wait -= 1
         u.target = NO_UNIT
-    elif (loop + i) % battle.scan_period_loops == 0:
-        u.target = best_target(units, i, unit_type, unit_type.scan_range, battle.n_agents)
-    elif u.target != NO_UNIT and units[u.target].health <= 0:
-        u.target = NO_UNIT
+    elif scans or (u.chases != NO_UNIT and u.target == NO_UNIT and u.alert_loop < loop):
+        u.target = best_target(units, i, unit_type, unit_type.scan_range, battle)
     if u.target != NO_UNIT:
         u.chases = NO_UNIT
-    elif u.chases != NO_UNIT:
+    elif u.chases != NO_UNIT and u.alert_loop < loop:
         strayed = (u.x - u.home_x) ** 2 + (u.y - u.home_y) ** 2
         if units[u.chases].health > 0 and (u.order == ATTACK_MOVE or strayed <= LEASH**2):
             u.target = u.chases
@@ -45,16 +50,41 @@ def choose_target(units, i, loop, types, battle):
                 u.goal_x, u.goal_y = u.home_x, u.home_y
 
 
+@inlined
+def _threatens(v, i):
+    """Whether unit i prefers v as a target: it attacks i, or is a medivac, always a threat in the game's data."""
+    return v.target == i or v.heals == 1
+
+
+@inlined
+def choose_in_range(units, i, types, battle):
+    """The target of an agent's unit that fires by itself but goes after nobody."""
+    u = units[i]
+    reach = types[u.type].range
+    if u.target == NO_UNIT or units[u.target].health <= 0 or not within(u, units[u.target], reach):
+        u.target = best_target(units, i, types[u.type], reach, battle)
+        u.scan_wait = 0
+
+
 @compiled
-def best_target(units, i, unit_type, scan_range, n_agents):
-    """The nearest opponent in scan range among those that attack this unit, else among all.
+def _turn_on_attacker(units, i, unit_type, battle):
+    """Takes the nearest of those in weapon range that threaten this unit, if there is one."""
+    other = best_target(units, i, unit_type, unit_type.range, battle)
+    units[i].scan_wait = 0  # it counts from a look round the whole scan range
+    if other != NO_UNIT and _threatens(units[other], i):
+        units[i].target = other
+
+
+@compiled
+def best_target(units, i, unit_type, scan_range, battle):
+    """The nearest opponent in scan range among those that threaten this unit, else among all.
 
     A colossus takes whoever is nearest to its last target instead.
     """
     u = units[i]
-    first, last = (n_agents, len(units)) if u.team == 0 else (0, n_agents)
+    first, last = (battle.n_agents, len(units)) if u.team == 0 else (0, battle.n_agents)
     previous = u.target if unit_type.weapon == BEAMS else NO_UNIT
-    best, best_distance, best_attacks_me, nearest = NO_UNIT, np.inf, False, np.inf
+    best, best_distance, best_threatens, nearest = NO_UNIT, np.inf, False, np.inf
     for k in range(first, last):
         v = units[k]
         if v.health > 0 and v.planes & unit_type.reaches:
@@ -64,30 +94,29 @@ def best_target(units, i, unit_type, scan_range, n_agents):
                 distance = gap
                 if previous != NO_UNIT:
                     distance = np.sqrt((v.x - units[previous].x) ** 2 + (v.y - units[previous].y) ** 2)
-                attacks_me = v.target == i
-                if (attacks_me and not best_attacks_me) or (attacks_me == best_attacks_me and distance < best_distance):
-                    best, best_distance, best_attacks_me = k, distance, attacks_me
+                threatens = _threatens(v, i)
+                if (threatens and not best_threatens) or (threatens == best_threatens and distance < best_distance):
+                    best, best_distance, best_threatens = k, distance, threatens
     if best == NO_UNIT:
         u.scan_wait = int(min((nearest - scan_range) / MAX_APPROACH, 1e6))
     return best
 
 
 @compiled
-def react_to_hit(units, i, attacker, types):
-    """A unit that is hurt and has no target turns on the attacker and calls its idle friends nearby."""
+def alert(units, i, attacker, loop, types):
+    """A unit that is shot at and has no target turns on the attacker in the next loop, and calls its friends nearby."""
     u = units[i]
-    if u.acquires and u.target == NO_UNIT and units[attacker].planes & types[u.type].reaches:
-        u.chases = attacker
-    if u.help_wait > 0:
+    if u.acquires and u.target == NO_UNIT and u.chases == NO_UNIT and units[attacker].planes & types[u.type].reaches:
+        u.chases, u.alert_loop = attacker, loop
+    if u.help_wait > loop:
         return
-    u.help_wait = CALL_FOR_HELP_LOOPS
+    u.help_wait = loop + CALL_FOR_HELP_LOOPS
     for k in range(len(units)):
         v = units[k]
-        if v.team == u.team and v.health > 0 and v.acquires and v.order == IDLE and v.target == NO_UNIT:
+        if v.team == u.team and v.health > 0 and v.acquires and v.target == NO_UNIT and v.chases == NO_UNIT:
             square = (v.x - u.x) ** 2 + (v.y - u.y) ** 2
-            can_answer = units[attacker].planes & types[v.type].reaches
-            if square <= CALL_FOR_HELP_RANGE**2 and v.chases == NO_UNIT and can_answer:
-                v.chases = attacker
+            if square <= CALL_FOR_HELP_RANGE**2 and units[attacker].planes & types[v.type].reaches:
+                v.chases, v.alert_loop = attacker, loop
 
 
 # ------------------------------------------------------------------------------------------------ medivacs

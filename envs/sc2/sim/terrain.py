@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from envs.sc2.sim.units import AIR, CLIFF, GROUND
+from envs.sc2.sim.units import AIR, CLIFF, GROUND, ROOMY
 
 BORDER = 2  # cells on every side of a map where nobody can be
 HEIGHT_OF_LEVEL = {"v": 0.0, "l": 8.0, "r": 9.0, "h": 10.0}  # void, low ground, ramp, high ground
@@ -27,20 +27,27 @@ def height_grid(rows: list[str]) -> np.ndarray:
 
 
 def layer_grid(pathing: np.ndarray, levels: list[str]) -> np.ndarray:
-    """uint8 [x, y]: bit k is set where units of layer k (`units.py`) may be.
+    """uint8 [x, y]: bit k is set where units of layer k (`units.py`) may be, bit k + ROOMY where also all around.
 
     Colossi stand anywhere on solid ground that the void does not touch; flyers keep to the map less its border.
     """
     solid = decode(levels) != "v"
     inside = np.zeros_like(pathing)
     inside[BORDER:-BORDER, BORDER:-BORDER] = True
-    around = np.pad(solid, 1)
-    away_from_void = np.ones_like(pathing)
+    climbable = pathing | (_all_around(solid) & inside)
+    grid = np.zeros(pathing.shape, np.uint8)
+    for layer, cells in ((GROUND, pathing), (CLIFF, climbable), (AIR, inside)):
+        grid |= (cells << layer | _all_around(cells) << (layer + ROOMY)).astype(np.uint8)
+    return grid
+
+
+def _all_around(cells: np.ndarray) -> np.ndarray:
+    """bool [x, y]: whether the cell and its eight neighbours are all True; outside the map nothing is."""
+    around, result = np.pad(cells, 1), np.ones_like(cells)
     for dx in range(3):
         for dy in range(3):
-            away_from_void &= around[dx : dx + pathing.shape[0], dy : dy + pathing.shape[1]]
-    climbable = pathing | (away_from_void & inside)
-    return (pathing << GROUND | climbable << CLIFF | inside << AIR).astype(np.uint8)
+            result &= around[dx : dx + cells.shape[0], dy : dy + cells.shape[1]]
+    return result
 
 
 def decode(rows: list[str]) -> np.ndarray:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 LOOPS_PER_SECOND = 16
+TURN = np.deg2rad(999.84) / LOOPS_PER_SECOND
+SCAN_BEYOND_RANGE = 0.5  # marines in recorded battles turn to opponents up to 5.5 away
 ATTRIBUTES = ("Light", "Armored", "Biological", "Mechanical", "Massive", "Structure")
 BIOLOGICAL, STRUCTURE = (1 << ATTRIBUTES.index(name) for name in ("Biological", "Structure"))
 
@@ -19,6 +21,9 @@ PLANES = {"Ground": 1, "Air": 2}
 
 GROUND, CLIFF, AIR = 0, 1, 2
 """Layers of movement: nobody blocks anybody of another one. Colossi walk over cliffs and over everybody."""
+
+ROOMY = 3
+"""What is added to a layer for the bit of cells whose eight neighbours belong to the layer, too."""
 
 SHOT, BEAMS, BLAST = 0, 1, 2
 """What a weapon does to its target and around: hits it; the colossus's two beams; the baneling's explosion."""
@@ -36,6 +41,7 @@ UNIT_TYPE = np.dtype(
         ("attributes", "i8"),  # bits, in the order of ATTRIBUTES
         ("layer", "i8"),
         ("speed", "f8"),  # distance per loop
+        ("turn", "f8"),  # radians per loop; 0: its weapon turns by itself
         ("acceleration", "f8"),  # of the speed, per loop
         ("weapon", "i8"),  # SHOT, BEAMS or BLAST
         ("reaches", "i8"),  # bits of PLANES; 0: unarmed
@@ -83,6 +89,7 @@ def unit_types(names: list[str]) -> np.ndarray:
         row["attributes"] = _bits(unit["attributes"])
         row["layer"] = layer(name)
         row["speed"] = unit["speed_per_normal_second"] / LOOPS_PER_SECOND
+        row["turn"] = 0 if unit.get("turret") else TURN
         row["acceleration"] = unit["acceleration"] / LOOPS_PER_SECOND**2
         if "shield_regen" in unit:
             row["shield_regeneration"] = unit["shield_regen"]["rate_per_game_loop"]
@@ -91,7 +98,7 @@ def unit_types(names: list[str]) -> np.ndarray:
             _write_weapon(row, weapon)
         for weapon in unit["weapons"][1:]:
             row["melee_range"] = weapon["range"]
-            row["melee_damage_point"] = weapon["damage_point_s"] * LOOPS_PER_SECOND
+            row["melee_damage_point"] = round(weapon["damage_point_s"] * LOOPS_PER_SECOND)
         if "heal" in unit:
             heal, energy = unit["heal"], unit["energy"]
             row["heal_range"], row["heal_scan_range"] = heal["range"], heal["autocast_scan_range"]
@@ -121,10 +128,10 @@ def _write_weapon(row: np.void, weapon: dict[str, Any]) -> None:
     row["second_hit"] = weapon.get("hit_times_s", [0])[-1] * LOOPS_PER_SECOND
     row["missile_speed"] = weapon.get("missile_speed_per_s", 0) / LOOPS_PER_SECOND
     row["range"], row["range_slop"] = weapon["range"], weapon["range_slop"]
-    row["scan_range"] = max(weapon["min_scan_range"], weapon["range"])
+    row["scan_range"] = max(weapon["min_scan_range"], weapon["range"] + SCAN_BEYOND_RANGE)
     row["period"] = weapon["cooldown_s_normal"] * LOOPS_PER_SECOND
     row["delay_min"], row["delay_max"] = np.array(weapon["random_delay_s_normal"]) * LOOPS_PER_SECOND
-    row["damage_point"] = weapon["damage_point_s"] * LOOPS_PER_SECOND
+    row["damage_point"] = round(weapon["damage_point_s"] * LOOPS_PER_SECOND)
     row["backswing"] = weapon["backswing_s"] * LOOPS_PER_SECOND
 
 

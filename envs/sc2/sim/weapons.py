@@ -4,10 +4,11 @@ import numpy as np
 
 from envs.sc2.sim.jit import compiled, inlined
 from envs.sc2.sim.records import EXPLOSION, HIT, MISSILE, NO_UNIT, next_random, within
-from envs.sc2.sim.targets import react_to_hit
+from envs.sc2.sim.targets import alert
 from envs.sc2.sim.units import BEAMS, BLAST, PLANES, STRUCTURE
 
 MIN_DAMAGE = 0.5
+FIRING_ARC = np.deg2rad(12)  # a marine that must turn by 75 degrees or more shoots a loop later in recorded battles
 NOWHERE = 1e9  # where the dead are, who block nobody
 
 BEAM_POINTS = 11
@@ -23,15 +24,17 @@ ON_GROUND = PLANES["Ground"]
 
 
 @compiled
-def start_shot(units, i, types, effects, n_effects, battle, places):
+def start_shot(units, i, loop, types, effects, n_effects, battle, places):
+    """Turns to the target, and begins the wind-up once it faces it."""
     u = units[i]
     unit_type = types[u.type]
+    if unit_type.turn > 0 and not _faces(u, units[u.target], unit_type.turn):
+        return
     u.shooting_at = u.target
+    alert(units, u.target, i, loop, types)
     u.windup = unit_type.damage_point
     if _is_in_melee(u, units[u.target], unit_type):
         u.windup = unit_type.melee_damage_point
-    if not battle.cooldown_from_effect:
-        _start_cooldown(u, unit_type)
     if u.windup <= 0:
         _shoot(units, i, types, effects, n_effects, battle, places)
 
@@ -42,9 +45,21 @@ def _is_in_melee(u, v, unit_type):
 
 
 @inlined
+def _faces(u, v, turn):
+    """Whether it can shoot in its present direction, give or take one loop's turn; else it makes that turn."""
+    angle = np.arctan2(v.y - u.y, v.x - u.x)
+    aside = (angle - np.arctan2(u.face_y, u.face_x) + np.pi) % (2 * np.pi) - np.pi
+    if abs(aside) > turn + FIRING_ARC:
+        angle -= aside - np.sign(aside) * turn
+    u.face_x, u.face_y = np.cos(angle), np.sin(angle)
+    return abs(aside) <= turn + FIRING_ARC
+
+
+@inlined
 def _start_cooldown(u, unit_type):
+    """The period runs from when the weapon was ready or, if later, the wind-up began, but counts from the shot on."""
     u.random, draw = next_random(u.random)
-    u.cooldown = unit_type.period + unit_type.delay_min + draw * (unit_type.delay_max - unit_type.delay_min)
+    u.cooldown += unit_type.period + unit_type.delay_min + draw * (unit_type.delay_max - unit_type.delay_min)
 
 
 @inlined
@@ -69,8 +84,7 @@ def _shoot(units, i, types, effects, n_effects, battle, places):
     target = u.shooting_at
     u.shooting_at = NO_UNIT
     u.backswing = unit_type.backswing
-    if battle.cooldown_from_effect:
-        _start_cooldown(u, unit_type)
+    _start_cooldown(u, unit_type)
     if unit_type.weapon == BLAST:
         _die(units, i, types, effects, n_effects, places)
     elif unit_type.weapon == BEAMS:
@@ -91,9 +105,8 @@ def _strike(units, target, source, types, effects, n_effects, places):
     """One hit by the weapon of the source, and what follows from it."""
     v = units[target]
     hit(v, types[units[source].type], types[v.type])
-    if v.health > 0:
-        react_to_hit(units, target, source, types)
-    else:
+    if v.health <= 0:
+        v.killed_by = source
         _die(units, target, types, effects, n_effects, places)
 
 
