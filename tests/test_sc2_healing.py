@@ -159,9 +159,9 @@ def test_the_state_tells_the_energy():
 
 
 def test_a_medivac_takes_a_second_to_reach_its_speed():
-    """2.3125 / 16^2 more per loop, up to 2.75 / 16: 19 loops."""
+    """2.3125 / 16^2 more per loop, up to 2.5 / 16: 17 loops."""
     scene = hospital()
-    start, more, most = float(scene.allies["x"][MEDIVAC]), 2.3125 / 256, 2.75 / 16
+    start, more, most = float(scene.allies["x"][MEDIVAC]), 2.3125 / 256, 2.5 / 16
     scene.order(STOP, EAST)
     scene.loop(8)
     assert scene.allies["x"][MEDIVAC] == pytest.approx(start + more * 36)
@@ -169,7 +169,7 @@ def test_a_medivac_takes_a_second_to_reach_its_speed():
     scene.loop(8)
     scene.order(STOP, EAST)
     scene.loop(8)
-    assert scene.allies["x"][MEDIVAC] == pytest.approx(start + more * 190 + 5 * most)
+    assert scene.allies["x"][MEDIVAC] == pytest.approx(start + more * 153 + 7 * most)
 
 
 def test_a_medivac_that_stood_starts_from_rest():
@@ -358,7 +358,7 @@ def test_zerg_regenerate_under_fire():
     scene = shot_once("Hydralisk")
     scene.order(ATTACK)
     scene.loop(60)
-    lost = 80 - scene.enemies["health"][0]
+    lost = 90 - scene.enemies["health"][0]
     assert -lost % 6 == pytest.approx(60 * ZERG, abs=0.1)  # whole hits, less what has regenerated
 
 

@@ -28,7 +28,7 @@ SMAC_DEFAULTS = {
 def make(map_name="3m", **options):
     """A battle at its very start, on any map: nothing here has to be played."""
     with patch.object(sim, "MAP_NAMES", tuple(map_data())):
-        env = StarCraft2Env(map_name, seed=1, rules={"spawn_age_loops": 0}, **options)
+        env = StarCraft2Env(map_name, seed=1, rules={"spawn_age_loops": 0, "enemy_list": "created"}, **options)
         env.reset()
         return env
 

@@ -78,6 +78,9 @@ class Painter:
     def draw(self, battle: BattleVectorEnv, b: int = 0) -> Image.Image:
         """The battle as it stands, RGB."""
         units = battle.units[b]
+        kinds = sorted({*self.map.ally_types, *self.map.enemy_types})
+        self.type_names = [kinds[k] for k in units["type"]]  # enemies are listed in another order in every battle
+        self.flies = [unit_data()[name]["flying"] for name in self.type_names]
         if battle.loops[b] < self._loops:  # another battle
             self._before, self._headings = None, self._first_headings()
         image = self.background.copy()

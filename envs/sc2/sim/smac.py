@@ -94,7 +94,9 @@ class StarCraft2Env(MultiAgentEnv):
         self._type_names = {data["api_id"]: name for name, data in unit_data().items()}
         ally_ids = [MIN_UNIT_TYPE + index for index in sc2_map.ally_type_index]
         self._type_names.update(zip(ally_ids, sc2_map.ally_types))
-        self._unit_types = ally_ids + [unit_data()[name]["api_id"] for name in sc2_map.enemy_types]
+        self._ally_ids = ally_ids
+        type_names = sorted({*sc2_map.ally_types, *sc2_map.enemy_types})
+        self._api_ids = [unit_data()[name]["api_id"] for name in type_names]
         self._seen = Observations.empty(1, self.battle.get_env_info())
         self._outcome = Outcomes.empty(1, INFO_KEYS)
         self._painter: Painter | None = None
@@ -274,7 +276,7 @@ class StarCraft2Env(MultiAgentEnv):
         return self.agents[a_id]
 
     def _unit(self, index: int) -> Unit:
-        unit, unit_type = self.battle.units[0, index], self._unit_types[index]
+        unit, unit_type = self.battle.units[0, index], self.get_unit_types()[index]
         return Unit(
             tag=index + 1,
             unit_type=unit_type,
@@ -289,7 +291,8 @@ class StarCraft2Env(MultiAgentEnv):
 
     def get_unit_types(self) -> list[int]:
         """The type ids of all units, agents first."""
-        return self._unit_types.copy()
+        enemies = self.battle.units["type"][0, len(self._ally_ids) :]  # in the order of this episode's list
+        return self._ally_ids + [self._api_ids[index] for index in enemies]
 
     def unit_shoot_range(self, agent_id: int) -> float:
         """How near a target must be for its action to be available; the same for all, whatever their weapons."""
