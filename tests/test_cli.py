@@ -98,7 +98,7 @@ def runs(tmp_path_factory):
         (("--config", "qmix", "--env-config=sc2"), ("--config is missing", "--config=NAME")),
         (("--config=qmix", *IQL), ("--config is given twice",)),
         (("--config=iql_ogm", "--env-config=sc2"), ("'iql_ogm'", "did you mean 'iql_omg'?", "config/algs")),
-        (("--config=../default", "--env-config=sc2"), ("'../default'", "known: coma, iql")),
+        (("--config=../default", "--env-config=sc2"), ("'../default'", "known: coma, cw_qmix")),
         (("--config=iql", "--env-config=sc"), ("--env-config", "did you mean 'sc2'?", "config/envs")),
         ((*IQL, "--t_mx=5"), ("command line", "'t_mx'", "did you mean 't_max'?", "--help")),
         ((*IQL, "with", "env_args.map_nam=3m"), ("'env_args.map_nam'", "did you mean 'env_args.map_name'?")),
