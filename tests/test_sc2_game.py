@@ -11,7 +11,7 @@ import pytest
 
 from envs.multiagentenv import Observations, Outcomes
 from envs.sc2 import StarCraft2Env, game, resolve_engine
-from envs.sc2.sim.rules import Rules
+from envs.sc2.sim.rules import ENGINE_VERSION, Rules
 from tests.sc2_server.install import BUILD_4_6_2, BUILD_4_10_0, install
 from utils.errors import UserError
 
@@ -151,7 +151,7 @@ def test_the_record_names_version_build_and_map(installed):
     assert (older["version"], older["build"]) == ("4.6.2", BUILD_4_6_2)
     (installed / "Maps" / "SMAC_Maps" / "3m.SC2Map").write_text("another map")
     assert StarCraft2Env.describe(map_name="3m")["game"]["map_sha256"] != newest["map_sha256"]
-    assert StarCraft2Env.describe(engine="sim", map_name="3m") == {}
+    assert StarCraft2Env.describe(engine="sim", map_name="3m") == {"engine_version": ENGINE_VERSION}
 
 
 def test_what_is_missing_is_named_with_a_way_out(installed, monkeypatch, tmp_path):

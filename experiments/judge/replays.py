@@ -146,7 +146,7 @@ def play(map_name: str, episodes: list[dict[str, Any]], rules: Rules, seed: int,
 
 def _rows_by_creation(sc2_map: SC2Map) -> list[int]:
     """The engine's row of each unit of a replay: agents by type and place, enemies as they were created."""
-    created = starts(sc2_map.ally_spawns, sc2_map.grid)[0].units
+    created = starts(sc2_map.ally_spawns, sc2_map.grid, "agents")[0].units
     by_id = sorted(range(len(created)), key=lambda k: (sc2_map.ally_types.index(created[k][0]), *created[k][1:]))
     return [by_id.index(k) for k in range(len(created))] + [sc2_map.n_agents + k for k in range(sc2_map.n_enemies)]
 

@@ -63,8 +63,9 @@ class Game:
 
     def step(self, n_loops: int) -> None:
         if not (self.battle.units["health"] > 0).any():
+            self.loop += 1  # in which the map sees that all are dead
             self._create_units()
-            n_loops -= self.battle.rules.spawn_age_loops
+            n_loops -= 1 + self.battle.rules.spawn_age_loops
         if n_loops > 0:
             self.battle._play(self.battle._all_worlds, n_loops)
             self.loop += n_loops

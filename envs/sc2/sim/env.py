@@ -309,8 +309,8 @@ def fresh_units(sc2_map: SC2Map, rules: Rules, type_names: list[str]) -> tuple[n
     creation; and [start] the chance that a battle begins with this start or an earlier one."""
     ways = [
         (_units(sc2_map, rules, type_names, ally_start, enemy_start), ally_start.probability * enemy_start.probability)
-        for ally_start in starts(sc2_map.ally_spawns, sc2_map.grid)
-        for enemy_start in starts(sc2_map.enemy_spawns, sc2_map.grid)
+        for ally_start in starts(sc2_map.ally_spawns, sc2_map.grid, "agents")
+        for enemy_start in starts(sc2_map.enemy_spawns, sc2_map.grid, "enemies")
     ]
     fresh = np.zeros((len(ways), sc2_map.n_agents + sc2_map.n_enemies), records.UNIT)  # padding bytes, too
     for row, (units, _) in zip(fresh, ways, strict=True):
@@ -338,6 +338,11 @@ def _units(sc2_map: SC2Map, rules: Rules, type_names: list[str], ally_start: Sta
     units["type_index"] = sc2_map.ally_type_index + sc2_map.enemy_type_index
     units["target"] = units["shooting_at"] = units["chases"] = units["killed_by"] = records.NO_UNIT
     _give_enemy_orders(units[len(allies) :], sc2_map.enemy_order, rules)
+    marches = (units["order"] == records.ATTACK_MOVE) & ("point" in sc2_map.enemy_order)
+    way = np.stack([units["goal_x"] - units["x"], units["goal_y"] - units["y"]])
+    speeds = unit_types(type_names)["speed"][units["type"]]
+    length = np.maximum(np.hypot(*way), 1e-9)
+    units["step_x"], units["step_y"] = np.where(marches, way * speeds / length, 0)  # so that nobody blocks who follows
     return units
 
 

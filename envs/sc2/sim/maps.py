@@ -124,15 +124,17 @@ class Start(NamedTuple):
     probability: float
 
 
-def starts(spawns: list[Spawn], grid: np.ndarray) -> list[Start]:
-    """How the units of one side may come to stand: as `spawn_positions` has it, or as recorded battles of this army
-    show some of its units (`data/starts.json`); grid [x, y] of terrain.layer_grid."""
+def starts(spawns: list[Spawn], grid: np.ndarray, side: str) -> list[Start]:
+    """How the units of one side, "agents" or "enemies", may come to stand; grid [x, y] of terrain.layer_grid.
+
+    It is as `spawn_positions` has it, or as recorded battles of this army show some of its units (`data/starts.json`).
+    """
     ways = [Start(spawn_positions(spawns, grid), 1.0)]
     army = ", ".join(f"{spawn.n_units} {spawn.type_name}" for spawn in spawns)
     if len({spawn.point for spawn in spawns}) > 1:
         return ways
     x, y = spawns[0].point
-    for unit, places in recorded_starts().get(army, {}).items():
+    for unit, places in recorded_starts()[side].get(army, {}).items():
         k, n_battles = int(unit), sum(battles for _, _, battles in places)
         ways = [
             Start(
@@ -146,9 +148,9 @@ def starts(spawns: list[Spawn], grid: np.ndarray) -> list[Start]:
 
 
 @cache
-def recorded_starts() -> dict[str, dict[str, list[tuple[float, float, int]]]]:
-    """By army, by unit in the order of creation: the offsets (x, y) from the spawn point at which recorded battles
-    begin, each with the number of battles."""
+def recorded_starts() -> dict[str, dict[str, dict[str, list[tuple[float, float, int]]]]]:
+    """By side, by army, by unit in the order of creation: the offsets (x, y) from the spawn point at which recorded
+    battles begin, each with the number of battles."""
     return json.loads((Path(__file__).parent / "data" / "starts.json").read_text())
 
 
