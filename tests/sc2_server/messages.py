@@ -116,6 +116,8 @@ class Game:
             for axis in "xy":
                 distance = getattr(point, axis) - float(np.float32(unit[axis]))
                 unit[f"goal_{axis}"] = unit[axis] + round(distance * GRAIN) / GRAIN
+                way = unit[f"goal_{axis}"] - unit[axis]
+                unit[f"step_{axis}"] = way / battle.move_amount * battle.types["speed"][unit["type"]]
 
 
 # ------------------------------------------------------------------------------------------------ answers
