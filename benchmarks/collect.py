@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.program import make_parser, parse, print_machine, print_results, verdict, write_json
+from benchmarks.program import check_seconds, make_parser, parse, print_machine, print_results, verdict, write_json
 from benchmarks.timed_run import TimedRun
 from utils.command import check_at_least, exit_status, run_program
 from utils.files import Json
@@ -109,6 +109,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--envs", type=int, nargs="+", default=ENVS, help="worlds at once (default: 1 8 64)")
     parser.add_argument("--seconds", type=float, default=8.0, help="for each figure (default: %(default)s)")
     args = parse(parser, argv)
+    check_seconds(args.seconds)
     check_at_least(1, envs=min(args.envs))
     return args
 

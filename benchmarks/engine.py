@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from benchmarks.program import make_parser, parse, print_machine, print_results, verdict, write_json
+from benchmarks.program import check_seconds, make_parser, parse, print_machine, print_results, verdict, write_json
 from envs.multiagentenv import Observations, Outcomes
 from envs.sc2.sim.env import BattleVectorEnv
 from utils.command import check_threads, exit_status, run_program
@@ -137,6 +137,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--seconds", type=float, default=5.0, help="counted seconds per line (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="threads; one is measured as well (default: 1)")
     args = parse(parser, argv)
+    check_seconds(args.seconds)
     if min(args.envs) < 1 or args.threads < 1:
         raise UserError("--envs, --threads and --seconds must be above 0")
     check_threads(args.threads, numba.get_num_threads())

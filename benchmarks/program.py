@@ -23,13 +23,17 @@ def make_parser(name: str, description: str, maps: Sequence[str], json_help: str
 
 
 def parse(parser: Parser, argv: Sequence[str] | None) -> Namespace:
-    """Returns the arguments. Raises: UserError for maps, seconds or a file that can't be."""
+    """Returns the arguments. Raises: UserError for maps or a file that can't be."""
     args = parser.parse_args(argv)
     args.map = chosen_maps(args.map, MAP_NAMES)
-    if not 0 < getattr(args, "seconds", 1.0) < float("inf"):
-        raise UserError(f"--seconds={args.seconds} must be above 0")
     check_json(args.json)
     return args
+
+
+def check_seconds(seconds: float) -> None:
+    """Raises: UserError for a --seconds that nothing can be measured for."""
+    if not 0 < seconds < float("inf"):
+        raise UserError(f"--seconds={seconds} must be above 0")
 
 
 def print_machine(packages: Sequence[str], *more: str) -> Json:

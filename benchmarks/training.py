@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 
-from benchmarks.program import make_parser, parse, print_machine, print_results, write_json
+from benchmarks.program import check_seconds, make_parser, parse, print_machine, print_results, write_json
 from benchmarks.timed_run import PHASES, TimedRun
 from config.layers import known_names
 from utils.command import exit_status, run_program
@@ -75,6 +75,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--alg", nargs="+", default=ALGS, metavar="NAME", help="default: iql vdn qmix iql_omg")
     parser.add_argument("--seconds", type=float, default=6.0, help="for each figure (default: %(default)s)")
     args = parse(parser, argv)
+    check_seconds(args.seconds)
     for name in args.alg:
         if name not in known_names("--config"):
             raise UserError(f"--alg: {unknown('algorithm', name, known_names('--config'))}")

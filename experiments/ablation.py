@@ -133,7 +133,7 @@ def run(args: Namespace) -> int:
         rows = summarise(done)
         write_csv(args.out / "table.csv", COLUMNS, rows)
         text = as_table(rows)
-        last = f"the mean of the last {LAST_TESTS} tests" if LAST_TESTS > 1 else "the last test"
+        last = f"the mean of the last {LAST_TESTS} tests"
         beside = f"one seat beside {args.teammates.name}" if args.teammates else "a team"
         head = f"{args.map} as {beside}, {ENGINE_NAMES[ENVS['sc2'].resolve()]}, {args.t_max:,} steps; {last} per seed"
         (args.out / "table.md").write_text(f"{head}\n\n{text}\n", encoding="utf-8")

@@ -125,11 +125,10 @@ class OMGLearner(QLearner):
         q_t = chosen(q[:, :-1], transitions.actions)
         with th.no_grad():
             target_q, target_hidden = self.target_mac.unroll_with_hidden(batch, subgoals)
-            target_q_tp1, chooser_q_tp1 = target_q[:, 1:], q[:, 1:]
-            if self.args.omg_next_subgoal == "same":  # equation 4: the next observation is paired with g_t
-                target_q_tp1 = self.target_mac.step_from(batch, subgoals[:, :-1], target_hidden[:, :-1], start=1)
-                chooser_q_tp1 = self.mac.step_from(batch, subgoals[:, :-1], hidden[:, :-1], start=1)
-            chooser_q_tp1 = chooser_q_tp1 if self.args.double_q else target_q_tp1
+            target_q_tp1 = self._next_q(self.target_mac, batch, subgoals, target_q, target_hidden)
+            chooser_q_tp1 = target_q_tp1
+            if self.args.double_q:
+                chooser_q_tp1 = self._next_q(self.mac, batch, subgoals, q, hidden)
             value_tp1 = best_value(target_q_tp1, chooser_q_tp1, transitions.avail[:, 1:])
         td = self.td_loss(transitions, q_t, value_tp1)
         grad_norm = self.descend(td.loss, self.optimiser, self.params, t_env)
@@ -157,6 +156,17 @@ class OMGLearner(QLearner):
                 **{f"subgoal_k{k + 1}": share for k, share in enumerate(shares)},
             )
 
+    def _next_q(
+        self, mac: ModelPolicy, batch: EpisodeBatch, subgoals: th.Tensor, q: th.Tensor, hidden: th.Tensor
+    ) -> th.Tensor:
+        """Returns Q-values [b, T, agent, action] of the next observations, by what `mac` computed at each step.
+
+        Each is paired with the same subgoal g_t (equation 4), or with its own, see `omg_next_subgoal`.
+        """
+        if self.args.omg_next_subgoal == "next":
+            return q[:, 1:]
+        return mac.step_from(batch, subgoals[:, :-1], hidden[:, :-1], start=1)
+
     def _steps_of_eta(self, t_env: int) -> int:
         """Returns the steps by which eta has fallen, see `eta_steps`."""
         if self.args.eta_steps == "environment":
@@ -173,7 +183,7 @@ class OMGLearner(QLearner):
         """
         played, states = transitions.played, self.am.observations(batch)
         _, hidden = self.mac.unroll_with_hidden(batch, posterior.mu)
-        hidden_before = F.pad(hidden[:, :-1], (0, 0, 0, 0, 1, 0))
+        hidden_before = _before(hidden)
         q, exchanged = (
             self.mac.step_from(batch, subgoals, hidden_before)[played]
             for subgoals in (posterior.mu, posterior.mu.roll(1, 0))
@@ -198,8 +208,7 @@ class OMGLearner(QLearner):
         prior = Gaussian(*map(filled.unpack, self.am.vae.encode(filled.pack(self.am.observations(batch)))))
         mode = self.args.subgoal_mode
         if isinstance(mode, bool) or mode in ("optimistic", "conservative"):
-            hidden_before = F.pad(hidden[:, :-1], (0, 0, 0, 0, 1, 0))
-            q = self.mac.step_candidates(batch, prior.mu, ahead, hidden_before)
+            q = self.mac.step_candidates(batch, prior.mu, ahead, _before(hidden))
             avail = filled.pack(transitions.avail).unsqueeze(-2)
             values = filled.unpack(self._value(q, avail))  # [b, T+1, agent, K]
         else:
@@ -234,3 +243,8 @@ class OMGLearner(QLearner):
     def set_counts(self, counts: dict[str, int]) -> None:
         super().set_counts(counts)
         self.learns_from = counts["learns_from"]
+
+
+def _before(hidden: th.Tensor) -> th.Tensor:
+    """Returns the hidden states before each step from those after it, [b, T, agent, H]; zeros before the first."""
+    return F.pad(hidden[:, :-1], (0, 0, 0, 0, 1, 0))

@@ -23,7 +23,7 @@ from modules.am.omg_am import OMGAM
 from modules.am.trajectory_am import TrajectoryAM
 from modules.critics.value import MLPCritic
 from modules.network import Outputs
-from modules.numpy_layers import numpy_gru_cell, numpy_layer, relu
+from modules.numpy_layers import Layer, numpy_gru_cell, numpy_layer, relu
 from modules.packed_gru import packed_gru, tanh_
 
 NumpyStep = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -52,15 +52,27 @@ def _rnn_unroll(agent: RNNAgent, rows: th.Tensor, hidden: th.Tensor, batch_sizes
 
 
 def _rnn_numpy_step(agent: RNNAgent) -> NumpyStep:
-    fc1, rnn, fc2 = numpy_layer(agent.fc1), numpy_gru_cell(agent.rnn), numpy_layer(agent.fc2)
-    fc_v = None if agent.fc_v is None else numpy_layer(agent.fc_v)
+    fc1, rnn, head = numpy_layer(agent.fc1), numpy_gru_cell(agent.rnn), _numpy_head(agent)
 
     def step(inputs: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         h = rnn(relu(fc1(inputs)), hidden)
-        advantage = fc2(h)
-        return advantage if fc_v is None else fc_v(h) + advantage - advantage.mean(-1, keepdims=True), h
+        return head(h), h
 
     return step
+
+
+def _numpy_head(agent: RNNAgent | MLPAgent) -> Layer:
+    """Returns what computes Q [rows, action] from the last hidden layer, dueling or not."""
+    fc2 = numpy_layer(agent.fc2)
+    if agent.fc_v is None:
+        return fc2
+    fc_v = numpy_layer(agent.fc_v)
+
+    def dueling(h: np.ndarray) -> np.ndarray:
+        advantage = fc2(h)
+        return fc_v(h) + advantage - advantage.mean(-1, keepdims=True)
+
+    return dueling
 
 
 def _rnn_step_candidates(
@@ -85,15 +97,8 @@ def _rnn_step_candidates(
 
 
 def _mlp_numpy_step(agent: MLPAgent) -> NumpyStep:
-    fc1, fc_h, fc2 = numpy_layer(agent.fc1), numpy_layer(agent.fc_h), numpy_layer(agent.fc2)
-    fc_v = None if agent.fc_v is None else numpy_layer(agent.fc_v)
-
-    def step(inputs: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        h = relu(fc_h(relu(fc1(inputs))))
-        advantage = fc2(h)
-        return advantage if fc_v is None else fc_v(h) + advantage - advantage.mean(-1, keepdims=True), hidden
-
-    return step
+    fc1, fc_h, head = numpy_layer(agent.fc1), numpy_layer(agent.fc_h), _numpy_head(agent)
+    return lambda inputs, hidden: (head(relu(fc_h(relu(fc1(inputs))))), hidden)
 
 
 def _trajectory_unroll(am: TrajectoryAM, rows: th.Tensor, hidden: th.Tensor, batch_sizes: Sequence[int]) -> Outputs:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.multiagentenv import Info, MultiAgentEnv, VectorEnv, WorkerLimits
+from envs.sc2.sim.rules import Rules
 from utils.config import K, M, key
 from utils.errors import UserError
 
@@ -35,16 +36,25 @@ def resolve_engine(engine: str, **env_args: Any) -> str:
     return "game"
 
 
+RULES = Rules()  # the defaults
+
+
 @dataclass(frozen=True)
 class RuleKeys:
     """The embedded engine only: readings of StarCraft II's rules that are not settled (`sim/rules.py`)."""
 
-    enemy_list: str = key("shuffled", "order of the enemies' ids", choices=("shuffled", "created"))
-    enemy_march: str = key("formation", "whether marching enemies keep their formation", choices=("formation", "point"))
-    enemy_medivac: str = key("march", "an enemy medivac goes with the army or stays", choices=("march", "stay"))
-    scan_period_loops: int = key(8, "a unit without a target looks for one this often", LOOPS, low=1, high=K)
-    spawn_age_loops: int = key(1, "age of the units at the first observation", LOOPS, low=0, high=1)
-    creep_damage: bool = key(False, "a spine crawler loses 3 health per second, as it stands on no creep")
+    enemy_list: str = key(RULES.enemy_list, "order of the enemies' ids", choices=("shuffled", "created"))
+    enemy_march: str = key(
+        RULES.enemy_march, "whether marching enemies keep their formation", choices=("formation", "point")
+    )
+    enemy_medivac: str = key(
+        RULES.enemy_medivac, "an enemy medivac goes with the army or stays", choices=("march", "stay")
+    )
+    scan_period_loops: int = key(
+        RULES.scan_period_loops, "a unit without a target looks for one this often", LOOPS, low=1, high=K
+    )
+    spawn_age_loops: int = key(RULES.spawn_age_loops, "age of the units at the first observation", LOOPS, low=0, high=1)
+    creep_damage: bool = key(RULES.creep_damage, "a spine crawler loses 3 health per second, as it stands on no creep")
 
 
 class StarCraft2Env:

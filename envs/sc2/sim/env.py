@@ -119,8 +119,7 @@ class BattleVectorEnv(VectorEnv):
             reward_scale=reward_scale,
             reward_scale_rate=reward_scale_rate,
         )
-        names = self.map.ally_types + self.map.enemy_types
-        type_names = sorted(set(names))
+        type_names = self.map.type_names
         self.types = unit_types(type_names)
         self._cells, self._ways = find_ways(self.map.pathing)
         self._battle = records.Battle(
@@ -133,7 +132,7 @@ class BattleVectorEnv(VectorEnv):
         self._segment = np.array(self.map.enemy_order.get("segment", np.zeros((2, 2))))
         self._fresh_units, self._chances = fresh_units(self.map, self.rules, type_names)
 
-        n_units = len(names)
+        n_units = self.map.n_agents + self.map.n_enemies
         self.units = np.tile(self._fresh_units[0], (self.n_envs, 1))
         self.effects = np.zeros((self.n_envs, most_effects(self.map)), records.EFFECT)
         self.n_effects = np.zeros((self.n_envs, 1), np.int64)
@@ -213,8 +212,7 @@ class BattleVectorEnv(VectorEnv):
         self._previous[:] = np.where(alive, moment.health + units["shield"], -1)
         if not self.episode_steps.any() and "point" in self.map.enemy_order and self.rules.enemy_march == "formation":
             for axis, point in zip("xy", self.map.enemy_order["point"], strict=True):
-                places = units[axis][:, n_agents:]
-                units[f"goal_{axis}"][:, n_agents:] = point + places - places.mean(1, keepdims=True)
+                units[f"goal_{axis}"][:, n_agents:] = _goals_in_formation(point, units[axis][:, n_agents:])
 
     def obey_all(self) -> None:
         """Lets the agents be given any order in the next step, also at what they have no action for."""
@@ -354,11 +352,15 @@ def _give_enemy_orders(enemies: np.ndarray, order: dict[str, Any], rules: Rules)
         enemies["order"] = records.ATTACK_MOVE
     if "point" in order:  # else it is drawn in every episode
         for axis, point in zip("xy", order["point"], strict=True):
-            enemies[f"goal_{axis}"] = point
-            if rules.enemy_march == "formation":
-                enemies[f"goal_{axis}"] += enemies[axis] - enemies[axis].mean()
+            in_formation = rules.enemy_march == "formation"
+            enemies[f"goal_{axis}"] = _goals_in_formation(point, enemies[axis]) if in_formation else point
     if rules.enemy_medivac == "stay":
         enemies["order"][enemies["heals"] == 1] = records.IDLE
+
+
+def _goals_in_formation(point: float, places: np.ndarray) -> np.ndarray:
+    """Returns the goals, on one axis, of units at places [..., unit] that march to a point in formation."""
+    return point + (places - places.mean(-1, keepdims=True))
 
 
 def most_effects(sc2_map: SC2Map) -> int:

@@ -63,6 +63,11 @@ class SC2Map(NamedTuple):
         return len(self.enemy_types)
 
     @property
+    def type_names(self) -> list[str]:
+        """The unit types of both sides, in the order of `type` in records.UNIT."""
+        return sorted({*self.ally_types, *self.enemy_types})
+
+    @property
     def ally_type_index(self) -> list[int]:
         """Position of each agent's type in its one-hot."""
         present = sorted(set(self.ally_types), key=AGENT_TYPE_ORDER.index)

@@ -58,8 +58,8 @@ class Painter:
 
     def __init__(self, sc2_map: SC2Map, size: int = 640, view: View | None = None):
         self.map = sc2_map
-        self.type_names = sc2_map.ally_types + sc2_map.enemy_types
-        self.flies = [unit_data()[name]["flying"] for name in self.type_names]
+        self.type_names: list[str] = []  # of the units in the picture that is drawn
+        self.flies: list[bool] = []
         self.view = view or view_around(sc2_map, np.argwhere(sc2_map.pathing) + 0.5, margin=1)
         self.cell = size / (self.view.east - self.view.west)  # pixels per map unit
         self.strip = round(0.055 * size)  # height of the lines of text above and below
@@ -78,7 +78,7 @@ class Painter:
     def draw(self, battle: BattleVectorEnv, b: int = 0) -> Image.Image:
         """The battle as it stands, RGB."""
         units = battle.units[b]
-        kinds = sorted({*self.map.ally_types, *self.map.enemy_types})
+        kinds = self.map.type_names
         self.type_names = [kinds[k] for k in units["type"]]  # enemies are listed in another order in every battle
         self.flies = [unit_data()[name]["flying"] for name in self.type_names]
         if battle.loops[b] < self._loops:  # another battle
@@ -109,7 +109,7 @@ class Painter:
 
     def _first_headings(self) -> np.ndarray:
         """The armies look at each other."""
-        return np.where(np.arange(len(self.type_names)) < self.map.n_agents, 0.0, np.pi)
+        return np.where(np.arange(self.map.n_agents + self.map.n_enemies) < self.map.n_agents, 0.0, np.pi)
 
     def _turn(self, units: np.ndarray) -> None:
         """Units look at their target or goal; one without either goes on looking where it looked."""

@@ -95,8 +95,7 @@ class StarCraft2Env(MultiAgentEnv):
         ally_ids = [MIN_UNIT_TYPE + index for index in sc2_map.ally_type_index]
         self._type_names.update(zip(ally_ids, sc2_map.ally_types))
         self._ally_ids = ally_ids
-        type_names = sorted({*sc2_map.ally_types, *sc2_map.enemy_types})
-        self._api_ids = [unit_data()[name]["api_id"] for name in type_names]
+        self._api_ids = [unit_data()[name]["api_id"] for name in sc2_map.type_names]
         self._seen = Observations.empty(1, self.battle.get_env_info())
         self._outcome = Outcomes.empty(1, INFO_KEYS)
         self._painter: Painter | None = None
