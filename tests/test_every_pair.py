@@ -36,7 +36,7 @@ def same_signal_handler_after():
 @pytest.mark.parametrize(("alg", "env"), [*PAIRS, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in OTHERS)])
 def test_a_short_run_trains_tests_and_completes(alg, env, tmp_path):
     params = [f"--config={alg}", f"--env-config={env}", f"--local_results_path={tmp_path}", "--seed=1"]
-    pretraining = ("omg_vae_pretrain_steps=10",) if alg.startswith("iql_omg") else ()
+    pretraining = ("omg_vae_pretrain_steps=10",) if "omg" in alg else ()
     batches = JUST_PLAYED if alg.startswith(("ippo", "mappo", "pqn")) else REPLAYED
     assert main.main([*params, "with", *SHORT, *batches, *LOGS, *WORLDS[env], *pretraining]) == 0
     run, metrics = (json.loads((tmp_path / "sacred" / "1" / f"{name}.json").read_text()) for name in ("run", "metrics"))
