@@ -60,6 +60,8 @@ class Learner:
     """Whether it learns with the controller's agent model."""
     later_counts: Mapping[str, int] = {}
     """What `counts` that older checkpoints do not have are when they are loaded."""
+    has_replay = True
+    """Whether it learns from a replay buffer, and not once from each collection of episodes."""
     learns_seats = True
     """Whether it can learn from the episodes of single seats, as in a population."""
 

@@ -27,6 +27,8 @@ class OnPolicyLearner(Learner):
         epochs: int = key(5, "times that it learns from each collection", low=1, high=K)
         num_mini_batch: int = key(1, "equal parts of the episodes, with an update each", low=1, high=M)
 
+    has_replay = False
+
     @classmethod
     def trains(cls, model: type) -> bool:
         return True
@@ -34,13 +36,13 @@ class OnPolicyLearner(Learner):
     @classmethod
     def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
         learner, n_worlds, n_parts = config["learner"], config["batch_size_run"], config["num_mini_batch"]
-        if config["population"] and config["train_alg"] == config["name"]:
+        if config["population"] and config["train_alg"] != config["name"]:
+            return super().conflict(config, kinds)  # a frozen one learns nothing
+        if (factor := config["population_factor"]) not in (None, 1):
             return (
-                f"train_alg={config['train_alg']} has learner={learner}, which learns from what whole teams have just "
-                "played; in a population take an algorithm with a replay buffer, such as iql"
+                f"population_factor={factor} asks for more episodes between updates, but learner={learner} learns once "
+                "from each collection; leave it out"
             )
-        if config["population"]:
-            return super().conflict(config, kinds)  # of the frozen ones, which learn nothing
         if {config["batch_size"], config["buffer_size"]} != {n_worlds}:
             return (
                 f"learner={learner} has no replay buffer: it learns once from the batch_size_run={n_worlds} episodes "
