@@ -229,15 +229,16 @@ class Run:
         self.log.info("Finished Training")
 
     def play_and_learn(self) -> None:
-        """Performs one round of training: an episode in each world, or in a population several, and an update."""
+        """Performs one round of training: an episode in each world, or in a population several, and updates."""
         n_runs = -(-self.factor // self.args.batch_size_run)
         for _ in range(n_runs):
             self.buffer.insert_episode_batch(self.runner.run(test_mode=False))
         if self.buffer.can_sample(self.batch_size):
-            sample = self.buffer.sample(self.batch_size, rng=self.generators.sampling)
-            if str(sample.device) != self.args.device:
-                sample.to(self.args.device)
-            self.learner.train(self.team.experience(sample), self.t_env, self.clock.episode)
+            for _ in range(self.args.updates_per_round):
+                sample = self.buffer.sample(self.batch_size, rng=self.generators.sampling)
+                if str(sample.device) != self.args.device:
+                    sample.to(self.args.device)
+                self.learner.train(self.team.experience(sample), self.t_env, self.clock.episode)
         self.clock.episode += n_runs * self.args.batch_size_run
 
     def _after_episode(self, stop: StopRequest) -> None:

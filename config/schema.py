@@ -61,6 +61,7 @@ RUN = {
     "final_eval": Key(bool),
     "save_replay": Key(bool),
     # learning
+    "updates_per_round": Key(int, "updates", low=1, high=M),
     "batch_size": Key(int, EPISODES, low=1, high=M, nullable=True),
     "buffer_size": Key(int, EPISODES, low=1, high=10 * M, nullable=True),
 }
@@ -83,6 +84,11 @@ def conflict(config: Config) -> str:
         return (
             f"batch_size={config['batch_size']} is more than buffer_size={config['buffer_size']} episodes, "
             "so training would never start; raise buffer_size or lower batch_size"
+        )
+    if config["updates_per_round"] > 1 and config["batch_size"] == config["buffer_size"]:
+        return (
+            f"updates_per_round={config['updates_per_round']} learns from the same {config['batch_size']} episodes "
+            "each time, as the replay buffer holds no others; leave it out or raise buffer_size"
         )
     if (config["multi_algs"] or config["train_alg"] or config["population_factor"]) and not config["population"]:
         return (

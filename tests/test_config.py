@@ -171,6 +171,7 @@ def test_the_keys_of_sc2_give_every_argument_its_constructors_default():
     ("changes", "fragment"),
     [
         ({"batch_size": 64, "buffer_size": 32}, "training would never start"),
+        ({"updates_per_round": 2, "batch_size": 8, "buffer_size": 8}, "learns from the same 8 episodes"),
         ({"batch_size_run": 8}, "the episode runner plays one environment; set it to 1, or runner=parallel"),
         ({"agent_output_type": "pi_logits"}, "learner=omg_learner needs agent_output_type=q, not pi_logits"),
         ({"learner": "coma_learner"}, "learner=coma_learner needs agent_output_type=pi_logits, not q"),

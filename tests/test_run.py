@@ -8,6 +8,7 @@ import torch as th
 
 import run
 from components import step_rows
+from learners.q_learner import QLearner
 from runners import REGISTRY as RUNNERS
 from tests.games import CrashingGame, MatrixGame, RandomGame, configure, frozen, registered
 from utils.errors import UserError
@@ -156,6 +157,15 @@ def test_tests_logs_and_training_come_at_their_intervals(n_worlds):
         assert times[0] <= max(first_by, 4) * longest_batch, key
         assert all(interval <= b - a < interval + longest_batch for a, b in zip(times, times[1:], strict=False)), key
         assert times[-1] > 400 - interval - longest_batch, key
+
+
+def test_updates_per_round_learns_as_often_from_a_batch_of_its_own(monkeypatch):
+    batches = []
+    monkeypatch.setattr(QLearner, "train", lambda learner, batch, t_env, episode_num: batches.append((t_env, batch)))
+    sequential(t_max=60, updates_per_round=3)
+    by_round = [[batch for at, batch in batches if at == t_env] for t_env in dict.fromkeys(t for t, _ in batches)]
+    assert len(by_round) > 3 and all(len(round_) == 3 for round_ in by_round)
+    assert any(not th.equal(round_[0]["obs"], round_[1]["obs"]) for round_ in by_round)
 
 
 def test_what_the_info_holds_never_becomes_a_metric(tmp_path):
