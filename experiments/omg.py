@@ -16,7 +16,8 @@ import yaml
 from envs import REGISTRY as ENVS
 from envs.sc2.sim.maps import MAP_NAMES, get_map
 from experiments import omg_report, pool
-from experiments.jobs import Job, JobQueue, only_one
+from experiments.executors import add_arguments, as_arguments, check_arguments, make_executor
+from experiments.jobs import WORK, Job, JobQueue, only_one
 from experiments.omg_runs import (
     PHASES,
     RUN_FILE,
@@ -33,7 +34,7 @@ from experiments.omg_runs import (
     read_rows,
     tune_jobs,
 )
-from utils.command import Parser, check_at_least, exit_status, n_cores, run_program
+from utils.command import Parser, exit_status, run_program
 from utils.config import flatten, load_yaml
 from utils.errors import UserError, unknown
 from utils.files import Json
@@ -107,10 +108,10 @@ def pools(setup: Setup) -> list[Pool]:
     ]
 
 
-def fill(setup: Setup, wanted: Pool, n_jobs: int) -> int:
+def fill(setup: Setup, wanted: Pool, args: Namespace) -> int:
     """Trains what the pool lacks; returns the exit status."""
     scale = setup.scale
-    params = [str(wanted.folder), "--algs", *wanted.algs, "--seeds", *map(str, wanted.seeds), f"--jobs={n_jobs}"]
+    params = [str(wanted.folder), "--algs", *wanted.algs, "--seeds", *map(str, wanted.seeds), *as_arguments(args)]
     params += [f"--t_max={scale.pool_t_max}", "--set", *setup.common()]
     if wanted.folder == setup.test_pool:
         params += ["--disjoint-from", str(setup.train_pool)]
@@ -128,13 +129,13 @@ def known_speeds(setup: Setup, stage: Stage) -> list[float]:
     return [run["steps_per_second"] for run in found if run["steps_per_second"]]
 
 
-def describe(setup: Setup, n_jobs: int) -> str:
+def describe(setup: Setup, n_jobs: int | None) -> str:
     """Returns the plan as text: a line for each stage with its runs, then how long all of it will take."""
     lines, total = [f"{'stage':<18}{'done':>6}{'to do':>7}   estimated time"], 0.0
 
     def add(title: str, n_runs: int, n_left: int, steps: float, speed: float) -> None:
         nonlocal total
-        seconds = (n_left * START_SECONDS + steps / speed) / max(min(n_jobs, n_left), 1)
+        seconds = (n_left * START_SECONDS + steps / speed) / max(min(n_jobs or n_left, n_left), 1)
         total += seconds
         lines.append(f"{title:<18}{n_runs - n_left:>6}{n_left:>7}   {time_str(seconds) if n_left else '-'}")
 
@@ -147,7 +148,9 @@ def describe(setup: Setup, n_jobs: int) -> str:
         left = waiting(setup, stage)
         speed = _mean(known_speeds(setup, stage)) or stage.speed
         add(stage.title, len(stage.jobs(setup)), len(left), sum(job.n_steps - job.steps() for job in left), speed)
-    lines.append(f"in all about {time_str(total)}, {n_jobs} runs at a time; speeds are of finished runs, or guessed")
+    lines.append(
+        f"in all about {time_str(total)}, {n_jobs or 'all'} runs at a time; speeds are of finished runs, or guessed"
+    )
     return "\n".join(lines)
 
 
@@ -167,7 +170,7 @@ def evaluate(args: Namespace) -> int:
         for wanted in pools(setup):
             if wanted.n_missing:
                 print(f"--- {wanted.title}", flush=True)
-                if status := fill(setup, wanted, args.jobs):
+                if status := fill(setup, wanted, args):
                     return status
         check_disjoint(find_members(setup.train_pool), find_members(setup.test_pool))
         for stage in STAGES:
@@ -176,7 +179,8 @@ def evaluate(args: Namespace) -> int:
                     shutil.rmtree(job.work, ignore_errors=True)
             if jobs := waiting(setup, stage):
                 print(f"--- {stage.title}", flush=True)
-                queue = JobQueue(jobs, args.jobs, lock, known_speeds(setup, stage))
+                executor = make_executor(args, setup.out / WORK, lock)
+                queue = JobQueue(jobs, args.jobs, lock, known_speeds(setup, stage), executor)
                 queue.run()
                 if queue.failed:
                     failed = ", ".join(queue.failed)
@@ -194,14 +198,14 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--scale", default="small", help=f"{SCALE_HELP} (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/omg/<map>_<scale>")
     parser.add_argument("--engine", default="auto", help="as env_args.engine of main.py (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=n_cores(), help="at once (default: cores)")
+    add_arguments(parser)
     parser.add_argument("--plan", action="store_true", help="only show what there is to do")
     args = parser.parse_args(argv)
     if args.map not in MAP_NAMES:
         raise UserError(f"--map: {unknown('map', args.map, MAP_NAMES)}")
     if args.scale not in SCALES:
         raise UserError(f"--scale: {unknown('scale', args.scale, SCALES)}")
-    check_at_least(1, jobs=args.jobs)
+    check_arguments(args)
     return args
 
 
