@@ -350,9 +350,6 @@ def resolve(config: Config) -> Json:
     if config["test_nepisode"] != asked:
         per_run = config["batch_size_run"]
         log.warning(f"test_nepisode={asked} becomes {config['test_nepisode']}: {per_run} episodes are played at once")
-    if config["population"] and config["population_factor"] is None:
-        seats = config["population"]
-        config["population_factor"] = max(sum(seats.values()) // seats[config["train_alg"]], 1)
     resolved = {
         "engine": engine,
         **ENVS[config["env"]].describe(**env_args),

@@ -547,6 +547,8 @@ def _find_weights(args: Args) -> Path:
 def args_sanity_check(config: Config, _log: logging.Logger) -> Json:
     """Returns the configuration as this machine can run it: no CUDA where there is none, tests in whole batches.
 
+    A population's factor is settled, too: by the seats, or 1 where a learner has no replay buffer.
+
     Raises: UserError where the replay buffer is to be on a GPU that does not compute.
     """
     config = dict(config)
@@ -555,6 +557,9 @@ def args_sanity_check(config: Config, _log: logging.Logger) -> Json:
         _log.warning("CUDA is switched off because no CUDA device is available")
     if config["buffer_device"] == "cuda" and not config["use_cuda"]:
         raise UserError("buffer_device=cuda, but the run does not compute with CUDA; set buffer_device=cpu or disk")
+    if config["population"] and config["population_factor"] is None:
+        seats, has_replay = config["population"], getattr(LEARNERS[config["learner"]], "has_replay", True)
+        config["population_factor"] = max(sum(seats.values()) // seats[config["train_alg"]], 1) if has_replay else 1
     per_run = config["batch_size_run"]
     config["test_nepisode"] = max(config["test_nepisode"] // per_run, 1) * per_run
     return config

@@ -12,7 +12,7 @@ import torch as th
 from components.episode_buffer import EpisodeBatch, Episodes, Scheme
 from controllers.basic_controller import BasicMAC, with_rows
 from modules.am import REGISTRY as AGENT_MODELS
-from modules.am.agent_model import AgentModel
+from modules.am.agent_model import FEATURES, AgentModel
 from modules.network import Network, Outputs
 from modules.unroll import step_candidates, step_from, unroll_with_hidden
 from utils.config import K, key
@@ -63,8 +63,11 @@ class MultiModuleMAC(BasicMAC):
     def packed_inputs(self, ep_batch: EpisodeBatch, features: th.Tensor | None = None) -> th.Tensor:
         """Returns the policy's inputs [N, agent, in] in the filled steps of whole episodes, on given features.
 
-        Without `features` [b, T, agent, ...] on those that the model infers without chance; no gradient reaches it.
+        Without `features` [b, T, agent, ...] on those of the batch (FEATURES), or else on those that the model infers
+        without chance; no gradient reaches it.
         """
+        if features is None and FEATURES in ep_batch.scheme:
+            features = ep_batch[FEATURES]
         if features is None:
             with th.no_grad():
                 features = self.am.features(self.infer(ep_batch)[0])

@@ -19,7 +19,9 @@ from experiments.attempt import newest_checkpoint, read_note
 from experiments.executors import Executor, Task
 from experiments.executors.local import LocalExecutor
 from utils.errors import UserError
+from utils.files import Json
 from utils.MY_EXP_PATH import make_results_folder
+from utils.records import read_json_lines
 from utils.signals import StopRequest
 from utils.timehelper import time_str
 
@@ -59,6 +61,16 @@ class Job:
         """Those of its last run."""
         found = [path for path in self.work.glob("sacred/*") if (path / "config.json").is_file()]
         return max(found, key=lambda path: int(path.name), default=None)
+
+    def lines(self, name: str, layout: object) -> list[Json]:
+        """Returns the lines of a record, such as metrics.jsonl, over all runs: each counts until the next went on."""
+        lines: list[Json] = []
+        for folder in sorted(self.work.glob("sacred/*/config.json"), key=lambda path: int(path.parent.name)):
+            file = folder.with_name(name)
+            later = list(read_json_lines(file, layout)) if file.is_file() else []
+            if later:
+                lines = [line for line in lines if line["t_env"] < later[0]["t_env"]] + later
+        return lines
 
     def steps(self) -> int:
         """Returns how far it has been trained."""

@@ -16,15 +16,14 @@ from typing import NamedTuple, TypeVar
 import yaml
 
 from experiments.jobs import NOT_PUBLISHED, WORK, Job
+from experiments.stages import RUN_FILE
 from utils.checkpoints import whole_folder
 from utils.config import Key
 from utils.errors import UserError
 from utils.files import Json, fitted, read_bytes, read_config, reason
-from utils.pools import find_members
 from utils.records import METRIC, read_json_lines, write_csv
 
 J = TypeVar("J", bound=Job)
-RUN_FILE = "run.yaml"
 TRAIN_ALGS, TEST_ALGS = ("qmix",), ("iql", "vdn", "qmix")
 TRAIN_SEED, TEST_POOL_SEED = 1, 1001  # the first seeds of the pools' members
 TEST_SEED = 2001  # of every test, so that all agents meet the same teammates in battles that start alike
@@ -322,9 +321,3 @@ def tune_jobs(setup: Setup) -> list[Training]:
                 arguments = (*first, *setup.common(*own, *settings, *rest), f"batch_size={scale.tune_batch}")
                 jobs.append(setup.job(Training, setup.tuned(name, seed, group), arguments, factor * t_max))
     return jobs
-
-
-def missing_members(setup: Setup, pool: Path, algs: tuple[str, ...], first_seed: int, n_seeds: int) -> int:
-    """Returns how many of a pool's members are still to be trained."""
-    there = {(member.algorithm, member.seed) for member in find_members(pool)}
-    return len({(alg, first_seed + i) for alg in algs for i in range(n_seeds)} - there)

@@ -16,13 +16,14 @@ from components.episode_buffer import EpisodeBatch, Scheme
 from components.packed_steps import PackedSteps
 from components.transitions import Transitions, make_transitions
 from learners.base_learner import Policy
+from learners.model_trainers import Inferred, ValuesOf, before
 from learners.on_policy import OnPolicyLearner
 from modules.critics import VALUES
 from modules.critics.value import READS, OneOutput, value_input_size, value_inputs
 from modules.inputs import is_alive
 from modules.moments import RunningMoments
 from modules.network import Network
-from modules.unroll import unroll
+from modules.unroll import step_candidates, unroll, unroll_with_hidden
 from utils.config import STEPS, K, M, key
 from utils.dict2namedtuple import Args
 from utils.logging import Logger
@@ -87,10 +88,12 @@ class PPOLearner(OnPolicyLearner):
 
     def __init__(self, mac: Policy, scheme: Scheme, logger: Logger, args: Args):
         super().__init__(mac, logger, args)
-        self.critic: Network = VALUES[args.critic](value_input_size(args), OneOutput(args)).to(args.device)
+        self.features_size: int = getattr(mac.networks().get("am"), "output_size", 0)
+        input_size = value_input_size(args) + self.features_size
+        self.critic: Network = VALUES[args.critic](input_size, OneOutput(args)).to(args.device)
         self.target_critic = None if args.target_update_interval_or_tau is None else deepcopy(self.critic)
-        self.rew_ms = RunningMoments(1 if args.common_reward else args.n_agents).to(args.device)
-        self.ret_ms = RunningMoments(args.n_agents).to(args.device)
+        self.rew_ms = RunningMoments(1 if args.common_reward else mac.n_agents).to(args.device)
+        self.ret_ms = RunningMoments(mac.n_agents).to(args.device)
         self.agent_params, self.critic_params = list(mac.parameters()), list(self.critic.parameters())
         self.agent_optimiser = self.make_optimiser(self.agent_params, args.lr)
         self.critic_optimiser = self.make_optimiser(self.critic_params, args.critic_lr)
@@ -103,12 +106,21 @@ class PPOLearner(OnPolicyLearner):
         policy: -min(r_t A_t, clip(r_t, 1 - eps, 1 + eps) A_t) - entropy_coef * H(pi_t), r_t = pi(u_t) / pi_old(u_t)
 
         where A_t = G_t - V_t, by default of the critic before its updates.
+
+        With OMG (the paper's second algorithm) the policy and the V_t of advantages read the inferred subgoals, on
+        which the policy acted; the critic is trained, with a chance of eta, on those that hindsight picks by their V.
         """
+        if not self.model.is_ready(batch, t_env):
+            return
         args, transitions = self.args, make_transitions(batch, self.args.gamma)
+        inferred = self.model.infer(batch)
+        batch = inferred.batch
+        learned = self.model.look_back(inferred, self._value_of_candidates(inferred), t_env)
         actions_t, mask = transitions.actions, transitions.mask.expand_as(transitions.actions)
         if args.death_masking:
             mask = mask * is_alive(transitions.avail, batch["filled"].bool())[:, :-1]
         inputs = value_inputs(batch, args)
+        learned_inputs = inputs if learned is batch else value_inputs(learned, args)
         with th.no_grad():
             old_log_pi_t = chosen(self._policy(batch, transitions.avail), actions_t).log()
             value = self._values(self.critic, batch, inputs)
@@ -120,13 +132,14 @@ class PPOLearner(OnPolicyLearner):
             if epoch > 0 and args.recompute_returns:
                 value = self._values(self.critic, batch, inputs).detach()
             if epoch == 0 or args.recompute_returns:
+                learned_value = value if learned is batch else self._values(self.critic, batch, learned_inputs).detach()
                 return_t = self._returns(batch, inputs, steps, transitions.mask, value)
                 advantage_t = return_t - value[:, :-1]
                 if args.standardise_advantages:
                     centred = advantage_t - masked_mean(advantage_t, mask)
                     advantage_t = centred / (masked_mean(centred**2, mask).sqrt() + 1e-5)
-            played = (mask, old_log_pi_t, value[:, :-1], return_t, advantage_t)
-            experience = Experience(inputs, transitions.avail, actions_t, *played)
+            played = (mask, old_log_pi_t, learned_value[:, :-1], return_t, advantage_t)
+            experience = Experience(learned_inputs, transitions.avail, actions_t, *played)
             for part, episodes in self.mini_batches(batch):
                 of_part = Experience(*(field[episodes] for field in experience))
                 critic_stats = self._train_critic(part, of_part, t_env)
@@ -134,7 +147,7 @@ class PPOLearner(OnPolicyLearner):
 
         self.training_steps += 1
         self._update_target_if_due()
-        model_stats = self.model_trainer.train(batch, transitions.played, t_env)
+        model_stats = self.model.train(inferred, transitions, t_env, args.epochs)
         if self.is_log_due(t_env):
             self.log(t_env, **critic_stats, **agent_stats, **model_stats)
 
@@ -184,6 +197,18 @@ class PPOLearner(OnPolicyLearner):
         if self.args.padding_counts:
             steps = PackedSteps(th.ones_like(steps.filled), inputs.device)
         return unroll(critic, steps.pack(inputs), steps).squeeze(-1)
+
+    def _value_of_candidates(self, inferred: Inferred) -> ValuesOf:
+        """Returns V(o_t, g) of candidates by the critic, along the trajectory of the inferred subgoals."""
+
+        def values_of(subgoals: th.Tensor, ahead: th.Tensor) -> th.Tensor:
+            steps = inferred.batch.steps(subgoals.device)
+            rows = steps.pack(value_inputs(inferred.batch, self.args))
+            _, hidden = unroll_with_hidden(self.critic, rows, steps)
+            observed = rows[..., : -self.features_size]
+            return step_candidates(self.critic, observed, subgoals, ahead, before(hidden), steps).squeeze(-1)
+
+        return values_of
 
     def _steps_of_returns(self, transitions: Transitions) -> Transitions:
         """Returns the transitions over which returns are computed, with their rewards standardised if asked for."""
@@ -246,7 +271,7 @@ class PPOLearner(OnPolicyLearner):
             "ret_ms": self.ret_ms,
             "agent_opt": self.agent_optimiser,
             "critic_opt": self.critic_optimiser,
-            **self.model_trainer.parts(),
+            **self.model.parts(),
         }
 
     def update_targets(self) -> None:

@@ -212,10 +212,16 @@ def test_values_that_contradict_each_other_are_named(changes, fragment):
             "batch_size_run=32 episodes can't be divided into num_mini_batch=3 equal parts",
         ),
         ("mappo", {"num_mini_batch": 4}, ""),
+        ("ippo", {"population": {"ippo": 1}, "ippo": {}, "train_alg": "ippo"}, ""),
         (
             "ippo",
-            {"population": {"ippo": 1}, "ippo": {}, "train_alg": "ippo"},
-            "learns from what whole teams have just",
+            {"population": {"ippo": 1}, "ippo": {}, "train_alg": "ippo", "population_factor": 2},
+            "population_factor=2 asks for more episodes between updates, but learner=ppo_learner learns once",
+        ),
+        (
+            "pqn_vdn",
+            {"population": {"pqn_vdn": 1}, "pqn_vdn": {}, "train_alg": "pqn_vdn"},
+            "learns the values of whole teams",
         ),
         ("ippo", {"population": {"ippo": 1}, "ippo": {"batch_size": 2}, "train_alg": "iql"}, ""),
         ("ippo", {"common_reward": False}, ""),

@@ -177,7 +177,7 @@ def test_the_groups_are_the_papers(tmp_path, n_agents, groups):
 def test_every_kind_of_run_is_valid_and_means_what_it_should(tmp_path):
     scale = replace(omg_runs.SCALES["small"], seeds=1, train_members=1)
     setup = omg_runs.Setup(tmp_path, "8m", 8, scale, "sim")
-    made = [job for stage in omg.STAGES for job in stage.jobs(setup)]
+    made = [job for stage in omg.stages(setup) for job in stage.jobs()]
     assert len({job.name for job in made}) == len(made) == 1 + 5 + 3 * (6 + 5 + 5)
     for job in made:
         if "_7_" in job.name and "_iql_" not in job.name:

@@ -12,6 +12,8 @@ from utils.weights import load_into
 
 Loss = tuple[th.Tensor, dict[str, th.Tensor]]
 """A loss, and what to log by name."""
+FEATURES = "am_features"
+"""The field of a batch for what the policy reads of its model, where that has been computed: [b, T, agent, ...]."""
 
 
 class AgentModel(Network):
