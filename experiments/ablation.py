@@ -14,9 +14,10 @@ from typing import Any
 
 from envs import REGISTRY as ENVS
 from envs.sc2.sim.maps import MAP_NAMES, get_map
+from experiments.executors import add_arguments, check_arguments, make_executor
 from experiments.jobs import WORK, Job, JobQueue, only_one
 from run import ENGINE_NAMES
-from utils.command import Parser, check_at_least, exit_status, n_cores, run_program
+from utils.command import Parser, check_at_least, exit_status, run_program
 from utils.errors import UserError, unknown
 from utils.intervals import mean_interval
 from utils.MY_EXP_PATH import check_results_path, experiment_root
@@ -127,7 +128,8 @@ def run(args: Namespace) -> int:
     """Trains what is missing, and reports; returns the exit status."""
     wanted = jobs(args)
     with only_one(args.out) as lock:
-        queue = JobQueue([job for job in wanted if not job.output.exists()], args.jobs, lock)
+        executor = make_executor(args, (args.out / WORK).absolute(), lock)
+        queue = JobQueue([job for job in wanted if not job.output.exists()], args.jobs, lock, executor=executor)
         queue.run()
         done = [job for job in wanted if job.output.exists()]
         rows = summarise(done)
@@ -151,14 +153,15 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--teammates", type=Path, metavar="POOL", help="frozen ones, as experiments.pool trains them")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="further settings of every run")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/ablation/<map>")
-    parser.add_argument("--jobs", type=int, default=n_cores(), help="at once (default: cores)")
+    add_arguments(parser)
     args = parser.parse_args(argv)
     if args.map not in MAP_NAMES:
         raise UserError(f"--map: {unknown('map', args.map, MAP_NAMES)}")
     for name in args.variants:
         if name not in VARIANTS:
             raise UserError(f"--variants: {unknown('variant', name, VARIANTS)}")
-    check_at_least(1, jobs=args.jobs, t_max=args.t_max)
+    check_arguments(args)
+    check_at_least(1, t_max=args.t_max)
     args.out = (args.out or experiment_root() / "ablation" / args.map).absolute()
     check_results_path(args.out, "--out")
     return args

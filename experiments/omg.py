@@ -12,9 +12,10 @@ from pathlib import Path
 from envs import REGISTRY as ENVS
 from envs.sc2.sim.maps import MAP_NAMES, get_map
 from experiments import omg_report, omg_runs, worlds
+from experiments.executors import add_arguments, check_arguments
 from experiments.omg_runs import PHASES, TEST_ALGS, TEST_POOL_SEED, TRAIN_ALGS, TRAIN_SEED, Setup
 from experiments.stages import Evaluation, PoolOrder, Stage
-from utils.command import Parser, check_at_least, exit_status, n_cores, run_program
+from utils.command import Parser, exit_status, run_program
 from utils.errors import UserError, unknown
 from utils.MY_EXP_PATH import check_results_path, experiment_root
 
@@ -72,7 +73,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--scale", default="small", help=f"{SCALE_HELP} (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/omg/<map or world>_<scale>")
     parser.add_argument("--engine", help="of the world smac, as env_args.engine of main.py (default: auto)")
-    parser.add_argument("--jobs", type=int, default=n_cores(), help="at once (default: cores)")
+    add_arguments(parser)
     parser.add_argument("--plan", action="store_true", help="only show what there is to do")
     args = parser.parse_args(argv)
     if args.world not in WORLDS:
@@ -84,7 +85,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     scales = omg_runs.SCALES if args.world == SMAC else worlds.WORLDS[args.world].scales
     if args.scale not in scales:
         raise UserError(f"--scale of --world={args.world}: {unknown('scale', args.scale, scales)}")
-    check_at_least(1, jobs=args.jobs)
+    check_arguments(args)
     args.engine = args.engine or "auto"
     return args
 
@@ -97,7 +98,7 @@ def evaluate(args: Namespace) -> int:
     if args.plan:
         print(evaluation.plan(args.jobs))
         return 0
-    return evaluation.run(args.jobs)
+    return evaluation.run(args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

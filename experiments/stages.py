@@ -5,6 +5,7 @@ What is there already is not done again, so that the same command goes on where 
 
 import shutil
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import NamedTuple
 import yaml
 
 from experiments import pool
-from experiments.jobs import Job, JobQueue, only_one
+from experiments.executors import as_arguments, make_executor
+from experiments.jobs import WORK, Job, JobQueue, only_one
 from utils.config import flatten, load_yaml
 from utils.errors import UserError
 from utils.files import Json
@@ -49,9 +51,9 @@ class PoolOrder:
         there = {(member.algorithm, member.seed) for member in find_members(self.folder)}
         return len({(alg, seed) for alg in self.algs for seed in self.seeds} - there)
 
-    def fill(self, n_jobs: int, others: Sequence["PoolOrder"]) -> int:
+    def fill(self, options: Namespace, others: Sequence["PoolOrder"]) -> int:
         """Trains what it lacks, none of it as in the `others`; returns the exit status."""
-        params = [str(self.folder), "--algs", *self.algs, "--seeds", *map(str, self.seeds), f"--jobs={n_jobs}"]
+        params = [str(self.folder), "--algs", *self.algs, "--seeds", *map(str, self.seeds), *as_arguments(options)]
         params += [f"--env-config={self.env_config}", f"--t_max={self.t_max}", "--set", *self.settings]
         params += ["--disjoint-from", *(str(other.folder) for other in others)] if others else []
         return pool.main(params)
@@ -79,25 +81,25 @@ class Evaluation:
                     f"{self.out} was begun with {key}={found.get(key)}, not {wanted[key]}; give another --out"
                 )
 
-    def run(self, n_jobs: int) -> int:
+    def run(self, options: Namespace) -> int:
         """Does what is missing, and reports; returns the exit status."""
         with only_one(self.out) as lock:
             (self.out / SETTINGS_FILE).write_text(yaml.safe_dump(self.settings, sort_keys=False), encoding="utf-8")
-            print(self.plan(n_jobs), flush=True)
+            print(self.plan(options.jobs), flush=True)
             for i, order in enumerate(self.pools):
                 if order.n_missing():
                     print(f"--- {order.title}", flush=True)
-                    if status := order.fill(n_jobs, self.pools[:i]):
+                    if status := order.fill(options, self.pools[:i]):
                         return status
             for i, order in enumerate(self.pools):
                 for other in self.pools[:i]:
                     check_disjoint(find_members(other.folder), find_members(order.folder))
-            if not all(self._run_stage(stage, n_jobs, lock) for stage in self.stages):
+            if not all(self._run_stage(stage, options, lock) for stage in self.stages):
                 return 1
             print(self.report())
         return 0
 
-    def _run_stage(self, stage: Stage, n_jobs: int, lock: int) -> bool:
+    def _run_stage(self, stage: Stage, options: Namespace, lock: int) -> bool:
         """Returns whether all of its runs have ended well."""
         for job in stage.jobs():
             if job.output.exists():  # killed between its last two steps, it may have left what it worked on
@@ -106,20 +108,21 @@ class Evaluation:
         if not jobs:
             return True
         print(f"--- {stage.title}", flush=True)
-        queue = JobQueue(jobs, n_jobs, lock, _known_speeds(stage))
+        executor = make_executor(options, self.out / WORK, lock)
+        queue = JobQueue(jobs, options.jobs, lock, _known_speeds(stage), executor)
         queue.run()
         if queue.failed:
             failed = ", ".join(queue.failed)
             print(f"{stage.title}: {len(queue.failed)} of {len(jobs)} runs failed: {failed}", file=sys.stderr)
         return not queue.failed
 
-    def plan(self, n_jobs: int) -> str:
+    def plan(self, n_jobs: int | None) -> str:
         """Returns the plan as text: a line for each stage with its runs, then how long all of it will take."""
         lines, total = [f"{'stage':<18}{'done':>6}{'to do':>7}   estimated time"], 0.0
 
         def add(title: str, n_runs: int, n_left: int, steps: float, speed: float) -> None:
             nonlocal total
-            seconds = (n_left * START_SECONDS + steps / speed) / max(min(n_jobs, n_left), 1)
+            seconds = (n_left * START_SECONDS + steps / speed) / max(min(n_jobs or n_left, n_left), 1)
             total += seconds
             lines.append(f"{title:<18}{n_runs - n_left:>6}{n_left:>7}   {time_str(seconds) if n_left else '-'}")
 
@@ -132,7 +135,9 @@ class Evaluation:
             left = _waiting(stage)
             speed = _mean(_known_speeds(stage)) or stage.speed
             add(stage.title, len(stage.jobs()), len(left), sum(job.n_steps - job.steps() for job in left), speed)
-        lines.append(f"in all about {time_str(total)}, {n_jobs} runs at once; speeds are of finished runs, or guessed")
+        lines.append(
+            f"in all about {time_str(total)}, {n_jobs or 'all'} runs at once, if speeds are those of finished runs"
+        )
         return "\n".join(lines)
 
 
