@@ -479,7 +479,8 @@ def load_policy(folder: str | Path) -> Policy:
     if settings["population"]:
         raise UserError(f"{folder} holds a population, whose seats need each other; resume it with checkpoint_path")
     with fits(Path(folder) / SETTINGS_FILE):
-        args = convert({**settings, "device": "cpu"})
+        # What checkpoints of earlier versions do not say has no part in loading them.
+        args = convert({"orthogonal_init": False, "epsilon_alpha": 0.0, **settings, "device": "cpu"})
         layout = episode_layout(args)
         mac = CONTROLLERS[args.mac](*layout[:2], args)
         n_steps = args.episode_limit + 1
