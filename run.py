@@ -229,17 +229,27 @@ class Run:
         self.log.info("Finished Training")
 
     def play_and_learn(self) -> None:
-        """Performs one round of training: an episode in each world, or in a population several, and updates."""
+        """Performs one round of training: an episode in each world, or in a population several, and updates.
+
+        A learner without a replay buffer learns at once from what was played.
+        """
+        if not getattr(self.learner, "has_replay", True):
+            batch = self.runner.run(test_mode=False)
+            self._learn(batch[:, : batch.max_t_filled()])
+            self.clock.episode += self.runner.n_ended
+            return
         n_runs = -(-self.factor // self.args.batch_size_run)
         for _ in range(n_runs):
             self.buffer.insert_episode_batch(self.runner.run(test_mode=False))
         if self.buffer.can_sample(self.batch_size):
             for _ in range(self.args.updates_per_round):
-                sample = self.buffer.sample(self.batch_size, rng=self.generators.sampling)
-                if str(sample.device) != self.args.device:
-                    sample.to(self.args.device)
-                self.learner.train(self.team.experience(sample), self.t_env, self.clock.episode)
+                self._learn(self.buffer.sample(self.batch_size, rng=self.generators.sampling))
         self.clock.episode += n_runs * self.args.batch_size_run
+
+    def _learn(self, batch: EpisodeBatch) -> None:
+        if str(batch.device) != self.args.device:
+            batch.to(self.args.device)
+        self.learner.train(self.team.experience(batch), self.t_env, self.clock.episode)
 
     def _after_episode(self, stop: StopRequest) -> None:
         """Runs a test, logs a summary and saves a checkpoint, each if it is due."""

@@ -47,17 +47,39 @@ def batch_of_pieces(batch: EpisodeBatch, pieces: Pieces, hidden: th.Tensor, last
     """
     fields = {key: _padded(pieces.take(value)) for key, value in batch.data.transition_data.items()}
     fields["filled"] = _padded(pieces.filled.to(th.uint8)).unsqueeze(-1)
-    before = {HIDDEN_BEFORE: pieces.at_start(hidden), ACTIONS_BEFORE: pieces.at_start(last_actions)}
-    once = {key: value[pieces.episodes] for key, value in batch.data.episode_data.items()} | before
-    new = {
-        key: {"vshape": tuple(value.shape[2:]), "group": "agents", "dtype": value.dtype, "episode_const": True}
-        for key, value in before.items()
-    }
-    data = SimpleNamespace(transition_data=fields, episode_data=once)
     n_pieces, n_steps = fields["filled"].shape[:2]
-    cut = EpisodeBatch({**batch.scheme, **new}, batch.groups, n_pieces, n_steps, data, batch.preprocess, batch.device)
+    once = {key: value[pieces.episodes] for key, value in batch.data.episode_data.items()}
+    data = SimpleNamespace(transition_data=fields, episode_data=once)
+    cut = EpisodeBatch(batch.scheme, batch.groups, n_pieces, n_steps, data, batch.preprocess, batch.device)
+    cut = _with_const(cut, {HIDDEN_BEFORE: pieces.at_start(hidden), ACTIONS_BEFORE: pieces.at_start(last_actions)})
     cut.keep_on_host()
     return cut
+
+
+def with_what_comes_before(
+    batch: EpisodeBatch, hidden: th.Tensor, first_hidden: th.Tensor, actions: th.Tensor, goes_on: th.Tensor
+) -> EpisodeBatch:
+    """Returns a batch of pieces with what came before each: hidden states [piece, agent, H] and actions [piece, agent].
+
+    Those that do not go on, `goes_on` [piece] bool, begin an episode: with `first_hidden`, and without actions.
+    """
+    goes_on = goes_on.view(-1, 1, 1)
+    one_hot = F.one_hot(actions, batch.scheme["avail_actions"]["vshape"][0]).float()
+    before = {HIDDEN_BEFORE: th.where(goes_on, hidden, first_hidden), ACTIONS_BEFORE: one_hot * goes_on}
+    return _with_const(batch, before)
+
+
+def _with_const(batch: EpisodeBatch, values: dict[str, th.Tensor]) -> EpisodeBatch:
+    """Returns the batch with fields [piece, agent, ...] of one entry each."""
+    new = {
+        key: {"vshape": tuple(value.shape[2:]), "group": "agents", "dtype": value.dtype, "episode_const": True}
+        for key, value in values.items()
+    }
+    data = SimpleNamespace(
+        transition_data=batch.data.transition_data, episode_data={**batch.data.episode_data, **values}
+    )
+    sizes = (batch.groups, batch.batch_size, batch.max_seq_length)
+    return EpisodeBatch({**batch.scheme, **new}, *sizes, data, batch.preprocess, batch.device)
 
 
 def _padded(values: th.Tensor) -> th.Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch as th
 
 from components.action_selectors import REGISTRY as ACTION_SELECTORS
@@ -100,6 +101,7 @@ class BasicMAC:
     ) -> th.Tensor:
         """Returns actions [b, agent] at step `t_ep` of episodes `bs` and advances their hidden states."""
         agent_outputs = self.forward(ep_batch, t_ep, bs, test_mode)
+        self.action_selector.worlds = np.linspace(0, 1, ep_batch.batch_size)[bs]
         return self.action_selector.select_action(agent_outputs, ep_batch["avail_actions"][bs, t_ep], t_env, test_mode)
 
     def forward(self, ep_batch: EpisodeBatch, t: int, bs: Episodes = ALL, test_mode: bool = False) -> th.Tensor:
@@ -171,6 +173,15 @@ class BasicMAC:
         """
         self.hidden_states = self._first_hidden(self.agent, batch_size)
         self._acting_steps: dict[Network, Step] = {}
+
+    def restart(self, rows: np.ndarray) -> None:
+        """Resets the hidden states of these episodes alone, which begin anew."""
+        assert self.hidden_states is not None, "call init_hidden first"
+        self.hidden_states = with_rows(self.hidden_states, rows, self._first_hidden(self.agent, len(rows)))
+
+    def renew(self) -> None:
+        """Has the networks act with their present weights; hidden states go on."""
+        self._acting_steps = {}
 
     def _first_hidden(self, network: Network, batch_size: int) -> th.Tensor:
         return network.init_hidden().unsqueeze(0).expand(batch_size, self.n_agents, -1)
