@@ -36,7 +36,16 @@ class Method:
     @property
     def title(self) -> str:
         origin = f" ({self.origin})" if self.origin else ""
-        return " ".join((self.algorithm + origin, *(f"{key.split('.')[-1]}={value}" for key, value in self.settings)))
+        settings = (f"{key.split('.')[-1]}={_short(value)}" for key, value in self.settings)
+        return " ".join((self.algorithm + origin, *settings))
+
+
+def _short(value: str) -> str:
+    """Returns a number of many digits as one of four."""
+    try:
+        return f"{float(value):.4g}" if len(value) > 8 else value
+    except ValueError:
+        return value
 
 
 class Score(NamedTuple):
