@@ -19,9 +19,9 @@ from experiments.attempt import newest_checkpoint, read_note
 from experiments.executors import Executor, Task
 from experiments.executors.local import LocalExecutor
 from utils.errors import UserError
-from utils.files import Json
+from utils.files import Json, read_config
 from utils.MY_EXP_PATH import make_results_folder
-from utils.records import read_json_lines
+from utils.records import METRIC, read_json_lines
 from utils.signals import StopRequest
 from utils.timehelper import time_str
 
@@ -98,9 +98,16 @@ class Job:
         Raises: OSError where the run has not saved them.
         """
         checkpoint, records = self.checkpoint(), self.records()
-        if checkpoint is None or records is None or self.steps() <= self.n_steps:
+        if checkpoint is None or records is None or not (self.steps() > self.n_steps or self._has_won_enough(records)):
             raise OSError("its final weights or its records have not been saved")
         return checkpoint, records
+
+    def _has_won_enough(self, records: Path) -> bool:
+        """Returns whether the run ended at its `stop_win_rate`, before its last step."""
+        asked = read_config(records, dict).get("stop_win_rate")
+        lines = read_json_lines(records / "metrics.jsonl", METRIC) if asked is not None else ()
+        won = [line["value"] for line in lines if line["key"] == "test_battle_won_mean"]
+        return bool(won) and won[-1] >= asked
 
     def publish(self) -> str:
         """Makes `output` of a run that has ended well; returns what is printed of it.

@@ -9,7 +9,7 @@ import math
 import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -24,7 +24,6 @@ from utils.MY_EXP_PATH import experiment_root
 from utils.records import METRIC, read_json_lines, write_csv
 
 J = TypeVar("J", bound=Job)
-OPPONENT = "iql_idv"  # a name for the seats that members of a pool play
 EPISODE = {"t_env": int, "return": float, "returns": (None, [float]), "length": int, "seat": int, "teammates": [str]}
 TEST_FIELDS = ("method", "seed", "episode", "score", "length", "seat", "opponents")
 CURVE_FIELDS = ("method", "seed", "t_env", "episode", "key", "value")
@@ -33,12 +32,10 @@ WORLDS_AT_ONCE = 32  # in a test
 
 
 class Paper(NamedTuple):
-    """What Yu, Jiang and Lu 2024 show at the end of training, read off their figures, and the interval of the steps."""
+    """What Yu, Jiang and Lu 2024 show at the end of training, read off their figures."""
 
     score: float
-    steps: float
-    low: float = math.nan
-    high: float = math.nan
+    steps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,8 +47,8 @@ class Scale:
     pool_t_max: int
     seeds: int  # of each method
     ablation_seeds: int  # of each ablation
-    agent_t_max: int  # per seat: main.py plays as many times as much as there are seats
-    prior_t_max: int  # the same
+    agent_t_max: int  # main.py plays `World.factor` times as much
+    prior_t_max: int  # the same; 0: each run of OMG trains a prior of its own
     checks: int  # tests during a training, for its curves
     test_episodes: int  # of each agent
     settings: tuple[str, ...] = ()  # of every run
@@ -64,15 +61,18 @@ class World:
     title: str
     env_config: str
     n_agents: int
-    is_agent_shift: bool  # the learner may take any seat
+    is_agent_shift: bool  # the learner may take any seat; else it has the first
+    factor: int  # by which main.py multiplies t_max where one seat learns
     settings: tuple[str, ...]  # of every run
     opponents: str  # the algorithm of the pools' members
+    frozen: str  # a name for the seats that they play
     methods: Mapping[str, Method]
     ablations: Mapping[str, Mapping[str, Method]]  # by the panel of the figure
     reference: str  # the method that ablations are variants of
-    baseline: str  # the method without an opponent model
+    judged_by: str  # "steps" per episode, the fewer the better, or the agent's "score"
     scales: Mapping[str, Scale]
-    paper: Mapping[str, Paper] = field(default_factory=dict)
+    paper: Mapping[str, Paper]
+    paper_hit_ratio: float | None = None  # at the end of training
 
     def runs(self, scale: Scale) -> list[tuple[str, Method, int]]:
         """Returns every method and ablation with each of its seeds."""
@@ -97,11 +97,13 @@ FORAGING = World(
     env_config="foraging",
     n_agents=2,
     is_agent_shift=True,
+    factor=2,
     settings=(
         *("agent=mlp", "dueling=True", "optimizer=adam", "runner=parallel", "batch_size_run=8", "updates_per_round=8"),
         *("lr=0.001", "batch_size=8", "target_update_interval=100", "epsilon_start=0.5", "epsilon_anneal_time=50000"),
     ),
     opponents="iql",
+    frozen="iql_idv",
     methods={
         "d3qn": Method("D3QN", "iql"),
         "liam": Method("LIAM", "iql_liam"),
@@ -123,7 +125,7 @@ FORAGING = World(
         "horizon": {f"horizon_{n}": _variant(f"horizon {n}", f"omg_horizon={n}") for n in (1, 3, 10)},
     },
     reference="omg_conservative",
-    baseline="d3qn",
+    judged_by="steps",
     scales={
         "tiny": Scale(
             *(1, 1, 200, 1, 1, 200, 100, 2, 8),
@@ -133,14 +135,49 @@ FORAGING = World(
         "paper": Scale(10, 30, 350_000, 5, 2, 350_000, 50_000, 40, 960),
     },
     paper={
-        "d3qn": Paper(6.32, 12.56, 12.38, 12.76),
+        "d3qn": Paper(6.32, 12.56),
         "liam": Paper(7.0, 11.33),
-        "omg_conservative": Paper(7.12, 10.90, 10.76, 11.06),
+        "omg_conservative": Paper(7.12, 10.90),
         "omg_optimistic": Paper(6.80, 11.44),
     },
+    paper_hit_ratio=0.14,
 )
-WORLDS = {"foraging": FORAGING}
-PAPER_HIT_RATIO = (0.03, 0.14)  # at the start and at the end of training, in foraging
+PREDATOR_PREY = World(
+    title="predators and prey",
+    env_config="predator_prey",
+    n_agents=4,
+    is_agent_shift=False,  # it is a predator
+    factor=1,
+    settings=(),
+    opponents="ippo",
+    frozen="ippo_epymarl",
+    methods={
+        "ppo": Method("PPO", "ippo"),
+        "liam": Method("LIAM", "ippo_liam"),
+        "naive_om": Method("naive OM", "ippo_liam", ("am_model=base",)),
+        "omg_conservative": Method("OMG-conservative", "ippo_omg", ("subgoal_mode=conservative",)),
+        "omg_optimistic": Method("OMG-optimistic", "ippo_omg", ("subgoal_mode=optimistic",)),
+    },
+    ablations={},
+    reference="omg_optimistic",
+    judged_by="score",
+    scales={
+        "tiny": Scale(
+            *(1, 1, 400, 1, 0, 400, 0, 2, 8),
+            settings=("rnn_hidden_dim=8", "batch_size_run=8"),
+        ),
+        "small": Scale(3, 6, 500_000, 3, 0, 500_000, 0, 20, 320),
+        "paper": Scale(10, 30, 2_500_000, 5, 0, 2_500_000, 0, 40, 960),
+    },
+    paper={
+        "ppo": Paper(7.1),
+        "liam": Paper(10.2),
+        "naive_om": Paper(10.4),
+        "omg_conservative": Paper(11.2),
+        "omg_optimistic": Paper(11.8),
+    },
+)
+WORLDS = {"foraging": FORAGING, "predator_prey": PREDATOR_PREY}
 
 
 @dataclass(frozen=True)
@@ -175,7 +212,8 @@ class Setup:
 
     def against(self, alg: str, pool: Path) -> tuple[str, ...]:
         """Returns the first arguments of a run in which one seat plays `alg` and members of a pool the others."""
-        names = (f"--config={self.world.n_agents - 1}{OPPONENT}1{alg}", f"--env-config={self.world.env_config}")
+        seats = f"1{alg}{self.world.n_agents - 1}{self.world.frozen}"
+        names = (f"--config={seats}", f"--env-config={self.world.env_config}")
         shift = ("--is_agent_shift",) if self.world.is_agent_shift else ()
         return (*names, "--multi_algs", f"--train_alg={alg}", *shift, "with", f"opponent_pool={pool}")
 
@@ -293,7 +331,7 @@ def pools(setup: Setup) -> list[PoolOrder]:
 
 def prior_job(setup: Setup) -> Training:
     """Trains OMG's prior once, on what a seat sees that acts at random among opponents of the training pool."""
-    steps = setup.world.n_agents * setup.scale.prior_t_max
+    steps = setup.world.factor * setup.scale.prior_t_max
     alg = setup.world.methods[setup.world.reference].alg
     settings = (f"{alg}.learner=am_learner", f"t_max={setup.scale.prior_t_max}", "seed=1", "epsilon_start=1.0")
     rest = ("epsilon_finish=1.0", f"save_model_interval={steps}", f"test_interval={steps}", "test_nepisode=1")
@@ -302,11 +340,12 @@ def prior_job(setup: Setup) -> Training:
 
 
 def agent_jobs(setup: Setup) -> list[CurvedTraining]:
-    """Trains each method and ablation with each seed against opponents of the training pool; OMG's prior is shared."""
+    """Trains each method and ablation with each seed against the training pool, OMG with the shared prior, if any."""
     scale, jobs = setup.scale, []
-    steps = setup.world.n_agents * scale.agent_t_max
+    steps = setup.world.factor * scale.agent_t_max
     for name, method, seed in setup.world.runs(scale):
-        own = (f"omg_prior_path={setup.prior / method.alg}",) if method.alg.endswith("_omg") else ()
+        has_prior = method.alg.endswith("_omg") and scale.prior_t_max
+        own = (f"omg_prior_path={setup.prior / method.alg}",) if has_prior else ()
         often = max(steps // scale.checks, 1)
         intervals = (f"test_interval={often}", f"log_interval={often}", f"learner_log_interval={often}")
         rest = (f"t_max={scale.agent_t_max}", f"save_model_interval={max(steps // CHECKPOINTS, 1)}", f"seed={seed}")
@@ -337,7 +376,7 @@ def evaluation(args: Namespace) -> Evaluation:
     out = (args.out or experiment_root() / "omg" / f"{args.world}_{args.scale}").absolute()
     setup = Setup(out, world, world.scales[args.scale])
     stages = [
-        Stage("prior", lambda: [prior_job(setup)], 1500),
+        Stage("prior", lambda: [prior_job(setup)] if setup.scale.prior_t_max else [], 1500),
         Stage("agents", lambda: agent_jobs(setup), 1500),
         Stage("tests", lambda: test_jobs(setup), 3000),
     ]

@@ -1,14 +1,13 @@
 """The report of an evaluation in one of the paper's small worlds: tables, and the paper's figures with its values."""
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import permutations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from experiments.worlds import (
     CURVE_FIELDS,
-    PAPER_HIT_RATIO,
     TEST_FIELDS,
     Paper,
     Setup,
@@ -27,7 +26,7 @@ TABLE_FIELDS = (
     *("method", "score", "score_low", "score_high", "steps", "steps_low", "steps_high", "episodes", "seeds"),
     *("opponents", "paper_score", "paper_steps"),
 )
-ENGINE = "a gridworld of this framework, not the paper's code"
+ENGINE = "a world of this framework, not the paper's code"
 
 
 class Line(NamedTuple):
@@ -67,25 +66,31 @@ def titles(setup: Setup) -> dict[str, str]:
     return {name: method.title for part in (world.methods, *world.ablations.values()) for name, method in part.items()}
 
 
-def order(lines: Sequence[Line]) -> str:
-    """Returns which methods' intervals of steps lie apart; fewer steps are better."""
-    ranked = sorted(lines, key=lambda line: line.steps.mean)
-    apart = [(a, b) for a, b in combinations(ranked, 2) if a.steps.high < b.steps.low]
+def order(lines: Sequence[Line], judged_by: str) -> str:
+    """Returns which methods' intervals lie apart, of steps per episode or of the score."""
+    what, better = {"steps": ("steps per episode", "below"), "score": ("score", "above")}[judged_by]
+    pairs = [(a, b, getattr(a, judged_by), getattr(b, judged_by)) for a, b in permutations(lines, 2)]
+    if judged_by == "steps":
+        apart = [(a, b) for a, b, of_a, of_b in pairs if of_a.high < of_b.low]
+    else:
+        apart = [(a, b) for a, b, of_a, of_b in pairs if of_a.low > of_b.high]
     if not apart:
-        return "All intervals of steps per episode overlap: no order of the methods can be told."
-    return f"Intervals of steps per episode lie apart for {', '.join(f'{a.title} below {b.title}' for a, b in apart)}."
+        return f"All intervals of {what} overlap: no order of the methods can be told."
+    return f"Intervals of {what} lie apart for {', '.join(f'{a.title} {better} {b.title}' for a, b in apart)}."
 
 
 def as_markdown(setup: Setup, lines: Sequence[Line]) -> str:
     """Returns the tables as Markdown, with what has to be known to read them."""
     world, scale = setup.world, setup.scale
+    shared = "The subgoal prior is trained once and is the same for all"
+    prior = shared if scale.prior_t_max else "Each run of OMG trains a subgoal prior of its own"
     text = [
         f"# OMG in {world.title} ({ENGINE})",
         "",
         f"Return of the agent's own seat and steps per episode, with intervals of 95 % (bootstrap over seeds and, "
         f"independently, over opponents) against {scale.test_members} opponents that it has not met "
         f"({scale.pool_t_max:,} steps of {world.opponents} each); {scale.train_members} others in training, "
-        f"{world.n_agents * scale.agent_t_max:,} steps. The subgoal prior is trained once and is the same for all.",
+        f"{world.factor * scale.agent_t_max:,} steps. {prior}.",
         "",
         "| method | score | interval | steps | interval | episodes | seeds | paper: score | paper: steps |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -94,10 +99,10 @@ def as_markdown(setup: Setup, lines: Sequence[Line]) -> str:
         cells: list[object] = [line.title]
         for value in (line.score, line.steps):
             cells += [f"{value.mean:.2f}", f"{value.low:.2f} to {value.high:.2f}"]
-        paper = [f"{line.paper.score:.2f}", f"{line.paper.steps:.2f}"] if line.paper else ["", ""]
+        paper = ["" if value is None else f"{value:.2f}" for value in line.paper or (None, None)]
         text.append(f"| {' | '.join(map(str, [*cells, line.n_episodes, line.n_seeds, *paper]))} |")
     main = [line for line in lines if line.method in world.methods]
-    return "\n".join([*text, "", order(main)]) + "\n"
+    return "\n".join([*text, "", order(main, world.judged_by)]) + "\n"
 
 
 def draw(setup: Setup, lines: Sequence[Line], curves: Sequence[Mapping[str, str]]) -> dict[str, "Figure"]:
@@ -118,15 +123,15 @@ def draw(setup: Setup, lines: Sequence[Line], curves: Sequence[Mapping[str, str]
     panels = {title: found for title, found in panels.items() if found}
     if panels and world.reference in known:
         for axes, (title, found) in zip(figure("ablation", len(panels)), panels.items()):
-            _points(axes, [known[world.reference], *found], "steps")
+            _points(axes, [known[world.reference], *found], world.judged_by)
             axes.set_title(title, fontsize=10)
     for axes, key in zip(figure("curves", 2), ("score", "steps")):
         _curves(axes, setup, curves, key, world.methods)
     (axes,) = figure("hit_ratio", 1)
     _curves(axes, setup, curves, "subgoal_hit_ratio", world.methods)
-    for value in PAPER_HIT_RATIO:
-        axes.axhline(value, color="grey", linestyle=":", linewidth=1)
-    axes.text(0, PAPER_HIT_RATIO[1], "paper, at the end", color="grey", fontsize=8)
+    if world.paper_hit_ratio:
+        axes.axhline(world.paper_hit_ratio, color="grey", linestyle=":", linewidth=1)
+        axes.text(0, world.paper_hit_ratio, "paper, at the end", color="grey", fontsize=8)
     return figures
 
 
@@ -136,7 +141,7 @@ def _points(axes: "Axes", lines: Sequence[Line], key: str) -> None:
         value: Estimate = getattr(line, key)
         axes.vlines(x, value.low, value.high, color="tab:blue")
         axes.plot(x, value.mean, "o", color="tab:blue", label="here" if x == 0 else None)
-        if line.paper:
+        if line.paper and getattr(line.paper, key) is not None:
             first = not any(before.paper for before in lines[:x])
             axes.plot(x + 0.2, getattr(line.paper, key), "x", color="tab:red", label="paper" if first else None)
     axes.set_xticks(range(len(lines)), [line.title for line in lines], rotation=35, ha="right")
@@ -183,7 +188,7 @@ def write(setup: Setup) -> str:
     write_csv(setup.out / "curves.csv", CURVE_FIELDS, curves)
     cells = (
         [line.method, *line.score, *line.steps, line.n_episodes, line.n_seeds, line.n_opponents]
-        + ([line.paper.score, line.paper.steps] if line.paper else [None, None])
+        + list(line.paper or (None, None))
         for line in lines
     )
     write_csv(setup.out / "table.csv", TABLE_FIELDS, (dict(zip(TABLE_FIELDS, row)) for row in cells))
