@@ -75,6 +75,7 @@ class EpisodeRunner:
         self.n_tests = [0] * self.batch_size  # test episodes of each world
         self.log_train_stats_t = -args.runner_log_interval - 1  # so that the first episodes are logged
         self.test_win_rate: float | None = None
+        self.test_prefix = "test_"  # of the names of a test's statistics
 
     @classmethod
     def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
@@ -211,7 +212,7 @@ class EpisodeRunner:
             self._record_tests(returns, own_returns, lengths)
         if test_mode and len(stats.returns) >= self.test_nepisode:
             self.test_win_rate = stats.mean("battle_won")
-            stats.log(self.logger, self.t_env, prefix="test_")
+            stats.log(self.logger, self.t_env, prefix=self.test_prefix)
         elif not test_mode and self.t_env - self.log_train_stats_t >= self.args.runner_log_interval:
             stats.log(self.logger, self.t_env)
             self.logger.log_stat("epsilon", self.team.epsilon, self.t_env)
