@@ -7,6 +7,7 @@ learn and test until `t_max`.
 import json
 import logging
 import random
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -28,7 +29,14 @@ from controllers.team import Team
 from envs.multiagentenv import EnvInfo, fields_of
 from learners import REGISTRY as LEARNERS
 from runners import REGISTRY as RUNNERS
-from utils.checkpoints import RANDOM_STATES, Checkpoints, find_checkpoint, random_states, set_random_states
+from utils.checkpoints import (
+    RANDOM_STATES,
+    Checkpoints,
+    find_checkpoint,
+    random_states,
+    set_random_states,
+    whole_folder,
+)
 from utils.dict2namedtuple import Args, Config, convert, unfrozen
 from utils.errors import UserError
 from utils.files import Json, fitted, read_json
@@ -46,6 +54,8 @@ if TYPE_CHECKING:
 
 EpisodeLayout = tuple[Scheme, dict[str, int], Preprocess]
 SMALLER = "lower batch_size_run or the widths of networks, such as rnn_hidden_dim"
+ABSOLUTE_FACTOR = 10  # by which a test of the best weights is longer than others
+BEST = "best"  # folder beside the checkpoints
 SETTINGS_FILE = "settings.json"
 """In the folder of a checkpoint: the configuration and the sizes of the environment, for `load_policy`."""
 ENGINE_NAMES = {"sim": "the embedded engine (not StarCraft II)", "game": "StarCraft II"}
@@ -265,6 +275,8 @@ class Run:
                 self.set_training_state(before)  # so that a run resumed from here plays the whole test
                 return
             clock.last_test_t = t_env
+            if args.final_eval == "best":
+                self._keep_best()
         if t_env - clock.last_log_t >= args.log_interval:
             clock.last_log_t = t_env
             self.logger.log_stat("episode", clock.episode, t_env)
@@ -284,6 +296,37 @@ class Run:
         self._test(n_episodes or self.args.test_nepisode)
         stats = self.logger.stats
         return {key: stats[key][-1][1] for key in list(stats) if key.startswith("test_")}
+
+    @property
+    def _best_folder(self) -> Path:
+        """Where the weights are that were best in tests, with final_eval=best."""
+        return self.checkpoints.folder / BEST
+
+    def _keep_best(self) -> None:
+        """Saves the weights where no earlier test was better. A disk that takes none costs an error message."""
+        stats = self.logger.stats
+        scores = next(stats[key] for key in ("test_battle_won_mean", "test_return_mean") if key in stats)
+        if scores[-1][1] < max(score for _, score in scores):
+            return
+        try:
+            shutil.rmtree(self._best_folder, ignore_errors=True)
+            with whole_folder(self._best_folder) as partial:
+                self.team.save_models(partial, self.learner)
+        except (OSError, RuntimeError) as error:  # torch's writer raises the second
+            self.log.error(f"Could not save the best models to {self._best_folder}: {error}; the run goes on without")
+
+    def _evaluate_best(self) -> None:
+        """Tests the best weights with ten times the episodes (Gorsane et al. 2022): `absolute_return_mean` and so on.
+
+        The final weights are gone then.
+        """
+        if not self._best_folder.is_dir():
+            self.log.error("final_eval=best: no best models have been saved, so there is no absolute metric")
+            return
+        self.team.load_models(self._best_folder)
+        self.runner.test_prefix = "absolute_"
+        self._test(ABSOLUTE_FACTOR * self.args.test_nepisode)
+        self.runner.test_prefix = "test_"
 
     def _test(self, n_episodes: int, stop: StopRequest | None = None) -> bool:
         """Returns False where a stop was asked for in the middle; nothing is logged then."""
@@ -308,7 +351,7 @@ class Run:
             self.logger.print_recent_stats()
         else:
             self.train()
-            if args.final_eval:
+            if args.final_eval is True:
                 self.evaluate()
             if args.save_replay:
                 self.runner.run(test_mode=True)
@@ -319,6 +362,8 @@ class Run:
                 if self._only_tests:
                     raise
                 self.log.error(f"Could not save the replay: {error}")
+        if args.final_eval == "best" and not self._only_tests:
+            self._evaluate_best()
 
     @property
     def _only_tests(self) -> bool:
@@ -415,6 +460,8 @@ class Run:
             self.runner.t_env = int(folder.name)
         else:
             self.load(folder)
+            if args.final_eval == "best" and (best := folder.parent / BEST).is_dir():
+                shutil.copytree(best, self._best_folder, dirs_exist_ok=True)
 
     def load(self, folder: str | Path) -> None:
         """Continues from what `save` wrote; if part of it is missing, not bit for bit, and with a warning.

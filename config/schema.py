@@ -58,7 +58,7 @@ RUN = {
     "init_param_path": Key(Path),
     "evaluate": Key(bool),
     "evaluate_path": Key(Path),
-    "final_eval": Key(bool),
+    "final_eval": Key((bool, str), choices=("best",)),
     "save_replay": Key(bool),
     # learning
     "stop_win_rate": Key(float, low=0, high=1, nullable=True),

@@ -160,10 +160,13 @@ class JobQueue:
         """Runs all jobs. Raises: KeyboardInterrupt where a signal asked for a stop, and the runs have ended."""
         with StopRequest() as stop:
             try:
-                while self.waiting:
-                    self._start(self.waiting.pop(0))
                 were_asked = False
-                while self.open:
+                while True:
+                    if not stop.asked:
+                        for job in self._next():
+                            self._start(job)
+                    if not self.open and (stop.asked or not self.waiting):
+                        break
                     if stop.asked and not were_asked:
                         self.executor.stop(list(self.open))
                         were_asked = True
@@ -186,6 +189,11 @@ class JobQueue:
         left = [*self.waiting, *self.open.values()]
         ahead = sum(max(job.n_steps - job.progress().steps, 0) for job in left)
         return ahead / speed / max(min(self.executor.n_at_once or len(left), len(left)), 1)
+
+    def _next(self) -> list[Job]:
+        """Returns the jobs that the executor gets now: all of them, unless a subclass knows better."""
+        jobs, self.waiting = self.waiting, []
+        return jobs
 
     def _start(self, job: Job) -> None:
         task = Task(job.name, (sys.executable, str(ATTEMPT), str(job.work), str(MAIN), *job.arguments), job.log)

@@ -83,6 +83,7 @@ class EpisodeRunner:
         self.n_tests = [0] * self.batch_size  # test episodes of each world
         self.log_train_stats_t = -args.runner_log_interval - 1  # so that the first episodes are logged
         self.test_win_rate: float | None = None
+        self.test_prefix = "test_"  # of the names of a test's statistics
 
     @classmethod
     def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
@@ -258,7 +259,7 @@ class EpisodeRunner:
             self._record_tests(returns, own_returns, lengths)
         if test_mode and len(stats.returns) >= self.test_nepisode:
             self.test_win_rate = stats.mean("battle_won")
-            stats.log(self.logger, self.t_env, prefix="test_")
+            stats.log(self.logger, self.t_env, prefix=self.test_prefix)
         elif not test_mode:
             self._log_train_stats_if_due()
 

@@ -15,7 +15,7 @@ import torch as th
 
 import run
 from tests.games import RandomGame, configure, registered
-from tests.test_run import SHORT, RecordedRun, built, equal, sequential, whole_run
+from tests.test_run import SHORT, RecordedRun, built, equal, quiet_logger, sequential, whole_run
 from utils.checkpoints import Checkpoints, find_checkpoint, random_states, set_random_states
 from utils.errors import UserError
 from utils.weights import load_into
@@ -178,6 +178,38 @@ def test_a_final_test_is_of_the_final_weights(tmp_path):
     _, without = whole_run(local_results_path=tmp_path / "without")
     (step,) = steps_in(folders["models"])
     assert info["test_return_mean_T"] == [*without["test_return_mean_T"], step]
+
+
+def test_the_best_weights_get_a_longer_test_of_their_own(tmp_path):
+    folders, info = whole_run(local_results_path=tmp_path, final_eval="best", test_nepisode=2)
+    _, without = whole_run(local_results_path=tmp_path / "without", test_nepisode=2)
+    assert info["test_return_mean"] == without["test_return_mean"] and len(info["absolute_return_mean"]) == 1
+    assert info["absolute_return_mean_T"][0] >= info["test_return_mean_T"][-1]
+    assert (Path(folders["models"]) / "best" / "agent.th").is_file()
+
+
+def test_the_best_weights_are_those_of_the_best_test_and_survive_a_resume(tmp_path):
+    logger = quiet_logger()
+    with registered(RandomGame):
+        config = configure("iql", **(SHORT | {"final_eval": "best", "local_results_path": tmp_path}))
+        with run.Run({**config, "models_path": str(tmp_path / "models")}, logger) as made:
+            weights = []
+            for score in (0.2, 0.8, 0.5):
+                next(iter(made.mac.parameters())).data.fill_(score)
+                logger.log_stat("test_return_mean", score, len(weights))
+                made._keep_best()
+                weights.append(th.load(tmp_path / "models" / "best" / "agent.th"))
+            first = [next(iter(saved.values())).flatten()[0].item() for saved in weights]
+            assert first == pytest.approx([0.2, 0.8, 0.8])
+            made._evaluate_best()
+            assert next(iter(made.mac.parameters())).flatten()[0].item() == pytest.approx(0.8)
+            assert made.runner.test_nepisode == 10 * config["test_nepisode"]
+        other = {**config, "models_path": str(tmp_path / "other"), "checkpoint_path": str(tmp_path / "models")}
+        with run.Run({**config, "models_path": str(tmp_path / "models")}, logger) as made:
+            made.save(tmp_path / "models" / "40")
+        with run.Run(other, quiet_logger()) as resumed:
+            resumed.resume()
+            assert (tmp_path / "other" / "best" / "agent.th").is_file()
 
 
 # --- what goes wrong

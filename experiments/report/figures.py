@@ -114,8 +114,8 @@ def _curves(summary: Summary, suite: Suite, colour: Mapping[Method, str]) -> Any
 
 
 def _aggregates(suite: Suite, colour: Mapping[Method, str]) -> Any:
-    figure, panels = _panels(3)
     methods = list(suite.aggregates)
+    figure, panels = _panels(3, height=max(HEIGHT, 0.25 * len(methods) + 0.6))
     for axes, name in zip(panels, ("mean", "iqm", "optimality_gap")):
         for row, method in enumerate(reversed(methods)):
             of = getattr(suite.aggregates[method], name)
@@ -150,7 +150,7 @@ def _efficiency(suite: Suite, colour: Mapping[Method, str]) -> Any:
 
 def _improvement(suite: Suite) -> Any:
     pairs = [(x, y) for x, y in suite.improvement if list(suite.aggregates).index(x) < list(suite.aggregates).index(y)]
-    figure, (axes,) = _panels(1, 3.4, 0.3 * len(pairs) + 0.6)
+    figure, (axes,) = _panels(1, 5.5, 0.3 * len(pairs) + 1.0)
     for row, pair in enumerate(reversed(pairs)):
         value, low, high = suite.improvement[pair]
         if low is not None and high is not None:
