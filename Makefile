@@ -14,10 +14,12 @@ TEST_ARGS ?= -n 2
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
 
-$(INSTALLED): requirements.txt requirements-envs.txt requirements-dev.txt requirements-pysc2.txt
+$(INSTALLED): requirements.txt requirements-envs.txt requirements-report.txt requirements-dev.txt requirements-pysc2.txt \
+		requirements-marl-eval.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-pysc2.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-pysc2.txt \
+		-r requirements-marl-eval.txt
 	touch $@
 
 install: $(INSTALLED) ## install what the project needs into .venv, once

@@ -197,7 +197,7 @@ class Run:
         return self.runner.t_env
 
     def train(self, t_max: int | None = None) -> None:
-        """Trains until `t_max` or a signal: episodes, updates, tests, summaries and checkpoints.
+        """Trains until `t_max`, `stop_win_rate` or a signal: episodes, updates, tests, summaries and checkpoints.
 
         Raises:
             KeyboardInterrupt: a signal asked, and a checkpoint has been saved.
@@ -213,7 +213,7 @@ class Run:
             with StopRequest() as stop:
                 if self.clock.episode > 0:  # resumed: perhaps where a test was broken off
                     self._after_episode(stop)
-                while self.t_env <= t_max and not stop.asked:
+                while self.t_env <= t_max and not stop.asked and not self._is_good_enough():
                     self.play_and_learn()
                     self._after_episode(stop)
                     progress.update(self.t_env, self.clock.episode, self.runner.test_win_rate)
@@ -241,6 +241,11 @@ class Run:
             f"environments, and an update some times as much; "
             f"{format_bytes(free_memory())} of main memory are free. There is no replay buffer"
         )
+
+    def _is_good_enough(self) -> bool:
+        """Returns whether the last test was won as often as `stop_win_rate` asks, if it asks."""
+        asked, won = self.args.stop_win_rate, self.runner.test_win_rate
+        return asked is not None and won is not None and won >= asked
 
     def play_and_learn(self) -> None:
         """Performs one round of training: an episode in each world, or in a population several, and updates.

@@ -61,6 +61,7 @@ RUN = {
     "final_eval": Key(bool),
     "save_replay": Key(bool),
     # learning
+    "stop_win_rate": Key(float, low=0, high=1, nullable=True),
     "updates_per_round": Key(int, "updates", low=1, high=M),
     "batch_size": Key(int, EPISODES, low=1, high=M, nullable=True),
     "buffer_size": Key(int, EPISODES, low=1, high=10 * M, nullable=True),

@@ -3,7 +3,7 @@
 The plain controller is `basic_controller.py`; the models are in `modules/am`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,16 @@ from utils.config import K, key
 from utils.dict2namedtuple import Args, Config
 from utils.weights import StateDict
 
+IN_TESTS: dict[str, Callable[[th.Tensor], th.Tensor]] = {
+    "own": lambda features: features,
+    "zeros": th.zeros_like,
+    "exchanged": lambda features: features.roll(1, 0),
+}
+"""What the policy reads in tests in place of features [episode, agent, ...], to see what they are worth.
+
+Exchanged ones are those of another episode that is played at the same time; the last one that goes on keeps its own.
+"""
+
 
 class MultiModuleMAC(BasicMAC):
     """One agent model, shared by all agents, and their policy; what the model infers is an input of the policy."""
@@ -27,6 +37,7 @@ class MultiModuleMAC(BasicMAC):
     class Keys(BasicMAC.Keys):
         am_model: str = key("", "the opponent model", names="modules.am:REGISTRY")
         am_lr: float = key(0.001, "Adam's learning rate for the opponent model", above=0, high=K)
+        am_in_tests: str = key("own", "the model's features that the policy reads in tests", choices=tuple(IN_TESTS))
         policy_model: str | None = key(None, "the policy's network; null: agent's", names="modules.agents:REGISTRY")
 
     @staticmethod
@@ -53,6 +64,8 @@ class MultiModuleMAC(BasicMAC):
         inferred, am_hidden_states = self._step_of(self.am)(am_inputs, self.am_hidden_states[bs])
         self.am_hidden_states = with_rows(self.am_hidden_states, bs, am_hidden_states)
         features = self.am.features(inferred, self.am.draws(test_mode), self.generator)
+        if test_mode:
+            features = IN_TESTS[self.args.am_in_tests](features)
         return th.cat([super().step_inputs(ep_batch, t, bs, test_mode), features], -1)
 
     def infer(self, ep_batch: EpisodeBatch) -> Outputs:

@@ -284,6 +284,7 @@ def make_omg_args(**overrides: Any) -> SimpleNamespace:
         omg_next_subgoal="same",
         omg_kl_reduction="sum",
         omg_policy_reads="draw_in_training",
+        am_in_tests="own",
         population_factor=None,
         omg_vae_pretrain_steps=0,
         omg_prior_path="",
