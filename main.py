@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from utils.file_records import FileRecords
 
 HELP = {"-h", "--help", "help"}
-RECORDED_PACKAGES = ("torch", "numpy", "numba", "sacred", "smac", "pysc2", "lbforaging", "mpe2")
+RECORDED_PACKAGES = ("torch", "numpy", "numba", "sacred", "smac", "pysc2", "lbforaging", "mpe2", "rware", "pettingzoo")
 NAME_OF_RUN = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 USAGE = """usage: python main.py --config=ALGORITHM --env-config=ENVIRONMENT [--KEY=VALUE ...] [with KEY=VALUE ...]
 
