@@ -171,6 +171,17 @@ class EpisodeBatch:
         data = SimpleNamespace(transition_data=transition_data, episode_data=episode_data)
         return EpisodeBatch(self.scheme, self.groups, batch_size, steps, data, self.preprocess, self.device)
 
+    def with_field(self, key: str, value: th.Tensor) -> "EpisodeBatch":
+        """Returns this batch with one field more, or another one under the same name: [batch, time, agent, ...]."""
+        entry = {"vshape": tuple(value.shape[3:]), "group": "agents", "dtype": value.dtype}
+        data = SimpleNamespace(
+            transition_data={**self.data.transition_data, key: value}, episode_data=self.data.episode_data
+        )
+        sizes = (self.groups, self.batch_size, self.max_seq_length)
+        other = EpisodeBatch({**self.scheme, key: entry}, *sizes, data, self.preprocess, self.device)
+        other._host_fields, other._cache = self._host_fields, self._cache
+        return other
+
     def cached(self, key: Hashable, sources: Sequence[str], make: Callable[[], Made]) -> Made:
         """Returns what `make` returns; calls it again under the same key only after one of `sources` has changed."""
         versions = [self._field(source)._version for source in sources]

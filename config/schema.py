@@ -58,9 +58,11 @@ RUN = {
     "init_param_path": Key(Path),
     "evaluate": Key(bool),
     "evaluate_path": Key(Path),
-    "final_eval": Key(bool),
+    "final_eval": Key((bool, str), choices=("best",)),
     "save_replay": Key(bool),
     # learning
+    "stop_win_rate": Key(float, low=0, high=1, nullable=True),
+    "updates_per_round": Key(int, "updates", low=1, high=M),
     "batch_size": Key(int, EPISODES, low=1, high=M, nullable=True),
     "buffer_size": Key(int, EPISODES, low=1, high=10 * M, nullable=True),
 }
@@ -83,6 +85,11 @@ def conflict(config: Config) -> str:
         return (
             f"batch_size={config['batch_size']} is more than buffer_size={config['buffer_size']} episodes, "
             "so training would never start; raise buffer_size or lower batch_size"
+        )
+    if config["updates_per_round"] > 1 and config["batch_size"] == config["buffer_size"]:
+        return (
+            f"updates_per_round={config['updates_per_round']} learns from the same {config['batch_size']} episodes "
+            "each time, as the replay buffer holds no others; leave it out or raise buffer_size"
         )
     if (config["multi_algs"] or config["train_alg"] or config["population_factor"]) and not config["population"]:
         return (

@@ -3,21 +3,31 @@
 The plain controller is `basic_controller.py`; the models are in `modules/am`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch as th
 
 from components.episode_buffer import EpisodeBatch, Episodes, Scheme
-from controllers.basic_controller import BasicMAC, with_rows
+from controllers.basic_controller import BasicMAC, hidden_before, with_rows
 from modules.am import REGISTRY as AGENT_MODELS
-from modules.am.agent_model import AgentModel
+from modules.am.agent_model import FEATURES, AgentModel
 from modules.network import Network, Outputs
 from modules.unroll import step_candidates, step_from, unroll_with_hidden
 from utils.config import K, key
 from utils.dict2namedtuple import Args, Config
 from utils.weights import StateDict
+
+IN_TESTS: dict[str, Callable[[th.Tensor], th.Tensor]] = {
+    "own": lambda features: features,
+    "zeros": th.zeros_like,
+    "exchanged": lambda features: features.roll(1, 0),
+}
+"""What the policy reads in tests in place of features [episode, agent, ...], to see what they are worth.
+
+Exchanged ones are those of another episode that is played at the same time; the last one that goes on keeps its own.
+"""
 
 
 class MultiModuleMAC(BasicMAC):
@@ -27,6 +37,7 @@ class MultiModuleMAC(BasicMAC):
     class Keys(BasicMAC.Keys):
         am_model: str = key("", "the opponent model", names="modules.am:REGISTRY")
         am_lr: float = key(0.001, "Adam's learning rate for the opponent model", above=0, high=K)
+        am_in_tests: str = key("own", "the model's features that the policy reads in tests", choices=tuple(IN_TESTS))
         policy_model: str | None = key(None, "the policy's network; null: agent's", names="modules.agents:REGISTRY")
 
     @staticmethod
@@ -53,6 +64,8 @@ class MultiModuleMAC(BasicMAC):
         inferred, am_hidden_states = self._step_of(self.am)(am_inputs, self.am_hidden_states[bs])
         self.am_hidden_states = with_rows(self.am_hidden_states, bs, am_hidden_states)
         features = self.am.features(inferred, self.am.draws(test_mode), self.generator)
+        if test_mode:
+            features = IN_TESTS[self.args.am_in_tests](features)
         return th.cat([super().step_inputs(ep_batch, t, bs, test_mode), features], -1)
 
     def infer(self, ep_batch: EpisodeBatch) -> Outputs:
@@ -63,8 +76,11 @@ class MultiModuleMAC(BasicMAC):
     def packed_inputs(self, ep_batch: EpisodeBatch, features: th.Tensor | None = None) -> th.Tensor:
         """Returns the policy's inputs [N, agent, in] in the filled steps of whole episodes, on given features.
 
-        Without `features` [b, T, agent, ...] on those that the model infers without chance; no gradient reaches it.
+        Without `features` [b, T, agent, ...] on those of the batch (FEATURES), or else on those that the model infers
+        without chance; no gradient reaches it.
         """
+        if features is None and FEATURES in ep_batch.scheme:
+            features = ep_batch[FEATURES]
         if features is None:
             with th.no_grad():
                 features = self.am.features(self.infer(ep_batch)[0])
@@ -72,7 +88,8 @@ class MultiModuleMAC(BasicMAC):
 
     def unroll_with_hidden(self, ep_batch: EpisodeBatch, features: th.Tensor | None = None) -> Outputs:
         """Returns Q-values [b, T, agent, action] and hidden states [b, T, agent, H] after each step, given features."""
-        return unroll_with_hidden(self.agent, self.packed_inputs(ep_batch, features), ep_batch.steps(self.device))
+        rows, steps = self.packed_inputs(ep_batch, features), ep_batch.steps(self.device)
+        return unroll_with_hidden(self.agent, rows, steps, hidden_before(ep_batch))
 
     def step_from(
         self, ep_batch: EpisodeBatch, features: th.Tensor, hidden_states: th.Tensor, start: int = 0

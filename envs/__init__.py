@@ -7,6 +7,9 @@ REGISTRY = Registry(
     sc2="envs.sc2:StarCraft2Env",
     foraging="envs.grid_foraging:GridForaging",
     lbforaging="envs.foraging:ForagingEnv",
+    predator_prey="envs.particle_tag:ParticleTag",
     simple_tag="envs.predator_prey:PredatorPreyEnv",
+    gymma="envs.gymma:GymmaEnv",
+    pettingzoo="envs.pettingzoo_env:PettingZooEnv",
     goal_game="envs.goal_game:GoalGame",
 )

@@ -6,15 +6,16 @@ pick up the same food are readings of this file. Level-Based Foraging is `foragi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from envs.multiagentenv import Info, SeededEnv
+from envs.multiagentenv import Info, SeededEnv, VectorEnv, WorkerLimits
 from utils.config import STEPS, K, M, key
 from utils.errors import UserError
 
-MOVES = np.array([(0, 1), (0, -1), (-1, 0), (1, 0)])
-PICK_UP = len(MOVES)
+MOVES = ((0, 1), (0, -1), (-1, 0), (1, 0), (0, 0))
+PICK_UP = len(MOVES) - 1
 
 
 class GridForaging(SeededEnv):
@@ -24,8 +25,8 @@ class GridForaging(SeededEnv):
     was picked up on its cell, and those who did so in the same step share `food_value`, the only reward; the team's is
     the sum. An episode ends with the last food.
 
-    A player sees, in shares of the grid, its own place, and of every other player and then of every food how far to the
-    east and north it is; behind each food 1, or three zeros where it is gone. The state is what all players see.
+    A player sees its own place, and of every other player and then of every food how far to the east and north it is:
+    each number as a one-hot vector, of a food that is gone zeros. The state is what all players see.
     """
 
     @dataclass(frozen=True)
@@ -51,12 +52,19 @@ class GridForaging(SeededEnv):
             )
         self.reset()
 
+    @classmethod
+    def vector(
+        cls, seeds: Sequence[int], *, workers: WorkerLimits | None = None, parallel: bool = True, **env_args: Any
+    ) -> VectorEnv:
+        """Returns worlds that are played together in this process: a step is cheaper than a message to another."""
+        return super().vector(seeds, **env_args)
+
     def reset(self) -> tuple[list[np.ndarray], np.ndarray]:
         size = self.keys.field_size
-        cells = self._rng.choice(size**2, self.n_agents + self.keys.foods, replace=False)
-        places = np.stack([cells % size, cells // size], -1)
+        cells = self._rng.choice(size**2, self.n_agents + self.keys.foods, replace=False).tolist()
+        places = [(cell % size, cell // size) for cell in cells]
         self.players, self.foods = places[: self.n_agents], places[self.n_agents :]
-        self.is_there = np.ones(self.keys.foods, bool)
+        self.is_there = [True] * self.keys.foods
         self.t = 0
         return self.get_obs(), self.get_state()
 
@@ -64,17 +72,20 @@ class GridForaging(SeededEnv):
         actions = [int(action) for action in actions]
         if not all(avail[action] for action, avail in zip(actions, self.get_avail_actions(), strict=True)):
             raise ValueError(f"actions {actions} are not all available")
-        picks = np.array(actions) == PICK_UP
-        self.players = self.players + np.array([(0, 0) if action == PICK_UP else MOVES[action] for action in actions])
-        on_food = (self.players[:, None] == self.foods).all(-1) & self.is_there  # [player, food]
-        picked = on_food & picks[:, None]
-        rewards = (self.keys.food_value * picked / picked.sum(0).clip(min=1)).sum(1)
-        self.is_there &= ~picked.any(0)
+        self.players = [moved(place, action) for place, action in zip(self.players, actions)]
+        picking = [place for place, action in zip(self.players, actions) if action == PICK_UP]
+        rewards = [0.0] * self.n_agents
+        for k, food in enumerate(self.foods):
+            if self.is_there[k] and food in picking:
+                self.is_there[k] = False
+                for i, action in enumerate(actions):
+                    if action == PICK_UP and self.players[i] == food:
+                        rewards[i] += self.keys.food_value / picking.count(food)
         self.t += 1
-        is_empty = not self.is_there.any()
+        is_empty = not any(self.is_there)
         is_cut_off = self.t == self.episode_limit and not is_empty
-        info = {"food_picked": 1 - float(self.is_there.mean()), "episode_limit": is_cut_off}
-        return float(rewards.sum()) if self.common_reward else rewards.tolist(), is_empty or is_cut_off, info
+        info = {"food_picked": 1 - sum(self.is_there) / self.keys.foods, "episode_limit": is_cut_off}
+        return sum(rewards) if self.common_reward else rewards, is_empty or is_cut_off, info
 
     def get_obs(self) -> list[np.ndarray]:
         return list(self._see())
@@ -84,25 +95,36 @@ class GridForaging(SeededEnv):
 
     def _see(self) -> np.ndarray:
         """Returns what each player sees, [player, feature]."""
-        n, size = self.n_agents, self.keys.field_size
-        others = [[j for j in range(n) if j != i] for i in range(n)]
-        to_others = (self.players[others] - self.players[:, None]) if n > 1 else np.zeros((n, 0, 2))
-        to_foods = self.foods - self.players[:, None]  # [player, food, 2]
-        there = np.broadcast_to(self.is_there[:, None], (n, len(self.foods), 1))
-        seen_foods = np.concatenate([to_foods / size * there, there], -1)
-        parts = (self.players / size, (to_others / size).reshape(n, -1), seen_foods.reshape(n, -1))
-        return np.concatenate(parts, -1, dtype=np.float32)
+        size, width = self.keys.field_size, 2 * self.keys.field_size - 1  # distances: 1 - size .. size - 1
+        seen = np.zeros((self.n_agents, self.get_obs_size()), np.float32)
+        for i, (x, y) in enumerate(self.players):
+            others = [place for j, place in enumerate(self.players) if j != i]
+            is_there = [True] * len(others) + self.is_there
+            ones = [x, size + y]
+            for k, (place, there) in enumerate(zip(others + self.foods, is_there)):
+                if there:
+                    start = 2 * (size + k * width) + size - 1
+                    ones += [start + place[0] - x, start + width + place[1] - y]
+            seen[i, ones] = 1
+        return seen
 
     def get_avail_actions(self) -> list[list[int]]:
-        moved = self.players[:, None] + MOVES  # [player, move, 2]
-        inside = ((moved >= 0) & (moved < self.keys.field_size)).all(-1)
-        return [[*map(int, row), 1] for row in inside]
+        inside = range(self.keys.field_size)
+        moves = [[moved(place, action) for action in range(PICK_UP)] for place in self.players]
+        return [[*(int(x in inside and y in inside) for x, y in own), 1] for own in moves]
 
     def get_obs_size(self) -> int:
-        return 2 * self.n_agents + 3 * self.keys.foods
+        size = self.keys.field_size
+        return 2 * size + 2 * (2 * size - 1) * (self.n_agents - 1 + self.keys.foods)
 
     def get_state_size(self) -> int:
         return self.n_agents * self.get_obs_size()
 
     def get_total_actions(self) -> int:
-        return len(MOVES) + 1
+        return PICK_UP + 1
+
+
+def moved(place: tuple[int, int], action: int) -> tuple[int, int]:
+    """Returns where an action takes a player that stands at (x, y)."""
+    dx, dy = MOVES[action]
+    return place[0] + dx, place[1] + dy

@@ -1,33 +1,42 @@
-"""Runs of main.py as processes of their own, several at once: interrupted ones resume, finished ones are published.
+"""Runs of main.py that an executor computes: interrupted ones resume, finished ones are published.
 
-`pool.py` trains its members so, `omg.py` all that it needs.
+`pool.py` trains its members so, `omg.py` all that it needs, `sweep.py` its runs. `attempt.py` is what executors start.
 """
 
 import fcntl
-import os
+import json
 import shutil
-import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple
 
 import main as command_line
+from experiments.attempt import newest_checkpoint, read_note
+from experiments.executors import Executor, Task
+from experiments.executors.local import LocalExecutor
 from utils.errors import UserError
+from utils.files import Json, read_config
 from utils.MY_EXP_PATH import make_results_folder
+from utils.records import METRIC, read_json_lines
 from utils.signals import StopRequest
 from utils.timehelper import time_str
 
 MAIN = command_line.ROOT / "main.py"
+ATTEMPT = command_line.ROOT / "experiments" / "attempt.py"
 WORK = ".work"  # holds what is under way
 NOT_PUBLISHED = ("buffer.th", "state.th")  # of a checkpoint: what only a run that goes on needs
 POLL_SECONDS = 0.1
-SECONDS_TO_END = 60  # that an interrupted run gets after the second signal, before it is killed
+TAIL_BYTES = 2**16  # of a run's statistics, in which its last test is looked for
 LOG_LINES = 10  # of a run that failed, that are printed
+
+
+class Progress(NamedTuple):
+    steps: int
+    won: float | None  # share of the last test's episodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,18 +55,42 @@ class Job:
 
     def checkpoint(self) -> Path | None:
         """Returns the newest one of its runs."""
-        found = [path for path in self.work.glob("models/*/*") if path.name.isdigit()]
-        return max(found, key=lambda path: (int(path.name), path.stat().st_mtime), default=None)
+        return newest_checkpoint(self.work)
 
     def records(self) -> Path | None:
         """Those of its last run."""
         found = [path for path in self.work.glob("sacred/*") if (path / "config.json").is_file()]
         return max(found, key=lambda path: int(path.name), default=None)
 
+    def lines(self, name: str, layout: object) -> list[Json]:
+        """Returns the lines of a record, such as metrics.jsonl, over all runs: each counts until the next went on."""
+        lines: list[Json] = []
+        for folder in sorted(self.work.glob("sacred/*/config.json"), key=lambda path: int(path.parent.name)):
+            file = folder.with_name(name)
+            later = list(read_json_lines(file, layout)) if file.is_file() else []
+            if later:
+                lines = [line for line in lines if line["t_env"] < later[0]["t_env"]] + later
+        return lines
+
     def steps(self) -> int:
         """Returns how far it has been trained."""
         checkpoint = self.checkpoint()
         return int(checkpoint.name) if checkpoint else 0
+
+    def progress(self) -> Progress:
+        """Returns how far its last run has come by its records, which are newer than its checkpoints."""
+        records = self.records()
+        file = records / "metrics.jsonl" if records else None
+        steps, won = self.steps(), None
+        try:
+            tail = file.read_bytes()[-TAIL_BYTES:] if file else b""
+        except OSError:  # none is there yet
+            tail = b""
+        for line in tail.split(b"\n")[1:-1]:  # the first and the last may be torn
+            entry = json.loads(line)
+            steps = max(steps, entry["t_env"])
+            won = entry["value"] if entry["key"] == "test_battle_won_mean" else won
+        return Progress(steps, won)
 
     def final_weights(self) -> tuple[Path, Path]:
         """Returns the checkpoint and the records of a training that has ended.
@@ -65,9 +98,16 @@ class Job:
         Raises: OSError where the run has not saved them.
         """
         checkpoint, records = self.checkpoint(), self.records()
-        if checkpoint is None or records is None or self.steps() <= self.n_steps:
+        if checkpoint is None or records is None or not (self.steps() > self.n_steps or self._has_won_enough(records)):
             raise OSError("its final weights or its records have not been saved")
         return checkpoint, records
+
+    def _has_won_enough(self, records: Path) -> bool:
+        """Returns whether the run ended at its `stop_win_rate`, before its last step."""
+        asked = read_config(records, dict).get("stop_win_rate")
+        lines = read_json_lines(records / "metrics.jsonl", METRIC) if asked is not None else ()
+        won = [line["value"] for line in lines if line["key"] == "test_battle_won_mean"]
+        return bool(won) and won[-1] >= asked
 
     def publish(self) -> str:
         """Makes `output` of a run that has ended well; returns what is printed of it.
@@ -95,13 +135,23 @@ def only_one(folder: Path) -> Iterator[int]:
 
 
 class JobQueue:
-    """The processes of some jobs, `n_jobs` at once, and what is known of their speed."""
+    """Jobs that an executor runs, and what is known of their speed.
 
-    def __init__(self, jobs: Sequence[Job], n_jobs: int, lock: int, known_speeds: Sequence[float] = ()) -> None:
-        self.waiting = deque(jobs)
-        self.n_jobs = n_jobs
-        self.lock = lock
-        self.running: dict[Job, tuple[subprocess.Popen, TextIO, float, int]] = {}  # and when it began, at which step
+    Args:
+        n_jobs, lock: for an executor of processes on this machine, where `executor` is not given.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        n_jobs: int | None,
+        lock: int | None,
+        known_speeds: Sequence[float] = (),
+        executor: Executor | None = None,
+    ) -> None:
+        self.executor = executor or LocalExecutor(n_jobs or 1, lock)
+        self.waiting = list(jobs)
+        self.open: dict[Task, Job] = {}  # handed to the executor, and not ended
         self.speeds = list(known_speeds)  # environment steps per second of the jobs that are finished
         self.n_planned, self.n_done = len(jobs), 0
         self.failed: list[str] = []
@@ -111,22 +161,23 @@ class JobQueue:
         with StopRequest() as stop:
             try:
                 were_asked = False
-                while self.running or (self.waiting and not stop.asked):
-                    while self.waiting and len(self.running) < self.n_jobs and not stop.asked:
-                        self._start(self.waiting.popleft())
+                while True:
+                    if not stop.asked:
+                        for job in self._next():
+                            self._start(job)
+                    if not self.open and (stop.asked or not self.waiting):
+                        break
                     if stop.asked and not were_asked:
-                        self._end_all()
+                        self.executor.stop(list(self.open))
                         were_asked = True
-                    time.sleep(POLL_SECONDS)
-                    for job in [job for job, (process, *_) in self.running.items() if process.poll() is not None]:
-                        self._finish(job, stop.asked)
+                    ended = self.executor.poll()
+                    for task, status, problem in ended:
+                        self._finish(self.open.pop(task), status, problem, stop.asked)
+                    self._tick()
+                    if not ended:
+                        time.sleep(POLL_SECONDS)
             finally:
-                self._end_all()
-                for process, *_ in self.running.values():
-                    try:
-                        process.wait(SECONDS_TO_END)
-                    except subprocess.TimeoutExpired:
-                        process.kill()
+                self.executor.close()
         if stop.asked:
             raise KeyboardInterrupt(stop.number)
 
@@ -135,40 +186,29 @@ class JobQueue:
         if not self.speeds:
             return None
         speed = sum(self.speeds) / len(self.speeds)
-        ahead = float(sum(job.n_steps - job.steps() for job in self.waiting))
-        for job, (_, _, began, first_step) in self.running.items():
-            ahead += max(job.n_steps - first_step - (time.monotonic() - began) * speed, 0)
-        n_left = len(self.waiting) + len(self.running)
-        return ahead / speed / max(min(self.n_jobs, n_left), 1)
+        left = [*self.waiting, *self.open.values()]
+        ahead = sum(max(job.n_steps - job.progress().steps, 0) for job in left)
+        return ahead / speed / max(min(self.executor.n_at_once or len(left), len(left)), 1)
+
+    def _next(self) -> list[Job]:
+        """Returns the jobs that the executor gets now: all of them, unless a subclass knows better."""
+        jobs, self.waiting = self.waiting, []
+        return jobs
 
     def _start(self, job: Job) -> None:
-        job.work.mkdir(parents=True, exist_ok=True)
-        checkpoint = job.checkpoint()
-        for models in job.work.glob("models/*"):  # of earlier runs: a replay buffer is large
-            if checkpoint and models != checkpoint.parent:
-                shutil.rmtree(models)
-        own = ["n_threads=1", "use_tensorboard=False", f"local_results_path={job.work}", "save_model=True"]
-        own += ["save_buffer=True", "keep_checkpoints=1"]
-        own += [f"checkpoint_path={checkpoint.parent}"] if checkpoint else []
-        log = job.log.open("a", encoding="utf-8")
-        process = subprocess.Popen(
-            [sys.executable, str(MAIN), *job.arguments, *own],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"},
-            start_new_session=True,  # so that Ctrl-C reaches it once, from here: a second one would end it at once
-            pass_fds=[self.lock],
-        )
-        self.running[job] = process, log, time.monotonic(), job.steps()
+        task = Task(job.name, (sys.executable, str(ATTEMPT), str(job.work), str(MAIN), *job.arguments), job.log)
+        self.open[task] = job
+        self.executor.start(task)
 
-    def _finish(self, job: Job, is_stopping: bool) -> None:
+    def _tick(self) -> None:
+        """Called again and again while jobs run; a subclass may show how they come on."""
+
+    def _finish(self, job: Job, status: int, problem: str, is_stopping: bool) -> None:
         """Publishes a run that has ended well; reports one that has not."""
-        process, log, began, first_step = self.running.pop(job)
-        log.close()
-        problem = f"failed with status {process.returncode}"
-        if process.returncode == 0:
-            seconds = time.monotonic() - began
+        problem = f"failed with status {status}{f' ({problem})' if problem else ''}"
+        if status == 0:
+            began, first_step = read_note(job.work)
+            seconds = max(time.time() - began, 1e-3)
             try:
                 said = job.publish()
             except (OSError, UserError) as error:
@@ -178,7 +218,8 @@ class JobQueue:
                 self._count(f"{job.name}: {said}", (job.n_steps - first_step) / seconds)
                 return
         if is_stopping:
-            print(f"{job.name}: stopped, to be resumed from step {job.steps():,}", flush=True)
+            if job.work.exists():
+                print(f"{job.name}: stopped, to be resumed from step {job.steps():,}", flush=True)
         else:
             self.failed.append(job.name)
             last = job.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
@@ -191,8 +232,3 @@ class JobQueue:
         left = self.seconds_left()
         rest = f"; time left: {time_str(left)}" if left else ""
         print(f"[{self.n_done}/{self.n_planned}] {said}{rest}", flush=True)
-
-    def _end_all(self) -> None:
-        """Sends each run SIGTERM: after the first it saves and ends, after the second it ends at once."""
-        for process, *_ in self.running.values():
-            process.terminate()

@@ -14,9 +14,10 @@ import yaml
 
 import main as command_line
 from envs import REGISTRY as ENVS
+from experiments.executors import add_arguments, check_arguments, make_executor
 from experiments.jobs import NOT_PUBLISHED, WORK, Job, JobQueue, only_one
 from utils.checkpoints import whole_folder
-from utils.command import Parser, check_at_least, exit_status, n_cores, run_program
+from utils.command import Parser, exit_status, run_program
 from utils.config import flatten
 from utils.dict2namedtuple import Config
 from utils.errors import UserError
@@ -142,12 +143,13 @@ def waiting(plans: Sequence[Plan]) -> list[Plan]:
 # ------------------------------------------------------------------------------------------------ command
 
 
-def describe(plans: Sequence[Plan], to_train: Sequence[Plan], n_jobs: int, left: float | None) -> str:
+def describe(plans: Sequence[Plan], to_train: Sequence[Plan], n_jobs: int | None, left: float | None) -> str:
     """Returns the plan as text: a line for each member, then how much there is to do."""
     states = {plan: f"from step {plan.steps():,}" if plan.steps() else "new" for plan in to_train}
     lines = [f"{plan.name:<40}{states.get(plan, 'is there')}" for plan in plans]
     estimate = f", about {time_str(left)}" if left else ""
-    total = f"{len(to_train)} of {len(plans)} members to train, {plans[0].n_steps:,} steps each, {n_jobs} at a time"
+    total = f"{len(to_train)} of {len(plans)} members to train, {plans[0].n_steps:,} steps each"
+    total += f", {n_jobs} at a time" if n_jobs else ""
     return "\n".join([*lines, total + estimate])
 
 
@@ -163,7 +165,8 @@ def fill(args: Namespace) -> int:
         for plan in set(plans) - set(to_train):
             shutil.rmtree(plan.work, ignore_errors=True)  # of a member that was killed between its last two steps
         known = [member.steps_per_second for member in find_members(args.folder) if member.steps_per_second]
-        training = JobQueue(to_train, args.jobs, lock, known)
+        executor = make_executor(args, (args.folder / WORK).absolute(), lock)
+        training = JobQueue(to_train, args.jobs, lock, known, executor)
         print(describe(plans, to_train, args.jobs, training.seconds_left()), flush=True)
         training.run()
     if training.failed:
@@ -183,12 +186,12 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--seeds", nargs="+", required=True, type=int, metavar="SEED", help="of each algorithm")
     parser.add_argument("--env-config", default="sc2", metavar="NAME", help="as of main.py (default: %(default)s)")
     parser.add_argument("--t_max", required=True, type=int, metavar="STEPS", help="length of each run")
-    parser.add_argument("--jobs", type=int, default=n_cores(), help="at once (default: cores)")
+    add_arguments(parser)
     parser.add_argument("--save_model_interval", type=int, metavar="STEPS", help=INTERVAL_HELP)
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help=SET_HELP)
     parser.add_argument("--disjoint-from", nargs="+", default=[], type=Path, metavar="POOL", help=DISJOINT_HELP)
     args = parser.parse_args(argv)
-    check_at_least(1, jobs=args.jobs)
+    check_arguments(args)
     if min(args.seeds) < 0:
         raise UserError(f"--seeds: {min(args.seeds)} must be at least 0")
     if args.save_model_interval is None:

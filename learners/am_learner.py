@@ -1,68 +1,21 @@
-"""Trains nothing but an agent model. Together with Q-learning that is `q_learner_4am.py`, or `omg_learner.py`."""
-
-from typing import Any, Protocol, cast
+"""Trains nothing but an agent model. What trains one beside a policy is `model_trainers.py`."""
 
 import torch as th
 
 from components.episode_buffer import EpisodeBatch, Scheme
 from components.transitions import make_transitions
-from learners.base_learner import Learner, Policy
+from learners.base_learner import Learner
+from learners.model_trainers import ModelPolicy, train_prior
 from modules.am.none_am import NoneAM
-from modules.network import Outputs
 from utils.dict2namedtuple import Args
 from utils.logging import Logger
-from utils.transfer import StepIndex, step_index
 from utils.weights import Stateful
-
-
-class ModelPolicy(Policy, Protocol):
-    """A controller with an agent model `am`; controllers/om_controller.py documents these methods."""
-
-    am: Any
-
-    def infer(self, ep_batch: EpisodeBatch) -> Outputs: ...
-    def unroll_with_hidden(self, ep_batch: EpisodeBatch, features: th.Tensor | None = None) -> Outputs: ...
-    def step_from(
-        self, ep_batch: EpisodeBatch, features: th.Tensor, hidden_states: th.Tensor, start: int = 0
-    ) -> th.Tensor: ...
-    def step_candidates(
-        self, ep_batch: EpisodeBatch, features: th.Tensor, ahead: th.Tensor, hidden_states: th.Tensor
-    ) -> th.Tensor: ...
-
-
-class ModelTrainer:
-    """Trains the agent model of a learner's controller, if it has one, by the model's own loss.
-
-    A learner of a policy calls `train` beside its own updates, and has `parts` among its own.
-    """
-
-    def __init__(self, learner: Learner):
-        self.learner = learner
-        self.am: Any = learner.mac.networks().get("am")
-        self.params = [] if self.am is None else list(self.am.parameters())
-        self.optimiser = th.optim.Adam(self.params, lr=learner.args.am_lr) if self.params else None
-
-    def train(
-        self, batch: EpisodeBatch, played: StepIndex, t_env: int, encoded: th.Tensor | None = None
-    ) -> dict[str, th.Tensor]:
-        """Updates the model once and returns what to log; `encoded` is what it infers, if that has been computed."""
-        if self.am is None:
-            return {}
-        if encoded is None:
-            encoded, _ = cast(ModelPolicy, self.learner.mac).infer(batch)
-        loss, stats = self.am.loss(batch, encoded[played], played)
-        if self.optimiser is not None:
-            stats["am_grad_norm"] = self.learner.descend(loss, self.optimiser, self.params, t_env)
-        return stats
-
-    def parts(self) -> dict[str, Stateful]:
-        return {} if self.optimiser is None else {"am_opt": self.optimiser}
 
 
 class AMLearner(Learner):
     """Trains the controller's agent model on episodes of whatever policy plays; of OMG's model the prior alone.
 
-    A prior that was trained is found so by `omg_learner`, which then trains no other.
+    A prior that was trained is found so by the learners of policies, which then train no other.
     """
 
     mac: ModelPolicy
@@ -77,12 +30,12 @@ class AMLearner(Learner):
         self.am = mac.am
         learned = self.am.vae if args.am_model == "omg" else self.am
         self.am_params = list(learned.parameters())
-        self.am_optimiser = self.prior_optimiser = th.optim.Adam(self.am_params, lr=args.am_lr)
+        self.am_optimiser = th.optim.Adam(self.am_params, lr=args.am_lr)
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
         """Updates the model once; a subgoal prior `omg_vae_batches` times."""
         if self.args.am_model == "omg":
-            stats = {"omg_prior_loss": train_prior(self, batch, t_env)}
+            stats = {"omg_prior_loss": train_prior(self, self.am, self.am_optimiser, batch, t_env)}
             self.am.vae.is_trained.fill_(True)
         else:
             played = make_transitions(batch, self.args.gamma).played
@@ -94,18 +47,3 @@ class AMLearner(Learner):
 
     def parts(self) -> dict[str, Stateful]:
         return {"agent": self.mac, "am_opt": self.am_optimiser}
-
-
-def train_prior(learner: Any, batch: EpisodeBatch, t_env: int) -> th.Tensor:
-    """Makes `omg_vae_batches` gradient steps of a learner's subgoal prior, each on other states of the batch.
-
-    The learner has `am` and `prior_optimiser`. Returns the last loss.
-    """
-    observations = learner.am.observations(batch)
-    states = observations[step_index(batch.on_host("filled").squeeze(-1).bool(), observations.device)].flatten(0, -2)
-    states = states[th.randperm(len(states), device=states.device, generator=learner.generator)]
-    params = list(learner.am.vae.parameters())
-    for part in states.chunk(learner.args.omg_vae_batches):
-        loss = learner.am.prior_loss(part, learner.generator)
-        learner.descend(loss, learner.prior_optimiser, params, t_env)
-    return loss

@@ -25,6 +25,8 @@ from utils.weights import StateDict, Stateful, load_into
 class Policy(Stateful, Protocol):
     """A controller as learners know it; controllers/basic_controller.py documents these methods."""
 
+    n_agents: int
+
     def networks(self) -> dict[str, Network]: ...
     def parameters(self) -> Iterator[th.nn.Parameter]: ...
     def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False) -> th.Tensor: ...
@@ -58,6 +60,10 @@ class Learner:
     """Whether it learns with the controller's agent model."""
     later_counts: Mapping[str, int] = {}
     """What `counts` that older checkpoints do not have are when they are loaded."""
+    has_replay = True
+    """Whether it learns from a replay buffer, and not once from each collection of episodes."""
+    learns_pieces = False
+    """Whether it can learn from pieces of episodes (components/pieces.py)."""
     learns_seats = True
     """Whether it can learn from the episodes of single seats, as in a population."""
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch as th
 
 from components.episode_buffer import ON_HOST, EpisodeBatch
-from learners.am_learner import ModelTrainer
 from learners.base_learner import Learner, Policy
-from modules.am.omg_am import OMGAM
+from learners.model_trainers import model_trainer
 from utils.config import K, M, key
 from utils.dict2namedtuple import Args, Config
 from utils.logging import Logger
@@ -19,27 +18,31 @@ from utils.transfer import to_device
 
 
 class OnPolicyLearner(Learner):
-    """Goes over one collection `epochs` times, in `num_mini_batch` updates each; an agent model is updated once."""
+    """Goes over one collection `epochs` times, in `num_mini_batch` updates each; an agent model, afterwards, in as many
+    updates as there are epochs.
+    """
 
     @dataclass(frozen=True)
     class Keys(Learner.Keys):
         epochs: int = key(5, "times that it learns from each collection", low=1, high=K)
         num_mini_batch: int = key(1, "equal parts of the episodes, with an update each", low=1, high=M)
 
+    has_replay = False
+
     @classmethod
     def trains(cls, model: type) -> bool:
-        return not issubclass(model, OMGAM)
+        return True
 
     @classmethod
     def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
         learner, n_worlds, n_parts = config["learner"], config["batch_size_run"], config["num_mini_batch"]
-        if config["population"] and config["train_alg"] == config["name"]:
+        if config["population"] and config["train_alg"] != config["name"]:
+            return super().conflict(config, kinds)  # a frozen one learns nothing
+        if (factor := config["population_factor"]) not in (None, 1):
             return (
-                f"train_alg={config['train_alg']} has learner={learner}, which learns from what whole teams have just "
-                "played; in a population take an algorithm with a replay buffer, such as iql"
+                f"population_factor={factor} asks for more episodes between updates, but learner={learner} learns once "
+                "from each collection; leave it out"
             )
-        if config["population"]:
-            return super().conflict(config, kinds)  # of the frozen ones, which learn nothing
         if {config["batch_size"], config["buffer_size"]} != {n_worlds}:
             return (
                 f"learner={learner} has no replay buffer: it learns once from the batch_size_run={n_worlds} episodes "
@@ -54,7 +57,7 @@ class OnPolicyLearner(Learner):
 
     def __init__(self, mac: Policy, logger: Logger, args: Args):
         super().__init__(mac, logger, args)
-        self.model_trainer = ModelTrainer(self)
+        self.model = model_trainer(self)
 
     def mini_batches(self, batch: EpisodeBatch) -> Iterator[tuple[EpisodeBatch, th.Tensor | slice]]:
         """Yields parts of the batch, drawn anew in each call, and which episodes they are."""
@@ -66,3 +69,10 @@ class OnPolicyLearner(Learner):
             part = batch[episodes]
             part.keep_on_host({key: batch.on_host(key)[episodes] for key in ON_HOST})
             yield part, to_device(episodes, batch.device)
+
+    def counts(self) -> dict[str, int]:
+        return super().counts() | self.model.counts()
+
+    def set_counts(self, counts: dict[str, int]) -> None:
+        super().set_counts(counts)
+        self.model.set_counts(counts)

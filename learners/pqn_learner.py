@@ -14,6 +14,7 @@ from torch import nn
 from components.episode_buffer import EpisodeBatch, Scheme
 from components.transitions import make_transitions
 from learners.base_learner import Policy
+from learners.model_trainers import q_of_candidates
 from learners.on_policy import OnPolicyLearner
 from learners.q_learner import TDLoss, mix, mixer_conflict, td_statistics
 from modules.mixers import REGISTRY as MIXERS
@@ -27,8 +28,11 @@ from utils.weights import Stateful
 class PQNLearner(OnPolicyLearner):
     """Trains Q towards lambda-returns of the greedy values that it had before the first update from a collection.
 
-    Episodes are whole, so that recurrent networks start each from zeros, as when they played it.
+    Recurrent networks start each episode from zeros, or its pieces (`collect_steps`) from the hidden states that they
+    were played with.
     """
+
+    learns_pieces = True
 
     @dataclass(frozen=True)
     class Keys(OnPolicyLearner.Keys):
@@ -49,7 +53,11 @@ class PQNLearner(OnPolicyLearner):
 
         G_t = r_t + gamma ((1 - lambda) max_u Q(s_tp1, u) + lambda G_tp1), with lambda = `td_lambda`.
         """
+        if not self.model.is_ready(batch, t_env):
+            return
         transitions = make_transitions(batch, self.args.gamma)
+        inferred = self.model.infer(batch)
+        batch = self.model.look_back(inferred, q_of_candidates(self, inferred, transitions.avail), t_env)
         with th.no_grad():
             q = self.mac.unroll(batch)
             value_tp1 = best_value(q, q, transitions.avail)[:, 1:]
@@ -57,6 +65,7 @@ class PQNLearner(OnPolicyLearner):
             target_t = build_td_lambda_targets(
                 transitions.reward, transitions.discount, transitions.mask, value_tp1, self.args.td_lambda
             )
+        self.check_finite(masked_mean(target_t, transitions.mask), self.optimiser, t_env)  # before any update
 
         for _ in range(self.args.epochs):
             for part, episodes in self.mini_batches(batch):
@@ -66,11 +75,11 @@ class PQNLearner(OnPolicyLearner):
                 loss = masked_mean((target_t[episodes] - q_t) ** 2, of_part.mask)
                 grad_norm = self.descend(loss, self.optimiser, self.params, t_env)
 
-        model_stats = self.model_trainer.train(batch, transitions.played, t_env)
+        model_stats = self.model.train(inferred, transitions, t_env, self.args.epochs)
         if self.is_log_due(t_env):
             td = TDLoss(loss, q_t, target_t[episodes], of_part.mask)
             self.log(t_env, grad_norm=grad_norm, **td_statistics(td, self.mixer, self.args.n_agents), **model_stats)
 
     def parts(self) -> dict[str, Stateful]:
         mixer: dict[str, Stateful] = {} if self.mixer is None else {"mixer": self.mixer}
-        return {"agent": self.mac, **mixer, "opt": self.optimiser, **self.model_trainer.parts()}
+        return {"agent": self.mac, **mixer, "opt": self.optimiser, **self.model.parts()}

@@ -66,8 +66,17 @@ class QLearner(Learner):
         self.optimiser = self.make_optimiser(self.params, args.lr)
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
-        """Performs one update, where V(s_tp1) = Q_target(s_tp1, argmax_u Q(s_tp1, u)), see `td_loss`."""
-        transitions = make_transitions(batch, self.args.gamma)
+        td, grad_norm = self.update(batch, make_transitions(batch, self.args.gamma), t_env, episode_num)
+        if self.is_log_due(t_env):
+            self.log_update(t_env, td, grad_norm)
+
+    def update(
+        self, batch: EpisodeBatch, transitions: Transitions, t_env: int, episode_num: int
+    ) -> tuple[TDLoss, th.Tensor]:
+        """Performs one update, where V(s_tp1) = Q_target(s_tp1, argmax_u Q(s_tp1, u)), see `td_loss`.
+
+        Returns the loss and the length of its gradient.
+        """
         q = self.mac.unroll(batch)
         q_t = chosen(q[:, :-1], transitions.actions)
         with th.no_grad():
@@ -76,8 +85,7 @@ class QLearner(Learner):
         td = self.td_loss(transitions, q_t, value_tp1)
         grad_norm = self.descend(td.loss, self.optimiser, self.params, t_env)
         self.targets.update_if_due(episode_num)
-        if self.is_log_due(t_env):
-            self.log_update(t_env, td, grad_norm)
+        return td, grad_norm
 
     def td_loss(self, transitions: Transitions, q_t: th.Tensor, value_tp1: th.Tensor) -> TDLoss:
         """Returns td_loss_weight times the mean over played steps of (G_t - Q_t)^2, where G_t is the TD(lambda) target.

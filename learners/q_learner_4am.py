@@ -2,27 +2,19 @@
 and LIAM (`modules/am`). Without a model it is plain Q-learning, `q_learner.py`; OMG has its own, `omg_learner.py`.
 """
 
-import torch as th
-
 from components.episode_buffer import EpisodeBatch, Scheme
 from components.transitions import make_transitions
-from learners.am_learner import ModelPolicy, ModelTrainer
+from learners.model_trainers import ModelPolicy, model_trainer
 from learners.q_learner import QLearner
 from modules.am.omg_am import OMGAM
 from utils.dict2namedtuple import Args
 from utils.logging import Logger
-from utils.rl_utils import best_value, chosen
 from utils.weights import Stateful
 
 
 class QLearner4AM(QLearner):
-    """Q-learning as in `QLearner`; the live model's features are an input of live and target policy alike.
+    """Q-learning as in `QLearner`; the live model's features are an input of live and target policy alike."""
 
-    Neither loss trains the other's networks.
-    """
-
-    mac: ModelPolicy
-    target_mac: ModelPolicy
     needs_model = True
 
     @classmethod
@@ -32,25 +24,16 @@ class QLearner4AM(QLearner):
     def __init__(self, mac: ModelPolicy, scheme: Scheme, logger: Logger, args: Args):
         super().__init__(mac, scheme, logger, args)
         self.am = mac.am
-        self.model_trainer = ModelTrainer(self)
+        self.model = model_trainer(self)
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
         """Performs one update of the policy by the loss of `QLearner`, and one of the model by its own loss."""
         transitions = make_transitions(batch, self.args.gamma)
-        encoded, _ = self.mac.infer(batch)
-        with th.no_grad():
-            features = self.am.features(encoded)
-        q, _ = self.mac.unroll_with_hidden(batch, features)
-        q_t = chosen(q[:, :-1], transitions.actions)
-        with th.no_grad():
-            target_q, _ = self.target_mac.unroll_with_hidden(batch, features)
-            value_tp1 = best_value(target_q, q if self.args.double_q else target_q, transitions.avail)[:, 1:]
-        td = self.td_loss(transitions, q_t, value_tp1)
-        grad_norm = self.descend(td.loss, self.optimiser, self.params, t_env)
-        self.targets.update_if_due(episode_num)
-        stats = self.model_trainer.train(batch, transitions.played, t_env, encoded)
+        inferred = self.model.infer(batch)
+        td, grad_norm = self.update(inferred.batch, transitions, t_env, episode_num)
+        stats = self.model.train(inferred, transitions, t_env)
         if self.is_log_due(t_env):
             self.log_update(t_env, td, grad_norm, **stats)
 
     def parts(self) -> dict[str, Stateful]:
-        return super().parts() | self.model_trainer.parts()
+        return super().parts() | self.model.parts()

@@ -167,10 +167,17 @@ def test_the_keys_of_sc2_give_every_argument_its_constructors_default():
     assert env_args == {name: parameters[name].default for name in env_args}
 
 
+@pytest.mark.parametrize("agent", ["ff", "mlp"])
+def test_qtran_needs_agents_with_hidden_states(agent):
+    assert f"agent={agent} has none; take agent=rnn" in conflict({**merged("qtran"), "agent": agent})
+    assert not conflict(merged("qtran"))
+
+
 @pytest.mark.parametrize(
     ("changes", "fragment"),
     [
         ({"batch_size": 64, "buffer_size": 32}, "training would never start"),
+        ({"updates_per_round": 2, "batch_size": 8, "buffer_size": 8}, "learns from the same 8 episodes"),
         ({"batch_size_run": 8}, "the episode runner plays one environment; set it to 1, or runner=parallel"),
         ({"agent_output_type": "pi_logits"}, "learner=omg_learner needs agent_output_type=q, not pi_logits"),
         ({"learner": "coma_learner"}, "learner=coma_learner needs agent_output_type=pi_logits, not q"),
@@ -211,10 +218,16 @@ def test_values_that_contradict_each_other_are_named(changes, fragment):
             "batch_size_run=32 episodes can't be divided into num_mini_batch=3 equal parts",
         ),
         ("mappo", {"num_mini_batch": 4}, ""),
+        ("ippo", {"population": {"ippo": 1}, "ippo": {}, "train_alg": "ippo"}, ""),
         (
             "ippo",
-            {"population": {"ippo": 1}, "ippo": {}, "train_alg": "ippo"},
-            "learns from what whole teams have just",
+            {"population": {"ippo": 1}, "ippo": {}, "train_alg": "ippo", "population_factor": 2},
+            "population_factor=2 asks for more episodes between updates, but learner=ppo_learner learns once",
+        ),
+        (
+            "pqn_vdn",
+            {"population": {"pqn_vdn": 1}, "pqn_vdn": {}, "train_alg": "pqn_vdn"},
+            "learns the values of whole teams",
         ),
         ("ippo", {"population": {"ippo": 1}, "ippo": {"batch_size": 2}, "train_alg": "iql"}, ""),
         ("ippo", {"common_reward": False}, ""),

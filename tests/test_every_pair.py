@@ -16,14 +16,17 @@ WORLDS = {
     "sc2": ("env_args.map_name=3m", "env_args.engine=sim", "t_max=100"),
     "lbforaging": ("env_args.max_episode_steps=6",),
     "simple_tag": ("env_args.max_cycles=5",),
+    "predator_prey": ("env_args.max_cycles=5",),
+    "foraging": ("env_args.max_episode_steps=6",),
     "goal_game": (),
     "sc2_beta": ("env_args.map_name=3m", "env_args.engine=sim"),
 }
 PAIRS = [(alg, "sc2") for alg in ALGORITHMS] + [("iql_omg", "goal_game"), ("vdn", "sc2_beta"), ("iql", "lbforaging")]
-PAIRS += [("iql", "simple_tag")]
-OTHERS = [(alg, env) for env in ("lbforaging", "simple_tag") for alg in ALGORITHMS if alg != "iql"]
+PAIRS += [("iql", "simple_tag"), ("ippo_omg", "predator_prey"), ("iql", "foraging")]
+OTHERS = [pair for env in WORLDS if env != "sc2_beta" for alg in ALGORITHMS if (pair := (alg, env)) not in PAIRS]
 INFO = {"lbforaging": "food_loaded", "simple_tag": "caught", "sc2": "battle_won", "sc2_beta": "battle_won"}
-INFO["goal_game"] = "ep_length"  # it has none of its own
+INFO |= {"predator_prey": "caught", "foraging": "food_picked", "goal_game": "ep_length"}  # the last has none of its own
+OF_TEAMS = ("vdn", "qmix", "qtran", "qplex", "coma")
 
 
 @pytest.fixture(autouse=True)
@@ -36,12 +39,25 @@ def same_signal_handler_after():
 @pytest.mark.parametrize(("alg", "env"), [*PAIRS, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in OTHERS)])
 def test_a_short_run_trains_tests_and_completes(alg, env, tmp_path):
     params = [f"--config={alg}", f"--env-config={env}", f"--local_results_path={tmp_path}", "--seed=1"]
-    pretraining = ("omg_vae_pretrain_steps=10",) if alg.startswith("iql_omg") else ()
+    own = ("omg_vae_pretrain_steps=10",) if "omg" in alg else ()
+    own += ("common_reward=True",) if any(name in alg for name in OF_TEAMS) else ()
     batches = JUST_PLAYED if alg.startswith(("ippo", "mappo", "pqn")) else REPLAYED
-    assert main.main([*params, "with", *SHORT, *batches, *LOGS, *WORLDS[env], *pretraining]) == 0
+    assert main.main([*params, "with", *SHORT, *batches, *LOGS, *WORLDS[env], *own]) == 0
     run, metrics = (json.loads((tmp_path / "sacred" / "1" / f"{name}.json").read_text()) for name in ("run", "metrics"))
     assert run["status"] == "COMPLETED"
     loss = "critic_loss" if alg.startswith(ACTORS) else "loss"
     info = INFO[env]
     assert {loss, "return_mean", "test_return_mean", f"{info}_mean", f"test_{info}_mean"} <= metrics.keys()
     assert list(tmp_path.glob("models/*/*/agent.th"))
+
+
+def test_ppo_learns_for_one_seat_among_others(tmp_path):
+    """OMG plays one predator; two predators and the prey are played by PPO's networks."""
+    params = ["--config=1ippo_omg3ippo", "--env-config=predator_prey", f"--local_results_path={tmp_path}", "--seed=1"]
+    seats = ["--multi_algs", "--train_alg=ippo_omg"]
+    own = ("t_max=60", "epochs=2", "batch_size_run=2", "omg_vae_pretrain_steps=10", "env_args.max_cycles=5")
+    assert main.main([*params, *seats, "with", *own, *LOGS, "test_interval=50", "test_nepisode=2"]) == 0
+    metrics = json.loads((tmp_path / "sacred" / "1" / "metrics.json").read_text())
+    assert {"critic_loss", "omg_kl", "test_agent_0_return_mean", "test_agent_3_return_mean"} <= metrics.keys()
+    episode = json.loads((tmp_path / "sacred" / "1" / "test_episodes.jsonl").read_text().splitlines()[0])
+    assert episode["seat"] == 0 and episode["teammates"] == ["ippo"] * 3 and len(episode["returns"]) == 4

@@ -1,6 +1,5 @@
 """The grid of foods: who moves where, who gets what, what is seen, and when it ends."""
 
-import numpy as np
 import pytest
 
 from envs.check import check_env
@@ -13,7 +12,7 @@ NORTH, SOUTH, WEST, EAST = range(4)
 def placed(players, foods, **env_args):
     """A world whose players and foods stand at these cells (x, y)."""
     env = GridForaging(common_reward=False, players=len(players), foods=len(foods), **env_args)
-    env.players, env.foods = np.array(players), np.array(foods)
+    env.players, env.foods = list(players), list(foods)
     return env
 
 
@@ -29,9 +28,9 @@ def test_moves_go_their_way_and_end_at_the_edge():
     env = placed([(0, 0), (7, 7)], [(4, 4)])
     assert env.get_avail_actions() == [[1, 0, 0, 1, 1], [0, 1, 1, 0, 1]]
     env.step([NORTH, WEST])
-    assert env.players.tolist() == [[0, 1], [6, 7]]
+    assert env.players == [(0, 1), (6, 7)]
     env.step([EAST, SOUTH])
-    assert env.players.tolist() == [[1, 1], [6, 6]]
+    assert env.players == [(1, 1), (6, 6)]
     with pytest.raises(ValueError, match="not all available"):
         placed([(0, 0)], [(4, 4)]).step([SOUTH])
 
@@ -47,7 +46,7 @@ def test_a_food_is_its_finders_and_shared_by_those_who_pick_it_up_together():
 
 def test_the_teams_reward_is_the_sum():
     env = GridForaging(players=2, foods=2)
-    env.players, env.foods = np.array([(0, 0), (3, 3)]), np.array([(0, 0), (3, 3)])
+    env.players, env.foods = [(0, 0), (3, 3)], [(0, 0), (3, 3)]
     assert env.step([PICK_UP, PICK_UP])[:2] == (8.0, True)
 
 
@@ -61,7 +60,10 @@ def test_the_time_limit_cuts_off():
 def test_a_player_sees_places_from_where_it_stands_and_nothing_of_what_is_gone():
     env = placed([(0, 4), (2, 2)], [(4, 4), (2, 2)])
     env.step([NORTH, PICK_UP])
-    assert env.get_obs()[0].tolist() == [0, 5 / 8, 2 / 8, -3 / 8, 4 / 8, -1 / 8, 1, 0, 0, 0]
+    place, distances = env.get_obs()[0][:16].reshape(2, 8), env.get_obs()[0][16:].reshape(3, 2, 15)
+    assert place.argmax(1).tolist() == [0, 5]
+    assert (distances[:2].argmax(2) - 7).tolist() == [[2, -3], [4, -1]]  # of the other player, of the first food
+    assert distances[:2].sum() == 4 and not distances[2].any()
     assert env.get_state().tolist() == [*env.get_obs()[0], *env.get_obs()[1]]
 
 
@@ -69,8 +71,8 @@ def test_everything_starts_on_a_cell_of_its_own_and_a_seed_repeats_it():
     first, second = (GridForaging(seed=5, field_size=3, foods=7) for _ in range(2))
     for _ in range(20):
         first.reset(), second.reset()
-        cells = {tuple(place) for place in (*first.players, *first.foods)}
+        cells = {*first.players, *first.foods}
         assert len(cells) == 9
-        assert np.array_equal(first.players, second.players) and np.array_equal(first.foods, second.foods)
+        assert first.players == second.players and first.foods == second.foods
     with pytest.raises(UserError, match="field_size=3 has no room for 2 players and 8 foods"):
         GridForaging(field_size=3, foods=8)

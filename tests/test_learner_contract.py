@@ -62,6 +62,11 @@ CASES = {
     "ippo_ns": ("ppo_learner", PPO | dict(critic_reads="obs", agent="idv_rnn", critic="idv_rnn", num_mini_batch=2)),
     "ippo_ff": ("ppo_learner", PPO | dict(critic_reads="obs", agent="ff", critic="ff", standardise_returns=False)),
     "mappo": ("ppo_learner", PPO),
+    "mappo_chunks": ("ppo_learner", PPO | dict(data_chunk_length=3, num_mini_batch=2)),
+    "mappo_omg_chunks": (
+        "ppo_learner",
+        PPO | dict(am_model="omg", data_chunk_length=3, critic="rnn_norm", omg_policy_reads="mean"),
+    ),
     "mappo_target": (
         "ppo_learner",
         PPO
@@ -75,6 +80,15 @@ CASES = {
     ),
     "mappo_epymarl": ("ppo_learner", PPO | EPYMARL | dict(critic_reads="state", target_update_interval_or_tau=0.01)),
     "ippo_liam": ("ppo_learner", PPO | dict(critic_reads="obs", am_model="liam", num_mini_batch=2)),
+    "ippo_omg": (
+        "ppo_learner",
+        PPO | dict(critic_reads="obs", am_model="omg", omg_policy_reads="mean", standardise_returns=False),
+    ),
+    "mappo_omg": (
+        "ppo_learner",
+        PPO | dict(am_model="omg", recompute_returns=True, critic="mlp_critic", omg_supervised=True),
+    ),
+    "pqn_omg": ("pqn_learner", dict(am_model="omg", td_lambda=0.8)),
     "pqn_am": ("pqn_learner", dict(am_model="base", td_lambda=0.8, mixer="vdn")),
     "pqn_iql": ("pqn_learner", dict(agent="rnn_norm", optimizer="radam", td_lambda=0.8)),
     "pqn_vdn": ("pqn_learner", dict(agent="rnn_norm", mixer="vdn", num_mini_batch=2)),
@@ -105,7 +119,9 @@ OF_SEATS = [
     "omg_second",
     "am",
     "ippo_ff",
+    "ippo_omg",
     "pqn_iql",
+    "pqn_omg",
 ]
 WITHOUT_TARGETS = (
     "am",
@@ -115,8 +131,13 @@ WITHOUT_TARGETS = (
     "ippo_ns",
     "ippo_ff",
     "ippo_liam",
+    "ippo_omg",
+    "mappo_omg",
     "pqn_am",
+    "pqn_omg",
     "mappo",
+    "mappo_chunks",
+    "mappo_omg_chunks",
     "pqn_iql",
     "pqn_vdn",
     "pqn_qmix",
@@ -126,29 +147,32 @@ every_learner = pytest.mark.parametrize("name", CASES)
 VALUES = {"loss", "grad_norm", "td_error_abs", "q_taken_mean", "target_mean"}
 PREDICTIONS = {"am_loss", "am_action_accuracy", "am_grad_norm"}
 LIAM = PREDICTIONS | {"liam_recon_loss", "liam_action_loss"}
-SUBGOALS = {"eta", "subgoal_hit_ratio", "subgoal_k1", "subgoal_k2", "subgoal_k3"} | {
+SUBGOALS = {"eta", "am_grad_norm", "subgoal_hit_ratio", "subgoal_k1", "subgoal_k2", "subgoal_k3"} | {
     "omg_active_units", "omg_signal_to_noise", "omg_skill", "omg_q_sensitivity"
 }  # fmt: skip
 QTRAN = {"loss", "td_loss", "opt_loss", "nopt_loss", "grad_norm", "td_error_abs", "td_targets", "td_chosen_qs"}
 COMA = {"critic_loss", "critic_grad_norm", "td_error_abs", "q_taken_mean", "target_mean"}
 PPO_STATS = COMA | {"advantage_mean", "pg_loss", "agent_grad_norm", "pi_max", "entropy", "clipped_share"}
 STATISTICS = {
-    "ppo_learner": lambda own: PPO_STATS | (LIAM if "am_model" in own else set()),
+    "ppo_learner": lambda own: PPO_STATS | of_model(own),
     "q_learner": lambda own: VALUES,
     "weighted_learner": lambda own: VALUES,
-    "pqn_learner": lambda own: VALUES | (PREDICTIONS if "am_model" in own else set()),
+    "pqn_learner": lambda own: VALUES | of_model(own),
     "qtran_learner": lambda own: QTRAN | {"v_mean", "agent_indiv_qs"},
     "wqmix_learner": lambda own: VALUES | {"qmix_loss", "central_loss", "w_to_use"},
     "qplex_learner": lambda own: VALUES | {"hit_prob"},
     "coma_learner": lambda own: COMA | {"advantage_mean", "coma_loss", "agent_grad_norm", "pi_max"},
-    "q_learner_4am": lambda own: VALUES | {"none": set(), "base": PREDICTIONS, "liam": LIAM}[own["am_model"]],
+    "q_learner_4am": lambda own: VALUES | of_model(own),
     "am_learner": lambda own: {"base": PREDICTIONS, "liam": LIAM, "omg": {"omg_prior_loss"}}[own["am_model"]],
-    "omg_learner": lambda own: (
-        {"omg_prior_loss"}
-        if "omg_vae_pretrain_steps" in own
-        else VALUES | SUBGOALS | ({"omg_regression_loss"} if "omg_supervised" in own else {"omg_recon_loss", "omg_kl"})
-    ),
+    "omg_learner": lambda own: {"omg_prior_loss"} if "omg_vae_pretrain_steps" in own else VALUES | of_model(own),
 }
+
+
+def of_model(own):
+    """What the trainer of an agent model logs."""
+    of_omg = {"omg_regression_loss"} if "omg_supervised" in own else {"omg_recon_loss", "omg_kl"}
+    logs = {"": set(), "none": set(), "base": PREDICTIONS, "liam": LIAM, "omg": SUBGOALS | of_omg}
+    return logs[own.get("am_model", "")]
 
 
 @pytest.fixture(autouse=True)

@@ -33,6 +33,8 @@ SMALL = {
     "iql_am": {"am_hidden_dim": 16},
     "iql_liam": {"am_hidden_dim": 16, "liam_embedding_dim": 8},
     "iql_omg": {"omg_subgoal_dim": 8, "omg_vae_pretrain_steps": 50},
+    "ippo_liam": {"am_hidden_dim": 16, "liam_embedding_dim": 8},
+    **dict.fromkeys(("ippo_omg", "mappo_omg", "pqn_omg"), {"omg_subgoal_dim": 8, "omg_vae_pretrain_steps": 50}),
 }
 
 
@@ -87,7 +89,8 @@ def two_step_return(alg, seed):
     return logger.values("test_return_mean")[-1]
 
 
-SLOW_PPO = (pytest.param(alg, marks=pytest.mark.slow) for alg in ("ippo_ns", "ippo_epymarl", "mappo", "mappo_ns"))
+SLOW = ("ippo_ns", "ippo_epymarl", "mappo", "mappo_ns", "ippo_liam", "ippo_omg", "mappo_omg")
+SLOW_PPO = (pytest.param(alg, marks=pytest.mark.slow) for alg in SLOW)
 
 
 @pytest.mark.parametrize("alg", ["ippo", "mappo_epymarl", *SLOW_PPO])
@@ -96,7 +99,7 @@ def test_ppo_solves_a_matrix_game(alg):
     assert logger.values("test_return_mean")[-1] == 3
 
 
-@pytest.mark.parametrize("alg", ["pqn_iql", "pqn_vdn", "pqn_qmix"])
+@pytest.mark.parametrize("alg", ["pqn_iql", "pqn_vdn", "pqn_qmix", pytest.param("pqn_omg", marks=pytest.mark.slow)])
 def test_pqn_solves_a_matrix_game(alg):
     settings = {"num_mini_batch": 2, "epsilon_anneal_time": 800, "lr": 0.02}
     _, logger = train(MatrixGame, alg, seed=0, t_max=1000, **settings)
@@ -110,7 +113,7 @@ def test_pqn_remembers_a_cue_until_it_counts():
 
 
 def test_ppo_remembers_a_cue_until_it_counts():
-    _, logger = train(MemoryGame, "mappo", seed=0, t_max=2400, critic_lr=0.005)
+    _, logger = train(MemoryGame, "mappo", seed=0, t_max=2400, lr=0.01, critic_lr=0.02)
     assert logger.values("test_return_mean")[-1] == 1
 
 

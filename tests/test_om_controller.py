@@ -48,6 +48,20 @@ def test_subgoals_are_drawn_in_training_and_are_the_means_in_tests():
     assert not th.equal(act(mac, batch, test_mode=False), act(mac, batch, test_mode=False))
 
 
+@pytest.mark.parametrize("am_model", ["liam", "omg"])
+def test_features_may_be_taken_away_or_exchanged_in_tests_alone(am_model):
+    args = make_omg_args(am_model=am_model, omg_policy_reads="mean")
+    batch = make_batch(args, lengths=[8, 8])
+    own = make_mac(args)
+    inferred = own.am.features(own.infer(batch)[0])
+    for name, features in (("zeros", th.zeros_like(inferred)), ("exchanged", inferred[[1, 0]])):
+        other = make_mac(make_omg_args(am_model=am_model, omg_policy_reads="mean", am_in_tests=name))
+        other.load_state(own)
+        assert th.allclose(act(other, batch), own.unroll_with_hidden(batch, features)[0], atol=1e-5)
+        assert th.allclose(act(other, batch, test_mode=False), act(own, batch), atol=1e-5)
+        assert not th.allclose(act(other, batch), act(own, batch), atol=1e-3)
+
+
 def test_only_the_named_episodes_are_computed_and_move_on():
     args = make_omg_args()
     batch = make_batch(args, lengths=[8, 8, 8])

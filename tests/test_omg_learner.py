@@ -4,7 +4,9 @@ import pytest
 import torch as th
 
 from components.transitions import make_transitions
+from learners.model_trainers import q_of_candidates
 from learners.omg_learner import OMGLearner
+from modules.am.agent_model import FEATURES
 from modules.am.omg_am import Gaussian
 from modules.unroll import step
 from tests.builders import make_batch, make_mac, make_omg_args, make_scheme
@@ -104,9 +106,12 @@ def test_target_pairs_the_next_observation_with_the_same_subgoal_or_with_the_nex
 def used_subgoals(learner, monkeypatch):
     """A list of the subgoals [b, T, agent, Z] on which the policy is unrolled; the last but one are learned on."""
     seen, unroll = [], learner.mac.unroll_with_hidden
-    monkeypatch.setattr(
-        learner.mac, "unroll_with_hidden", lambda batch, goals: (seen.append(goals), unroll(batch, goals))[1]
-    )
+
+    def remembered(batch, goals=None):
+        seen.append(batch[FEATURES] if goals is None else goals)
+        return unroll(batch, goals)
+
+    monkeypatch.setattr(learner.mac, "unroll_with_hidden", remembered)
     return seen
 
 
@@ -153,9 +158,9 @@ def test_hindsight_picks_by_the_value_of_the_live_network(logger, mode, pick, va
     batch = make_batch(args, lengths=[8, 5])
     avail = batch["avail_actions"].bool()
     with th.no_grad():
-        inferred = learner.am.features(learner.mac.infer(batch)[0])
-        _, hidden = learner.mac.unroll_with_hidden(batch, inferred)
-        hindsight = learner._look_back(batch, make_transitions(batch, args.gamma), hidden)
+        seen = learner.model.infer(batch)
+        learner.model.look_back(seen, q_of_candidates(learner, seen, avail), t_env=0)
+        inferred, hindsight = seen.batch[FEATURES], learner.model.hindsight
         choice, goal_mu = hindsight.choice, hindsight.prior.mu
         prior = learner.am.vae.encode(learner.am.observations(batch)).mu
         inputs = learner.mac.build_inputs(batch)

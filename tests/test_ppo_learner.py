@@ -7,15 +7,17 @@ import torch as th
 
 from components.transitions import make_transitions
 from learners.ppo_learner import PPOLearner
+from modules.am.agent_model import FEATURES
 from modules.critics.value import READS, value_input_size, value_inputs
 from modules.moments import RunningMoments
-from tests.builders import RecordingLogger, make_args, make_batch, make_mac, make_scheme
+from tests.builders import RecordingLogger, make_args, make_batch, make_mac, make_omg_args, make_scheme
 from tests.test_learner_contract import PPO
 from utils.rl_utils import build_td_lambda_targets, clipped_surrogate, n_step_returns, value_errors
 
 
 def made(**overrides):
-    args = make_args(**(PPO | overrides))
+    make = make_omg_args if "am_model" in overrides else make_args
+    args = make(**(PPO | overrides))
     th.manual_seed(0)
     return PPOLearner(make_mac(args), make_scheme(args)[0], RecordingLogger(), args)
 
@@ -156,3 +158,127 @@ def test_each_agent_learns_from_its_own_reward():
         learner.load_state_dict(state)
     changed = (seen[0] != seen[1]).flatten(0, 1).any(0)
     assert changed.tolist() == [True, False, False]
+
+
+# --- in pieces
+
+RECURRENT = dict(obs_last_action=True, critic_reads="state_obs")
+
+
+@pytest.mark.parametrize("length", [8, 20])
+@pytest.mark.parametrize("agent", ["rnn", "rnn_norm", "idv_rnn"])
+def test_pieces_as_long_as_episodes_are_episodes(length, agent):
+    whole, cut = (made(agent=agent, critic=agent, data_chunk_length=given, **RECURRENT) for given in (None, length))
+    for learner in (whole, cut):
+        learner.train(make_batch(learner.args, [8, 5, 3], [True, False, True]), 0, 0)
+    assert whole.logger.stats.keys() == cut.logger.stats.keys()
+    for key in whole.logger.stats:
+        assert whole.logger.values(key) == pytest.approx(cut.logger.values(key), rel=1e-4, abs=1e-6), key
+
+
+@pytest.mark.parametrize("length", [1, 3])
+@pytest.mark.parametrize("model", [{}, dict(am_model="liam")])
+def test_a_piece_begins_where_the_episode_stands(length, model):
+    """Losses before any update are those of whole episodes; gradients end where the piece begins."""
+    whole, cut = (
+        made(data_chunk_length=given, epochs=1, lr=1e-12, critic_lr=1e-12, **RECURRENT, **model)
+        for given in (None, length)
+    )
+    for learner in (whole, cut):
+        th.nn.init.normal_(learner.mac.agent.rnn.weight_hh)
+        th.manual_seed(1)
+        th.nn.init.normal_(learner.critic.rnn.weight_hh)
+        learner.mac.agent.load_state_dict(whole.mac.agent.state_dict())
+        learner.train(make_batch(learner.args, [8, 5, 3], [True, False, True]), 0, 0)
+    norms = ("agent_grad_norm", "critic_grad_norm")
+    for key in whole.logger.stats:
+        is_same = whole.logger.values(key) == pytest.approx(cut.logger.values(key), rel=1e-4, abs=1e-6)
+        assert is_same == (key not in norms), key
+
+
+# --- with an agent model
+
+OMG = dict(am_model="omg", omg_policy_reads="mean", critic_reads="obs", epochs=1, eta_anneal_time=10**9)
+
+
+def seen_by(learner, batch):
+    """The features that the policy, and the critic of its updates, read in one training call."""
+    seen = {}
+    train_critic, train_policy = learner._train_critic, learner._train_policy
+    learner._train_critic = lambda part, given, t_env: (
+        seen.update(critic=given.inputs[..., -4:]) or train_critic(part, given, t_env)
+    )
+    learner._train_policy = lambda part, given, t_env: (
+        seen.update(policy=part[FEATURES]) or train_policy(part, given, t_env)
+    )
+    learner.train(batch, 0, 0)
+    return seen
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_the_policy_learns_on_inferred_subgoals_and_the_critic_on_those_of_hindsight(eta):
+    learner = made(eta=eta, subgoal_mode=1, death_masking=False, **OMG)
+    batch = make_batch(learner.args, [8, 5])
+    with th.no_grad():
+        inferred = learner.model.infer(batch).batch[FEATURES]
+        states = learner.model.am.observations(batch)
+        ahead = learner.model.am.vae.encode(th.cat([states[:, 1:], states[:, -1:]], 1)).mu
+    seen = seen_by(learner, batch)
+    assert th.allclose(seen["policy"], inferred, atol=1e-6)
+    expected = ahead if eta else inferred
+    for b, length in enumerate((8, 5)):
+        assert th.allclose(seen["critic"][b, :length], expected[b, :length], atol=1e-6)
+
+
+@pytest.mark.parametrize(("mode", "pick"), [("optimistic", max), ("conservative", min)])
+@pytest.mark.parametrize("critic", ["rnn", "mlp_critic", "rnn_norm"])
+def test_hindsight_picks_by_the_value_of_the_critic(mode, pick, critic):
+    """Candidate by candidate, from the critic's hidden state along the inferred subgoals."""
+    learner = made(subgoal_mode=mode, critic=critic, **OMG)
+    batch, horizon = make_batch(learner.args, [8, 5]), learner.args.omg_horizon
+    with th.no_grad():
+        inferred = learner.model.infer(batch)
+        learner.model.look_back(inferred, learner._value_of_candidates(inferred), t_env=0)
+        choice = learner.model.hindsight.choice
+        goals = learner.model.am.vae.encode(learner.model.am.observations(batch)).mu
+        inputs = value_inputs(inferred.batch, learner.args)
+        for b, length in enumerate((8, 5)):
+            h = learner.critic.init_hidden().expand(3, -1)
+            for t in range(length):
+                candidates = [goals[b, min(t + 1 + k, length)] for k in range(horizon)]
+                values = th.stack(
+                    [learner.critic(th.cat([inputs[b, t, :, :-4], goal], -1), h)[0].squeeze(-1) for goal in candidates]
+                )
+                for i in range(3):
+                    best = pick(values[:, i].tolist())
+                    assert values[choice[b, t, i], i].item() == pytest.approx(best, abs=1e-6)
+                _, h = learner.critic(inputs[b, t], h)
+
+
+@pytest.mark.parametrize("model", ["base", "liam", "omg"])
+def test_critic_and_policy_listen_to_the_model(model):
+    """Another model's features change both the ratios' policy and the values."""
+    seen = []
+    for scale in (1.0, 2.0):
+        learner = made(**(OMG | dict(am_model=model, eta=0.0)))
+        features = learner.model.am.features
+        learner.model.am.features = lambda outputs, *more, scale=scale, of=features: scale * of(outputs, *more)
+        if model == "omg":
+            learner.model.infer = lambda batch, scale=scale, infer=learner.model.infer: _scaled(infer(batch), scale)
+        learner.train(make_batch(learner.args, [8, 5]), 0, 0)
+        seen.append((learner.logger.values("pi_max"), learner.logger.values("q_taken_mean")))
+    (pi, value), (other_pi, other_value) = seen
+    assert pi != other_pi and value != other_value
+
+
+def _scaled(inferred, scale):
+    return inferred._replace(batch=inferred.batch.with_field(FEATURES, scale * inferred.batch[FEATURES]))
+
+
+def test_the_model_has_as_many_updates_as_there_are_epochs():
+    learner = made(**(OMG | dict(epochs=3)))
+    steps = []
+    step = learner.model.optimiser.step
+    learner.model.optimiser.step = lambda: steps.append(1) or step()
+    learner.train(make_batch(learner.args, [8, 5]), 0, 0)
+    assert len(steps) == 3

@@ -4,7 +4,7 @@ subgoals, and a posterior that infers from an agent's trajectory which state the
 `learners/omg_learner.py` picks the subgoals to learn from; `controllers/om_controller.py` acts on the inferred ones.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from components.episode_buffer import ALL, EpisodeBatch, Episodes, Scheme
-from modules.am.agent_model import AgentModel, Loss
+from modules.am.agent_model import AgentModel, Loss, check_others
 from modules.inputs import agent_ids, last_actions
 from modules.network import Outputs
-from utils.config import WIDE, M, key
-from utils.dict2namedtuple import Args
+from utils.config import STEPS, WIDE, K, M, T, key
+from utils.dict2namedtuple import Args, Config
 from utils.rl_utils import gaussian_kl
 from utils.weights import load_into
 
@@ -127,7 +127,7 @@ class OMGAM(AgentModel):
     o_t is an agent's observation, or with `obs_is_state` the state, which then has to be seen while acting, too.
     `omg_prior_path` is the folder of the prior alone, which counts as trained if it was. Each part has its file.
 
-    Raises: UserError where there is no prior, or it does not fit.
+    Raises: UserError where there is no prior, or it does not fit, or there are no others.
     """
 
     @dataclass(frozen=True)
@@ -142,9 +142,31 @@ class OMGAM(AgentModel):
         omg_supervised: bool = key(False, "a regression of the picked subgoal replaces the posterior (an ablation)")
         omg_prior_path: Path = key("", "folder of a prior that learner=am_learner trained; empty: train one")
         omg_vae_batches: int = key(8, "of the prior per training call", "gradient steps", low=1, high=M)
+        omg_vae_pretrain_steps: int = key(10000, "first the prior is trained, then frozen", STEPS, low=0, high=T)
+        omg_horizon: int = key(5, "candidate subgoals lie up to this far ahead", STEPS, low=1, high=K)
+        omg_value: str = key("mean", "a candidate's value over the available actions", choices=("mean", "max"))
+        subgoal_mode: bool | int | str = key(
+            "optimistic",
+            "candidate that is picked: optimistic or True, conservative or False, random, or so many steps ahead",
+            STEPS,
+            low=1,
+            high=K,
+            choices=("optimistic", "conservative", "random"),
+        )
+        eta: float = key(0.5, "chance, at the start, of training on the picked subgoal", low=0, high=1)
+        eta_anneal_time: int = key(50000, "from eta down to 0", STEPS, low=1, high=T)
+        eta_steps: str = key("environment", "which eta_anneal_time counts", choices=("environment", "learner"))
+
+    @staticmethod
+    def conflict(config: Config, kinds: Mapping[str, type]) -> str:
+        ahead, horizon = config["subgoal_mode"], config["omg_horizon"]
+        if type(ahead) is int and ahead > horizon:
+            return f"subgoal_mode={ahead} lies beyond omg_horizon={horizon}; raise one or lower the other"
+        return ""
 
     def __init__(self, scheme: Scheme, args: Args):
         super().__init__()
+        check_others(args)
         self.args = args
         self.is_supervised = args.omg_supervised
         self.input_size = args.state_shape if args.obs_is_state else args.obs_shape

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from components.episode_buffer import EpisodeBatch
+from modules.am.agent_model import FEATURES
 from modules.inputs import agent_ids, is_alive, last_actions
 from modules.network import Network, Outputs
 from utils.dict2namedtuple import Args
@@ -49,7 +50,7 @@ class OneOutput:
 
 
 def value_input_size(args: Args) -> int:
-    """Returns the width of what `value_inputs` returns."""
+    """Returns the width of what `value_inputs` returns, without a model's features."""
     of_reads = {
         "obs": args.obs_shape,
         "state": args.state_shape,
@@ -61,7 +62,8 @@ def value_input_size(args: Args) -> int:
 
 
 def value_inputs(batch: EpisodeBatch, args: Args) -> th.Tensor:
-    """Returns what `critic_reads` says, last actions with `obs_last_action`, and the agent's id: [b, T, agent, in].
+    """Returns what `critic_reads` says, last actions with `obs_last_action`, the agent's id, and what its model infers,
+    if the batch has that (FEATURES): [b, T, agent, in].
 
     The last actions are the agent's own beside its own observation alone, else the whole team's. Zeros stand in place
     of all but the id in padding, and with `death_masking` for the dead.
@@ -76,12 +78,14 @@ def value_inputs(batch: EpisodeBatch, args: Args) -> th.Tensor:
     if args.critic_reads in ("obs", "state_obs"):
         parts.append(obs)
     if args.critic_reads == "state_team":
-        parts.append(of_team(obs.flatten(2)))
+        parts.append(of_team(batch["team_obs"].to(args.device).flatten(2)))
     if args.obs_last_action:
-        last = last_actions(batch["actions"], args.n_actions, args.device)
-        parts.append(last if args.critic_reads == "obs" else of_team(last.flatten(2)))
+        is_own = args.critic_reads == "obs"
+        last = last_actions(batch["actions" if is_own else "team_actions"], args.n_actions, args.device)
+        parts.append(last if is_own else of_team(last.flatten(2)))
     filled = batch["filled"].bool()
     counts = is_alive(batch["avail_actions"], filled) if args.death_masking else filled.expand(*obs.shape[:3])
-    seen = th.cat(parts, -1).masked_fill(~counts.unsqueeze(-1).to(args.device), 0.0)
+    is_blank = ~counts.unsqueeze(-1).to(args.device)
     ids = agent_ids(batch, args.n_agents, args.device).expand(*obs.shape[:2], -1, -1)
-    return th.cat([seen, ids], -1)
+    inferred = [batch[FEATURES].masked_fill(is_blank, 0.0)] if FEATURES in batch.scheme else []
+    return th.cat([th.cat(parts, -1).masked_fill(is_blank, 0.0), ids, *inferred], -1)

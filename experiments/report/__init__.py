@@ -1,0 +1,1 @@
+"""Results of many runs become tables, figures and a page: `python -m experiments.report RESULTS... --out FOLDER`."""
