@@ -42,6 +42,7 @@ from utils.errors import UserError, shortened, unknown
 from utils.files import Json
 from utils.logging import get_logger
 from utils.MY_EXP_PATH import check_results_path, expanded, make_results_folder
+from utils.trackers import check_tracker
 
 if TYPE_CHECKING:
     from sacred import Experiment
@@ -141,6 +142,7 @@ def _configure(ex: "Experiment", params: list[str]) -> tuple[Json, str, Json]:
     _check_storage(Path(config["local_results_path"]) / "sacred", options)
     if config["use_tensorboard"]:
         check_backend(config["tensorboard_backend"])
+    check_tracker(config["tracker"])
     if config["save_replay"] and config["env_args"].get("replay_dir"):
         check_results_path(config["env_args"]["replay_dir"], "env_args.replay_dir")
     return config, command, options

@@ -47,6 +47,7 @@ from utils.process import keep_freed_memory, set_threads
 from utils.progress import Progress
 from utils.seeding import named_seed
 from utils.signals import StopRequest
+from utils.trackers import open_tracker
 from utils.weights import StateDict, fits, load_weights
 
 if TYPE_CHECKING:
@@ -244,17 +245,27 @@ class Run:
         return asked is not None and won is not None and won >= asked
 
     def play_and_learn(self) -> None:
-        """Performs one round of training: an episode in each world, or in a population several, and updates."""
+        """Performs one round of training: an episode in each world, or in a population several, and updates.
+
+        A learner without a replay buffer learns at once from what was played.
+        """
+        if not getattr(self.learner, "has_replay", True):
+            batch = self.runner.run(test_mode=False)
+            self._learn(batch[:, : batch.max_t_filled()])
+            self.clock.episode += self.runner.n_ended
+            return
         n_runs = -(-self.factor // self.args.batch_size_run)
         for _ in range(n_runs):
             self.buffer.insert_episode_batch(self.runner.run(test_mode=False))
         if self.buffer.can_sample(self.batch_size):
             for _ in range(self.args.updates_per_round):
-                sample = self.buffer.sample(self.batch_size, rng=self.generators.sampling)
-                if str(sample.device) != self.args.device:
-                    sample.to(self.args.device)
-                self.learner.train(self.team.experience(sample), self.t_env, self.clock.episode)
+                self._learn(self.buffer.sample(self.batch_size, rng=self.generators.sampling))
         self.clock.episode += n_runs * self.args.batch_size_run
+
+    def _learn(self, batch: EpisodeBatch) -> None:
+        if str(batch.device) != self.args.device:
+            batch.to(self.args.device)
+        self.learner.train(self.team.experience(batch), self.t_env, self.clock.episode)
 
     def _after_episode(self, stop: StopRequest) -> None:
         """Runs a test, logs a summary and saves a checkpoint, each if it is due."""
@@ -531,7 +542,8 @@ def load_policy(folder: str | Path) -> Policy:
     if settings["population"]:
         raise UserError(f"{folder} holds a population, whose seats need each other; resume it with checkpoint_path")
     with fits(Path(folder) / SETTINGS_FILE):
-        args = convert({**settings, "device": "cpu"})
+        # What checkpoints of earlier versions do not say has no part in loading them.
+        args = convert({"orthogonal_init": False, "epsilon_alpha": 0.0, **settings, "device": "cpu"})
         layout = episode_layout(args)
         mac = CONTROLLERS[args.mac](*layout[:2], args)
         n_steps = args.episode_limit + 1
@@ -642,6 +654,8 @@ def run(_run: "SacredRun", _config: Config, _log: logging.Logger) -> dict[str, s
     logger.setup_sacred(_run)
     if args.use_tensorboard:
         logger.setup_tb(folders["curves"], args.tensorboard_backend)
+    if args.tracker:
+        logger.setup_tracker(open_tracker(args.tracker, results / args.tracker, Path(folders["curves"]).name, config))
     records = results / "sacred" / str(_run._id)
     if records.is_dir():  # there is none with --unobserved
         logger.setup_records(records)

@@ -177,10 +177,9 @@ class Setup:
 
     def population(self, alg: str, n_teammates: int, pool: Path, kind: str) -> tuple[str, ...]:
         """Returns the first arguments of a run in which `alg` plays with teammates from a pool."""
-        frozen = "vdn" if alg == "qmix" else "qmix"  # a name for seats that members of the pool play
-        names = (f"--config={n_teammates}{frozen}{self.n_agents - n_teammates}{alg}", "--env-config=sc2")
-        seats = ("--multi_algs", f"--train_alg={alg}", "--is_agent_shift")
-        return (*names, *seats, "with", f"opponent_pool={pool}", f"opponent_group={kind}")
+        frozen = "vdn" if alg == "qmix" else "qmix"
+        names = f"{n_teammates}{frozen}{self.n_agents - n_teammates}{alg}"
+        return (*beside_a_pool(names, alg, pool), f"opponent_group={kind}")
 
     def at_once(self, n_own_seats: int) -> tuple[str, ...]:
         """Plays the episodes between two updates together, where a world is no process of its own."""
@@ -190,6 +189,18 @@ class Setup:
     def job(self, kind: type[J], output: Path, arguments: tuple[str, ...], n_steps: int, **more: object) -> J:
         name = f"{output.parent.name}_{output.stem}" if output.parent != self.out else output.name
         return kind(name, arguments, n_steps, output, self.out / WORK / name, **more)
+
+
+def beside_a_pool(
+    names: str, alg: str, pool: Path, env_config: str = "sc2", is_agent_shift: bool = True
+) -> tuple[str, ...]:
+    """Returns the first arguments of a run of the population `names`, in which `alg` learns or is tested.
+
+    Members of the pool play all other seats; which algorithm the population names for them does not matter.
+    """
+    shift = ("--is_agent_shift",) if is_agent_shift else ()
+    seats = (f"--config={names}", f"--env-config={env_config}", "--multi_algs", f"--train_alg={alg}", *shift)
+    return (*seats, "with", f"opponent_pool={pool}")
 
 
 @dataclass(frozen=True, eq=False)

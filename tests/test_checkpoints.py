@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = {
     "iql_omg": {"omg_vae_pretrain_steps": 70, "target_update_interval": 11},
     "iql_omg alone": {"learner": "am_learner"},
+    "pqn_vdn pieces": {"collect_steps": 5, "epsilon_alpha": 3.0},
 }
 
 ON_POLICY = ("ippo", "mappo", "pqn")
@@ -45,7 +46,7 @@ RESUMED = ["coma", "iql_am", "iql_omg alone", "qmix_beta", "cw_qmix", "qplex", "
 RESUMED = [pytest.param(alg, marks=pytest.mark.slow) for alg in RESUMED]
 
 
-@pytest.mark.parametrize("alg", ["iql", "qmix", "qtran", "iql_omg", "mappo", "pqn_vdn", *RESUMED])
+@pytest.mark.parametrize("alg", ["iql", "qmix", "qtran", "iql_omg", "mappo", "pqn_vdn", "pqn_vdn pieces", *RESUMED])
 def test_a_resumed_run_is_bit_for_bit_the_run_that_was_never_interrupted(tmp_path, alg):
     interval = "critic_target_update_interval" if alg == "coma" else "target_update_interval"
     settings = {"save_model": True} | SETTINGS.get(alg, {interval: 11})
@@ -53,7 +54,7 @@ def test_a_resumed_run_is_bit_for_bit_the_run_that_was_never_interrupted(tmp_pat
         settings |= {"batch_size_run": 2, "test_nepisode": 4}
     if alg.startswith(ON_POLICY):
         own = {"batch_size": "null", "buffer_size": "null", "num_mini_batch": 2, "epochs": 2}
-        settings = {"save_model": True, "batch_size_run": 4, "test_nepisode": 4} | own
+        settings = SETTINGS.get(alg, {}) | {"save_model": True, "batch_size_run": 4, "test_nepisode": 4} | own
     settings["alg"] = alg.split()[0]
     whole, info = whole_run(local_results_path=tmp_path / "whole", t_max=240, **settings)
     half, _ = whole_run(local_results_path=tmp_path / "half", t_max=120, **settings)

@@ -160,6 +160,42 @@ def test_each_agent_learns_from_its_own_reward():
     assert changed.tolist() == [True, False, False]
 
 
+# --- in pieces
+
+RECURRENT = dict(obs_last_action=True, critic_reads="state_obs")
+
+
+@pytest.mark.parametrize("length", [8, 20])
+@pytest.mark.parametrize("agent", ["rnn", "rnn_norm", "idv_rnn"])
+def test_pieces_as_long_as_episodes_are_episodes(length, agent):
+    whole, cut = (made(agent=agent, critic=agent, data_chunk_length=given, **RECURRENT) for given in (None, length))
+    for learner in (whole, cut):
+        learner.train(make_batch(learner.args, [8, 5, 3], [True, False, True]), 0, 0)
+    assert whole.logger.stats.keys() == cut.logger.stats.keys()
+    for key in whole.logger.stats:
+        assert whole.logger.values(key) == pytest.approx(cut.logger.values(key), rel=1e-4, abs=1e-6), key
+
+
+@pytest.mark.parametrize("length", [1, 3])
+@pytest.mark.parametrize("model", [{}, dict(am_model="liam")])
+def test_a_piece_begins_where_the_episode_stands(length, model):
+    """Losses before any update are those of whole episodes; gradients end where the piece begins."""
+    whole, cut = (
+        made(data_chunk_length=given, epochs=1, lr=1e-12, critic_lr=1e-12, **RECURRENT, **model)
+        for given in (None, length)
+    )
+    for learner in (whole, cut):
+        th.nn.init.normal_(learner.mac.agent.rnn.weight_hh)
+        th.manual_seed(1)
+        th.nn.init.normal_(learner.critic.rnn.weight_hh)
+        learner.mac.agent.load_state_dict(whole.mac.agent.state_dict())
+        learner.train(make_batch(learner.args, [8, 5, 3], [True, False, True]), 0, 0)
+    norms = ("agent_grad_norm", "critic_grad_norm")
+    for key in whole.logger.stats:
+        is_same = whole.logger.values(key) == pytest.approx(cut.logger.values(key), rel=1e-4, abs=1e-6)
+        assert is_same == (key not in norms), key
+
+
 # --- with an agent model
 
 OMG = dict(am_model="omg", omg_policy_reads="mean", critic_reads="obs", epochs=1, eta_anneal_time=10**9)
