@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from utils.file_records import FileRecords
 
 HELP = {"-h", "--help", "help"}
-RECORDED_PACKAGES = ("torch", "numpy", "numba", "sacred", "smac", "pysc2", "lbforaging", "mpe2")
+RECORDED_PACKAGES = ("torch", "numpy", "numba", "sacred", "smac", "pysc2", "lbforaging", "mpe2", "rware", "pettingzoo")
 NAME_OF_RUN = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 USAGE = """usage: python main.py --config=ALGORITHM --env-config=ENVIRONMENT [--KEY=VALUE ...] [with KEY=VALUE ...]
 
@@ -340,7 +340,7 @@ def read_settings(*params: str) -> Json:
 
 def resolve(config: Config) -> Json:
     """Returns the configuration as it will really run: seed, device, engine, versions and commit settled."""
-    from run import args_sanity_check
+    from run import args_sanity_check, population_factor
 
     seed = secrets.randbelow(2**31) if config["seed"] is None else config["seed"]
     env_args = config["env_args"]
@@ -352,6 +352,7 @@ def resolve(config: Config) -> Json:
     if config["test_nepisode"] != asked:
         per_run = config["batch_size_run"]
         log.warning(f"test_nepisode={asked} becomes {config['test_nepisode']}: {per_run} episodes are played at once")
+    config["population_factor"] = population_factor(config)
     resolved = {
         "engine": engine,
         **ENVS[config["env"]].describe(**env_args),

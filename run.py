@@ -216,7 +216,7 @@ class Run:
                 saved.
         """
         t_max = self.t_max if t_max is None else t_max
-        self.buffer.log_size(self.log)
+        self._log_memory()
         self._started = time.time(), self.t_env
         progress = Progress(t_max, self.args.log_interval)
         self.log.info(f"Beginning training for {t_max} timesteps")
@@ -238,6 +238,20 @@ class Run:
         finally:
             progress.close()
         self.log.info("Finished Training")
+
+    def _log_memory(self) -> None:
+        """Logs what is kept to learn from: the replay buffer, or where a learner has none, one collection."""
+        if getattr(self.learner, "has_replay", True):
+            self.buffer.log_size(self.log)
+            return
+        per_step = sum(field.nbytes for field in self.runner.new_batch(1, 1).data.transition_data.values())
+        n_steps, n_worlds = (self.args.collect_steps or self.args.episode_limit) + 1, self.args.batch_size_run
+        most = format_bytes(per_step * n_steps * n_worlds)
+        self.log.info(
+            f"A collection takes {per_step:,} bytes per step, at most {most} for {n_steps} steps in each of {n_worlds} "
+            f"environments, and an update some times as much; "
+            f"{format_bytes(free_memory())} of main memory are free. There is no replay buffer"
+        )
 
     def _is_good_enough(self) -> bool:
         """Returns whether the last test was won as often as `stop_win_rate` asks, if it asks."""
@@ -608,10 +622,17 @@ def _find_weights(args: Args) -> Path:
     )
 
 
+def population_factor(config: Config) -> int | None:
+    """Returns how many times the episodes a population plays: by its seats, or once where nothing is replayed."""
+    seats = config["population"]
+    if not seats or config["population_factor"] is not None:
+        return config["population_factor"]
+    has_replay = getattr(LEARNERS[config["learner"]], "has_replay", True)
+    return max(sum(seats.values()) // seats[config["train_alg"]], 1) if has_replay else 1
+
+
 def args_sanity_check(config: Config, _log: logging.Logger) -> Json:
     """Returns the configuration as this machine can run it: no CUDA where there is none, tests in whole batches.
-
-    A population's factor is settled, too: by the seats, or 1 where a learner has no replay buffer.
 
     Raises: UserError where the replay buffer is to be on a GPU that does not compute.
     """
@@ -621,9 +642,6 @@ def args_sanity_check(config: Config, _log: logging.Logger) -> Json:
         _log.warning("CUDA is switched off because no CUDA device is available")
     if config["buffer_device"] == "cuda" and not config["use_cuda"]:
         raise UserError("buffer_device=cuda, but the run does not compute with CUDA; set buffer_device=cpu or disk")
-    if config["population"] and config["population_factor"] is None:
-        seats, has_replay = config["population"], getattr(LEARNERS[config["learner"]], "has_replay", True)
-        config["population_factor"] = max(sum(seats.values()) // seats[config["train_alg"]], 1) if has_replay else 1
     per_run = config["batch_size_run"]
     config["test_nepisode"] = max(config["test_nepisode"] // per_run, 1) * per_run
     return config

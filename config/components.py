@@ -7,13 +7,13 @@ says in `conflict` what it can't work with. `schema.py` has the keys of every ru
 import importlib
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from config import schema
 from config.schema import OF_PYMARL, RUN
-from utils.config import Key, declared_keys, flatten, nested, recursive_dict_update
+from utils.config import AnyKey, Key, declared_keys, flatten, nested, recursive_dict_update
 from utils.dict2namedtuple import Config
 from utils.errors import UserError, nearest, shortened, unknown
 from utils.files import Json
@@ -22,6 +22,8 @@ from utils.registry import Registry
 
 GROUPS = {"env": "env_args."}
 """What the keys of a component are grouped under; those of all others stand at the top."""
+OF_ALGORITHMS = "config/algs/"
+"""Where the settings begin that hold in the environments that declare their keys, and in no other."""
 
 
 class Setting(NamedTuple):
@@ -56,6 +58,8 @@ class Part(NamedTuple):
     def explain(self, values: Config) -> str:
         """Returns the component and its keys with their values, as a page of help has them."""
         head = f"\n{self.key}={self.name}" + ("" if self.keys else " has no keys")
+        if getattr(self.kind, "takes_any_key", False):
+            head += f"; every other {GROUPS[self.key]}KEY is an argument of the environment's own"
         return "\n".join([head, *(_explain(key, declared, values[key]) for key, declared in self.keys.items())])
 
 
@@ -99,10 +103,22 @@ def choose(settings: Iterable[Setting]) -> Choice:
         for name, key in keys.items():
             if choice.values[name] and isinstance(names_of(key), Registry):
                 choice.parts.append(part := part_of(name, key, choice.values[name]))
-                take(part.keys)
+                take(part.keys | _undeclared(part, given))
 
     take(RUN)
     return choice
+
+
+def _undeclared(part: Part, given: Mapping[str, Sequence[Setting]]) -> dict[str, Key]:
+    """Returns keys for what was set below the group of a component that takes any: `takes_any_key` in its class."""
+    if not getattr(part.kind, "takes_any_key", False):
+        return {}
+    of_files = {name: settings for name, settings in given.items() if name.startswith(GROUPS[part.key])}
+    return {
+        name: AnyKey(object, help="an argument of the environment's own")
+        for name, settings in of_files.items()
+        if name not in part.keys and not all(one.source.startswith(OF_ALGORITHMS) for one in settings)
+    }
 
 
 def part_of(key: str, declaration: Key, name: str) -> Part:

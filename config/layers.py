@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from config.components import Choice, Setting, check_known, choose
+from config.components import OF_ALGORITHMS, Choice, Setting, check_known, choose
 from config.schema import RENAMED, RUN
 from utils.config import flatten, load_json, load_yaml, nested, parse_yaml
 from utils.errors import UserError, shortened, unknown
@@ -21,7 +21,6 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "config"
 SUBFOLDERS = {"--config": "algs", "--env-config": "envs"}
 COMMAND_LINE = "command line"
-OF_ALGORITHMS = "config/algs/"
 NO_SETTINGS = ("resolved", "population")  # of a recorded configuration: what the program found out by itself
 
 Settings = Sequence[tuple[str, str]]  # (key, text), as they were typed

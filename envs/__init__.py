@@ -9,5 +9,7 @@ REGISTRY = Registry(
     lbforaging="envs.foraging:ForagingEnv",
     predator_prey="envs.particle_tag:ParticleTag",
     simple_tag="envs.predator_prey:PredatorPreyEnv",
+    gymma="envs.gymma:GymmaEnv",
+    pettingzoo="envs.pettingzoo_env:PettingZooEnv",
     goal_game="envs.goal_game:GoalGame",
 )

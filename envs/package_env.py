@@ -1,4 +1,4 @@
-"""What the environments of other packages have in common: `foraging.py` and `predator_prey.py`.
+"""What the environments of other packages have in common: `foraging.py`, `predator_prey.py` and `spaces_env.py`.
 
 Such a package is imported when a world of it is made. What it leaves open is as in EPyMARL: the state is all
 observations joined, and every action can always be taken.
@@ -37,11 +37,23 @@ class PackageEnv(SeededEnv):
     def _import(cls, module: str) -> Any:
         """Returns a module of the package. Raises: UserError where it can't be imported."""
         try:
-            return importlib.import_module(f"{cls.package}.{module}")
+            return importlib.import_module(f"{cls.package}.{module}".rstrip("."))
         except ImportError as error:
             raise UserError(
                 f"this environment needs the package {cls.package}, which can't be imported ({error}); "
                 "get it with `pip install -r requirements-envs.txt`"
+            ) from error
+
+    @staticmethod
+    def _import_of_user(module: str) -> Any:
+        """Returns a module that an argument names. Raises: UserError where it can't be imported."""
+        try:
+            return importlib.import_module(module)
+        except (ImportError, TypeError, ValueError) as error:  # the latter two: it is no name of a module
+            package = module.partition(".")[0]
+            raise UserError(
+                f"the module '{module}' can't be imported ({error}); correct its name, or install its package, such as "
+                f"with `pip install {package}` or `pip install -r requirements-envs.txt`"
             ) from error
 
     def reset(self) -> tuple[list[np.ndarray], np.ndarray]:

@@ -121,6 +121,21 @@ def test_a_replay_buffer_on_a_gpu_that_does_not_compute_is_refused():
         run.args_sanity_check(config, None)
 
 
+@pytest.mark.parametrize(("collect_steps", "n_steps"), [("null", 8), (5, 6)])
+def test_learners_without_a_replay_buffer_say_what_a_collection_takes(collect_steps, n_steps, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    own = {"batch_size_run": 4, "num_mini_batch": 1, "batch_size": "null", "buffer_size": "null"}
+    own["collect_steps"] = collect_steps
+    whole_run(alg="pqn_vdn", local_results_path=tmp_path, t_max=20, **own)
+    # float32: obs 3 x 5, state 5, reward; int64: actions 3; bytes: avail_actions 3 x 4, terminated, filled
+    per_step = 4 * (15 + 5 + 1) + 8 * 3 + 12 + 2
+    said = (
+        f"A collection takes {per_step} bytes per step, at most {per_step * n_steps * 4 / 1000:.1f} kB for {n_steps} "
+    )
+    assert f"{said}steps in each of 4 environments" in caplog.text
+    assert "The replay buffer takes" not in caplog.text
+
+
 def test_where_the_replay_buffer_is_changes_nothing(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     _, in_memory = whole_run(local_results_path=tmp_path, buffer_cpu_only=False)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch as th
 
-import main
 from components.pieces import ACTIONS_BEFORE, HIDDEN_BEFORE
 from run import Run
 from tests.builders import RecordingLogger
@@ -154,20 +153,3 @@ def test_worlds_explore_less_the_higher_their_number():
     shares = selector.select_action(values, avail, 0).float().mean(1)
     assert shares.tolist() == pytest.approx([0.25, 0.088, 0.031], abs=0.03)
     assert not selector.select_action(values, avail, 0, test_mode=True).any()
-
-
-@pytest.mark.parametrize(
-    ("params", "sentence"),
-    [
-        (["--config=qmix", "--collect_steps=5"], "learner=q_learner learns from whole ones"),
-        (["--config=mappo", "--collect_steps=5"], "learner=ppo_learner learns from whole ones"),
-        (["--config=pqn_omg", "--collect_steps=5"], "am_model=omg needs whole ones"),
-        (["--config=pqn_vdn", "--collect_steps=0"], "collect_steps=0 is not allowed"),
-        (["--config=pqn_vdn", "--td_lambda=1.5"], "td_lambda=1.5 is not allowed"),
-        (["--config=pqn_vdn", "--epsilon_alpha=-1"], "epsilon_alpha=-1 is not allowed"),
-    ],
-)
-def test_a_mistake_is_one_sentence_and_nothing_is_written(params, sentence, tmp_path, capsys):
-    assert main.main([*params, "--env-config=sc2", f"--local_results_path={tmp_path}"]) == 2
-    assert sentence in capsys.readouterr().err.splitlines()[-1]
-    assert list(tmp_path.iterdir()) == []

@@ -111,6 +111,22 @@ class Key:
         )
 
 
+class AnyKey(Key):
+    """A key of which only its owner knows what it may hold; what is typed is read by YAML's rules."""
+
+    def read(self, value: object) -> Any:
+        return value
+
+    def read_text(self, text: str) -> Any:
+        try:
+            return parse_yaml(text)
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            raise ValueError(f"it must be {self.allowed()}") from error
+
+    def allowed(self) -> str:
+        return "a value in YAML, such as 3, true, text or [1, 2]"
+
+
 def key(default: object, help: str, unit: str = "", **limits: Any) -> Any:
     """Declares one key of a component: a field of the frozen dataclass `Keys` in its class.
 
