@@ -248,8 +248,9 @@ def _run_sacred(ex: "Experiment", command: str, options: Json) -> dict[str, str]
             raise ValueError(f"--beat-interval={run.beat_interval} must be a number of seconds above 0")
         run.pre_run_hooks.append(lambda: begun.append(True))
         return run()
-    except (ArithmeticError, ImportError, LookupError, OSError, RuntimeError, ValueError) as error:
-        if begun:
+    except Exception as error:
+        known = (ArithmeticError, ImportError, LookupError, OSError, RuntimeError, ValueError)
+        if begun or not (isinstance(error, known) or type(error).__module__.startswith("sqlalchemy")):
             raise
         raise UserError(f"{COMMAND_LINE}: Sacred can't start the run: {' '.join(str(error).split())}") from error
 
