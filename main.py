@@ -42,6 +42,7 @@ from utils.errors import UserError, shortened, unknown
 from utils.files import Json
 from utils.logging import get_logger
 from utils.MY_EXP_PATH import check_results_path, expanded, make_results_folder
+from utils.trackers import check_tracker
 
 if TYPE_CHECKING:
     from sacred import Experiment
@@ -141,6 +142,7 @@ def _configure(ex: "Experiment", params: list[str]) -> tuple[Json, str, Json]:
     _check_storage(Path(config["local_results_path"]) / "sacred", options)
     if config["use_tensorboard"]:
         check_backend(config["tensorboard_backend"])
+    check_tracker(config["tracker"])
     if config["save_replay"] and config["env_args"].get("replay_dir"):
         check_results_path(config["env_args"]["replay_dir"], "env_args.replay_dir")
     return config, command, options
@@ -246,8 +248,9 @@ def _run_sacred(ex: "Experiment", command: str, options: Json) -> dict[str, str]
             raise ValueError(f"--beat-interval={run.beat_interval} must be a number of seconds above 0")
         run.pre_run_hooks.append(lambda: begun.append(True))
         return run()
-    except (ArithmeticError, ImportError, LookupError, OSError, RuntimeError, ValueError) as error:
-        if begun:
+    except Exception as error:
+        known = (ArithmeticError, ImportError, LookupError, OSError, RuntimeError, ValueError)
+        if begun or not (isinstance(error, known) or type(error).__module__.startswith("sqlalchemy")):
             raise
         raise UserError(f"{COMMAND_LINE}: Sacred can't start the run: {' '.join(str(error).split())}") from error
 

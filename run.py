@@ -47,6 +47,7 @@ from utils.process import keep_freed_memory, set_threads
 from utils.progress import Progress
 from utils.seeding import named_seed
 from utils.signals import StopRequest
+from utils.trackers import open_tracker
 from utils.weights import StateDict, fits, load_weights
 
 if TYPE_CHECKING:
@@ -671,6 +672,8 @@ def run(_run: "SacredRun", _config: Config, _log: logging.Logger) -> dict[str, s
     logger.setup_sacred(_run)
     if args.use_tensorboard:
         logger.setup_tb(folders["curves"], args.tensorboard_backend)
+    if args.tracker:
+        logger.setup_tracker(open_tracker(args.tracker, results / args.tracker, Path(folders["curves"]).name, config))
     records = results / "sacred" / str(_run._id)
     if records.is_dir():  # there is none with --unobserved
         logger.setup_records(records)

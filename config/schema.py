@@ -46,6 +46,7 @@ RUN = {
     "learner_log_interval": Key(int, STEPS, low=1, high=T),
     "use_tensorboard": Key(bool),
     "tensorboard_backend": Key(str, choices=("torch", "tensorboard_logger")),
+    "tracker": Key(str, choices=("wandb", "mlflow"), nullable=True),
     "mongo_url": Key(str),
     "local_results_path": Key(Path),
     # weights

@@ -122,6 +122,7 @@ def _aggregates(suite: Suite, colour: Mapping[Method, str]) -> Any:
             if of.low is not None:
                 axes.barh(row, of.high - of.low, left=of.low, color=colour[method], alpha=0.35, height=0.6)
             axes.plot(of.value, row, "|", color=colour[method], markersize=12, markeredgewidth=2)
+        axes.use_sticky_edges = False  # bars do not end at the edge
         axes.set_title({"iqm": "IQM"}.get(name, name.replace("_", " ")))
         axes.set_yticks(range(len(methods)), [m.title for m in reversed(methods)] if axes is panels[0] else [])
     panels[1].set_xlabel("normalised score")
