@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch as th
 import torch.nn.functional as F
 
-from components.episode_buffer import EpisodeBatch
+from components.episode_buffer import ON_HOST, EpisodeBatch
 from utils.transfer import to_device
 
 HIDDEN_BEFORE, ACTIONS_BEFORE = "hidden_before", "actions_before"
@@ -21,6 +21,10 @@ class Pieces(NamedTuple):
     steps: th.Tensor  # [piece, length]
     filled: th.Tensor  # [piece, length] bool
 
+    def to(self, device: str | th.device) -> "Pieces":
+        """Returns the same from main memory on `device`."""
+        return Pieces(*(to_device(index, device) for index in self))
+
     def take(self, values: th.Tensor) -> th.Tensor:
         """Returns values [b, T, ...] of the pieces' steps, [piece, length, ...]; in the padding any of them."""
         return values[self.episodes.unsqueeze(1), self.steps]
@@ -30,21 +34,24 @@ class Pieces(NamedTuple):
         return values[self.episodes, self.steps[:, 0]]
 
 
-def cut_into_pieces(played: th.Tensor, length: int, device: str | th.device) -> Pieces:
-    """Cuts the steps that count, `played` [b, T] bool in main memory, into pieces of at most so many steps."""
+def cut_into_pieces(played: th.Tensor, length: int) -> Pieces:
+    """Cuts the steps that count, `played` [b, T] bool, into pieces of at most so many steps; all in main memory."""
     starts = th.arange(0, played.shape[1], length)
     episodes, number = played[:, starts].nonzero(as_tuple=True)
     steps = starts[number].unsqueeze(1) + th.arange(length)
     inside = steps.clamp(max=played.shape[1] - 1)
     filled = played[episodes.unsqueeze(1), inside] & (steps == inside)
-    return Pieces(*(to_device(index, device) for index in (episodes, inside, filled)))
+    return Pieces(episodes, inside, filled)
 
 
 def batch_of_pieces(batch: EpisodeBatch, pieces: Pieces, hidden: th.Tensor, last_actions: th.Tensor) -> EpisodeBatch:
-    """Returns the pieces as a batch, with a step of padding behind each.
+    """Returns the pieces, which are in main memory, as a batch, with a step of padding behind each.
 
     hidden [b, T, agent, H] and last_actions [b, T, agent, u] are those before each step of the whole episodes.
     """
+    on_host = {key: _padded(pieces.take(batch.on_host(key))) for key in ON_HOST}
+    on_host["filled"] = _padded(pieces.filled.to(th.uint8)).unsqueeze(-1)
+    pieces = pieces.to(batch.device)
     fields = {key: _padded(pieces.take(value)) for key, value in batch.data.transition_data.items()}
     fields["filled"] = _padded(pieces.filled.to(th.uint8)).unsqueeze(-1)
     n_pieces, n_steps = fields["filled"].shape[:2]
@@ -52,7 +59,7 @@ def batch_of_pieces(batch: EpisodeBatch, pieces: Pieces, hidden: th.Tensor, last
     data = SimpleNamespace(transition_data=fields, episode_data=once)
     cut = EpisodeBatch(batch.scheme, batch.groups, n_pieces, n_steps, data, batch.preprocess, batch.device)
     cut = _with_const(cut, {HIDDEN_BEFORE: pieces.at_start(hidden), ACTIONS_BEFORE: pieces.at_start(last_actions)})
-    cut.keep_on_host()
+    cut.keep_on_host(on_host)
     return cut
 
 

@@ -233,13 +233,14 @@ class PPOLearner(OnPolicyLearner):
         """Cuts episodes; hidden states are those of the networks as they are, which have played."""
         device = inputs.device
         steps = batch.steps(device)
-        pieces = cut_into_pieces(played_mask(batch).squeeze(-1), self.args.data_chunk_length, device)
+        on_host = cut_into_pieces(played_mask(batch).squeeze(-1), self.args.data_chunk_length)
+        pieces = on_host.to(device)
         last = last_actions(batch["actions"], self.args.n_actions, device)
         with th.no_grad():
             _, of_policy = self.mac.unroll_with_hidden(batch)
             _, of_critic = unroll_with_hidden(self.critic, steps.pack(inputs), steps)
         return Chunks(
-            batch_of_pieces(batch, pieces, before(of_policy), last), pieces, pieces.at_start(before(of_critic))
+            batch_of_pieces(batch, on_host, before(of_policy), last), pieces, pieces.at_start(before(of_critic))
         )
 
     def _values(

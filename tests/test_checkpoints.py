@@ -42,7 +42,7 @@ def contents(folder):
 # --- resuming
 
 
-RESUMED = ["coma", "iql_am", "iql_omg alone", "qmix_beta", "cw_qmix", "qplex", "mappo_epymarl", "ippo_liam"]
+RESUMED = ["coma", "iql_am", "iql_omg alone", "qmix_beta", "cw_qmix", "qplex", "mappo_epymarl", "ippo_liam", "ippo_omg"]
 RESUMED = [pytest.param(alg, marks=pytest.mark.slow) for alg in RESUMED]
 
 

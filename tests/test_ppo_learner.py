@@ -205,22 +205,28 @@ def seen_by(learner, batch):
     """The features that the policy, and the critic of its updates, read in one training call."""
     seen = {}
     train_critic, train_policy = learner._train_critic, learner._train_policy
-    learner._train_critic = lambda part, given, t_env: (
-        seen.update(critic=given.inputs[..., -4:]) or train_critic(part, given, t_env)
-    )
-    learner._train_policy = lambda part, given, t_env: (
-        seen.update(policy=part[FEATURES]) or train_policy(part, given, t_env)
-    )
+
+    def watch_critic(part, given, t_env):
+        seen.update(critic=given.inputs[..., -4:], baseline=given.return_ - given.advantage)
+        return train_critic(part, given, t_env)
+
+    def watch_policy(part, given, t_env):
+        seen.update(policy=part[FEATURES])
+        return train_policy(part, given, t_env)
+
+    learner._train_critic, learner._train_policy = watch_critic, watch_policy
     learner.train(batch, 0, 0)
     return seen
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_the_policy_learns_on_inferred_subgoals_and_the_critic_on_those_of_hindsight(eta):
-    learner = made(eta=eta, subgoal_mode=1, death_masking=False, **OMG)
+    learner = made(eta=eta, subgoal_mode=1, death_masking=False, standardise_advantages=False, **OMG)
     batch = make_batch(learner.args, [8, 5])
     with th.no_grad():
-        inferred = learner.model.infer(batch).batch[FEATURES]
+        acted_on = learner.model.infer(batch).batch
+        inferred = acted_on[FEATURES]
+        value = learner._values(learner.critic, acted_on, value_inputs(acted_on, learner.args))
         states = learner.model.am.observations(batch)
         ahead = learner.model.am.vae.encode(th.cat([states[:, 1:], states[:, -1:]], 1)).mu
     seen = seen_by(learner, batch)
@@ -228,6 +234,7 @@ def test_the_policy_learns_on_inferred_subgoals_and_the_critic_on_those_of_hinds
     expected = ahead if eta else inferred
     for b, length in enumerate((8, 5)):
         assert th.allclose(seen["critic"][b, :length], expected[b, :length], atol=1e-6)
+        assert th.allclose(seen["baseline"][b, :length], value[b, :length], atol=1e-5)  # what it acted on
 
 
 @pytest.mark.parametrize(("mode", "pick"), [("optimistic", max), ("conservative", min)])
