@@ -9,7 +9,7 @@ TRAIN_ARGS ?= env_args.map_name=3m t_max=24000 epsilon_anneal_time=8000 eta_anne
 	runner_log_interval=2000 learner_log_interval=2000 save_model=True
 TEST_ARGS ?= -n 2
 
-.PHONY: help install train test test-fast lint format docs clean
+.PHONY: help install train test test-fast check-learning lint format docs clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -32,6 +32,9 @@ test: lint ## lint, then all tests; TEST_ARGS="-k name" chooses some
 
 test-fast: $(INSTALLED) ## two minutes of the tests: all areas, without the slow tests and without lint
 	$(BIN)/python -m pytest -m "not slow" $(TEST_ARGS)
+
+check-learning: $(INSTALLED) ## twenty minutes: three short trainings have to come to what the reference did
+	$(BIN)/python -m experiments.reference --short --check --seeds 1 --out results/check-learning
 
 lint: $(INSTALLED) ## check style, formatting and types
 	$(BIN)/ruff check .

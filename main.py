@@ -42,6 +42,7 @@ from utils.errors import UserError, shortened, unknown
 from utils.files import Json
 from utils.logging import get_logger
 from utils.MY_EXP_PATH import check_results_path, expanded, make_results_folder
+from utils.trackers import check_tracker
 
 if TYPE_CHECKING:
     from sacred import Experiment
@@ -141,6 +142,7 @@ def _configure(ex: "Experiment", params: list[str]) -> tuple[Json, str, Json]:
     _check_storage(Path(config["local_results_path"]) / "sacred", options)
     if config["use_tensorboard"]:
         check_backend(config["tensorboard_backend"])
+    check_tracker(config["tracker"])
     if config["save_replay"] and config["env_args"].get("replay_dir"):
         check_results_path(config["env_args"]["replay_dir"], "env_args.replay_dir")
     return config, command, options
@@ -246,8 +248,9 @@ def _run_sacred(ex: "Experiment", command: str, options: Json) -> dict[str, str]
             raise ValueError(f"--beat-interval={run.beat_interval} must be a number of seconds above 0")
         run.pre_run_hooks.append(lambda: begun.append(True))
         return run()
-    except (ArithmeticError, ImportError, LookupError, OSError, RuntimeError, ValueError) as error:
-        if begun:
+    except Exception as error:
+        known = (ArithmeticError, ImportError, LookupError, OSError, RuntimeError, ValueError)
+        if begun or not (isinstance(error, known) or type(error).__module__.startswith("sqlalchemy")):
             raise
         raise UserError(f"{COMMAND_LINE}: Sacred can't start the run: {' '.join(str(error).split())}") from error
 
@@ -338,7 +341,7 @@ def read_settings(*params: str) -> Json:
 
 def resolve(config: Config) -> Json:
     """Returns the configuration as it will really run: seed, device, engine, versions and commit settled."""
-    from run import args_sanity_check
+    from run import args_sanity_check, population_factor
 
     seed = secrets.randbelow(2**31) if config["seed"] is None else config["seed"]
     env_args = config["env_args"]
@@ -350,6 +353,7 @@ def resolve(config: Config) -> Json:
     if config["test_nepisode"] != asked:
         per_run = config["batch_size_run"]
         log.warning(f"test_nepisode={asked} becomes {config['test_nepisode']}: {per_run} episodes are played at once")
+    config["population_factor"] = population_factor(config)
     resolved = {
         "engine": engine,
         **ENVS[config["env"]].describe(**env_args),

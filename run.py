@@ -7,6 +7,7 @@ learn and test until `t_max`.
 import json
 import logging
 import random
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -28,7 +29,14 @@ from controllers.team import Team
 from envs.multiagentenv import EnvInfo, fields_of
 from learners import REGISTRY as LEARNERS
 from runners import REGISTRY as RUNNERS
-from utils.checkpoints import RANDOM_STATES, Checkpoints, find_checkpoint, random_states, set_random_states
+from utils.checkpoints import (
+    RANDOM_STATES,
+    Checkpoints,
+    find_checkpoint,
+    random_states,
+    set_random_states,
+    whole_folder,
+)
 from utils.dict2namedtuple import Args, Config, convert, unfrozen
 from utils.errors import UserError
 from utils.files import Json, fitted, read_json
@@ -39,6 +47,7 @@ from utils.process import keep_freed_memory, set_threads
 from utils.progress import Progress
 from utils.seeding import named_seed
 from utils.signals import StopRequest
+from utils.trackers import open_tracker
 from utils.weights import StateDict, fits, load_weights
 
 if TYPE_CHECKING:
@@ -46,6 +55,8 @@ if TYPE_CHECKING:
 
 EpisodeLayout = tuple[Scheme, dict[str, int], Preprocess]
 SMALLER = "lower batch_size_run or the widths of networks, such as rnn_hidden_dim"
+ABSOLUTE_FACTOR = 10  # by which a test of the best weights is longer than others
+BEST = "best"  # folder beside the checkpoints
 SETTINGS_FILE = "settings.json"
 """In the folder of a checkpoint: the configuration and the sizes of the environment, for `load_policy`."""
 ENGINE_NAMES = {"sim": "the embedded engine (not StarCraft II)", "game": "StarCraft II"}
@@ -197,7 +208,7 @@ class Run:
         return self.runner.t_env
 
     def train(self, t_max: int | None = None) -> None:
-        """Trains until `t_max` or a signal: episodes, updates, tests, summaries and checkpoints.
+        """Trains until `t_max`, `stop_win_rate` or a signal: episodes, updates, tests, summaries and checkpoints.
 
         Raises:
             KeyboardInterrupt: a signal asked, and a checkpoint has been saved.
@@ -205,7 +216,7 @@ class Run:
                 saved.
         """
         t_max = self.t_max if t_max is None else t_max
-        self.buffer.log_size(self.log)
+        self._log_memory()
         self._started = time.time(), self.t_env
         progress = Progress(t_max, self.args.log_interval)
         self.log.info(f"Beginning training for {t_max} timesteps")
@@ -213,7 +224,7 @@ class Run:
             with StopRequest() as stop:
                 if self.clock.episode > 0:  # resumed: perhaps where a test was broken off
                     self._after_episode(stop)
-                while self.t_env <= t_max and not stop.asked:
+                while self.t_env <= t_max and not stop.asked and not self._is_good_enough():
                     self.play_and_learn()
                     self._after_episode(stop)
                     progress.update(self.t_env, self.clock.episode, self.runner.test_win_rate)
@@ -228,18 +239,47 @@ class Run:
             progress.close()
         self.log.info("Finished Training")
 
+    def _log_memory(self) -> None:
+        """Logs what is kept to learn from: the replay buffer, or where a learner has none, one collection."""
+        if getattr(self.learner, "has_replay", True):
+            self.buffer.log_size(self.log)
+            return
+        per_step = sum(field.nbytes for field in self.runner.new_batch(1, 1).data.transition_data.values())
+        n_steps, n_worlds = (self.args.collect_steps or self.args.episode_limit) + 1, self.args.batch_size_run
+        most = format_bytes(per_step * n_steps * n_worlds)
+        self.log.info(
+            f"A collection takes {per_step:,} bytes per step, at most {most} for {n_steps} steps in each of {n_worlds} "
+            f"environments, and an update some times as much; "
+            f"{format_bytes(free_memory())} of main memory are free. There is no replay buffer"
+        )
+
+    def _is_good_enough(self) -> bool:
+        """Returns whether the last test was won as often as `stop_win_rate` asks, if it asks."""
+        asked, won = self.args.stop_win_rate, self.runner.test_win_rate
+        return asked is not None and won is not None and won >= asked
+
     def play_and_learn(self) -> None:
-        """Performs one round of training: an episode in each world, or in a population several, and updates."""
+        """Performs one round of training: an episode in each world, or in a population several, and updates.
+
+        A learner without a replay buffer learns at once from what was played.
+        """
+        if not getattr(self.learner, "has_replay", True):
+            batch = self.runner.run(test_mode=False)
+            self._learn(batch[:, : batch.max_t_filled()])
+            self.clock.episode += self.runner.n_ended
+            return
         n_runs = -(-self.factor // self.args.batch_size_run)
         for _ in range(n_runs):
             self.buffer.insert_episode_batch(self.runner.run(test_mode=False))
         if self.buffer.can_sample(self.batch_size):
             for _ in range(self.args.updates_per_round):
-                sample = self.buffer.sample(self.batch_size, rng=self.generators.sampling)
-                if str(sample.device) != self.args.device:
-                    sample.to(self.args.device)
-                self.learner.train(self.team.experience(sample), self.t_env, self.clock.episode)
+                self._learn(self.buffer.sample(self.batch_size, rng=self.generators.sampling))
         self.clock.episode += n_runs * self.args.batch_size_run
+
+    def _learn(self, batch: EpisodeBatch) -> None:
+        if str(batch.device) != self.args.device:
+            batch.to(self.args.device)
+        self.learner.train(self.team.experience(batch), self.t_env, self.clock.episode)
 
     def _after_episode(self, stop: StopRequest) -> None:
         """Runs a test, logs a summary and saves a checkpoint, each if it is due."""
@@ -250,6 +290,8 @@ class Run:
                 self.set_training_state(before)  # so that a run resumed from here plays the whole test
                 return
             clock.last_test_t = t_env
+            if args.final_eval == "best":
+                self._keep_best()
         if t_env - clock.last_log_t >= args.log_interval:
             clock.last_log_t = t_env
             self.logger.log_stat("episode", clock.episode, t_env)
@@ -269,6 +311,37 @@ class Run:
         self._test(n_episodes or self.args.test_nepisode)
         stats = self.logger.stats
         return {key: stats[key][-1][1] for key in list(stats) if key.startswith("test_")}
+
+    @property
+    def _best_folder(self) -> Path:
+        """Where the weights are that were best in tests, with final_eval=best."""
+        return self.checkpoints.folder / BEST
+
+    def _keep_best(self) -> None:
+        """Saves the weights where no earlier test was better. A disk that takes none costs an error message."""
+        stats = self.logger.stats
+        scores = next(stats[key] for key in ("test_battle_won_mean", "test_return_mean") if key in stats)
+        if scores[-1][1] < max(score for _, score in scores):
+            return
+        try:
+            shutil.rmtree(self._best_folder, ignore_errors=True)
+            with whole_folder(self._best_folder) as partial:
+                self.team.save_models(partial, self.learner)
+        except (OSError, RuntimeError) as error:  # torch's writer raises the second
+            self.log.error(f"Could not save the best models to {self._best_folder}: {error}; the run goes on without")
+
+    def _evaluate_best(self) -> None:
+        """Tests the best weights with ten times the episodes (Gorsane et al. 2022): `absolute_return_mean` and so on.
+
+        The final weights are gone then.
+        """
+        if not self._best_folder.is_dir():
+            self.log.error("final_eval=best: no best models have been saved, so there is no absolute metric")
+            return
+        self.team.load_models(self._best_folder)
+        self.runner.test_prefix = "absolute_"
+        self._test(ABSOLUTE_FACTOR * self.args.test_nepisode)
+        self.runner.test_prefix = "test_"
 
     def _test(self, n_episodes: int, stop: StopRequest | None = None) -> bool:
         """Returns False where a stop was asked for in the middle; nothing is logged then."""
@@ -293,7 +366,7 @@ class Run:
             self.logger.print_recent_stats()
         else:
             self.train()
-            if args.final_eval:
+            if args.final_eval is True:
                 self.evaluate()
             if args.save_replay:
                 self.runner.run(test_mode=True)
@@ -304,6 +377,8 @@ class Run:
                 if self._only_tests:
                     raise
                 self.log.error(f"Could not save the replay: {error}")
+        if args.final_eval == "best" and not self._only_tests:
+            self._evaluate_best()
 
     @property
     def _only_tests(self) -> bool:
@@ -400,6 +475,8 @@ class Run:
             self.runner.t_env = int(folder.name)
         else:
             self.load(folder)
+            if args.final_eval == "best" and (best := folder.parent / BEST).is_dir():
+                shutil.copytree(best, self._best_folder, dirs_exist_ok=True)
 
     def load(self, folder: str | Path) -> None:
         """Continues from what `save` wrote; if part of it is missing, not bit for bit, and with a warning.
@@ -479,7 +556,8 @@ def load_policy(folder: str | Path) -> Policy:
     if settings["population"]:
         raise UserError(f"{folder} holds a population, whose seats need each other; resume it with checkpoint_path")
     with fits(Path(folder) / SETTINGS_FILE):
-        args = convert({**settings, "device": "cpu"})
+        # What checkpoints of earlier versions do not say has no part in loading them.
+        args = convert({"orthogonal_init": False, "epsilon_alpha": 0.0, **settings, "device": "cpu"})
         layout = episode_layout(args)
         mac = CONTROLLERS[args.mac](*layout[:2], args)
         n_steps = args.episode_limit + 1
@@ -544,10 +622,17 @@ def _find_weights(args: Args) -> Path:
     )
 
 
+def population_factor(config: Config) -> int | None:
+    """Returns how many times the episodes a population plays: by its seats, or once where nothing is replayed."""
+    seats = config["population"]
+    if not seats or config["population_factor"] is not None:
+        return config["population_factor"]
+    has_replay = getattr(LEARNERS[config["learner"]], "has_replay", True)
+    return max(sum(seats.values()) // seats[config["train_alg"]], 1) if has_replay else 1
+
+
 def args_sanity_check(config: Config, _log: logging.Logger) -> Json:
     """Returns the configuration as this machine can run it: no CUDA where there is none, tests in whole batches.
-
-    A population's factor is settled, too: by the seats, or 1 where a learner has no replay buffer.
 
     Raises: UserError where the replay buffer is to be on a GPU that does not compute.
     """
@@ -557,9 +642,6 @@ def args_sanity_check(config: Config, _log: logging.Logger) -> Json:
         _log.warning("CUDA is switched off because no CUDA device is available")
     if config["buffer_device"] == "cuda" and not config["use_cuda"]:
         raise UserError("buffer_device=cuda, but the run does not compute with CUDA; set buffer_device=cpu or disk")
-    if config["population"] and config["population_factor"] is None:
-        seats, has_replay = config["population"], getattr(LEARNERS[config["learner"]], "has_replay", True)
-        config["population_factor"] = max(sum(seats.values()) // seats[config["train_alg"]], 1) if has_replay else 1
     per_run = config["batch_size_run"]
     config["test_nepisode"] = max(config["test_nepisode"] // per_run, 1) * per_run
     return config
@@ -590,6 +672,8 @@ def run(_run: "SacredRun", _config: Config, _log: logging.Logger) -> dict[str, s
     logger.setup_sacred(_run)
     if args.use_tensorboard:
         logger.setup_tb(folders["curves"], args.tensorboard_backend)
+    if args.tracker:
+        logger.setup_tracker(open_tracker(args.tracker, results / args.tracker, Path(folders["curves"]).name, config))
     records = results / "sacred" / str(_run._id)
     if records.is_dir():  # there is none with --unobserved
         logger.setup_records(records)

@@ -18,6 +18,7 @@ from config.layers import merge
 from controllers import REGISTRY as CONTROLLERS
 from envs.sc2.sim.env import BattleVectorEnv
 from learners import REGISTRY as LEARNERS
+from modules.am.omg_am import OMGAM
 from modules.fast_paths import FAST_PATHS, NO_FAST_PATHS
 from run import episode_layout, sizes_of
 from utils.command import check_at_least, check_threads, exit_status, n_cores, run_program
@@ -27,7 +28,10 @@ from utils.files import Json
 from utils.logging import Logger
 from utils.process import keep_freed_memory
 
-ALGORITHMS = ("iql", "vdn", "qmix", "qtran", "coma", "iql_am", "iql_liam", "iql_omg")
+ALGORITHMS = (
+    *("iql", "vdn", "qmix", "qtran", "coma", "cw_qmix", "qplex", "iql_am", "iql_liam", "iql_omg"),
+    *("ippo", "mappo", "ippo_liam", "ippo_omg", "pqn_vdn", "pqn_qmix", "pqn_omg"),
+)
 THREADS_MAPS = ("3m", "8m", "27m_vs_30m")
 STEPS = 60
 GROWTH = (1, 2, 4)
@@ -66,8 +70,8 @@ class Case:
             Logger(logging.getLogger("benchmarks")),
             self.args,
         )
-        if algorithm == "iql_omg":
-            self.learner.am.vae.is_trained.fill_(True)
+        if isinstance(am := self.learner.mac.networks().get("am"), OMGAM):
+            am.vae.is_trained.fill_(True)
         self.full, self.ragged = self._random_batch(STEPS), self._random_batch(STEPS // 2)
 
     def _random_batch(self, shortest: int) -> EpisodeBatch:

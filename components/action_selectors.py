@@ -11,7 +11,7 @@ import numpy as np
 import torch as th
 
 from components.epsilon_schedules import DecayThenFlatSchedule
-from utils.config import STEPS, T, key
+from utils.config import STEPS, K, T, key
 from utils.dict2namedtuple import Args, Config
 from utils.registry import Registry
 
@@ -45,6 +45,8 @@ class ActionSelector:
 
     generator: th.Generator | None = None
     """Where random numbers come from; None: torch's default generator."""
+    worlds: np.ndarray | None = None
+    """Of the episodes that actions are asked for, from 0 for the first world to 1 for the last; None: unknown."""
 
     def __init__(self, args: Args):
         self.args = args
@@ -59,7 +61,14 @@ class ActionSelector:
 
 
 class EpsilonGreedyActionSelector(ActionSelector):
-    """The best available Q-value, or with probability epsilon any available action; always the best when testing."""
+    """The best available Q-value, or with probability epsilon any available action; always the best when testing.
+
+    With `epsilon_alpha` worlds differ: number i of n explores by epsilon^(1 + alpha i / (n - 1)) (Horgan et al. 2018).
+    """
+
+    @dataclass(frozen=True)
+    class Keys(ActionSelector.Keys):
+        epsilon_alpha: float = key(0.0, "how much less the last world explores than the first; 0: alike", low=0, high=K)
 
     def select_action(
         self, agent_inputs: th.Tensor, avail_actions: th.Tensor, t_env: int, test_mode: bool = False
@@ -69,8 +78,14 @@ class EpsilonGreedyActionSelector(ActionSelector):
             self.epsilon = self.schedule.eval(t_env)
             draws = th.rand((*values.shape[:-1], 1 + values.shape[-1]), generator=self.generator).numpy()
             # The largest of independent uniform numbers is equally likely to be any available action's.
-            values = np.where(draws[..., :1] < self.epsilon, draws[..., 1:], values)
+            values = np.where(draws[..., :1] < self._epsilons(), draws[..., 1:], values)
         return th.from_numpy(np.where(avail_actions.cpu().numpy() != 0, values, -np.inf).argmax(-1))
+
+    def _epsilons(self) -> float | np.ndarray:
+        """Returns epsilon, or that of each episode [batch, 1, 1]."""
+        if self.args.epsilon_alpha == 0 or self.worlds is None:
+            return self.epsilon
+        return self.epsilon ** (1 + self.args.epsilon_alpha * self.worlds[:, None, None])
 
 
 class MultinomialActionSelector(ActionSelector):

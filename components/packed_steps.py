@@ -23,6 +23,7 @@ class PackedSteps:
         t, rank = runs.nonzero(as_tuple=True)
         self.batch_sizes = [count for count in runs.sum(1).tolist() if count > 0]
         self.index = to_device(order[rank] * self.leading[1] + t, device)
+        self.order = to_device(order[: (self.batch_sizes or [0])[0]], device)  # the episodes, as rows of the first step
 
     def __len__(self) -> int:
         return len(self.index)

@@ -46,6 +46,7 @@ RUN = {
     "learner_log_interval": Key(int, STEPS, low=1, high=T),
     "use_tensorboard": Key(bool),
     "tensorboard_backend": Key(str, choices=("torch", "tensorboard_logger")),
+    "tracker": Key(str, choices=("wandb", "mlflow"), nullable=True),
     "mongo_url": Key(str),
     "local_results_path": Key(Path),
     # weights
@@ -58,9 +59,10 @@ RUN = {
     "init_param_path": Key(Path),
     "evaluate": Key(bool),
     "evaluate_path": Key(Path),
-    "final_eval": Key(bool),
+    "final_eval": Key((bool, str), choices=("best",)),
     "save_replay": Key(bool),
     # learning
+    "stop_win_rate": Key(float, low=0, high=1, nullable=True),
     "updates_per_round": Key(int, "updates", low=1, high=M),
     "batch_size": Key(int, EPISODES, low=1, high=M, nullable=True),
     "buffer_size": Key(int, EPISODES, low=1, high=10 * M, nullable=True),

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch as th
 
 from components.action_selectors import REGISTRY as ACTION_SELECTORS
 from components.episode_buffer import ALL, EpisodeBatch, Episodes, Scheme
+from components.pieces import ACTIONS_BEFORE, HIDDEN_BEFORE
 from modules.agents import REGISTRY as AGENTS
+from modules.initial import orthogonal_
 from modules.inputs import agent_ids, last_actions
 from modules.network import Network, Outputs
 from modules.unroll import Step, acting_step, step, unroll, unroll_with_hidden
@@ -36,6 +39,7 @@ class BasicMAC:
         obs_agent_id: bool = key(True, "append the agent's one-hot id to its observation")
         obs_last_action: bool = key(True, "append the agent's one-hot last action to its observation")
         agent_output_type: str = key("q", "outputs: action values, or a policy's logits", choices=("q", "pi_logits"))
+        orthogonal_init: bool = key(False, "networks start with orthogonal weights, and a critic's do, too")
         action_selector: str = key("epsilon_greedy", "exploration", names="components.action_selectors:REGISTRY")
 
     generator: th.Generator | None = None
@@ -48,6 +52,8 @@ class BasicMAC:
         self.n_agents = groups["agents"]  # in a batch: all of the team, or one where single seats are cut out
         self.device = args.device
         self.agent: Network = AGENTS[args.agent](self.input_size(scheme), args).to(self.device)
+        if args.orthogonal_init:
+            orthogonal_(self.agent, head_gain=0.01)
         self.action_selector = ACTION_SELECTORS[args.action_selector](args)
         self.hidden_states: th.Tensor | None = None  # [batch, agent, H]
 
@@ -76,11 +82,18 @@ class BasicMAC:
         obs = ep_batch["obs"][bs, ts].to(self.device)
         parts = [obs]
         if self.args.obs_last_action:
-            parts.append(last_actions(ep_batch["actions"], self.args.n_actions, self.device, bs, ts))
+            parts.append(self.last_actions(ep_batch, bs, ts))
         if self.args.obs_agent_id:
             ids = agent_ids(ep_batch, self.args.n_agents, self.device, bs)
             parts.append(ids.expand(*obs.shape[:-1], -1))
         return th.cat(parts, dim=-1)
+
+    def last_actions(self, ep_batch: EpisodeBatch, bs: Episodes = ALL, ts: slice = ALL) -> th.Tensor:
+        """Returns the one-hot actions before each step [b, T, a, u]: zeros, or of pieces ACTIONS_BEFORE, at step 0."""
+        actions = last_actions(ep_batch["actions"], self.args.n_actions, self.device, bs, ts)
+        if ACTIONS_BEFORE in ep_batch.scheme and not ts.indices(ep_batch.max_seq_length)[0]:
+            actions[:, 0] = ep_batch[ACTIONS_BEFORE][bs].to(self.device)
+        return actions
 
     @th.no_grad()
     def select_actions(
@@ -88,6 +101,7 @@ class BasicMAC:
     ) -> th.Tensor:
         """Returns actions [b, agent] at step `t_ep` of episodes `bs` and advances their hidden states."""
         agent_outputs = self.forward(ep_batch, t_ep, bs, test_mode)
+        self.action_selector.worlds = np.linspace(0, 1, ep_batch.batch_size)[bs]
         return self.action_selector.select_action(agent_outputs, ep_batch["avail_actions"][bs, t_ep], t_env, test_mode)
 
     def forward(self, ep_batch: EpisodeBatch, t: int, bs: Episodes = ALL, test_mode: bool = False) -> th.Tensor:
@@ -106,18 +120,20 @@ class BasicMAC:
         return self.build_inputs(ep_batch, bs, slice(t, t + 1)).squeeze(1)
 
     def unroll(self, ep_batch: EpisodeBatch, test_mode: bool = False) -> th.Tensor:
-        """Returns Q-values or action probabilities [b, T, agent, action] of whole episodes, from a first hidden state.
+        """Returns Q-values or action probabilities [b, T, agent, action] of whole episodes, from a first hidden state,
+        or of pieces (components/pieces.py), from theirs.
 
         Q-values of steps that are not filled are zeros.
         """
-        outputs = unroll(self.agent, self.packed_inputs(ep_batch), ep_batch.steps(self.device))
+        outputs = unroll(self.agent, self.packed_inputs(ep_batch), ep_batch.steps(self.device), hidden_before(ep_batch))
         if self.args.agent_output_type == "q":
             return outputs
         return self._policy(outputs, ep_batch["avail_actions"], test_mode)
 
     def unroll_with_hidden(self, ep_batch: EpisodeBatch) -> Outputs:
         """Returns the network's outputs [b, T, agent, action] and hidden states [b, T, agent, H] after each step."""
-        return unroll_with_hidden(self.agent, self.packed_inputs(ep_batch), ep_batch.steps(self.device))
+        steps = ep_batch.steps(self.device)
+        return unroll_with_hidden(self.agent, self.packed_inputs(ep_batch), steps, hidden_before(ep_batch))
 
     def packed_inputs(self, ep_batch: EpisodeBatch) -> th.Tensor:
         """Returns the network's inputs [N, agent, in] in the filled steps of whole episodes.
@@ -157,6 +173,15 @@ class BasicMAC:
         """
         self.hidden_states = self._first_hidden(self.agent, batch_size)
         self._acting_steps: dict[Network, Step] = {}
+
+    def restart(self, rows: np.ndarray) -> None:
+        """Resets the hidden states of these episodes alone, which begin anew."""
+        assert self.hidden_states is not None, "call init_hidden first"
+        self.hidden_states = with_rows(self.hidden_states, rows, self._first_hidden(self.agent, len(rows)))
+
+    def renew(self) -> None:
+        """Has the networks act with their present weights; hidden states go on."""
+        self._acting_steps = {}
 
     def _first_hidden(self, network: Network, batch_size: int) -> th.Tensor:
         return network.init_hidden().unsqueeze(0).expand(batch_size, self.n_agents, -1)
@@ -202,6 +227,11 @@ class BasicMAC:
     def load_models(self, path: str | Path) -> None:
         """Reads agent.th, PyMARL's own included, from the folder `path`."""
         load_into(self.agent, Path(path) / "agent.th", self.device)
+
+
+def hidden_before(ep_batch: EpisodeBatch) -> th.Tensor | None:
+    """Returns the hidden states [b, agent, H] that pieces of episodes begin with; nothing of whole episodes."""
+    return ep_batch[HIDDEN_BEFORE] if HIDDEN_BEFORE in ep_batch.scheme else None
 
 
 def with_rows(states: th.Tensor, bs: Episodes, new: th.Tensor) -> th.Tensor:

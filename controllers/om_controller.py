@@ -10,7 +10,7 @@ from pathlib import Path
 import torch as th
 
 from components.episode_buffer import EpisodeBatch, Episodes, Scheme
-from controllers.basic_controller import BasicMAC, with_rows
+from controllers.basic_controller import BasicMAC, hidden_before, with_rows
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.agent_model import FEATURES, AgentModel
 from modules.network import Network, Outputs
@@ -88,7 +88,8 @@ class MultiModuleMAC(BasicMAC):
 
     def unroll_with_hidden(self, ep_batch: EpisodeBatch, features: th.Tensor | None = None) -> Outputs:
         """Returns Q-values [b, T, agent, action] and hidden states [b, T, agent, H] after each step, given features."""
-        return unroll_with_hidden(self.agent, self.packed_inputs(ep_batch, features), ep_batch.steps(self.device))
+        rows, steps = self.packed_inputs(ep_batch, features), ep_batch.steps(self.device)
+        return unroll_with_hidden(self.agent, rows, steps, hidden_before(ep_batch))
 
     def step_from(
         self, ep_batch: EpisodeBatch, features: th.Tensor, hidden_states: th.Tensor, start: int = 0

@@ -23,6 +23,19 @@ class Team:
         """Prepares for the first step of the episodes in the mask [batch] bool; the others are over."""
         self.mac.init_hidden(batch.batch_size)
 
+    def restart(self, worlds: np.ndarray) -> None:
+        """Prepares for the first step of new episodes in these worlds; the other worlds' go on."""
+        self.mac.restart(worlds)
+
+    def renew(self) -> None:
+        """Acts by the present weights from here on; all episodes go on."""
+        self.mac.renew()
+
+    def hidden_states(self) -> th.Tensor:
+        """Returns the policy's hidden states before the next step, [batch, agent, H], in main memory."""
+        assert self.mac.hidden_states is not None, "call reset first"
+        return self.mac.hidden_states.cpu()
+
     @th.no_grad()
     def select_actions(
         self, batch: EpisodeBatch, t_ep: int, t_env: int, bs: Episodes = ALL, test_mode: bool = False

@@ -16,12 +16,13 @@ from envs import REGISTRY as ENVS
 from envs.sc2.sim.maps import MAP_NAMES, get_map
 from experiments.executors import add_arguments, check_arguments, make_executor
 from experiments.jobs import WORK, Job, JobQueue, only_one
+from experiments.omg_runs import beside_a_pool
 from run import ENGINE_NAMES
 from utils.command import Parser, check_at_least, exit_status, run_program
 from utils.errors import UserError, unknown
 from utils.intervals import mean_interval
 from utils.MY_EXP_PATH import check_results_path, experiment_root
-from utils.records import METRIC, read_json_lines, write_csv
+from utils.records import METRIC, write_csv
 
 READ = ("omg_policy_reads=mean", "omg_next_subgoal=next", "omg_kl_reduction=mean", "eta_steps=learner")
 """The readings that are compared with the paper's, alone and together."""
@@ -55,14 +56,11 @@ class Curve(Job):
     seed: int
 
     def publish(self) -> str:
-        records = self.records()
-        if records is None:
-            raise OSError("it has left no records")
-        rows = [
-            {column: entry[column] for column in CURVE}
-            for entry in read_json_lines(records / "metrics.jsonl", METRIC | {"t_env": int})
-            if entry["key"] in ("test_battle_won_mean", *DIAGNOSES)
-        ]
+        entries = self.lines("metrics.jsonl", METRIC | {"t_env": int})
+        logged = ("test_battle_won_mean", *DIAGNOSES)
+        rows = [{column: entry[column] for column in CURVE} for entry in entries if entry["key"] in logged]
+        if not tests(rows):
+            raise OSError("it has recorded no tests")
         self.output.parent.mkdir(parents=True, exist_ok=True)
         write_csv(self.output, CURVE, rows)
         return f"won {mean(tests(rows)[-LAST_TESTS:]):.0%}"
@@ -84,8 +82,7 @@ def jobs(args: Namespace) -> list[Curve]:
             first: tuple[str, ...] = (f"--config={alg}", "--env-config=sc2", "with")
             own: tuple[str, ...] = ()
             if args.teammates:
-                seats = (f"--config={n - 1}qmix1{alg}", "--env-config=sc2", "--multi_algs", f"--train_alg={alg}")
-                first = (*seats, "--is_agent_shift", "with", f"opponent_pool={args.teammates}")
+                first = beside_a_pool(f"{n - 1}qmix1{alg}", alg, args.teammates)
                 own = ("runner=parallel", f"batch_size_run={n}")  # the episodes between two updates at once
             own += (f"env_args.map_name={args.map}", "dueling=True", f"seed={seed}", f"t_max={args.t_max}")
             arguments = (*first, *own, f"test_interval={max(args.t_max // N_TESTS, 1)}", *VARIANTS[variant], *args.set)

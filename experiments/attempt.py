@@ -55,6 +55,18 @@ def lock_run(work: Path, seconds: float) -> bool:
             time.sleep(0.2)
 
 
+def lock_is_free(file: Path) -> bool:
+    """Returns whether no process on any machine keeps this lock."""
+    try:
+        with file.open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def end_with_parent() -> None:
     """Has Linux send this process SIGTERM when the one that started it dies, so that it saves and ends."""
     if sys.platform == "linux":

@@ -19,9 +19,9 @@ from experiments.attempt import newest_checkpoint, read_note
 from experiments.executors import Executor, Task
 from experiments.executors.local import LocalExecutor
 from utils.errors import UserError
-from utils.files import Json
+from utils.files import Json, read_config
 from utils.MY_EXP_PATH import make_results_folder
-from utils.records import read_json_lines
+from utils.records import METRIC, read_json_lines
 from utils.signals import StopRequest
 from utils.timehelper import time_str
 
@@ -98,9 +98,16 @@ class Job:
         Raises: OSError where the run has not saved them.
         """
         checkpoint, records = self.checkpoint(), self.records()
-        if checkpoint is None or records is None or self.steps() <= self.n_steps:
+        if checkpoint is None or records is None or not (self.steps() > self.n_steps or self._has_won_enough(records)):
             raise OSError("its final weights or its records have not been saved")
         return checkpoint, records
+
+    def _has_won_enough(self, records: Path) -> bool:
+        """Returns whether the run ended at its `stop_win_rate`, before its last step."""
+        asked = read_config(records, dict).get("stop_win_rate")
+        lines = read_json_lines(records / "metrics.jsonl", METRIC) if asked is not None else ()
+        won = [line["value"] for line in lines if line["key"] == "test_battle_won_mean"]
+        return bool(won) and won[-1] >= asked
 
     def publish(self) -> str:
         """Makes `output` of a run that has ended well; returns what is printed of it.
@@ -153,10 +160,13 @@ class JobQueue:
         """Runs all jobs. Raises: KeyboardInterrupt where a signal asked for a stop, and the runs have ended."""
         with StopRequest() as stop:
             try:
-                while self.waiting:
-                    self._start(self.waiting.pop(0))
                 were_asked = False
-                while self.open:
+                while True:
+                    if not stop.asked:
+                        for job in self._next():
+                            self._start(job)
+                    if not self.open and (stop.asked or not self.waiting):
+                        break
                     if stop.asked and not were_asked:
                         self.executor.stop(list(self.open))
                         were_asked = True
@@ -179,6 +189,11 @@ class JobQueue:
         left = [*self.waiting, *self.open.values()]
         ahead = sum(max(job.n_steps - job.progress().steps, 0) for job in left)
         return ahead / speed / max(min(self.executor.n_at_once or len(left), len(left)), 1)
+
+    def _next(self) -> list[Job]:
+        """Returns the jobs that the executor gets now: all of them, unless a subclass knows better."""
+        jobs, self.waiting = self.waiting, []
+        return jobs
 
     def _start(self, job: Job) -> None:
         task = Task(job.name, (sys.executable, str(ATTEMPT), str(job.work), str(MAIN), *job.arguments), job.log)

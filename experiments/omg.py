@@ -24,7 +24,7 @@ modes among the first; tests all with the second, on StarCraft maps also after f
 all episodes. The same command goes on where it was stopped. Ctrl-C or SIGTERM ends it after the current episodes."""
 SMAC = "smac"
 WORLDS = (SMAC, *worlds.WORLDS)
-SCALE_HELP = "tiny: ten minutes, to see it work; small: some hours on two cores; paper: the paper's sizes"
+SCALE_HELP = "tiny: ten minutes; small: some hours on two cores; medium, of smac: a day; paper: the paper's sizes"
 
 
 def on_a_map(args: Namespace) -> Evaluation:
@@ -33,7 +33,7 @@ def on_a_map(args: Namespace) -> Evaluation:
     out = (args.out or experiment_root() / "omg" / f"{map_name}_{args.scale}").absolute()
     engine = ENVS["sc2"].resolve(engine=args.engine)
     setup = Setup(out, map_name, get_map(map_name).n_agents, omg_runs.SCALES[args.scale], engine)
-    scale = {**asdict(setup.scale), "settings": list(setup.scale.settings)}
+    scale = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(setup.scale).items()}
     settings = {"map": setup.map_name, "engine": setup.engine, "scale": scale}
     return Evaluation(out, settings, pools(setup), stages(setup), lambda: report(setup))
 
@@ -41,7 +41,14 @@ def on_a_map(args: Namespace) -> Evaluation:
 def pools(setup: Setup) -> list[PoolOrder]:
     """Returns the train pool and the test pool."""
     return [
-        PoolOrder(title, folder, algs, range(first, first + n), setup.scale.pool_t_max, setup.common())
+        PoolOrder(
+            title,
+            folder,
+            algs,
+            range(first, first + n),
+            setup.scale.pool_t_max,
+            setup.common(*setup.scale.pool_settings),
+        )
         for title, folder, algs, first, n in (
             ("train pool", setup.train_pool, TRAIN_ALGS, TRAIN_SEED, setup.scale.train_members),
             ("test pool", setup.test_pool, TEST_ALGS, TEST_POOL_SEED, setup.test_members),
@@ -56,13 +63,16 @@ def stages(setup: Setup) -> list[Stage]:
         Stage("zero-shot tests", lambda: omg_runs.evaluation_jobs(setup, PHASES[0]), 2000),
         Stage("fine-tuning", lambda: omg_runs.tune_jobs(setup), 1000),
         Stage("tests after it", lambda: omg_runs.evaluation_jobs(setup, PHASES[1]), 2000),
+        Stage("best responses", lambda: omg_runs.best_response_jobs(setup), 700),
+        Stage("their tests", lambda: omg_runs.best_response_tests(setup), 2000),
     ]
 
 
 def report(setup: Setup) -> str:
     """Writes the report; returns what is printed."""
     tests = [job for phase in PHASES for job in omg_runs.evaluation_jobs(setup, phase)]
-    return omg_report.write(setup, [row for job in tests for row in omg_runs.read_rows(job.output)])
+    best = [row for job in omg_runs.best_response_tests(setup) for row in omg_runs.read_rows(job.output)]
+    return omg_report.write(setup, [row for job in tests for row in omg_runs.read_rows(job.output)], best)
 
 
 def _parse(argv: Sequence[str] | None) -> Namespace:

@@ -8,8 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.omg_runs import CONTROL, CONTROL_METHOD, FIELDS, METHODS, PHASES, Setup
+from experiments.report.statistics import Interval, estimate, iqm
 from run import ENGINE_NAMES
 from utils.intervals import Estimate, bootstrap
+from utils.pools import find_members
 from utils.records import write_csv
 
 TITLES = {CONTROL: CONTROL_METHOD.title, **{name: method.title for name, method in METHODS.items()}}
@@ -60,6 +62,64 @@ def summarise(rows: Sequence[Mapping[str, str]], map_name: str) -> list[Line]:
         estimate = bootstrap(won, seeds, teams, np.random.default_rng(0))
         paper = PAPER.get((map_name, group), {}).get(method)
         lines.append(Line(*key, estimate, len(won), len(set(seeds)), len(set(teams)), len(members), paper))
+    return lines
+
+
+def normalised(
+    rows: Sequence[Mapping[str, str]], best: Sequence[Mapping[str, str]], group: str, phase: str
+) -> dict[str, Interval]:
+    """Returns each method's interquartile mean over seeds and members of the test pool of its share of the best.
+
+    That is its win rate with a member in all other seats over that of the best response to this member, which counts
+    where it won at least once. Seeds are drawn anew within each member.
+    """
+    won_best = {member: won for (member,), won in _win_rates(best, "teammates").items()}
+    of_methods: dict[str, dict[str, list[float]]] = {}
+    of_group = [row for row in rows if (row["group"], row["phase"]) == (group, phase)]
+    for (method, _, member), won in _win_rates(of_group, "method", "seed", "teammates").items():
+        if won_best.get(member):
+            of_methods.setdefault(method, {}).setdefault(member, []).append(won / won_best[member])
+    return {
+        method: estimate([np.array(shares) for shares in members.values()], iqm)
+        for method, members in of_methods.items()
+    }
+
+
+def _win_rates(rows: Sequence[Mapping[str, str]], *keys: str) -> dict[tuple[str, ...], float]:
+    """Returns the win rate of the rows with equal values of the keys; of `teammates`, the one that has all seats."""
+    found: dict[tuple[str, ...], list[int]] = {}
+    for row in rows:
+        names = set(row["teammates"].split("+"))
+        if len(names) == 1:
+            values = {**row, "teammates": names.pop()}
+            found.setdefault(tuple(values[key] for key in keys), []).append(int(row["won"]))
+    return {values: sum(won) / len(won) for values, won in found.items()}
+
+
+def as_members(setup: Setup, best: Sequence[Mapping[str, str]]) -> list[str]:
+    """Returns a table of both pools' members: how often each wins as a team, and what a best response to it wins."""
+    responses = {member: won for (member,), won in _win_rates(best, "teammates").items()}
+    lines = ["", "## Members", "", "| member | steps | won as a team | best response won |", "|---|---|---|---|"]
+    for member in [*find_members(setup.train_pool), *find_members(setup.test_pool)]:
+        won = "" if member.test_win_rate is None else f"{100 * member.test_win_rate:.0f}"
+        response = f"{100 * responses[member.folder.name]:.0f}" if member.folder.name in responses else ""
+        lines.append(f"| {member.folder.name} | {member.steps:,} | {won} | {response} |")
+    return lines
+
+
+def as_shares(setup: Setup, rows: Sequence[Mapping[str, str]], best: Sequence[Mapping[str, str]]) -> list[str]:
+    """Returns a table of each method's share of the best response, in the groups of one member in all other seats."""
+    lines = [
+        *("", "## Shares of the best response", ""),
+        f"Interquartile means over seeds and members of the win rate with a member over that of IQL trained beside it "
+        f"alone ({setup.n_agents * setup.scale.best_response_t_max:,} steps), with bootstrap intervals of 95 %.",
+        *("", "| phase | method | share | interval |", "|---|---|---|---|"),
+    ]
+    group = f"{setup.n_agents - 1} homologue"
+    for phase in PHASES:
+        for method, share in normalised(rows, best, group, phase).items():
+            interval = "" if share.low is None else f"{share.low:.2f} to {share.high:.2f}"
+            lines.append(f"| {phase} | {TITLES[method]} | {share.value:.2f} | {interval} |")
     return lines
 
 
@@ -137,11 +197,12 @@ def draw(lines: Sequence[Line], title: str, file: Path) -> None:
     figure.savefig(file, dpi=120)
 
 
-def write(setup: Setup, rows: Sequence[Mapping[str, str]]) -> str:
-    """Writes the report into the folder of the evaluation; returns its table and the folder, as text."""
+def write(setup: Setup, rows: Sequence[Mapping[str, str]], best: Sequence[Mapping[str, str]] = ()) -> str:
+    """Writes the report of the tests, and of those of `best` responses, into the folder; returns it, as text."""
     engine = " and ".join(dict.fromkeys(ENGINE_NAMES[row["engine"]] for row in rows))
     lines = summarise(rows, setup.map_name)
-    table = as_markdown(setup, lines, engine)
+    more = as_members(setup, best) + (as_shares(setup, rows, best) if best else [])
+    table = as_markdown(setup, lines, engine) + "\n".join(more) + "\n"
     cells = ([*line[:3], *line.won, *line[4:]] for line in lines)
     write_csv(setup.out / "episodes.csv", FIELDS, rows)
     write_csv(setup.out / "table.csv", TABLE_FIELDS, (dict(zip(TABLE_FIELDS, row)) for row in cells))

@@ -21,6 +21,7 @@ from utils.checkpoints import whole_folder
 from utils.config import Key
 from utils.errors import UserError
 from utils.files import Json, fitted, read_bytes, read_config, reason
+from utils.pools import find_members
 from utils.records import METRIC, read_json_lines, write_csv
 
 J = TypeVar("J", bound=Job)
@@ -51,6 +52,8 @@ class Scale:
     tune_episodes: int
     tune_batch: int  # batch_size while tuning, small so that a few episodes allow some updates
     settings: tuple[str, ...] = ()  # of every run
+    pool_settings: tuple[str, ...] = ()  # of members' runs
+    best_response_t_max: int = 0  # of IQL's training beside each test member alone, as agent_t_max; 0: none
 
 
 SCALES = {
@@ -59,6 +62,11 @@ SCALES = {
         settings=("rnn_hidden_dim=8", "batch_size=1", "buffer_size=40", "test_interval=1000000", "test_nepisode=2"),
     ),
     "small": Scale(4, 2, 100_000, 3, 50_000, 10_000, 10, 96, 100, 2),
+    "medium": Scale(
+        *(4, 3, 500_000, 3, 200_000, 20_000, 10, 192, 100, 2),
+        pool_settings=("stop_win_rate=0.8", "test_nepisode=128"),
+        best_response_t_max=50_000,
+    ),
     "paper": Scale(10, 10, 2_050_000, 5, 2_050_000, 50_000, 10, 320, 100, 2),
 }
 
@@ -76,6 +84,7 @@ METHODS = {
     "omg_conservative": Method("OMG-conservative", "iql_omg", ("dueling=True", "subgoal_mode=conservative")),
     "omg_optimistic": Method("OMG-optimistic", "iql_omg", ("dueling=True", "subgoal_mode=optimistic")),
 }
+BEST_RESPONSE = Method("best response", "iql", ("dueling=True",))
 CONTROL = "qmix"
 CONTROL_METHOD = Method("QMIX", "qmix", ("qmix.mixer=null",))
 """The members of the training pool themselves, in the learner's seat. They learn as teams, so they are not tuned."""
@@ -150,6 +159,12 @@ class Setup:
         """The members of each algorithm: what the scale says, or as many as non-homologue teammates need."""
         return max(self.scale.test_members, math.ceil((self.n_agents - 1) / len(TEST_ALGS)))
 
+    def best_response(self, member: Path) -> Path:
+        return self.out / "best_responses" / member.name
+
+    def best_response_test(self, member: Path) -> Path:
+        return self.out / "best_responses" / f"{member.name}.csv"
+
     def common(self, *settings: str) -> tuple[str, ...]:
         """Returns the settings of a run, over which the scale's go."""
         place = (f"env_args.map_name={self.map_name}", f"env_args.engine={self.engine}")
@@ -162,10 +177,9 @@ class Setup:
 
     def population(self, alg: str, n_teammates: int, pool: Path, kind: str) -> tuple[str, ...]:
         """Returns the first arguments of a run in which `alg` plays with teammates from a pool."""
-        frozen = "vdn" if alg == "qmix" else "qmix"  # a name for seats that members of the pool play
-        names = (f"--config={n_teammates}{frozen}{self.n_agents - n_teammates}{alg}", "--env-config=sc2")
-        seats = ("--multi_algs", f"--train_alg={alg}", "--is_agent_shift")
-        return (*names, *seats, "with", f"opponent_pool={pool}", f"opponent_group={kind}")
+        frozen = "vdn" if alg == "qmix" else "qmix"
+        names = f"{n_teammates}{frozen}{self.n_agents - n_teammates}{alg}"
+        return (*beside_a_pool(names, alg, pool), f"opponent_group={kind}")
 
     def at_once(self, n_own_seats: int) -> tuple[str, ...]:
         """Plays the episodes between two updates together, where a world is no process of its own."""
@@ -175,6 +189,18 @@ class Setup:
     def job(self, kind: type[J], output: Path, arguments: tuple[str, ...], n_steps: int, **more: object) -> J:
         name = f"{output.parent.name}_{output.stem}" if output.parent != self.out else output.name
         return kind(name, arguments, n_steps, output, self.out / WORK / name, **more)
+
+
+def beside_a_pool(
+    names: str, alg: str, pool: Path, env_config: str = "sc2", is_agent_shift: bool = True
+) -> tuple[str, ...]:
+    """Returns the first arguments of a run of the population `names`, in which `alg` learns or is tested.
+
+    Members of the pool play all other seats; which algorithm the population names for them does not matter.
+    """
+    shift = ("--is_agent_shift",) if is_agent_shift else ()
+    seats = (f"--config={names}", f"--env-config={env_config}", "--multi_algs", f"--train_alg={alg}", *shift)
+    return (*seats, "with", f"opponent_pool={pool}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,17 +308,58 @@ def evaluation_jobs(setup: Setup, phase: str) -> list[Evaluation]:
     return jobs
 
 
+def best_response_jobs(setup: Setup) -> list[Training]:
+    """Trains IQL beside each member of the test pool alone, where the scale asks for it: the best that one can do."""
+    steps = setup.n_agents * setup.scale.best_response_t_max
+    jobs = []
+    for member in find_members(setup.test_pool) if steps else ():
+        first = setup.population(BEST_RESPONSE.alg, setup.n_agents - 1, member.folder, "homologue")
+        rest = (f"t_max={setup.scale.best_response_t_max}", f"save_model_interval={max(steps // CHECKPOINTS, 1)}")
+        own = setup.common(*setup.at_once(1), *BEST_RESPONSE.settings, "seed=1", f"test_interval={steps}", *rest)
+        jobs.append(setup.job(Training, setup.best_response(member.folder), first + own, steps))
+    return jobs
+
+
+def best_response_tests(setup: Setup) -> list[Evaluation]:
+    """Tests each best response with the member that it was trained beside."""
+    if not setup.scale.best_response_t_max:
+        return []
+    group = Group(setup.n_agents - 1, "homologue")
+    return [
+        _evaluation_job(
+            setup,
+            "iql",
+            BEST_RESPONSE,
+            1,
+            group,
+            PHASES[0],
+            setup.best_response(member.folder),
+            pool=member.folder,
+            output=setup.best_response_test(member.folder),
+        )
+        for member in find_members(setup.test_pool)
+    ]
+
+
 def _evaluation_job(
-    setup: Setup, name: str, method: Method, seed: int, group: Group, phase: str, weights: Path
+    setup: Setup,
+    name: str,
+    method: Method,
+    seed: int,
+    group: Group,
+    phase: str,
+    weights: Path,
+    pool: Path | None = None,
+    output: Path | None = None,
 ) -> Evaluation:
     n_episodes = setup.scale.test_episodes
     worlds = math.gcd(n_episodes, WORLDS)
     settings = (*setup.settings_of(method), f"seed={TEST_SEED}", f"evaluate_path={weights}", "runner=parallel")
-    first = setup.population(method.alg, group.n_teammates, setup.test_pool, group.kind)
+    first = setup.population(method.alg, group.n_teammates, pool or setup.test_pool, group.kind)
     # Behind the scale's settings, which are those of trainings' tests.
     arguments = (*first, *setup.common(*settings), f"batch_size_run={worlds}", f"test_nepisode={n_episodes}")
     about = {"method": name, "seed": seed, "phase": phase, "group": group.title}
-    output = setup.test(name, seed, group, phase)
+    output = output or setup.test(name, seed, group, phase)
     return setup.job(Evaluation, output, arguments, n_episodes * EPISODE_GUESS, about=about, n_episodes=n_episodes)
 
 

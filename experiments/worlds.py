@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from experiments.jobs import WORK, Job
-from experiments.omg_runs import CHECKPOINTS, TEST_POOL_SEED, TEST_SEED, TRAIN_SEED, Method, Training
+from experiments.omg_runs import CHECKPOINTS, TEST_POOL_SEED, TEST_SEED, TRAIN_SEED, Method, Training, beside_a_pool
 from experiments.stages import Evaluation, PoolOrder, Stage
 from utils.errors import UserError
 from utils.files import reason
@@ -212,10 +212,9 @@ class Setup:
 
     def against(self, alg: str, pool: Path) -> tuple[str, ...]:
         """Returns the first arguments of a run in which one seat plays `alg` and members of a pool the others."""
-        seats = f"1{alg}{self.world.n_agents - 1}{self.world.frozen}"
-        names = (f"--config={seats}", f"--env-config={self.world.env_config}")
-        shift = ("--is_agent_shift",) if self.world.is_agent_shift else ()
-        return (*names, "--multi_algs", f"--train_alg={alg}", *shift, "with", f"opponent_pool={pool}")
+        world = self.world
+        names = f"1{alg}{world.n_agents - 1}{world.frozen}"
+        return beside_a_pool(names, alg, pool, world.env_config, world.is_agent_shift)
 
     def job(self, kind: type[J], output: Path, arguments: tuple[str, ...], n_steps: int, **more: object) -> J:
         name = f"{output.parent.name}_{output.stem}" if output.parent != self.out else output.name

@@ -62,6 +62,8 @@ class Learner:
     """What `counts` that older checkpoints do not have are when they are loaded."""
     has_replay = True
     """Whether it learns from a replay buffer, and not once from each collection of episodes."""
+    learns_pieces = False
+    """Whether it can learn from pieces of episodes (components/pieces.py)."""
     learns_seats = True
     """Whether it can learn from the episodes of single seats, as in a population."""
 

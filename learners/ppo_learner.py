@@ -5,6 +5,7 @@ Critics are in `modules/critics/value.py`, returns and losses in `utils/rl_utils
 ...]; the suffix `_t` is for the steps t of all transitions.
 """
 
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,18 +15,20 @@ import torch.nn.functional as F
 
 from components.episode_buffer import EpisodeBatch, Scheme
 from components.packed_steps import PackedSteps
-from components.transitions import Transitions, make_transitions
+from components.pieces import Pieces, batch_of_pieces, cut_into_pieces
+from components.transitions import Transitions, make_transitions, played_mask
 from learners.base_learner import Policy
 from learners.model_trainers import Inferred, ValuesOf, before
 from learners.on_policy import OnPolicyLearner
 from modules.critics import VALUES
 from modules.critics.value import READS, OneOutput, value_input_size, value_inputs
-from modules.inputs import is_alive
+from modules.initial import orthogonal_
+from modules.inputs import is_alive, last_actions
 from modules.moments import RunningMoments
 from modules.network import Network
 from modules.unroll import step_candidates, unroll, unroll_with_hidden
 from utils.config import STEPS, K, M, key
-from utils.dict2namedtuple import Args
+from utils.dict2namedtuple import Args, Config
 from utils.logging import Logger
 from utils.rl_utils import (
     build_td_lambda_targets,
@@ -52,12 +55,33 @@ class Experience(NamedTuple):
     value: th.Tensor  # by the critic before the updates
     return_: th.Tensor
     advantage: th.Tensor
+    hidden: th.Tensor | None = None  # of the critic before the first step, [b, a, H]; None: its own first one
+
+    def at(self, episodes: th.Tensor | slice) -> "Experience":
+        return Experience(*(field[episodes] if field is not None else field for field in self))  # type: ignore[arg-type]
+
+
+class Chunks(NamedTuple):
+    """Pieces of episodes to learn from, as a batch, and what cuts the rest of the experience alike."""
+
+    batch: EpisodeBatch
+    pieces: Pieces
+    hidden: th.Tensor  # of the critic before the first step of each, [piece, a, H]
+
+    def cut(self, experience: Experience) -> Experience:
+        inputs, avail, actions, mask, log_pi, value, return_, advantage = (
+            self.pieces.take(field) for field in experience if field is not None
+        )
+        inputs, avail = (F.pad(field, (0, 0, 0, 0, 0, 1)) for field in (inputs, avail))
+        mask = mask * self.pieces.filled.unsqueeze(-1)
+        return Experience(inputs, avail, actions, mask, log_pi, value, return_, advantage, self.hidden)
 
 
 class PPOLearner(OnPolicyLearner):
     """Raises PPO's clipped objective with an entropy bonus, and trains a critic towards lambda- or n-step returns.
 
-    Recurrent networks are trained through whole episodes.
+    Recurrent networks are trained through whole episodes, or through pieces of `data_chunk_length` steps that begin
+    with the hidden states of the networks before the updates, as Yu et al. have it.
     """
 
     @dataclass(frozen=True)
@@ -82,15 +106,26 @@ class PPOLearner(OnPolicyLearner):
         target_update_interval_or_tau: float | None = key(
             None, "target critic: collections between copies, or up to 1 a share; null: none", above=0, high=M
         )
+        data_chunk_length: int | None = key(
+            None, "recurrent networks are trained through pieces so long; null: episodes", STEPS, low=1, high=K
+        )
         padding_counts: bool = key(False, "padding counts in running moments and in returns, as in EPyMARL")
 
     output_type = "pi_logits"
+
+    @classmethod
+    def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
+        if config["padding_counts"] and config["data_chunk_length"]:
+            return "data_chunk_length cuts episodes that padding_counts=True has padded; leave one of them out"
+        return super().conflict(config, kinds)
 
     def __init__(self, mac: Policy, scheme: Scheme, logger: Logger, args: Args):
         super().__init__(mac, logger, args)
         self.features_size: int = getattr(mac.networks().get("am"), "output_size", 0)
         input_size = value_input_size(args) + self.features_size
         self.critic: Network = VALUES[args.critic](input_size, OneOutput(args)).to(args.device)
+        if args.orthogonal_init:
+            orthogonal_(self.critic, head_gain=1.0)
         self.target_critic = None if args.target_update_interval_or_tau is None else deepcopy(self.critic)
         self.rew_ms = RunningMoments(1 if args.common_reward else mac.n_agents).to(args.device)
         self.ret_ms = RunningMoments(mac.n_agents).to(args.device)
@@ -127,6 +162,7 @@ class PPOLearner(OnPolicyLearner):
             known = masked_mean(old_log_pi_t + value[:, :-1] + transitions.reward, mask)
         self.check_finite(known, self.agent_optimiser, t_env)  # before it reaches any moments
         steps = self._steps_of_returns(transitions)
+        chunks = self._chunks(batch, learned_inputs) if args.data_chunk_length else None
 
         for epoch in range(args.epochs):
             if epoch > 0 and args.recompute_returns:
@@ -140,8 +176,10 @@ class PPOLearner(OnPolicyLearner):
                     advantage_t = centred / (masked_mean(centred**2, mask).sqrt() + 1e-5)
             played = (mask, old_log_pi_t, learned_value[:, :-1], return_t, advantage_t)
             experience = Experience(learned_inputs, transitions.avail, actions_t, *played)
-            for part, episodes in self.mini_batches(batch):
-                of_part = Experience(*(field[episodes] for field in experience))
+            if chunks:
+                experience = chunks.cut(experience)
+            for part, episodes in self.mini_batches(chunks.batch if chunks else batch):
+                of_part = experience.at(episodes)
                 critic_stats = self._train_critic(part, of_part, t_env)
                 agent_stats = self._train_policy(part, of_part, t_env)
 
@@ -154,7 +192,7 @@ class PPOLearner(OnPolicyLearner):
     def _train_critic(self, batch: EpisodeBatch, experience: Experience, t_env: int) -> dict[str, th.Tensor]:
         """Steps the critic; returns what to log."""
         args, mask, return_t = self.args, experience.mask, experience.return_
-        value_t = self._values(self.critic, batch, experience.inputs)[:, :-1]
+        value_t = self._values(self.critic, batch, experience.inputs, experience.hidden)[:, :-1]
         eps_clip = args.eps_clip if args.clip_values else None
         loss = masked_mean(value_errors(value_t, return_t, experience.value, eps_clip, args.huber_delta), mask)
         grad_norm = self.descend(loss, self.critic_optimiser, self.critic_params, t_env)
@@ -191,12 +229,28 @@ class PPOLearner(OnPolicyLearner):
         # Where nothing is available, in padding, any finite policy will do.
         return (pi / pi.sum(-1, keepdim=True).clamp(min=SMALLEST)).clamp(min=SMALLEST)
 
-    def _values(self, critic: Network, batch: EpisodeBatch, inputs: th.Tensor) -> th.Tensor:
+    def _chunks(self, batch: EpisodeBatch, inputs: th.Tensor) -> Chunks:
+        """Cuts episodes; hidden states are those of the networks as they are, which have played."""
+        device = inputs.device
+        steps = batch.steps(device)
+        on_host = cut_into_pieces(played_mask(batch).squeeze(-1), self.args.data_chunk_length)
+        pieces = on_host.to(device)
+        last = last_actions(batch["actions"], self.args.n_actions, device)
+        with th.no_grad():
+            _, of_policy = self.mac.unroll_with_hidden(batch)
+            _, of_critic = unroll_with_hidden(self.critic, steps.pack(inputs), steps)
+        return Chunks(
+            batch_of_pieces(batch, on_host, before(of_policy), last), pieces, pieces.at_start(before(of_critic))
+        )
+
+    def _values(
+        self, critic: Network, batch: EpisodeBatch, inputs: th.Tensor, hidden: th.Tensor | None = None
+    ) -> th.Tensor:
         """Returns the critic's values [b, T+1, a]; zeros in padding unless that counts."""
         steps = batch.steps(inputs.device)
         if self.args.padding_counts:
             steps = PackedSteps(th.ones_like(steps.filled), inputs.device)
-        return unroll(critic, steps.pack(inputs), steps).squeeze(-1)
+        return unroll(critic, steps.pack(inputs), steps, hidden).squeeze(-1)
 
     def _value_of_candidates(self, inferred: Inferred) -> ValuesOf:
         """Returns V(o_t, g) of candidates by the critic, along the trajectory of the inferred subgoals."""

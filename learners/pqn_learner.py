@@ -28,8 +28,11 @@ from utils.weights import Stateful
 class PQNLearner(OnPolicyLearner):
     """Trains Q towards lambda-returns of the greedy values that it had before the first update from a collection.
 
-    Episodes are whole, so that recurrent networks start each from zeros, as when they played it.
+    Recurrent networks start each episode from zeros, or its pieces (`collect_steps`) from the hidden states that they
+    were played with.
     """
+
+    learns_pieces = True
 
     @dataclass(frozen=True)
     class Keys(OnPolicyLearner.Keys):

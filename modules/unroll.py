@@ -38,29 +38,32 @@ def acting_step(network: Network) -> Step:
     return act
 
 
-def unroll(network: Network, rows: th.Tensor, steps: PackedSteps) -> th.Tensor:
+def unroll(network: Network, rows: th.Tensor, steps: PackedSteps, before: th.Tensor | None = None) -> th.Tensor:
     """Returns the outputs of `unroll_with_hidden` alone."""
-    outputs, _, unpack = _unroll(network, rows, steps)
+    outputs, _, unpack = _unroll(network, rows, steps, before)
     return unpack(outputs)
 
 
-def unroll_with_hidden(network: Network, rows: th.Tensor, steps: PackedSteps) -> Outputs:
+def unroll_with_hidden(
+    network: Network, rows: th.Tensor, steps: PackedSteps, before: th.Tensor | None = None
+) -> Outputs:
     """Computes all steps of episodes, each from the hidden state after the one before.
 
     Args:
         rows: inputs [N, agent, in] of the filled steps, in the order of `steps`.
         steps: where these steps stand in [batch, time].
+        before: hidden states [batch, agent, H] before the first step; None: the network's own first one.
 
     Returns:
         Outputs [batch, time, agent, out] and hidden states [batch, time, agent, H] after each step; zeros where a step
         is not filled.
     """
-    outputs, hiddens, unpack = _unroll(network, rows, steps)
+    outputs, hiddens, unpack = _unroll(network, rows, steps, before)
     return unpack(outputs), unpack(hiddens)
 
 
 def _unroll(
-    network: Network, rows: th.Tensor, steps: PackedSteps
+    network: Network, rows: th.Tensor, steps: PackedSteps, before: th.Tensor | None
 ) -> tuple[th.Tensor, th.Tensor, Callable[[th.Tensor], th.Tensor]]:
     """Returns outputs and hidden states in the order of computing, and what brings them into [batch, time, ...]."""
     n_agents = rows.shape[1]
@@ -68,10 +71,12 @@ def _unroll(
     if fast_unroll is not None:
         batch_sizes = [count * n_agents for count in steps.batch_sizes]
         hidden = network.init_hidden().expand(batch_sizes[0], -1)
+        if before is not None:
+            hidden = before.index_select(0, steps.order).flatten(0, 1)
         outputs, hiddens = fast_unroll(network, rows.flatten(0, 1), hidden, batch_sizes)
         return outputs, hiddens, lambda computed: steps.unpack(computed.unflatten(0, (-1, n_agents)))
     inputs = steps.unpack(rows)
-    hidden = network.init_hidden().expand(len(inputs), n_agents, -1)
+    hidden = network.init_hidden().expand(len(inputs), n_agents, -1) if before is None else before
     outputs_of_steps, hiddens_of_steps = [], []
     for t in range(inputs.shape[1]):
         outputs, hidden = step(network, inputs[:, t], hidden)

@@ -4,9 +4,8 @@ The worlds write what is seen straight into the episode batch; `run.py` decides 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +15,7 @@ from components.episode_buffer import EpisodeBatch, Episodes, Preprocess, Scheme
 from envs import REGISTRY as ENVS
 from envs.answers import whole_sizes
 from envs.multiagentenv import EnvInfo, Observations, Outcomes, WorkerLimits, fields_of
+from runners.step_collector import StepCollector
 from utils.config import Key, M, key
 from utils.dict2namedtuple import Args, Config
 from utils.errors import UserError
@@ -33,6 +33,9 @@ class ActingTeam(Protocol):
     @property
     def epsilon(self) -> float: ...
     def reset(self, batch: EpisodeBatch, worlds: np.ndarray) -> None: ...
+    def restart(self, worlds: np.ndarray) -> None: ...
+    def renew(self) -> None: ...
+    def hidden_states(self) -> th.Tensor: ...
     def select_actions(
         self, batch: EpisodeBatch, t_ep: int, t_env: int, bs: Episodes = ..., test_mode: bool = False
     ) -> th.Tensor: ...
@@ -50,6 +53,9 @@ class EpisodeRunner:
     class Keys:
         max_worker_restarts: int = key(5, "worker processes that may be lost before the run stops", low=0, high=M)
         worker_timeout_seconds: float = key(300, "longest wait for a worker's answer", "seconds", above=0, high=M)
+        collect_steps: int | None = key(
+            None, "steps of each world between updates, over the ends of episodes; null: an episode", low=1, high=M
+        )
         bootstrap_timeouts: bool = key(True, "the value after a time-out counts; False, as in PyMARL: it is an end")
 
     parallel = False  # whether worlds that need no process of their own get one, too
@@ -69,25 +75,42 @@ class EpisodeRunner:
         self.outcomes = Outcomes.empty(self.batch_size, self.env.info_keys, env_info)
         self.t_env = 0
         self.dropped_episodes = 0
+        self.n_ended = 0  # training episodes that ended in the last `run`
+        self.collector: StepCollector | None = None  # of worlds that go on, if `collect_steps`
         self.train_stats = self.new_stats()
         self.test_stats = self.new_stats()
         self.test_nepisode = args.test_nepisode  # episodes after which the statistics of a test are logged
         self.n_tests = [0] * self.batch_size  # test episodes of each world
         self.log_train_stats_t = -args.runner_log_interval - 1  # so that the first episodes are logged
         self.test_win_rate: float | None = None
+        self.test_prefix = "test_"  # of the names of a test's statistics
 
     @classmethod
     def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
         n = config["batch_size_run"]
+        if config["collect_steps"]:
+            learner, steps = config["learner"], config["collect_steps"]
+            if not getattr(kinds["learner"], "learns_pieces", False):
+                return (
+                    f"collect_steps={steps} cuts episodes, but learner={learner} learns from whole ones; leave it out, "
+                    "or take --config=pqn_iql, pqn_vdn or pqn_qmix"
+                )
+            if config["population"] or "am_model" in kinds:
+                other = "a population" if config["population"] else f"am_model={config['am_model']}"
+                return f"collect_steps={steps} cuts episodes, but {other} needs whole ones; set collect_steps=null"
         alone = f"batch_size_run={n} but the episode runner plays one environment; set it to 1, or runner=parallel"
         return "" if cls.parallel or n == 1 else alone
 
     def setup(self, scheme: Scheme, groups: dict[str, int], preprocess: Preprocess, mac: ActingTeam) -> None:
         """Takes the layout of episodes and the team that acts; `mac` is PyMARL's name for it."""
-        self.new_batch: Callable[[], EpisodeBatch] = partial(
-            EpisodeBatch, scheme, groups, self.batch_size, self.episode_limit + 1, preprocess=preprocess
-        )
+        self.layout = scheme, groups, preprocess
         self.team = mac
+
+    def new_batch(self, n_steps: int | None = None, n_rows: int | None = None) -> EpisodeBatch:
+        """Returns an empty batch, by default of one episode for each world."""
+        scheme, groups, preprocess = self.layout
+        sizes = n_rows or self.batch_size, n_steps or self.episode_limit + 1
+        return EpisodeBatch(scheme, groups, *sizes, preprocess=preprocess)
 
     @property
     def state_layout(self) -> dict[str, object]:
@@ -117,7 +140,11 @@ class EpisodeRunner:
         self.env.close()
 
     def state_dict(self) -> StateDict:
-        """Returns where training stands: steps, what is not logged yet, and the worlds' state (None: unknown)."""
+        """Returns where training stands: steps, what is not logged yet, and the worlds' state (None: unknown).
+
+        Worlds that go on begin new episodes after it, so that a run that is resumed from here does the same.
+        """
+        self.collector = None
         return {
             "t_env": self.t_env,
             "log_train_stats_t": self.log_train_stats_t,
@@ -148,22 +175,43 @@ class EpisodeRunner:
             self.env.load_state_dict(state["env"])
 
     def run(self, test_mode: bool = False) -> EpisodeBatch:
-        """Plays one episode per world; greedily, and without counting the steps, when testing."""
+        """Plays one episode per world; greedily, and without counting the steps, when testing.
+
+        In training with `collect_steps` it plays so many steps in each world, and returns the pieces of episodes. A
+        test begins all episodes anew.
+        """
+        if self.args.collect_steps and not test_mode:
+            return self._collect()
+        self.collector = None
         batch = self.new_batch()
         missing = np.ones(self.batch_size, bool)
         while missing.any():
             missing = self._play(batch, missing, test_mode)
             if missing.any():
-                self.dropped_episodes += int(missing.sum())
-                self.logger.log_stat("dropped_episodes", self.dropped_episodes, self.t_env)
+                self.count_dropped(int(missing.sum()))
 
         returns = batch["reward"].numpy().sum((1, 2), dtype=float)
         own_returns = batch["reward"].numpy().sum(1, dtype=float)[:, : self.train_stats.n_agents]
         lengths = batch["filled"].numpy().sum((1, 2), dtype=int) - 1
         if not test_mode:
             self.t_env += int(lengths.sum())
+            self.n_ended = self.batch_size
         self._keep_stats(test_mode, returns, own_returns, lengths)
         return batch
+
+    def _collect(self) -> EpisodeBatch:
+        self.n_ended = 0
+        self.collector = self.collector or StepCollector(self, self.args.collect_steps)
+        batch = self.collector.collect()
+        if self.train_stats.returns:
+            self._log_train_stats_if_due()
+        return batch
+
+    def count_dropped(self, n_episodes: int) -> None:
+        """Counts episodes whose worlds were lost."""
+        if n_episodes:
+            self.dropped_episodes += n_episodes
+            self.logger.log_stat("dropped_episodes", self.dropped_episodes, self.t_env)
 
     def _play(self, batch: EpisodeBatch, worlds: np.ndarray, test_mode: bool) -> np.ndarray:
         """Plays one episode in each world of the mask [batch]; returns the mask of lost worlds, whose rows stay 0."""
@@ -211,9 +259,13 @@ class EpisodeRunner:
             self._record_tests(returns, own_returns, lengths)
         if test_mode and len(stats.returns) >= self.test_nepisode:
             self.test_win_rate = stats.mean("battle_won")
-            stats.log(self.logger, self.t_env, prefix="test_")
-        elif not test_mode and self.t_env - self.log_train_stats_t >= self.args.runner_log_interval:
-            stats.log(self.logger, self.t_env)
+            stats.log(self.logger, self.t_env, prefix=self.test_prefix)
+        elif not test_mode:
+            self._log_train_stats_if_due()
+
+    def _log_train_stats_if_due(self) -> None:
+        if self.t_env - self.log_train_stats_t >= self.args.runner_log_interval:
+            self.train_stats.log(self.logger, self.t_env)
             self.logger.log_stat("epsilon", self.team.epsilon, self.t_env)
             self.log_train_stats_t = self.t_env
 

@@ -8,6 +8,7 @@ from modules.agents import REGISTRY
 from modules.agents.ff_agent import FFAgent
 from modules.agents.idv_rnn_agent import IdvRNNAgent
 from modules.agents.rnn_agent import RNNAgent
+from modules.initial import orthogonal_
 from modules.unroll import step
 from tests.builders import golden_case, golden_weights, make_args, unrolled
 
@@ -90,3 +91,20 @@ def test_individual_networks_equal_separate_ones_in_values_and_gradients(args):
 def test_individual_networks_begin_different_from_each_other(args):
     for name, parameter in IdvRNNAgent(INPUTS, args).named_parameters():
         assert not th.isclose(parameter[0], parameter[1]).any(), name
+
+
+@pytest.mark.parametrize("name", list(REGISTRY))
+def test_orthogonal_weights_keep_lengths_up_to_their_gain_and_biases_are_zero(name):
+    agent = REGISTRY[name](INPUTS, make_args())
+    orthogonal_(agent, head_gain=0.01)
+    gains = {"fc1": 2**0.5, "fc_h": 2**0.5, "rnn": 1.0, "fc2": 0.01}
+    for key, parameter in agent.named_parameters():
+        layer, _, kind = key.partition(".")
+        if layer == "norm":
+            continue
+        if "bias" in kind:
+            assert not parameter.any(), key
+            continue
+        for weight in parameter if parameter.dim() == 3 else [parameter]:
+            short = weight if weight.shape[0] <= weight.shape[1] else weight.t()
+            assert th.allclose(short @ short.t(), gains[layer] ** 2 * th.eye(len(short)), atol=1e-5), key

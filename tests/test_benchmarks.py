@@ -60,7 +60,7 @@ def test_each_learner_has_its_row_and_its_times_in_the_json(tmp_path, capsys, mo
     monkeypatch.setattr(learner, "STEPS", 4)
     monkeypatch.setattr(learner, "REPEATS", 2)
     path = tmp_path / "learner.json"
-    algorithms = ["iql", "coma", "iql_omg"]
+    algorithms = ["iql", "coma", "iql_omg", "ippo_omg", "pqn_qmix"]
     assert learner.main(["--map", "3m", "--alg", *algorithms, "--json", str(path)]) == 0
     written = json.loads(path.read_text())
     assert [result["algorithm"] for result in written["results"]] == algorithms
@@ -69,7 +69,7 @@ def test_each_learner_has_its_row_and_its_times_in_the_json(tmp_path, capsys, mo
         assert all(len(times) == 2 and min(times) > 0 for times in result["milliseconds"].values())
     assert list(written["growth"][0]["milliseconds"]) == ["8", "16", "32"] and written["threads"] == []
     rows = capsys.readouterr().out.splitlines()[2:]
-    assert [row.split()[1] for row in rows[:3]] == algorithms
+    assert [row.split()[1] for row in rows[:5]] == algorithms
     assert rows[-1].startswith("3m, iql, milliseconds per episode, by batch: 8: ")
 
 
@@ -154,6 +154,20 @@ def test_targets_of_collecting_and_training_have_figure_target_and_verdict():
     lines = training.verdicts({"map": "8m", "algorithm": "qmix", "steps_per_second": 1260.0})
     assert [line.rpartition("): ")[2] for line in lines] == ["3.7, target 4, not met", "21.0, target 20, met"]
     assert training.verdicts({"map": "3m", "algorithm": "qmix", "steps_per_second": 1260.0}) == []
+    assert training.verdicts({"map": "8m", "algorithm": "pqn_vdn", "steps_per_second": 4000.0}) == [
+        "8m, pqn_vdn, environment steps per second: 4000.00, target 5000.00, not met"
+    ]
+
+
+def test_training_shows_how_it_grows_with_the_worlds(tmp_path, capsys):
+    path = tmp_path / "training.json"
+    params = ["--map", "3m", "--alg", "iql", "--seconds", "0.3", "--worlds", "16", "32", "--json", str(path)]
+    assert training.main(params) == 0
+    growth = json.loads(path.read_text())["growth"]
+    assert [result["worlds"] for result in growth] == [16, 32]
+    assert capsys.readouterr().out.splitlines()[-1].startswith("3m, pqn_vdn, environment steps per second, by worlds")
+    assert training.main(["--worlds", "20"]) == 2
+    assert "--worlds: 20 must be a multiple of 16" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("program", [collect, training])

@@ -15,7 +15,7 @@ import torch as th
 
 import run
 from tests.games import RandomGame, configure, registered
-from tests.test_run import SHORT, RecordedRun, built, equal, sequential, whole_run
+from tests.test_run import SHORT, RecordedRun, built, equal, quiet_logger, sequential, whole_run
 from utils.checkpoints import Checkpoints, find_checkpoint, random_states, set_random_states
 from utils.errors import UserError
 from utils.weights import load_into
@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = {
     "iql_omg": {"omg_vae_pretrain_steps": 70, "target_update_interval": 11},
     "iql_omg alone": {"learner": "am_learner"},
+    "pqn_vdn pieces": {"collect_steps": 5, "epsilon_alpha": 3.0},
 }
 
 ON_POLICY = ("ippo", "mappo", "pqn")
@@ -41,11 +42,11 @@ def contents(folder):
 # --- resuming
 
 
-RESUMED = ["coma", "iql_am", "iql_omg alone", "qmix_beta", "cw_qmix", "qplex", "mappo_epymarl", "ippo_liam"]
+RESUMED = ["coma", "iql_am", "iql_omg alone", "qmix_beta", "cw_qmix", "qplex", "mappo_epymarl", "ippo_liam", "ippo_omg"]
 RESUMED = [pytest.param(alg, marks=pytest.mark.slow) for alg in RESUMED]
 
 
-@pytest.mark.parametrize("alg", ["iql", "qmix", "qtran", "iql_omg", "mappo", "pqn_vdn", *RESUMED])
+@pytest.mark.parametrize("alg", ["iql", "qmix", "qtran", "iql_omg", "mappo", "pqn_vdn", "pqn_vdn pieces", *RESUMED])
 def test_a_resumed_run_is_bit_for_bit_the_run_that_was_never_interrupted(tmp_path, alg):
     interval = "critic_target_update_interval" if alg == "coma" else "target_update_interval"
     settings = {"save_model": True} | SETTINGS.get(alg, {interval: 11})
@@ -53,7 +54,7 @@ def test_a_resumed_run_is_bit_for_bit_the_run_that_was_never_interrupted(tmp_pat
         settings |= {"batch_size_run": 2, "test_nepisode": 4}
     if alg.startswith(ON_POLICY):
         own = {"batch_size": "null", "buffer_size": "null", "num_mini_batch": 2, "epochs": 2}
-        settings = {"save_model": True, "batch_size_run": 4, "test_nepisode": 4} | own
+        settings = SETTINGS.get(alg, {}) | {"save_model": True, "batch_size_run": 4, "test_nepisode": 4} | own
     settings["alg"] = alg.split()[0]
     whole, info = whole_run(local_results_path=tmp_path / "whole", t_max=240, **settings)
     half, _ = whole_run(local_results_path=tmp_path / "half", t_max=120, **settings)
@@ -177,6 +178,38 @@ def test_a_final_test_is_of_the_final_weights(tmp_path):
     _, without = whole_run(local_results_path=tmp_path / "without")
     (step,) = steps_in(folders["models"])
     assert info["test_return_mean_T"] == [*without["test_return_mean_T"], step]
+
+
+def test_the_best_weights_get_a_longer_test_of_their_own(tmp_path):
+    folders, info = whole_run(local_results_path=tmp_path, final_eval="best", test_nepisode=2)
+    _, without = whole_run(local_results_path=tmp_path / "without", test_nepisode=2)
+    assert info["test_return_mean"] == without["test_return_mean"] and len(info["absolute_return_mean"]) == 1
+    assert info["absolute_return_mean_T"][0] >= info["test_return_mean_T"][-1]
+    assert (Path(folders["models"]) / "best" / "agent.th").is_file()
+
+
+def test_the_best_weights_are_those_of_the_best_test_and_survive_a_resume(tmp_path):
+    logger = quiet_logger()
+    with registered(RandomGame):
+        config = configure("iql", **(SHORT | {"final_eval": "best", "local_results_path": tmp_path}))
+        with run.Run({**config, "models_path": str(tmp_path / "models")}, logger) as made:
+            weights = []
+            for score in (0.2, 0.8, 0.5):
+                next(iter(made.mac.parameters())).data.fill_(score)
+                logger.log_stat("test_return_mean", score, len(weights))
+                made._keep_best()
+                weights.append(th.load(tmp_path / "models" / "best" / "agent.th"))
+            first = [next(iter(saved.values())).flatten()[0].item() for saved in weights]
+            assert first == pytest.approx([0.2, 0.8, 0.8])
+            made._evaluate_best()
+            assert next(iter(made.mac.parameters())).flatten()[0].item() == pytest.approx(0.8)
+            assert made.runner.test_nepisode == 10 * config["test_nepisode"]
+        other = {**config, "models_path": str(tmp_path / "other"), "checkpoint_path": str(tmp_path / "models")}
+        with run.Run({**config, "models_path": str(tmp_path / "models")}, logger) as made:
+            made.save(tmp_path / "models" / "40")
+        with run.Run(other, quiet_logger()) as resumed:
+            resumed.resume()
+            assert (tmp_path / "other" / "best" / "agent.th").is_file()
 
 
 # --- what goes wrong

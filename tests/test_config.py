@@ -168,6 +168,12 @@ def test_the_keys_of_sc2_give_every_argument_its_constructors_default():
     assert env_args == {name: parameters[name].default for name in env_args}
 
 
+@pytest.mark.parametrize("agent", ["ff", "mlp"])
+def test_qtran_needs_agents_with_hidden_states(agent):
+    assert f"agent={agent} has none; take agent=rnn" in conflict({**merged("qtran"), "agent": agent})
+    assert not conflict(merged("qtran"))
+
+
 @pytest.mark.parametrize(
     ("changes", "fragment"),
     [

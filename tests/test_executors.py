@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser
+from pathlib import Path
 
 import pytest
 
@@ -220,6 +221,54 @@ def test_runs_of_a_ray_node_that_is_lost_go_on_elsewhere_from_their_newest_check
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+@pytest.mark.slow
+def test_a_training_whose_ray_node_is_lost_is_bit_for_bit_the_one_that_was_never_interrupted(ray, tmp_path):
+    """A sweep of one run of main.py, once alone and once with its node killed in the middle."""
+    from ray.cluster_utils import Cluster
+
+    from experiments import sweep
+    from experiments.executors.ray import RayExecutor
+
+    short = {"t_max": 6000, "save_model_interval": 300, "test_interval": 600, "batch_size": 4, "rnn_hidden_dim": 16}
+    alone, broken = (
+        sweep.make_run(tmp_path / place, sweep.Spec(("iql",), env="goal_game"), "iql", None, 1, short)
+        for place in ("alone", "broken")
+    )
+    queue = sweep.SweepQueue([alone], local.LocalExecutor(1))
+    queue.run()
+    assert not queue.failed
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    nodes = [cluster.add_node(num_cpus=1, resources={f"node{i}": 1}) for i in range(2)]
+    try:
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        executor, killed = RayExecutor(cluster.address, None, 1.0, 0.0, retries=3), []
+        queue = sweep.SweepQueue([broken], executor)
+
+        def kill_its_node():
+            if not killed and broken.steps() >= 900:
+                process = subprocess.check_output(["pgrep", "-f", str(broken.work)], text=True).split()[0]
+                raylets = {node.all_processes["raylet"][0].process.pid: node for node in nodes}
+                while int(process) not in raylets and int(process) > 1:
+                    process = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[1]
+                cluster.remove_node(raylets[int(process)], allow_graceful=False)
+                killed.append(process)
+
+        queue._tick = kill_its_node
+        queue.run()
+        assert killed and not queue.failed
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+    def curves(run):
+        lines = [json.loads(line) for line in (run.output / sweep.RECORDS / "metrics.jsonl").open()]
+        return [(e["t_env"], e["key"], e["value"]) for e in lines if e["key"] != "steps_per_second"]
+
+    assert sorted(curves(broken)) == sorted(curves(alone)) and len(list(broken.output.glob("models/*"))) == 1
+    weights = [next(run.output.glob("models/*/agent.th")).read_bytes() for run in (alone, broken)]
+    assert weights[0] == weights[1]
 
 
 @pytest.mark.slow

@@ -62,6 +62,11 @@ CASES = {
     "ippo_ns": ("ppo_learner", PPO | dict(critic_reads="obs", agent="idv_rnn", critic="idv_rnn", num_mini_batch=2)),
     "ippo_ff": ("ppo_learner", PPO | dict(critic_reads="obs", agent="ff", critic="ff", standardise_returns=False)),
     "mappo": ("ppo_learner", PPO),
+    "mappo_chunks": ("ppo_learner", PPO | dict(data_chunk_length=3, num_mini_batch=2)),
+    "mappo_omg_chunks": (
+        "ppo_learner",
+        PPO | dict(am_model="omg", data_chunk_length=3, critic="rnn_norm", omg_policy_reads="mean"),
+    ),
     "mappo_target": (
         "ppo_learner",
         PPO
@@ -131,6 +136,8 @@ WITHOUT_TARGETS = (
     "pqn_am",
     "pqn_omg",
     "mappo",
+    "mappo_chunks",
+    "mappo_omg_chunks",
     "pqn_iql",
     "pqn_vdn",
     "pqn_qmix",

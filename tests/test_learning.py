@@ -113,7 +113,7 @@ def test_pqn_remembers_a_cue_until_it_counts():
 
 
 def test_ppo_remembers_a_cue_until_it_counts():
-    _, logger = train(MemoryGame, "mappo", seed=0, t_max=2400, critic_lr=0.005)
+    _, logger = train(MemoryGame, "mappo", seed=0, t_max=2400, lr=0.01, critic_lr=0.02)
     assert logger.values("test_return_mean")[-1] == 1
 
 

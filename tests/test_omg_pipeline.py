@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -251,6 +252,34 @@ def test_the_report_counts_by_method_group_and_phase(tmp_path):
         assert list(csv.DictReader(file)) == rows
     no_paper = omg_report.as_markdown(setup, omg_report.summarise(rows, "3m"), "the embedded engine")
     assert "paper" not in no_paper
+
+
+def test_shares_of_the_best_response_are_by_member_and_seed():
+    best = make_rows("iql", 1, "wwww", teammates=("a",)) + make_rows("iql", 1, "wwll", teammates=("b",))
+    best += make_rows("iql", 1, "ll", teammates=("never",))
+    rows = make_rows("liam", 1, "wwll", teammates=("a",)) + make_rows("liam", 2, "wwww", teammates=("a",))
+    rows += make_rows("liam", 1, "wlll", teammates=("b",)) + make_rows("liam", 2, "wlll", teammates=("b",))
+    rows += make_rows("liam", 1, "ll", teammates=("never",))
+    rows += [{**row, "teammates": "a+b"} for row in make_rows("liam", 1, "w")]
+    shares = omg_report.normalised(rows, best, "7 homologue", "zero-shot")
+    assert shares.keys() == {"liam"}
+    assert shares["liam"].value == pytest.approx((0.5 + 0.5) / 2)  # of 0.5, 1, 0.5, 0.5 the middle half
+    assert 0.5 <= shares["liam"].low <= shares["liam"].high <= 1
+
+
+def test_the_medium_scale_has_members_that_win_and_best_responses(tmp_path, monkeypatch):
+    setup = omg_runs.Setup(tmp_path, "8m", 8, omg_runs.SCALES["medium"], "sim")
+    for order in omg.pools(setup):
+        assert "stop_win_rate=0.8" in order.settings and order.t_max == 500_000
+    member = SimpleNamespace(folder=setup.test_pool / "vdn_8m_sim_seed1001")
+    monkeypatch.setattr(omg_runs, "find_members", lambda folder: [member])
+    (training,), (test,) = omg_runs.best_response_jobs(setup), omg_runs.best_response_tests(setup)
+    trained, tested = (command_line.read_settings(*job.arguments) for job in (training, test))
+    assert trained["opponent_pool"] == tested["opponent_pool"] == str(member.folder)
+    assert trained["population"] == tested["population"] == {"qmix": 7, "iql": 1}
+    assert training.n_steps == 8 * 50_000 and str(training.output) == str(tested["evaluate_path"])
+    small = replace(setup, scale=omg_runs.SCALES["small"])
+    assert omg_runs.best_response_jobs(small) == omg_runs.best_response_tests(small) == []
 
 
 def test_teams_are_told_apart_by_who_is_in_them_and_not_by_their_seats():

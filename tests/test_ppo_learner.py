@@ -160,6 +160,42 @@ def test_each_agent_learns_from_its_own_reward():
     assert changed.tolist() == [True, False, False]
 
 
+# --- in pieces
+
+RECURRENT = dict(obs_last_action=True, critic_reads="state_obs")
+
+
+@pytest.mark.parametrize("length", [8, 20])
+@pytest.mark.parametrize("agent", ["rnn", "rnn_norm", "idv_rnn"])
+def test_pieces_as_long_as_episodes_are_episodes(length, agent):
+    whole, cut = (made(agent=agent, critic=agent, data_chunk_length=given, **RECURRENT) for given in (None, length))
+    for learner in (whole, cut):
+        learner.train(make_batch(learner.args, [8, 5, 3], [True, False, True]), 0, 0)
+    assert whole.logger.stats.keys() == cut.logger.stats.keys()
+    for key in whole.logger.stats:
+        assert whole.logger.values(key) == pytest.approx(cut.logger.values(key), rel=1e-4, abs=1e-6), key
+
+
+@pytest.mark.parametrize("length", [1, 3])
+@pytest.mark.parametrize("model", [{}, dict(am_model="liam")])
+def test_a_piece_begins_where_the_episode_stands(length, model):
+    """Losses before any update are those of whole episodes; gradients end where the piece begins."""
+    whole, cut = (
+        made(data_chunk_length=given, epochs=1, lr=1e-12, critic_lr=1e-12, **RECURRENT, **model)
+        for given in (None, length)
+    )
+    for learner in (whole, cut):
+        th.nn.init.normal_(learner.mac.agent.rnn.weight_hh)
+        th.manual_seed(1)
+        th.nn.init.normal_(learner.critic.rnn.weight_hh)
+        learner.mac.agent.load_state_dict(whole.mac.agent.state_dict())
+        learner.train(make_batch(learner.args, [8, 5, 3], [True, False, True]), 0, 0)
+    norms = ("agent_grad_norm", "critic_grad_norm")
+    for key in whole.logger.stats:
+        is_same = whole.logger.values(key) == pytest.approx(cut.logger.values(key), rel=1e-4, abs=1e-6)
+        assert is_same == (key not in norms), key
+
+
 # --- with an agent model
 
 OMG = dict(am_model="omg", omg_policy_reads="mean", critic_reads="obs", epochs=1, eta_anneal_time=10**9)
@@ -169,22 +205,28 @@ def seen_by(learner, batch):
     """The features that the policy, and the critic of its updates, read in one training call."""
     seen = {}
     train_critic, train_policy = learner._train_critic, learner._train_policy
-    learner._train_critic = lambda part, given, t_env: (
-        seen.update(critic=given.inputs[..., -4:]) or train_critic(part, given, t_env)
-    )
-    learner._train_policy = lambda part, given, t_env: (
-        seen.update(policy=part[FEATURES]) or train_policy(part, given, t_env)
-    )
+
+    def watch_critic(part, given, t_env):
+        seen.update(critic=given.inputs[..., -4:], baseline=given.return_ - given.advantage)
+        return train_critic(part, given, t_env)
+
+    def watch_policy(part, given, t_env):
+        seen.update(policy=part[FEATURES])
+        return train_policy(part, given, t_env)
+
+    learner._train_critic, learner._train_policy = watch_critic, watch_policy
     learner.train(batch, 0, 0)
     return seen
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_the_policy_learns_on_inferred_subgoals_and_the_critic_on_those_of_hindsight(eta):
-    learner = made(eta=eta, subgoal_mode=1, death_masking=False, **OMG)
+    learner = made(eta=eta, subgoal_mode=1, death_masking=False, standardise_advantages=False, **OMG)
     batch = make_batch(learner.args, [8, 5])
     with th.no_grad():
-        inferred = learner.model.infer(batch).batch[FEATURES]
+        acted_on = learner.model.infer(batch).batch
+        inferred = acted_on[FEATURES]
+        value = learner._values(learner.critic, acted_on, value_inputs(acted_on, learner.args))
         states = learner.model.am.observations(batch)
         ahead = learner.model.am.vae.encode(th.cat([states[:, 1:], states[:, -1:]], 1)).mu
     seen = seen_by(learner, batch)
@@ -192,6 +234,7 @@ def test_the_policy_learns_on_inferred_subgoals_and_the_critic_on_those_of_hinds
     expected = ahead if eta else inferred
     for b, length in enumerate((8, 5)):
         assert th.allclose(seen["critic"][b, :length], expected[b, :length], atol=1e-6)
+        assert th.allclose(seen["baseline"][b, :length], value[b, :length], atol=1e-5)  # what it acted on
 
 
 @pytest.mark.parametrize(("mode", "pick"), [("optimistic", max), ("conservative", min)])

@@ -12,6 +12,7 @@ import pytest
 
 from experiments.report import __main__ as report
 from experiments.report import statistics
+from experiments.report.against import COLUMNS, compare, read_references, write_reference
 from experiments.report.groups import group
 from experiments.report.page import as_html
 from experiments.report.runs import WON, find_runs, read_run
@@ -373,3 +374,102 @@ def test_a_report_is_replaced_whole(study, tmp_path):
     shutil.rmtree(study / "qmix_3m")
     assert report.main([str(study), "--out", str(out)]) == 0
     assert "Results of 9 runs" in (out / "report.html").read_text()
+
+
+# ------------------------------------------------------------------------------------------------ references
+
+
+@pytest.fixture
+def reference(tmp_path):
+    """Five seeds of QMIX on 3m, and one of VDN."""
+    make_study(tmp_path / "theirs", {("qmix", "3m"): 0.8}, seeds=range(1, 6))
+    make_study(tmp_path / "theirs", {("vdn", "3m"): 0.6}, seeds=range(1, 2))
+    folder = tmp_path / "reference"
+    write_reference(find_runs([tmp_path / "theirs"])[0], ["t_max"], folder / "suite.csv")
+    (folder / "published.csv").write_text("map,algorithm,won_percent,source\n3m,qmix,99,somewhere\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "final", "said"),
+    [
+        ("qmix", 0.8, "within"),
+        ("qmix", 0.3, "below"),
+        ("qmix", 1.0, "above"),
+        ("vdn", 0.6, "one seed of the reference: no interval"),
+        ("iql", 0.6, "none"),
+    ],
+)
+def test_runs_lie_within_above_or_below_a_reference(reference, tmp_path, algorithm, final, said):
+    make_run(tmp_path / "mine", algorithm, "3m", 9, curve(9, final))
+    (found,) = compare(summarise(results(tmp_path / "mine")), read_references(reference))
+    assert found.verdict == said and found.here == pytest.approx(np.mean(curve(9, final)[-6:-1]), abs=0.05)
+
+
+def test_a_reference_of_another_engine_version_or_other_settings_is_not_used(reference, tmp_path):
+    make_run(tmp_path / "mine", version="3")
+    (found,) = compare(summarise(results(tmp_path / "mine")), read_references(reference))
+    assert found.verdict == "none of this engine version" and found.reference is None
+    write_reference(find_runs([tmp_path / "theirs"])[0], ["lr"], reference / "suite.csv")
+    make_run(tmp_path / "other", lr=0.1)
+    (found,) = compare(summarise(results(tmp_path / "other")), read_references(reference))
+    assert found.verdict == "none"
+
+
+def test_runs_that_are_shorter_are_compared_where_they_are(reference, tmp_path):
+    make_run(tmp_path / "mine", won=curve(401, 0.8)[:11], t_max=200_000)
+    (found,) = compare(summarise(results(tmp_path / "mine")), read_references(reference))
+    assert found.step == 100_007 and found.verdict == "within"
+
+
+def test_the_report_shows_references_and_published_values(reference, tmp_path, capsys):
+    make_run(tmp_path / "mine")
+    out = tmp_path / "out"
+    assert report.main([str(tmp_path / "mine"), "--out", str(out), "--against", str(reference)]) == 0
+    assert "within; published 99 (somewhere)" in capsys.readouterr().out
+    assert "Against the reference" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "holds no reference curves"),
+        ("a,b\n1,2\n", "is no file of a reference"),
+        (f"{','.join(COLUMNS)}\na,b,c,d,e,,1,f,x,1,1\n", "line 2"),
+    ],
+)
+def test_a_folder_that_is_no_reference_is_refused(content, sentence, tmp_path, capsys):
+    make_run(tmp_path / "mine")
+    (tmp_path / "reference").mkdir()
+    if content:
+        (tmp_path / "reference" / "suite.csv").write_text(content)
+    words = [str(tmp_path / "mine"), "--out", str(tmp_path / "out"), "--against", str(tmp_path / "reference")]
+    assert report.main(words) == 2
+    assert sentence in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_the_reference_command_checks_short_runs_against_their_bands(reference, tmp_path, monkeypatch, capsys):
+    from experiments import reference as command
+
+    monkeypatch.setattr(command, "FOLDER", reference)
+    made, final = [], []
+
+    def train(args, runs, out):
+        made.extend(runs)
+        for run in runs:
+            won = curve(run.settings["seed"] + 400, final[-1])
+            make_run(out / "runs" / str(len(made)) / run.output.name, "qmix", "3m", run.settings["seed"], won)
+        return 0
+
+    monkeypatch.setattr(command.sweep, "train", train)
+    words = ["--short", "--check", "--algs", "qmix", "--seeds", "1", "--out"]
+    for share, status, said in ((0.8, 0, "within"), (0.2, 1, "below")):
+        final.append(share)
+        assert command.main([*words, str(tmp_path / said)]) == status
+        captured = capsys.readouterr()
+        assert "qmix on 3m: " in captured.out and said in captured.out
+    assert "1 of 1 methods are not within their bands" in captured.err
+    assert {"t_max=20000", "env_args.engine=sim"} <= set(made[0].arguments)
+    assert command.main(["--algs", "qmixx", "--plan"]) == 2 and "did you mean 'qmix'" in capsys.readouterr().err
+    assert command.main([*words[:4], "--export", "--seeds", "1..2", "--out", str(tmp_path / "new")]) in (0, 1)
+    assert (reference / "short.csv").is_file() and "3m" in (reference / "short.yaml").read_text()

@@ -108,7 +108,7 @@ def test_cuda_is_switched_off_with_a_warning_where_there_is_none(monkeypatch):
     monkeypatch.setattr(th.cuda, "is_available", lambda: False)
     warnings = []
     log = SimpleNamespace(warning=warnings.append)
-    config = {"use_cuda": True, "batch_size_run": 1, "test_nepisode": 20, "buffer_device": None}
+    config = {"use_cuda": True, "batch_size_run": 1, "test_nepisode": 20, "buffer_device": None, "population": {}}
     assert run.args_sanity_check(config, log) == {**config, "use_cuda": False}
     assert len(warnings) == 1 and "CUDA" in warnings[0] and config["use_cuda"] is True
     monkeypatch.setattr(th.cuda, "is_available", lambda: True)
@@ -119,6 +119,21 @@ def test_a_replay_buffer_on_a_gpu_that_does_not_compute_is_refused():
     config = {"use_cuda": False, "buffer_device": "cuda", "batch_size_run": 1, "test_nepisode": 20}
     with pytest.raises(UserError, match="buffer_device=cuda, but .* set buffer_device=cpu or disk"):
         run.args_sanity_check(config, None)
+
+
+@pytest.mark.parametrize(("collect_steps", "n_steps"), [("null", 8), (5, 6)])
+def test_learners_without_a_replay_buffer_say_what_a_collection_takes(collect_steps, n_steps, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    own = {"batch_size_run": 4, "num_mini_batch": 1, "batch_size": "null", "buffer_size": "null"}
+    own["collect_steps"] = collect_steps
+    whole_run(alg="pqn_vdn", local_results_path=tmp_path, t_max=20, **own)
+    # float32: obs 3 x 5, state 5, reward; int64: actions 3; bytes: avail_actions 3 x 4, terminated, filled
+    per_step = 4 * (15 + 5 + 1) + 8 * 3 + 12 + 2
+    said = (
+        f"A collection takes {per_step} bytes per step, at most {per_step * n_steps * 4 / 1000:.1f} kB for {n_steps} "
+    )
+    assert f"{said}steps in each of 4 environments" in caplog.text
+    assert "The replay buffer takes" not in caplog.text
 
 
 def test_where_the_replay_buffer_is_changes_nothing(tmp_path, caplog):
@@ -140,7 +155,13 @@ def test_a_replay_buffer_that_finds_no_room_costs_no_training(tmp_path, monkeypa
 
 @pytest.mark.parametrize(("asked", "worlds", "played"), [(20, 1, 20), (20, 8, 16), (3, 8, 8), (8, 8, 8)])
 def test_tests_are_whole_batches_of_worlds(asked, worlds, played):
-    config = {"use_cuda": False, "batch_size_run": worlds, "test_nepisode": asked, "buffer_device": None}
+    config = {
+        "use_cuda": False,
+        "batch_size_run": worlds,
+        "test_nepisode": asked,
+        "buffer_device": None,
+        "population": {},
+    }
     assert run.args_sanity_check(config, None)["test_nepisode"] == played
 
 
@@ -166,6 +187,16 @@ def test_updates_per_round_learns_as_often_from_a_batch_of_its_own(monkeypatch):
     by_round = [[batch for at, batch in batches if at == t_env] for t_env in dict.fromkeys(t for t, _ in batches)]
     assert len(by_round) > 3 and all(len(round_) == 3 for round_ in by_round)
     assert any(not th.equal(round_[0]["obs"], round_[1]["obs"]) for round_ in by_round)
+
+
+def test_stop_win_rate_ends_a_run_at_the_test_that_is_won_as_often():
+    class Won(RandomGame):
+        def info(self):
+            return {**super().info(), "battle_won": True}
+
+    logger = sequential(Won, stop_win_rate=1.0)
+    assert [won for _, won in logger.stats["test_battle_won_mean"]] == [1.0]
+    assert len(sequential(Won, stop_win_rate=None).stats["test_battle_won_mean"]) > 2
 
 
 def test_what_the_info_holds_never_becomes_a_metric(tmp_path):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, SupportsFloat
 from utils.curves import EventWriter, LegacyWriter, curve_writer
 from utils.files import Json
 from utils.records import JsonLines
+from utils.trackers import Tracker
 
 if TYPE_CHECKING:
     from sacred.run import Run as SacredRun
@@ -43,6 +44,7 @@ class Logger:
         self._outside_sacred: set[str] = set()
         self._metrics: JsonLines | None = None
         self._test_episodes: JsonLines | None = None
+        self._tracker: Tracker | None = None
 
     def setup_tb(self, directory: str | Path, backend: str = "torch") -> None:
         """Writes TensorBoard curves to `directory` from now on; the backends are in utils/curves.py."""
@@ -51,6 +53,10 @@ class Logger:
     def setup_sacred(self, sacred_run: "SacredRun") -> None:
         """Records into the Sacred run from now on: its metrics, and `info[key]` beside `info[key + "_T"]`."""
         self._sacred_run = sacred_run
+
+    def setup_tracker(self, tracker: Tracker) -> None:
+        """Records with the tracker, too, from now on."""
+        self._tracker = tracker
 
     def setup_records(self, directory: str | Path) -> None:
         """Appends statistics and test episodes to `metrics.jsonl` and `test_episodes.jsonl` there from now on."""
@@ -76,6 +82,8 @@ class Logger:
             self._tb_writer.add_scalar(key, value, t)
         if self._metrics is not None:
             self._metrics.append({"t_env": t, "key": key, "value": value, "time": time.time()})
+        if self._tracker is not None:
+            self._tracker.log(key, value, t)
         if self._sacred_run is not None and to_sacred:
             run = self._sacred_run
             if key not in run.info:
@@ -109,7 +117,7 @@ class Logger:
 
     def close(self) -> None:
         """Writes out what is still held back; records no more."""
-        for sink in (self._tb_writer, self._metrics, self._test_episodes):
+        for sink in (self._tb_writer, self._metrics, self._test_episodes, self._tracker):
             if sink is not None:
                 sink.close()
-        self._tb_writer = self._metrics = self._test_episodes = None
+        self._tb_writer = self._metrics = self._test_episodes = self._tracker = None

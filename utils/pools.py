@@ -87,10 +87,12 @@ def load_pool(folder: str | Path) -> list[Member]:
 
 
 def find_members(folder: str | Path) -> list[Member]:
-    """Returns the members of a pool that may be empty or not there yet. Hidden folders are none.
+    """Returns the members of a pool that may be empty or not there yet; of a member's own folder, that one alone.
 
-    Raises: UserError where one of them is broken.
+    Hidden folders are none. Raises: UserError where one of them is broken.
     """
+    if (Path(folder) / MEMBER_FILE).is_file():
+        return [read_member(Path(folder))]
     entries = sorted(Path(folder).iterdir()) if Path(folder).is_dir() else []
     return [read_member(entry) for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
 

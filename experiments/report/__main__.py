@@ -5,6 +5,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.report.against import as_rows, compare, published, read_references
 from experiments.report.figures import draw_all
 from experiments.report.groups import Results, group
 from experiments.report.page import as_html
@@ -13,6 +14,7 @@ from experiments.report.summary import Summary, summarise
 from experiments.report.tables import in_words, write_tables
 from utils.command import Parser, check_at_least, exit_status, run_program
 from utils.errors import UserError
+from utils.files import Json
 from utils.MY_EXP_PATH import check_results_path, make_results_folder
 from utils.records import write_whole
 
@@ -20,6 +22,7 @@ DESCRIPTION = """Groups all runs below the folders (of this framework, PyMARL or
 engine version, algorithm and the settings that differ. Writes report.html, figures/, table.csv, table.tex, runs.csv and
 marl_eval.json to FOLDER."""
 AT_HELP = "compare at this environment step instead of at the end of the runs"
+AGAINST_HELP = "a folder of reference curves, such as reference: says where the runs lie"
 WATCH_HELP = "serve the page on this machine and keep it up to date while runs go on, until Ctrl-C"
 
 
@@ -29,13 +32,14 @@ def read(places: Sequence[Path], at: int | None) -> Results:
     return group(runs, left_out, at)
 
 
-def write(places: Sequence[Path], out: Path, at: int | None = None) -> Summary:
+def write(places: Sequence[Path], out: Path, at: int | None = None, against: Path | None = None) -> Summary:
     """Writes everything into the folder.
 
     Raises: UserError where there are no runs, a package is missing, or the folder can't be written to.
     """
     summary = summarise(read(places, at))
-    page = as_html(summary, places)
+    rows = beside(summary, against) if against else []
+    page = as_html(summary, places, rows)
     make_results_folder(out, "--out")
     try:
         write_tables(summary, out)
@@ -44,6 +48,11 @@ def write(places: Sequence[Path], out: Path, at: int | None = None) -> Summary:
     except OSError as error:
         raise UserError(f"{out}: {error.strerror}; make room, or give another --out") from error
     return summary
+
+
+def beside(summary: Summary, against: Path) -> list[Json]:
+    """Returns the rows of the table that holds runs against references. Raises: UserError as `read_references`."""
+    return as_rows(compare(summary, read_references(against)), published(against))
 
 
 def in_text(summary: Summary) -> str:
@@ -73,8 +82,14 @@ def report(args: Namespace) -> None:
         serve(args.results, args.at, args.port, args.every)
         return
     began = time.monotonic()
-    summary = write(args.results, args.out, args.at)
+    summary = write(args.results, args.out, args.at, args.against)
     print(in_text(summary))
+    for row in beside(summary, args.against) if args.against else ():
+        print(
+            f"{row['method']} on {row['map']} at {row['step']} steps: {row['here']}, reference {row['reference']}: ",
+            end="",
+        )
+        print(f"{row['verdict']}; published {row['published']}")
     print(f"{args.out}: report.html, figures, tables; {time.monotonic() - began:.0f} seconds")
 
 
@@ -84,6 +99,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="folders with records of runs")
     parser.add_argument("--out", type=Path, default=Path("report"), metavar="FOLDER", help="default: %(default)s")
     parser.add_argument("--at", type=int, metavar="STEPS", help=AT_HELP)
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help=AGAINST_HELP)
     parser.add_argument("--watch", action="store_true", help=WATCH_HELP)
     parser.add_argument("--port", type=int, default=8000, help="of --watch (default: %(default)s; 0: any)")
     parser.add_argument("--every", type=int, default=30, metavar="SECONDS", help="of --watch (default: %(default)s)")

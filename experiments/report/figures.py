@@ -114,14 +114,15 @@ def _curves(summary: Summary, suite: Suite, colour: Mapping[Method, str]) -> Any
 
 
 def _aggregates(suite: Suite, colour: Mapping[Method, str]) -> Any:
-    figure, panels = _panels(3)
     methods = list(suite.aggregates)
+    figure, panels = _panels(3, height=max(HEIGHT, 0.25 * len(methods) + 0.6))
     for axes, name in zip(panels, ("mean", "iqm", "optimality_gap")):
         for row, method in enumerate(reversed(methods)):
             of = getattr(suite.aggregates[method], name)
             if of.low is not None:
                 axes.barh(row, of.high - of.low, left=of.low, color=colour[method], alpha=0.35, height=0.6)
             axes.plot(of.value, row, "|", color=colour[method], markersize=12, markeredgewidth=2)
+        axes.use_sticky_edges = False  # bars do not end at the edge
         axes.set_title({"iqm": "IQM"}.get(name, name.replace("_", " ")))
         axes.set_yticks(range(len(methods)), [m.title for m in reversed(methods)] if axes is panels[0] else [])
     panels[1].set_xlabel("normalised score")
@@ -150,7 +151,7 @@ def _efficiency(suite: Suite, colour: Mapping[Method, str]) -> Any:
 
 def _improvement(suite: Suite) -> Any:
     pairs = [(x, y) for x, y in suite.improvement if list(suite.aggregates).index(x) < list(suite.aggregates).index(y)]
-    figure, (axes,) = _panels(1, 3.4, 0.3 * len(pairs) + 0.6)
+    figure, (axes,) = _panels(1, 5.5, 0.3 * len(pairs) + 1.0)
     for row, pair in enumerate(reversed(pairs)):
         value, low, high = suite.improvement[pair]
         if low is not None and high is not None:

@@ -36,7 +36,16 @@ class Method:
     @property
     def title(self) -> str:
         origin = f" ({self.origin})" if self.origin else ""
-        return " ".join((self.algorithm + origin, *(f"{key.split('.')[-1]}={value}" for key, value in self.settings)))
+        settings = (f"{key.split('.')[-1]}={_short(value)}" for key, value in self.settings)
+        return " ".join((self.algorithm + origin, *settings))
+
+
+def _short(value: str) -> str:
+    """Returns a number of many digits as one of four."""
+    try:
+        return f"{float(value):.4g}" if len(value) > 8 else value
+    except ValueError:
+        return value
 
 
 class Score(NamedTuple):
@@ -161,7 +170,8 @@ def _metric(runs: Iterable[TrainingRun]) -> str:
 def score_of(run: TrainingRun, metric: str, at: int | None = None) -> Score | None:
     """Returns the score of a run; None while it has not come to its end, or to the step `at`."""
     curve, goal = run.curves.get(metric), at or run.t_max
-    if curve is None or run.steps < goal - 1.5 * interval(curve):
+    is_won = run.status == "COMPLETED" and run.settings.get("stop_win_rate") is not None
+    if curve is None or (run.steps < goal - 1.5 * interval(curve) and not (is_won and not at)):
         return None
     seen = curve.values[curve.steps <= at] if at else curve.values
     if not seen.size:

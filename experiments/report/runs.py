@@ -24,7 +24,6 @@ ABSOLUTE = "absolute_"  # before the names of statistics of the best checkpoint'
 KEPT = (WON, RETURN, "steps_per_second", *(ABSOLUTE + name.removeprefix("test_") for name in (WON, RETURN)))
 RECORD_FILES = ("metrics.jsonl", "metrics.json", "info.json")  # the best one first
 CONFIG = {"name": str, "env": str, "env_args": dict}
-RUN = {"status": str, "heartbeat": (None, str), "start_time": (None, str), "stop_time": (None, str)}
 SILENT_SECONDS = 600.0  # after which a run that calls itself RUNNING is taken to be gone
 OTHERS = "PyMARL"
 REMEDY = "restore it, or leave this run out"
@@ -134,12 +133,9 @@ def record_folders(places: Sequence[Path]) -> list[Path]:
 def read_run(folder: Path) -> TrainingRun:
     """Returns the records in a folder. Raises: UserError where a file is torn or is not of the known layouts."""
     config = read_config(folder, CONFIG)
-    about = folder / "run.json"
-    run = (
-        read_json(about, RUN | dict.fromkeys(RUN.keys() - {"status"}, object), "record of a run", REMEDY)
-        if about.is_file()
-        else {"status": "UNKNOWN"}
-    )
+    about, run = folder / "run.json", {"status": "UNKNOWN"}
+    if about.is_file():
+        run = read_json(about, {"status": str}, "record of a run", REMEDY)
     resolved, env_args = config.get("resolved"), config["env_args"]
     is_own = isinstance(resolved, Mapping)
     curves = dict(_curves(folder))

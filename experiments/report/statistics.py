@@ -17,7 +17,8 @@ Sample = Sequence[np.ndarray]
 Statistic = Callable[..., np.ndarray]
 
 
-def _scipy() -> Any:
+def scipy_stats() -> Any:
+    """Returns `scipy.stats`. Raises: UserError where SciPy is not installed."""
     try:
         from scipy import stats
     except ImportError as error:
@@ -49,7 +50,7 @@ def bootstrap(sample: Sample, statistic: Statistic) -> Band:
     value = np.asarray(statistic(*sample, axis=0), float)
     if min(len(of_task) for of_task in sample) < 2:
         return Band(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
-    found = _scipy().bootstrap(
+    found = scipy_stats().bootstrap(
         tuple(sample),
         statistic,
         axis=0,
@@ -76,7 +77,7 @@ def mean(*tasks: np.ndarray, axis: int = 0) -> np.ndarray:
 
 def iqm(*tasks: np.ndarray, axis: int = 0) -> np.ndarray:
     """Returns the interquartile mean: that of the middle half of all scores of all tasks."""
-    return _scipy().trim_mean(np.concatenate(tasks, axis), 0.25, axis)
+    return scipy_stats().trim_mean(np.concatenate(tasks, axis), 0.25, axis)
 
 
 def optimality_gap(*tasks: np.ndarray, axis: int = 0) -> np.ndarray:

@@ -1,15 +1,13 @@
 """The agents' network of two hidden layers, without memory; `rnn_agent.py` has the recurrent one."""
 
-from collections.abc import Mapping
-
 import torch as th
 import torch.nn.functional as F
 from torch import nn
 
+from modules.agents.ff_agent import needs_memory
 from modules.agents.rnn_agent import RNNAgent, dueling
-from modules.mixers.qtran import QTranBase
 from modules.network import Network, Outputs
-from utils.dict2namedtuple import Args, Config
+from utils.dict2namedtuple import Args
 
 
 class MLPAgent(Network):
@@ -20,10 +18,7 @@ class MLPAgent(Network):
 
     Keys = RNNAgent.Keys
 
-    @staticmethod
-    def conflict(config: Config, kinds: Mapping[str, type]) -> str:
-        reads_hidden = issubclass(kinds.get("mixer", object), QTranBase)
-        return "mixer=qtran_base reads hidden states, and agent=mlp has none; take agent=rnn" if reads_hidden else ""
+    conflict = staticmethod(needs_memory)
 
     def __init__(self, input_shape: int, args: Args):
         super().__init__()

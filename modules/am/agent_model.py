@@ -8,12 +8,19 @@ from torch import nn
 from components.episode_buffer import ALL, EpisodeBatch, Episodes
 from modules.network import Network
 from utils.dict2namedtuple import Args
+from utils.errors import UserError
 from utils.weights import load_into
 
 Loss = tuple[th.Tensor, dict[str, th.Tensor]]
 """A loss, and what to log by name."""
 FEATURES = "am_features"
 """The field of a batch for what the policy reads of its model, where that has been computed: [b, T, agent, ...]."""
+
+
+def check_others(args: Args) -> None:
+    """Raises: UserError where there are no other agents to model."""
+    if args.n_agents == 1:
+        raise UserError(f"am_model={args.am_model} models the other agents, but there is one agent; play with more")
 
 
 class AgentModel(Network):

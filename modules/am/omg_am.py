@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from components.episode_buffer import ALL, EpisodeBatch, Episodes, Scheme
-from modules.am.agent_model import AgentModel, Loss
+from modules.am.agent_model import AgentModel, Loss, check_others
 from modules.inputs import agent_ids, last_actions
 from modules.network import Outputs
 from utils.config import STEPS, WIDE, K, M, T, key
@@ -127,7 +127,7 @@ class OMGAM(AgentModel):
     o_t is an agent's observation, or with `obs_is_state` the state, which then has to be seen while acting, too.
     `omg_prior_path` is the folder of the prior alone, which counts as trained if it was. Each part has its file.
 
-    Raises: UserError where there is no prior, or it does not fit.
+    Raises: UserError where there is no prior, or it does not fit, or there are no others.
     """
 
     @dataclass(frozen=True)
@@ -166,6 +166,7 @@ class OMGAM(AgentModel):
 
     def __init__(self, scheme: Scheme, args: Args):
         super().__init__()
+        check_others(args)
         self.args = args
         self.is_supervised = args.omg_supervised
         self.input_size = args.state_shape if args.obs_is_state else args.obs_shape

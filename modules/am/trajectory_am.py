@@ -9,12 +9,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from components.episode_buffer import ALL, EpisodeBatch, Episodes
-from modules.am.agent_model import AgentModel, Loss
+from modules.am.agent_model import AgentModel, Loss, check_others
 from modules.inputs import agent_ids, is_alive, last_actions, others
 from modules.network import Outputs
 from utils.config import WIDE, key
 from utils.dict2namedtuple import Args
-from utils.errors import UserError
 from utils.transfer import StepIndex
 
 
@@ -35,8 +34,7 @@ class TrajectoryAM(AgentModel):
 
     def __init__(self, args: Args):
         super().__init__()
-        if args.n_agents == 1:
-            raise UserError(f"am_model={args.am_model} models the other agents, but there is one agent; play with more")
+        check_others(args)
         self.args = args
         self.n_others = args.n_agents - 1
         self.fc = nn.Linear(args.obs_shape + args.n_actions + args.n_agents, args.am_hidden_dim)
