@@ -63,9 +63,9 @@ def check_command(program, *words):
 
 
 def is_option(word, source):
-    """Whether a file, or one beside it, names the option."""
+    """Whether a file, or one beside or below it, names the option."""
     option = word.partition("=")[0]
-    return any(f'"{option}"' in path.read_text(encoding="utf-8") for path in (source, *source.parent.glob("*.py")))
+    return any(f'"{option}"' in path.read_text(encoding="utf-8") for path in (source, *source.parent.rglob("*.py")))
 
 
 @pytest.mark.slow
