@@ -9,7 +9,7 @@ TRAIN_ARGS ?= env_args.map_name=3m t_max=24000 epsilon_anneal_time=8000 eta_anne
 	runner_log_interval=2000 learner_log_interval=2000 save_model=True
 TEST_ARGS ?= -n 2
 
-.PHONY: help install train test test-fast check-learning lint format clean
+.PHONY: help install train test test-fast check-learning lint format docs clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -44,6 +44,10 @@ lint: $(INSTALLED) ## check style, formatting and types
 format: $(INSTALLED) ## rewrite files in the house format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(INSTALLED) ## build the documentation into site/ and check its links
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	$(BIN)/mkdocs build --strict
 
 clean: ## remove caches; results and .venv stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 from config import schema
 from config.schema import OF_PYMARL, RUN
-from utils.config import AnyKey, Key, declared_keys, flatten, nested, recursive_dict_update
+from utils.config import Key, declared_keys, flatten, nested, recursive_dict_update
 from utils.dict2namedtuple import Config
 from utils.errors import UserError, nearest, shortened, unknown
 from utils.files import Json
 from utils.logging import LOGGER_NAME
 from utils.registry import Registry
+from utils.yaml_files import AnyKey
 
 GROUPS = {"env": "env_args."}
 """What the keys of a component are grouped under; those of all others stand at the top."""

@@ -13,9 +13,10 @@ import yaml
 
 from config.components import OF_ALGORITHMS, Choice, Setting, check_known, choose
 from config.schema import RENAMED, RUN
-from utils.config import flatten, load_json, load_yaml, nested, parse_yaml
+from utils.config import flatten, load_json, nested
 from utils.errors import UserError, shortened, unknown
 from utils.files import Json
+from utils.yaml_files import load_yaml, parse_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "config"

@@ -16,11 +16,12 @@ import yaml
 from experiments import pool
 from experiments.executors import as_arguments, make_executor
 from experiments.jobs import WORK, Job, JobQueue, only_one
-from utils.config import flatten, load_yaml
+from utils.config import flatten
 from utils.errors import UserError
 from utils.files import Json
 from utils.pools import check_disjoint, find_members
 from utils.timehelper import time_str
+from utils.yaml_files import load_yaml
 
 RUN_FILE = "run.yaml"
 SETTINGS_FILE = "settings.yaml"

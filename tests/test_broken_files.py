@@ -21,11 +21,11 @@ from tests.test_pool import make_member
 from tests.test_run import built, equal, sequential, whole_run
 from tests.test_sc2_replay import Replay, play
 from utils.checkpoints import find_checkpoint, random_states
-from utils.config import load_yaml
 from utils.errors import UserError
 from utils.files import MOST_UNPACKED_BYTES, fitted
 from utils.pools import MEMBER_FILE, Identity, load_pool
 from utils.weights import load_weights
+from utils.yaml_files import load_yaml
 
 HUGE = 10**30
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 30))

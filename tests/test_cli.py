@@ -16,8 +16,9 @@ import yaml
 
 import main
 from config import layers
-from utils.config import flatten, load_yaml
+from utils.config import flatten
 from utils.errors import UserError
+from utils.yaml_files import load_yaml
 
 MAIN = Path(main.__file__)
 ALGORITHMS = sorted(path.stem for path in (MAIN.parent / "config" / "algs").glob("*.yaml"))

@@ -16,11 +16,12 @@ import main
 from config.components import all_parts, conflict
 from config.layers import merge, merge_population, read_file
 from config.schema import OF_PYMARL, RUN
-from utils.config import Key, flatten, load_yaml, nested, recursive_dict_update
+from utils.config import Key, flatten, nested, recursive_dict_update
 from utils.dict2namedtuple import convert
 from utils.errors import UserError
 from utils.logging import LOGGER_NAME
 from utils.MY_EXP_PATH import check_results_path, experiment_root, make_results_folder
+from utils.yaml_files import load_yaml
 
 CONFIG = Path(main.__file__).parent / "config"
 DEFAULT_YAML = CONFIG / "default.yaml"

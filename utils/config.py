@@ -1,4 +1,4 @@
-"""Configuration as data: reading YAML strictly, merging layers, and what a key may hold.
+"""Configuration as data: what a key may hold, and merging layers; `yaml_files.py` reads YAML.
 A component declares its keys beside its class by `key`; those of a run are in config/schema.py.
 """
 
@@ -12,18 +12,16 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-import yaml
-
 from utils.dict2namedtuple import Config
 from utils.errors import UserError
-from utils.files import Json, fitted, read_bytes, values_in
+from utils.files import Json, read_bytes
 from utils.MY_EXP_PATH import expanded
 
-MOST_YAML_BYTES = 2**18  # a tenth of a second per 5,000
 KIND_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "text", Path: "a path, or empty"}
 STEPS, EPISODES = "environment steps", "episodes"
 # Bounds far above use: of steps, of counts and points, of what is small, and of the width of networks and of batches.
 T, M, K, WIDE = 10**12, 10**6, 10**3, 2**12
+TRUTH_VALUES = {"yes": True, "no": False, "true": True, "false": False, "on": True, "off": False}  # YAML's, in any case
 NOTHING = ("", "null", "none", "~")  # in any case; what means nothing where a key may be nothing
 WHOLE = "([0-9]+|[0-9]{1,3}(_[0-9]{3})+)"
 DECIMAL = re.compile(rf"[-+]?({WHOLE}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{{1,4}})?$")
@@ -111,22 +109,6 @@ class Key:
         )
 
 
-class AnyKey(Key):
-    """A key of which only its owner knows what it may hold; what is typed is read by YAML's rules."""
-
-    def read(self, value: object) -> Any:
-        return value
-
-    def read_text(self, text: str) -> Any:
-        try:
-            return parse_yaml(text)
-        except (yaml.YAMLError, RecursionError, ValueError) as error:
-            raise ValueError(f"it must be {self.allowed()}") from error
-
-    def allowed(self) -> str:
-        return "a value in YAML, such as 3, true, text or [1, 2]"
-
-
 def key(default: object, help: str, unit: str = "", **limits: Any) -> Any:
     """Declares one key of a component: a field of the frozen dataclass `Keys` in its class.
 
@@ -166,14 +148,14 @@ def _as_kind(value: object, kind: type) -> object:
 def _text_as_kind(text: str, kind: type) -> object:
     """Returns what was typed as `kind`, or None where it is of another kind."""
     if kind is bool:
-        return yaml.SafeLoader.bool_values.get(text.strip().lower())
+        return TRUTH_VALUES.get(text.strip().lower())
     if kind in (str, Path):
         quoted = re.fullmatch(r"""'([^']*)'|"([^"]*)\"""", text, re.DOTALL)
         return _as_kind((quoted[1] or quoted[2] or "") if quoted else text, kind)
-    return _as_kind(_decimal(text.strip()), kind)
+    return _as_kind(decimal(text.strip()), kind)
 
 
-def _decimal(text: str) -> int | float | None:
+def decimal(text: str) -> int | float | None:
     """Returns the decimal number that a person reads, 010 as ten; None where there is none, as in 1:30 or 0x10."""
     if not DECIMAL.match(text):
         return None
@@ -192,70 +174,6 @@ def _as_path(text: str) -> str:
         limits = f"at most {LONGEST_PATH:,} bytes, {LONGEST_NAME} in a name, none of them zero"
         raise ValueError(f"it must be a path that a system can have: {limits}")
     return path
-
-
-class YamlLoader(yaml.SafeLoader):
-    """PyYAML's safe loader with decimal numbers only, without dates, and which refuses a key that is given twice."""
-
-    yaml_implicit_resolvers = {
-        first: [entry for entry in resolvers if entry[0].rpartition(":")[2] in ("null", "bool", "merge")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Json:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"key {key} is not text", key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key}' is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-    def construct_scalar_of(self, node: yaml.ScalarNode) -> bool | int | float:
-        """Returns a number or a truth value, also where a tag such as !!int asks for one."""
-        value = self.bool_values.get(node.value.lower()) if node.tag.endswith(":bool") else _decimal(node.value)
-        if value is None:
-            raise yaml.constructor.ConstructorError(None, None, f"{node.value} is no {node.tag}", node.start_mark)
-        return value
-
-
-YamlLoader.add_implicit_resolver("tag:yaml.org,2002:float", DECIMAL, list("-+.0123456789"))
-for _name in ("int", "float", "bool"):
-    YamlLoader.add_constructor(f"tag:yaml.org,2002:{_name}", YamlLoader.construct_scalar_of)
-for _name in ("timestamp", "binary", "omap", "pairs", "set"):
-    YamlLoader.add_constructor(f"tag:yaml.org,2002:{_name}", YamlLoader.construct_undefined)
-
-
-def parse_yaml(text: str) -> Any:
-    """Returns what a YAML text holds. Raises: yaml.YAMLError, RecursionError; ValueError where aliases unfold it."""
-    content = yaml.load(text, Loader=YamlLoader)
-    for _ in values_in(content, MOST_YAML_BYTES):
-        pass
-    return content
-
-
-def load_yaml(path: Path, layout: object = dict, remedy: str = "correct the file") -> Json:
-    """Reads one YAML mapping of a layout (see utils/files.py); `remedy` says what to do if it is none.
-
-    Raises: UserError where the file is not there or not well formed (naming line and column), gives a key twice, holds
-    no mapping of this layout, or unfolds to more than a configuration has.
-    """
-    try:
-        content = parse_yaml(read_bytes(path, MOST_YAML_BYTES).decode())
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise UserError(f"{path}: {place}{error.problem}; {remedy}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} can't be read as YAML: {' '.join(str(error).split())[:200]}; {remedy}") from error
-    if not isinstance(content, dict | None):
-        raise UserError(f"{path} must hold lines of the form `key: value`, not {type(content).__name__}")
-    try:
-        return fitted(content or {}, layout)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}; {remedy}") from error
 
 
 def recursive_dict_update(d: Config, u: Config) -> Json:

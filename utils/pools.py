@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from utils.config import STEPS, Key, load_yaml
+from utils.config import STEPS, Key
 from utils.dict2namedtuple import Config
 from utils.errors import UserError
+from utils.yaml_files import load_yaml
 
 MEMBER_FILE = "member.yaml"
 AGENT_FILE = "agent.th"

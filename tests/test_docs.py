@@ -1,0 +1,119 @@
+"""The documentation: every command is taken by its program, every Python block runs, every link leads somewhere."""
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import main
+from config.layers import known_names
+
+ROOT = main.ROOT
+PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("docs/**/*.md"))}
+PAGES["readme.md"] = (ROOT / "readme.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+SHORTER = {r"t_max=\d+": "t_max=130", r"evaluate\(\d+\)": "evaluate(1)"}  # Python blocks
+OF_OTHERS = {"git", "wget", "unzip", "mkdir", "cp", "tensorboard", "docker"}
+SUFFIXES = (".py", ".md", ".txt", ".yaml", ".toml")
+
+
+def blocks(page, *languages):
+    return [body for language, body in BLOCK.findall(PAGES[page]) if language in languages]
+
+
+def commands(page):
+    """The command lines of a page's shell blocks and of inline code that begins with `python`."""
+    inline = re.findall(r"`(python (?:main\.py|-m) [^`]*)`", BLOCK.sub("", PAGES[page]))
+    lines = [line for body in blocks(page, "sh") for line in body.replace("\\\n", " ").splitlines()]
+    return [" ".join(line.split("  #")[0].split()) for line in (*lines, *inline) if line.strip()]
+
+
+COMMANDS = sorted({(page, command) for page in PAGES for command in commands(page)})
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_a_command_is_one_that_there_is(page, command):
+    for part in command.split(" && "):
+        check_command(*shlex.split(part))
+
+
+def check_command(program, *words):
+    if program == "make":
+        assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    elif program == "python" and words[0] == "main.py" and "--help" in words:
+        assert set(words[2:]) <= {*known_names("--config"), *known_names("--env-config")}
+    elif program == "python" and words[0] == "main.py":
+        main._configure(main._experiment(), list(words[1:]))
+    elif program == "python" and words[0] == "-m":
+        source = Path(importlib.util.find_spec(words[1]).origin)
+        source = source.with_name("__main__.py") if source.name == "__init__.py" else source
+        unknown = [word for word in words[2:] if word.startswith("--") and not is_option(word, source)]
+        assert not unknown, f"{words[1]} has no {unknown}"
+    elif program == "pip":
+        for word in words:
+            assert not word.endswith(".txt") or (ROOT / word).is_file()
+    else:
+        assert program in OF_OTHERS, f"what is {program}?"
+
+
+def is_option(word, source):
+    """Whether a file, or one beside or below it, names the option."""
+    option = word.partition("=")[0]
+    return any(f'"{option}"' in path.read_text(encoding="utf-8") for path in (source, *source.parent.rglob("*.py")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
+def test_the_python_of_a_page_runs(page, tmp_path):
+    parts = [body for body in blocks(page, "python") if not is_for_absent_package(body)]
+    code = "\n".join(parts)
+    for pattern, short in SHORTER.items():
+        code = re.sub(pattern, short, code)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    finished = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert finished.returncode == 0, finished.stderr
+
+
+def is_for_absent_package(body):
+    needed = re.match(r"# needs (\w+)", body)
+    return needed and importlib.util.find_spec(needed[1]) is None
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_that_there_are(page):
+    for target in LINK.findall(BLOCK.sub("", PAGES[page])):
+        if not target.startswith(("http://", "https://", "#")):
+            assert (ROOT / page).parent.joinpath(target.partition("#")[0]).is_file(), target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_are_named_are_there(page):
+    folders = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith("."))
+    for name in re.findall(rf"`((?:{folders})/[\w/.]+)`", BLOCK.sub("", PAGES[page])):
+        if name.endswith(SUFFIXES) and not name.startswith("results/") and name != "config/envs/matrix.yaml":
+            assert (ROOT / name).is_file(), name
+
+
+def test_every_page_is_in_the_table_of_contents_and_the_readme_is_short():
+    contents = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert all(page.removeprefix("docs/") in contents for page in PAGES if page != "readme.md")
+    assert len(PAGES["readme.md"].splitlines()) <= 120
+
+
+@pytest.mark.slow
+def test_the_documentation_builds_with_the_keys_of_every_component(tmp_path):
+    pytest.importorskip("material")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    page = (tmp_path / "reference" / "config" / "index.html").read_text(encoding="utf-8")
+    for key in (*main.RUN, "mixing_embed_dim", "env_args.map_name", "rnn_hidden_dim"):
+        assert f"<code>{key}</code>" in page, key
