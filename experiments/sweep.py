@@ -25,11 +25,11 @@ from experiments.executors import Executor, add_arguments, check_arguments, make
 from experiments.jobs import NOT_PUBLISHED, WORK, Job, JobQueue
 from utils.checkpoints import whole_folder
 from utils.command import Parser, exit_status, run_program
-from utils.config import load_yaml, parse_yaml
 from utils.errors import UserError, unknown
 from utils.files import Json
 from utils.MY_EXP_PATH import check_results_path, experiment_root, make_results_folder
 from utils.timehelper import time_str
+from utils.yaml_files import load_yaml, parse_yaml
 
 DESCRIPTION = """Trains a grid of algorithms, maps, seeds and settings, or searches for settings by Optuna, and ends
 with a report. The same command goes on where it was stopped, on any machine that shares the folder, also on several at

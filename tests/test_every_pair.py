@@ -19,13 +19,16 @@ WORLDS = {
     "predator_prey": ("env_args.max_cycles=5",),
     "foraging": ("env_args.max_episode_steps=6",),
     "goal_game": (),
+    "gymma": ("env_args.key=lbforaging:Foraging-5x5-2p-1f-v3", "env_args.time_limit=6"),
+    "pettingzoo": ("env_args.module=mpe2.simple_spread_v3", "env_args.time_limit=5"),
     "sc2_beta": ("env_args.map_name=3m", "env_args.engine=sim"),
 }
 PAIRS = [(alg, "sc2") for alg in ALGORITHMS] + [("iql_omg", "goal_game"), ("vdn", "sc2_beta"), ("iql", "lbforaging")]
 PAIRS += [("iql", "simple_tag"), ("ippo_omg", "predator_prey"), ("iql", "foraging")]
 OTHERS = [pair for env in WORLDS if env != "sc2_beta" for alg in ALGORITHMS if (pair := (alg, env)) not in PAIRS]
 INFO = {"lbforaging": "food_loaded", "simple_tag": "caught", "sc2": "battle_won", "sc2_beta": "battle_won"}
-INFO |= {"predator_prey": "caught", "foraging": "food_picked", "goal_game": "ep_length"}  # the last has none of its own
+INFO |= dict.fromkeys(("gymma", "pettingzoo"), "ep_length")  # they have none of their own
+INFO |= {"predator_prey": "caught", "foraging": "food_picked", "goal_game": "ep_length"}
 OF_TEAMS = ("vdn", "qmix", "qtran", "qplex", "coma")
 
 
@@ -49,6 +52,10 @@ def test_a_short_run_trains_tests_and_completes(alg, env, tmp_path):
     info = INFO[env]
     assert {loss, "return_mean", "test_return_mean", f"{info}_mean", f"test_{info}_mean"} <= metrics.keys()
     assert list(tmp_path.glob("models/*/*/agent.th"))
+
+
+def test_every_environment_is_here():
+    assert set(WORLDS) == {path.stem for path in (main.CONFIG / "envs").glob("*.yaml")}
 
 
 def test_ppo_learns_for_one_seat_among_others(tmp_path):

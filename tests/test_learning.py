@@ -106,8 +106,9 @@ def test_pqn_solves_a_matrix_game(alg):
     assert logger.values("test_return_mean")[-1] == 3
 
 
-def test_pqn_remembers_a_cue_until_it_counts():
-    settings = {"num_mini_batch": 2, "epsilon_anneal_time": 1000}
+@pytest.mark.parametrize("collect_steps", ["null", pytest.param(4, marks=pytest.mark.slow)])  # episodes have three
+def test_pqn_remembers_a_cue_until_it_counts(collect_steps):
+    settings = {"num_mini_batch": 2, "epsilon_anneal_time": 1000, "collect_steps": collect_steps}
     _, logger = train(MemoryGame, "pqn_vdn", seed=0, t_max=2400, **settings)
     assert logger.values("test_return_mean")[-1] == 1
 

@@ -154,7 +154,7 @@ def test_a_run_that_another_machine_is_at_is_left_to_it(tmp_path, capsys):
         thread.start()
         assert command(out) == 0
         thread.join()
-    assert not (other.work / "starts").exists() and list(results(out)) == [mine.output.name]
+    assert not other.log.exists() and list(results(out)) == [mine.output.name]
 
 
 def test_the_table_shows_how_far_each_run_is(tmp_path, capsys, monkeypatch):
@@ -219,6 +219,8 @@ def test_an_interrupted_trial_is_tried_again_and_its_runs_go_on(tmp_path, optuna
     assert sweep.main([file, "--out", str(out), "--jobs=1"]) == 128 + signal.SIGTERM
     thread.join()
     assert sweep.main([file, "--out", str(out), "--jobs=1"]) == 0
+    states = [trial.state.name for trial in search.open_study(out, True).get_trials()]
+    assert states == ["FAIL", "COMPLETE", "COMPLETE"]  # the first goes on as the second
     (result,) = results(out).values()  # both trials have the same settings, and so the same run
     assert result["steps"] == 240 and yaml.safe_load((out / "best.yaml").read_text())["value"] == pytest.approx(0.9)
 
