@@ -1,6 +1,7 @@
 """The documentation: every command is taken by its program, every Python block runs, every link leads somewhere."""
 
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -71,13 +72,25 @@ def is_option(word, source):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
 def test_the_python_of_a_page_runs(page, tmp_path):
-    parts = [body for body in blocks(page, "python") if not is_for_absent_package(body)]
-    code = "\n".join(parts)
+    run_code("\n".join(body for body in blocks(page, "python") if not is_for_absent_package(body)), tmp_path)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path):
+    cells = json.loads((ROOT / "docs" / "tutorial.ipynb").read_text(encoding="utf-8"))["cells"]
+    run_code("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"), tmp_path)
+    assert (tmp_path / "curve.png").is_file()
+    assert all(not cell["outputs"] for cell in cells if cell["cell_type"] == "code"), (
+        "clear the outputs before a commit"
+    )
+
+
+def run_code(code, folder):
     for pattern, short in SHORTER.items():
         code = re.sub(pattern, short, code)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
     finished = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=600
     )
     assert finished.returncode == 0, finished.stderr
 
