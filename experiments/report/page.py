@@ -296,6 +296,7 @@ def _aggregates(summary: Summary, suite: Suite) -> "Figure":
             )
     figure.update_layout(margin={"l": 10, "r": 10, "t": 30, "b": 30})
     figure.update_xaxes(nticks=4)
+    figure.update_annotations(font_size=12)  # the titles, which a phone has little room for
     figure.update_yaxes(automargin=True)
     return figure
 
