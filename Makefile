@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Shorter schedules than the defaults, so that there is a curve to look at within minutes.
-TRAIN_ARGS ?= env_args.map_name=3m t_max=24000 epsilon_anneal_time=8000 eta_anneal_time=12000 \
-	omg_vae_pretrain_steps=2000 target_update_interval=40 test_interval=2000 log_interval=2000 \
-	runner_log_interval=2000 learner_log_interval=2000 save_model=True
+# Settings under which OMG learns within minutes: Adam, several worlds at once, as many updates as episodes, a short prior.
+TRAIN_ARGS ?= env_args.map_name=3m t_max=100000 optimizer=adam lr=0.001 runner=parallel batch_size_run=4 \
+	updates_per_round=4 batch_size=16 target_update_interval=100 epsilon_anneal_time=20000 eta_anneal_time=20000 \
+	omg_vae_pretrain_steps=2000 test_nepisode=64 test_interval=5000 log_interval=5000 runner_log_interval=5000 \
+	learner_log_interval=5000 save_model=True
+TRAIN_FOLDER ?= results/train
 TEST_ARGS ?= -n 2
 
 .PHONY: help install train test test-fast check-learning lint format docs clean
@@ -24,8 +26,9 @@ $(INSTALLED): requirements.txt requirements-envs.txt requirements-report.txt req
 
 install: $(INSTALLED) ## install what the project needs into .venv, once
 
-train: $(INSTALLED) ## train OMG on the map 3m; TRAIN_ARGS="key=value ..." changes what
-	$(BIN)/python main.py --config=iql_omg --env-config=sc2 with $(TRAIN_ARGS)
+train: $(INSTALLED) ## train OMG on the map 3m and draw its curve; TRAIN_ARGS="key=value ..." changes what
+	$(BIN)/python main.py --config=iql_omg --env-config=sc2 with $(TRAIN_ARGS) local_results_path=$(TRAIN_FOLDER)
+	$(BIN)/python -m experiments.report $(TRAIN_FOLDER) --out $(TRAIN_FOLDER)/report
 
 test: lint ## lint, then all tests; TEST_ARGS="-k name" chooses some
 	$(BIN)/python -m pytest $(TEST_ARGS)

@@ -27,7 +27,7 @@ class OMGLearner(QLearner):
 
     @dataclass(frozen=True)
     class Keys(QLearner.Keys):
-        omg_next_subgoal: str = key("same", "that o_{t+1} is paired with in the target", choices=("same", "next"))
+        omg_next_subgoal: str = key("next", "that o_{t+1} is paired with in the target", choices=("same", "next"))
 
     mac: ModelPolicy
     target_mac: ModelPolicy

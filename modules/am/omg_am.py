@@ -138,7 +138,7 @@ class OMGAM(AgentModel):
         omg_cvae_alpha: float = key(0.001, "weight of the KL term in the posterior's loss", low=0, high=M)
         omg_opponent_actions: bool = key(False, "the posterior also reads the teammates' last actions")
         omg_kl_reduction: str = key("sum", "of the KL terms, over dimensions", choices=("sum", "mean"))
-        omg_policy_reads: str = key("draw_in_training", "the posterior's", choices=("mean", "draw", "draw_in_training"))
+        omg_policy_reads: str = key("mean", "the posterior's", choices=("mean", "draw", "draw_in_training"))
         omg_supervised: bool = key(False, "a regression of the picked subgoal replaces the posterior (an ablation)")
         omg_prior_path: Path = key("", "folder of a prior that learner=am_learner trained; empty: train one")
         omg_vae_batches: int = key(8, "of the prior per training call", "gradient steps", low=1, high=M)
