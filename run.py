@@ -31,10 +31,12 @@ from learners import REGISTRY as LEARNERS
 from runners import REGISTRY as RUNNERS
 from utils.checkpoints import (
     RANDOM_STATES,
+    SETTINGS_FILE,
     Checkpoints,
     find_checkpoint,
     random_states,
     set_random_states,
+    warn_of_other_engine,
     whole_folder,
 )
 from utils.dict2namedtuple import Args, Config, convert, unfrozen
@@ -57,7 +59,6 @@ EpisodeLayout = tuple[Scheme, dict[str, int], Preprocess]
 SMALLER = "lower batch_size_run or the widths of networks, such as rnn_hidden_dim"
 ABSOLUTE_FACTOR = 10  # by which a test of the best weights is longer than others
 BEST = "best"  # folder beside the checkpoints
-SETTINGS_FILE = "settings.json"
 """In the folder of a checkpoint: the configuration and the sizes of the environment, for `load_policy`."""
 ENGINE_NAMES = {"sim": "the embedded engine (not StarCraft II)", "game": "StarCraft II"}
 
@@ -467,9 +468,11 @@ class Run:
             folder = Path(args.evaluate_path)
             if not folder.is_dir():
                 raise UserError(f"evaluate_path {folder} is no folder; give one that a run with save_model=True wrote")
+            warn_of_other_engine(folder, args)
             self.team.load_models(folder)
             return
         folder = find_checkpoint(args.checkpoint_path, args.load_step)
+        warn_of_other_engine(folder, args)
         if self._only_tests:
             self.team.load_models(folder)
             self.runner.t_env = int(folder.name)

@@ -15,6 +15,7 @@ from components.seats import cut_seats, seats_that_learn
 from controllers import REGISTRY as CONTROLLERS
 from controllers.basic_controller import BasicMAC
 from controllers.team import Team
+from utils.checkpoints import warn_of_other_engine
 from utils.dict2namedtuple import Args, Config, convert
 from utils.errors import UserError
 from utils.pools import MEMBER_FILE, Member, load_pool
@@ -80,6 +81,7 @@ class PopulationTeam(Team):
                 f"{member.folder} was trained in {world}, but this run plays {map_name or self.args.env}; "
                 "give a pool of the same environment and map"
             )
+        warn_of_other_engine(member.folder, self.args, member.config)
         if member.config.get("agent") == "idv_rnn":
             raise UserError(f"{member.folder} has a network for each agent, which a population can't deal out; drop it")
         own = {key: value for key, value in member.own_config.items() if key not in ("env_args", "population")}

@@ -1,6 +1,7 @@
 """Checkpoints: a resumed run is the run that was never interrupted, and no kill leaves one that can't be read."""
 
 import errno
+import json
 import logging
 import multiprocessing
 import os
@@ -13,10 +14,18 @@ from pathlib import Path
 import pytest
 import torch as th
 
+import main
 import run
 from tests.games import RandomGame, configure, registered
 from tests.test_run import SHORT, RecordedRun, built, equal, quiet_logger, sequential, whole_run
-from utils.checkpoints import Checkpoints, find_checkpoint, random_states, set_random_states
+from utils.checkpoints import (
+    Checkpoints,
+    find_checkpoint,
+    random_states,
+    set_random_states,
+    warn_of_other_engine,
+)
+from utils.dict2namedtuple import convert
 from utils.errors import UserError
 from utils.weights import load_into
 
@@ -337,3 +346,39 @@ def test_a_file_that_is_no_weights_runs_no_code(tmp_path):
     with pytest.raises(UserError, match="can't be read as weights"):
         load_into(th.nn.Linear(1, 1), tmp_path / "agent.th", "cpu")
     assert not (tmp_path / "gone").exists()
+
+
+def test_weights_of_another_version_of_the_engine_are_told(tmp_path, caplog):
+    def weights(name, **resolved):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "settings.json").write_text(json.dumps({"resolved": resolved}))
+        return tmp_path / name
+
+    args = convert({"resolved": {"engine": "sim", "engine_version": "2"}})
+    same, old = weights("same", engine="sim", engine_version="2"), weights("old", engine="sim", engine_version="1")
+    unknown, game = weights("unknown", engine="sim"), weights("game", engine="game")
+    for quiet in (same, game, tmp_path / "none"):
+        warn_of_other_engine(quiet, args)
+        warn_of_other_engine(quiet, convert({"seed": 1}))  # what plays no embedded engine
+    assert not caplog.messages
+    warn_of_other_engine(old, args)
+    warn_of_other_engine(unknown, args)
+    warn_of_other_engine(same, args, {"resolved": {"engine": "sim", "engine_version": "3"}})  # a member's own settings
+    versions = ("1", "1, or an unknown one,", "3")
+    assert len(caplog.messages) == 3
+    for message, version in zip(caplog.messages, versions):
+        assert f"was trained on version {version} of the embedded engine and this run plays version 2" in message
+
+
+def test_a_test_of_weights_of_another_version_of_the_engine_warns(tmp_path, capfd):
+    short = ("with", "t_max=60", "env_args.map_name=3m", "rnn_hidden_dim=8", "batch_size=1", "buffer_size=4", "seed=1")
+    own = (*short, "test_nepisode=1", "use_tensorboard=False", f"local_results_path={tmp_path}", "save_model=True")
+    assert main.main(["--config=iql", "--env-config=sc2", *own]) == 0
+    (checkpoint,) = [path for path in tmp_path.glob("models/*/*") if path.name.isdigit()][-1:]
+    settings = json.loads((checkpoint / "settings.json").read_text())
+    settings["resolved"]["engine_version"] = "0"
+    (checkpoint / "settings.json").write_text(json.dumps(settings))
+    capfd.readouterr()
+    assert main.main(["--config=iql", "--env-config=sc2", *own, f"evaluate_path={checkpoint}"]) == 0
+    captured = capfd.readouterr()
+    assert "was trained on version 0 of the embedded engine" in captured.out + captured.err

@@ -3,19 +3,23 @@
 What goes into one is decided in run.py; single weight files are read in utils/weights.py.
 """
 
+import json
+import logging
 import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch as th
 
 from utils.config import Key
+from utils.dict2namedtuple import Args
 from utils.errors import UserError
+from utils.logging import LOGGER_NAME
 from utils.weights import StateDict
 
 WORD, PLACE = Key(int, low=0, high=2**32 - 1).read, Key(int, low=0, high=624).read  # of a Mersenne twister
@@ -26,6 +30,33 @@ RANDOM_STATES = {
     "cuda": [th.Tensor],
 }
 """The layout of `random_states`, in the form of utils/files.py."""
+
+
+SETTINGS_FILE = "settings.json"
+"""In a checkpoint: the settings of the run that wrote it."""
+
+
+def warn_of_other_engine(place: Path, args: Args, trained: Mapping[str, Any] | None = None) -> None:
+    """Warns where weights were trained on another version of the embedded engine than this run plays.
+
+    Args:
+        place: where the weights are.
+        args: the settings of this run.
+        trained: those of the run that trained them; None: as SETTINGS_FILE there has them, if it is there.
+    """
+    file = place / SETTINGS_FILE
+    if trained is None and file.is_file():
+        try:
+            trained = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            return  # whoever needs the settings says that they are broken
+    played, was = getattr(args, "resolved", None) or {}, (trained or {}).get("resolved") or {}
+    version = was.get("engine_version", "1, or an unknown one,")
+    if played.get("engine") == was.get("engine") == "sim" and version != played["engine_version"]:
+        logging.getLogger(LOGGER_NAME).warning(
+            f"{place} was trained on version {version} of the embedded engine and this run plays version "
+            f"{played['engine_version']}, where battles come out otherwise: do not compare their figures"
+        )
 
 
 class Checkpoints:
