@@ -25,11 +25,11 @@ def check_policy(team: Team, scheme: Scheme, groups: dict[str, int], preprocess:
         batch = team.experience(made_up_episodes(scheme, groups, preprocess))
         for network in networks:
             network.eval()  # dropout and the like are no difference
-        forms = [mac.unroll(batch, test_mode=True)]
+        forms = [mac.unroll(batch)]
         for is_plain in (True, False):
             with th.set_grad_enabled(is_plain):
                 mac.init_hidden(batch.batch_size)
-                forms.append(th.stack([mac.forward(batch, t, test_mode=True) for t in range(N_STEPS)], 1).detach())
+                forms.append(th.stack([mac.forward(batch, t) for t in range(N_STEPS)], 1).detach())
     for network, is_training in zip(networks, modes, strict=True):
         network.train(is_training)
     mac.hidden_states = None

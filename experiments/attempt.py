@@ -89,8 +89,8 @@ def main(work: Path, program: str, *arguments: str) -> int:
     own = ["n_threads=1", "use_tensorboard=False", f"local_results_path={work}", "save_model=True"]
     own += ["save_buffer=True", "keep_checkpoints=1"]
     own += [f"checkpoint_path={checkpoint.parent}"] if checkpoint else []
-    os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    os.execv(sys.executable, [sys.executable, program, *arguments, *own])
+    one_thread = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    os.execve(sys.executable, [sys.executable, program, *arguments, *own], {**os.environ, **one_thread})
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def test_an_attempt_goes_on_from_the_newest_checkpoint_and_clears_older_runs_awa
         (tmp_path / "models" / "old" / str(step)).mkdir(parents=True)
     (tmp_path / "models" / "new" / "120").mkdir(parents=True)
     became = []
-    monkeypatch.setattr(os, "execv", lambda program, words: became.append(words))
+    monkeypatch.setattr(os, "execve", lambda program, words, environment: became.append(words))
     monkeypatch.setattr(attempt, "end_with_parent", lambda: None)
     attempt.main(tmp_path, "main.py", "--config=iql")
     (words,) = became

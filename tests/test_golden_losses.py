@@ -123,10 +123,10 @@ def test_the_q_loss(learner, am_model, logger):
 def test_the_choice_of_k_where_a_state_is_worth_what_is_seen_in_it(mode, share_of_k1, picked, logger):
     """Seen are 1, 3, 2, 5, 4, and H = 2: candidates are 3 2, 2 5, 5 4, and at the end the last state twice."""
     args = make_omg_args(
-        **(TINY | {"n_agents": 1, "episode_limit": 4}), subgoal_mode=mode, omg_horizon=2, eta=1.0, eta_anneal_time=10**9
+        **(TINY | {"episode_limit": 4}), subgoal_mode=mode, omg_horizon=2, eta=1.0, eta_anneal_time=10**9
     )
     batch = make_batch(args, [4])
-    batch["obs"][0, :, 0, 0] = th.tensor([1.0, 3, 2, 5, 4])
+    batch["obs"][0, ..., 0] = th.tensor([1.0, 3, 2, 5, 4]).unsqueeze(1)
     batch["avail_actions"][:] = 1
     made = LEARNERS["omg_learner"](make_mac(args), make_scheme(args)[0], logger, args)
     with th.no_grad():
@@ -140,7 +140,7 @@ def test_the_choice_of_k_where_a_state_is_worth_what_is_seen_in_it(mode, share_o
     loss = made.am.loss
     made.am.loss = lambda **given: (seen.append(given["chosen"].mu), loss(**given))[1]
     made.train(batch, 0, 0)
-    assert seen[0].flatten().tolist() == picked
+    assert seen[0].squeeze(-1).tolist() == [[value, value] for value in picked]
     assert logger.values("subgoal_k1") == pytest.approx([share_of_k1])
     assert logger.values("subgoal_k2") == pytest.approx([1 - share_of_k1])
 

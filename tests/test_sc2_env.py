@@ -35,13 +35,18 @@ def play_to_the_end(env) -> dict:
 # ------------------------------------------------------------------------------------------------ contract, engine
 
 
+OF_PACKAGES = {"gymma": {"key": "rware:rware-tiny-2ag-v2"}, "pettingzoo": {"module": "mpe2.simple_spread_v3"}}
+
+
 @pytest.mark.parametrize("name", list(REGISTRY))
 def test_every_registered_environment_keeps_the_contract(name):
+    env_args = OF_PACKAGES.get(name, {})
+
     def make_env():
-        return REGISTRY[name](seed=1)
+        return REGISTRY[name](seed=1, **env_args)
 
     def make_vector():
-        return REGISTRY[name].vector([1, 2, 3])
+        return REGISTRY[name].vector([1, 2, 3], **env_args)
 
     check_env(make_env(), n_episodes=2, make_env=make_env)
     check_vector_env(make_vector(), n_episodes=2, make_env=make_vector)
