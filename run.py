@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch as th
 
+from components.action_selectors import REGISTRY as SELECTORS
 from components.episode_buffer import EpisodeBatch, Preprocess, ReplayBuffer, Scheme
 from components.step_rows import NoRoom
 from components.transforms import OneHot
@@ -39,6 +40,7 @@ from utils.checkpoints import (
     warn_of_other_engine,
     whole_folder,
 )
+from utils.config import declared_keys
 from utils.dict2namedtuple import Args, Config, convert, unfrozen
 from utils.errors import UserError
 from utils.files import Json, fitted, read_json
@@ -242,7 +244,7 @@ class Run:
 
     def _log_memory(self) -> None:
         """Logs what is kept to learn from: the replay buffer, or where a learner has none, one collection."""
-        if getattr(self.learner, "has_replay", True):
+        if self.learner.has_replay:
             self.buffer.log_size(self.log)
             return
         per_step = sum(field.nbytes for field in self.runner.new_batch(1, 1).data.transition_data.values())
@@ -264,7 +266,7 @@ class Run:
 
         A learner without a replay buffer learns at once from what was played.
         """
-        if not getattr(self.learner, "has_replay", True):
+        if not self.learner.has_replay:
             batch = self.runner.run(test_mode=False)
             self._learn(batch[:, : batch.max_t_filled()])
             self.clock.episode += self.runner.n_ended
@@ -555,17 +557,20 @@ def load_policy(folder: str | Path) -> Policy:
         UserError: the folder has no settings or weights, they do not fit, or the checkpoint is that of a population.
     """
     remedy = "give the folder of a checkpoint that a run with save_model=True wrote, named by its step"
-    settings = read_json(Path(folder) / SETTINGS_FILE, {"mac": str, "population": dict}, "configuration", remedy)
+    layout = {"mac": str, "action_selector": str, "population": dict}
+    settings = read_json(Path(folder) / SETTINGS_FILE, layout, "configuration", remedy)
     if settings["population"]:
         raise UserError(f"{folder} holds a population, whose seats need each other; resume it with checkpoint_path")
     with fits(Path(folder) / SETTINGS_FILE):
-        # What checkpoints of earlier versions do not say has no part in loading them.
-        args = convert({"orthogonal_init": False, "epsilon_alpha": 0.0, **settings, "device": "cpu"})
-        layout = episode_layout(args)
-        mac = CONTROLLERS[args.mac](*layout[:2], args)
+        # Checkpoints of earlier versions do not have the keys that were declared later.
+        parts = (CONTROLLERS[settings["mac"]], SELECTORS[settings["action_selector"]])
+        defaults = {name: key.default for part in parts for name, key in declared_keys(part.Keys).items()}
+        args = convert({**defaults, **settings, "device": "cpu"})
+        episodes = episode_layout(args)
+        mac = CONTROLLERS[args.mac](*episodes[:2], args)
         n_steps = args.episode_limit + 1
     mac.load_models(folder)
-    return Policy(mac, layout, n_steps)
+    return Policy(mac, episodes, n_steps)
 
 
 def with_sizes(args: Args, env_info: EnvInfo) -> Args:
@@ -630,7 +635,7 @@ def population_factor(config: Config) -> int | None:
     seats = config["population"]
     if not seats or config["population_factor"] is not None:
         return config["population_factor"]
-    has_replay = getattr(LEARNERS[config["learner"]], "has_replay", True)
+    has_replay = LEARNERS[config["learner"]].has_replay
     return max(sum(seats.values()) // seats[config["train_alg"]], 1) if has_replay else 1
 
 

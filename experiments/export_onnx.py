@@ -11,6 +11,7 @@ import torch as th
 
 from run import Policy, load_policy
 from utils.command import Parser, exit_status, run_program
+from utils.dict2namedtuple import unfrozen
 from utils.errors import UserError
 
 DESCRIPTION = "Writes the agents' network of a checkpoint as an ONNX file, with its hidden state as input and output."
@@ -62,9 +63,9 @@ def _width(policy: Policy) -> int:
 
 
 def _layout(policy: Policy) -> dict[str, object]:
-    args = policy.mac.args
     names = ("n_agents", "n_actions", "obs_shape", "obs_last_action", "obs_agent_id", "agent_output_type")
-    return {name: getattr(args, name) for name in names}
+    settings = unfrozen(policy.mac.args)
+    return {name: settings[name] for name in names}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

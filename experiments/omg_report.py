@@ -1,7 +1,6 @@
 """The report of the evaluation of OMG: episodes.csv, table.csv, table.md and figure.png, from the tests' episodes."""
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ import numpy as np
 from experiments.omg_runs import CONTROL, CONTROL_METHOD, FIELDS, METHODS, PHASES, Setup
 from experiments.report.statistics import Interval, estimate, iqm
 from run import ENGINE_NAMES
-from utils.intervals import Estimate, bootstrap
+from utils.intervals import Estimate, apart, bootstrap
 from utils.pools import find_members
 from utils.records import write_csv
 
@@ -125,13 +124,11 @@ def as_shares(setup: Setup, rows: Sequence[Mapping[str, str]], best: Sequence[Ma
 
 def in_order(lines: Sequence[Line]) -> str:
     """Returns whether the order of the methods can be told: which intervals lie apart and that the others overlap."""
-    ranked = sorted(lines, key=lambda line: -line.won.mean)
-    pairs = list(combinations(ranked, 2))
-    apart = [(a, b) for a, b in pairs if b.won.high < a.won.low]
-    if not apart:
+    pairs = apart({line.method: line.won for line in lines})
+    if not pairs:
         return "All intervals overlap: the order of the methods can't be told."
-    named = ", ".join(f"{TITLES[a.method]} over {TITLES[b.method]}" for a, b in apart)
-    if len(apart) == len(pairs):
+    named = ", ".join(f"{TITLES[a]} over {TITLES[b]}" for a, b in pairs)
+    if len(pairs) == len(lines) * (len(lines) - 1) // 2:
         return f"No two intervals overlap: the order can be told ({named})."
     return f"Intervals lie apart for {named}; all other pairs overlap, and their order can't be told."
 

@@ -3,28 +3,24 @@
 `omg.py` runs them stage by stage, `omg_report.py` reads what the tests leave.
 """
 
-import csv
-import io
 import math
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import yaml
 
-from experiments.jobs import NOT_PUBLISHED, WORK, Job
-from experiments.stages import RUN_FILE
+from experiments.jobs import NOT_PUBLISHED, Job
+from experiments.stages import RUN_FILE, Folders
 from utils.checkpoints import whole_folder
 from utils.config import Key
-from utils.errors import UserError
-from utils.files import Json, fitted, read_bytes, read_config, reason
+from utils.files import Json, fitted, read_config
 from utils.pools import find_members
-from utils.records import METRIC, read_json_lines, write_csv
+from utils.records import METRIC, read_csv, read_json_lines, write_csv
 
-J = TypeVar("J", bound=Job)
 TRAIN_ALGS, TEST_ALGS = ("qmix",), ("iql", "vdn", "qmix")
 TRAIN_SEED, TEST_POOL_SEED = 1, 1001  # the first seeds of the pools' members
 TEST_SEED = 2001  # of every test, so that all agents meet the same teammates in battles that start alike
@@ -116,29 +112,13 @@ def groups_of(n_agents: int) -> list[Group]:
 
 
 @dataclass(frozen=True)
-class Setup:
-    """One evaluation; all paths below are absolute."""
+class Setup(Folders):
+    """One evaluation."""
 
-    out: Path
     map_name: str
     n_agents: int
     scale: Scale
     engine: str
-
-    @property
-    def train_pool(self) -> Path:
-        return self.out / "pools" / "train"
-
-    @property
-    def test_pool(self) -> Path:
-        return self.out / "pools" / "test"
-
-    @property
-    def prior(self) -> Path:
-        return self.out / "prior"
-
-    def agent(self, method: str, seed: int) -> Path:
-        return self.out / "agents" / f"{method}_seed{seed}"
 
     def tuned(self, method: str, seed: int, group: Group) -> Path:
         return self.out / "tuned" / f"{method}_seed{seed}_{group.name}"
@@ -185,10 +165,6 @@ class Setup:
         """Plays the episodes between two updates together, where a world is no process of its own."""
         factor = self.n_agents // n_own_seats  # by which main.py multiplies the episodes
         return ("runner=parallel", f"batch_size_run={factor}") if self.engine == "sim" else ()
-
-    def job(self, kind: type[J], output: Path, arguments: tuple[str, ...], n_steps: int, **more: object) -> J:
-        name = f"{output.parent.name}_{output.stem}" if output.parent != self.out else output.name
-        return kind(name, arguments, n_steps, output, self.out / WORK / name, **more)
 
 
 def beside_a_pool(
@@ -247,11 +223,8 @@ class Evaluation(Job):
 
 def read_rows(file: Path, fields: Sequence[str] = FIELDS) -> list[dict[str, str]]:
     """Returns the episodes that a test has left, with these fields. Raises: UserError where it holds others."""
-    try:
-        rows = list(csv.DictReader(io.StringIO(read_bytes(file).decode(), newline="")))
-        return fitted(rows, [{field: ROW.get(field, str) for field in fields}])
-    except (ValueError, csv.Error) as error:
-        raise UserError(f"{file} holds no test episodes ({reason(error)}); delete it to play them anew") from error
+    layout = [{field: ROW.get(field, str) for field in fields}]
+    return read_csv(file, lambda rows: fitted(rows, layout), "holds no test episodes", "delete it to play them anew")
 
 
 def _number(text: str) -> str:

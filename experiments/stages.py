@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import yaml
 
@@ -23,10 +23,38 @@ from utils.pools import check_disjoint, find_members
 from utils.timehelper import time_str
 from utils.yaml_files import load_yaml
 
+J = TypeVar("J", bound=Job)
 RUN_FILE = "run.yaml"
 SETTINGS_FILE = "settings.yaml"
 START_SECONDS = 5  # of a run
 POOL_SPEED = 250.0  # environment steps per second of a run: a guess until runs have finished
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where an evaluation keeps what it makes; all paths are absolute."""
+
+    out: Path
+
+    @property
+    def train_pool(self) -> Path:
+        return self.out / "pools" / "train"
+
+    @property
+    def test_pool(self) -> Path:
+        return self.out / "pools" / "test"
+
+    @property
+    def prior(self) -> Path:
+        return self.out / "prior"
+
+    def agent(self, method: str, seed: int) -> Path:
+        return self.out / "agents" / f"{method}_seed{seed}"
+
+    def job(self, kind: type[J], output: Path, arguments: tuple[str, ...], n_steps: int, **more: object) -> J:
+        """Returns a run that is named for its output."""
+        name = f"{output.parent.name}_{output.stem}" if output.parent != self.out else output.name
+        return kind(name, arguments, n_steps, output, self.out / WORK / name, **more)
 
 
 class Stage(NamedTuple):

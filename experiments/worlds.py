@@ -4,26 +4,23 @@ Pools of opponents, OMG's prior, the methods and the paper's ablations are runs 
 what they leave. Everybody has a reward of its own.
 """
 
-import csv
 import math
 import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
-from experiments.jobs import WORK, Job
+from experiments.jobs import Job
 from experiments.omg_runs import CHECKPOINTS, TEST_POOL_SEED, TEST_SEED, TRAIN_SEED, Method, Training, beside_a_pool
-from experiments.stages import Evaluation, PoolOrder, Stage
+from experiments.stages import Evaluation, Folders, PoolOrder, Stage
 from utils.errors import UserError
-from utils.files import reason
 from utils.MY_EXP_PATH import experiment_root
-from utils.records import METRIC, read_json_lines, write_csv
+from utils.records import METRIC, Row, read_csv, read_json_lines, write_csv
 
-J = TypeVar("J", bound=Job)
 EPISODE = {"t_env": int, "return": float, "returns": (None, [float]), "length": int, "seat": int, "teammates": [str]}
 TEST_FIELDS = ("method", "seed", "episode", "score", "length", "seat", "opponents")
 CURVE_FIELDS = ("method", "seed", "t_env", "episode", "key", "value")
@@ -181,27 +178,11 @@ WORLDS = {"foraging": FORAGING, "predator_prey": PREDATOR_PREY}
 
 
 @dataclass(frozen=True)
-class Setup:
-    """One evaluation; all paths below are absolute."""
+class Setup(Folders):
+    """One evaluation."""
 
-    out: Path
     world: World
     scale: Scale
-
-    @property
-    def train_pool(self) -> Path:
-        return self.out / "pools" / "train"
-
-    @property
-    def test_pool(self) -> Path:
-        return self.out / "pools" / "test"
-
-    @property
-    def prior(self) -> Path:
-        return self.out / "prior"
-
-    def agent(self, method: str, seed: int) -> Path:
-        return self.out / "agents" / f"{method}_seed{seed}"
 
     def test(self, method: str, seed: int) -> Path:
         return self.out / "tests" / f"{method}_seed{seed}.csv"
@@ -215,10 +196,6 @@ class Setup:
         world = self.world
         names = f"1{alg}{world.n_agents - 1}{world.frozen}"
         return beside_a_pool(names, alg, pool, world.env_config, world.is_agent_shift)
-
-    def job(self, kind: type[J], output: Path, arguments: tuple[str, ...], n_steps: int, **more: object) -> J:
-        name = f"{output.parent.name}_{output.stem}" if output.parent != self.out else output.name
-        return kind(name, arguments, n_steps, output, self.out / WORK / name, **more)
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,16 +273,15 @@ class OpponentTest(Job):
         return f"score {sum(map(score, episodes)) / len(episodes):.2f}"
 
 
-def read_csv(file: Path, fields: Sequence[str]) -> list[dict[str, str]]:
+def read_rows(file: Path, fields: Sequence[str]) -> list[Row]:
     """Returns the rows that a test or a training has left. Raises: UserError where it holds others."""
-    try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            rows: list[dict[str, str]] = list(csv.DictReader(lines))
+
+    def fit(rows: list[Row]) -> list[Row]:
         if any(row.keys() != set(fields) or None in row.values() for row in rows):
             raise ValueError(f"its columns are not {', '.join(fields)}")
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{file} can't be read ({reason(error)}); delete it to make it anew") from error
-    return rows
+        return rows
+
+    return read_csv(file, fit, "can't be read", "delete it to make it anew")
 
 
 def pools(setup: Setup) -> list[PoolOrder]:

@@ -1,7 +1,6 @@
 """The report of an evaluation in one of the paper's small worlds: tables, and the paper's figures with its values."""
 
 from collections.abc import Mapping, Sequence
-from itertools import permutations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,10 +11,10 @@ from experiments.worlds import (
     Paper,
     Setup,
     agent_jobs,
-    read_csv,
+    read_rows,
     test_jobs,
 )
-from utils.intervals import Estimate, bootstrap, mean_interval
+from utils.intervals import Estimate, apart, bootstrap, mean_interval
 from utils.records import write_csv
 
 if TYPE_CHECKING:
@@ -69,14 +68,12 @@ def titles(setup: Setup) -> dict[str, str]:
 def order(lines: Sequence[Line], judged_by: str) -> str:
     """Returns which methods' intervals lie apart, of steps per episode or of the score."""
     what, better = {"steps": ("steps per episode", "below"), "score": ("score", "above")}[judged_by]
-    pairs = [(a, b, getattr(a, judged_by), getattr(b, judged_by)) for a, b in permutations(lines, 2)]
+    pairs = apart({line.title: getattr(line, judged_by) for line in lines})
     if judged_by == "steps":
-        apart = [(a, b) for a, b, of_a, of_b in pairs if of_a.high < of_b.low]
-    else:
-        apart = [(a, b) for a, b, of_a, of_b in pairs if of_a.low > of_b.high]
-    if not apart:
+        pairs = [(below, above) for above, below in pairs]
+    if not pairs:
         return f"All intervals of {what} overlap: no order of the methods can be told."
-    return f"Intervals of {what} lie apart for {', '.join(f'{a.title} {better} {b.title}' for a, b in apart)}."
+    return f"Intervals of {what} lie apart for {', '.join(f'{a} {better} {b}' for a, b in pairs)}."
 
 
 def as_markdown(setup: Setup, lines: Sequence[Line]) -> str:
@@ -180,8 +177,8 @@ def _curves(
 
 def write(setup: Setup) -> str:
     """Writes the report into the folder of the evaluation; returns its table and the folder, as text."""
-    rows = [row for job in test_jobs(setup) for row in read_csv(job.output, TEST_FIELDS)]
-    curves = [row for job in agent_jobs(setup) for row in read_csv(job.curves, CURVE_FIELDS)]
+    rows = [row for job in test_jobs(setup) for row in read_rows(job.output, TEST_FIELDS)]
+    curves = [row for job in agent_jobs(setup) for row in read_rows(job.curves, CURVE_FIELDS)]
     lines = summarise(setup, rows)
     table = as_markdown(setup, lines)
     write_csv(setup.out / "episodes.csv", TEST_FIELDS, rows)

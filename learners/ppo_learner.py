@@ -18,7 +18,7 @@ from components.packed_steps import PackedSteps
 from components.pieces import Pieces, batch_of_pieces, cut_into_pieces
 from components.transitions import Transitions, make_transitions, played_mask
 from learners.base_learner import Policy
-from learners.model_trainers import Inferred, ValuesOf, before
+from learners.model_trainers import ValuesOf, before
 from learners.on_policy import OnPolicyLearner
 from modules.critics import VALUES
 from modules.critics.value import READS, OneOutput, value_input_size, value_inputs
@@ -150,11 +150,11 @@ class PPOLearner(OnPolicyLearner):
         args, transitions = self.args, make_transitions(batch, self.args.gamma)
         inferred = self.model.infer(batch)
         batch = inferred.batch
-        learned = self.model.look_back(inferred, self._value_of_candidates(inferred), t_env)
+        inputs = value_inputs(batch, args)
+        learned = self.model.look_back(inferred, self._value_of_candidates(batch, inputs), t_env)
         actions_t, mask = transitions.actions, transitions.mask.expand_as(transitions.actions)
         if args.death_masking:
             mask = mask * is_alive(transitions.avail, batch["filled"].bool())[:, :-1]
-        inputs = value_inputs(batch, args)
         learned_inputs = inputs if learned is batch else value_inputs(learned, args)
         with th.no_grad():
             old_log_pi_t = chosen(self._policy(batch, transitions.avail), actions_t).log()
@@ -252,12 +252,15 @@ class PPOLearner(OnPolicyLearner):
             steps = PackedSteps(th.ones_like(steps.filled), inputs.device)
         return unroll(critic, steps.pack(inputs), steps, hidden).squeeze(-1)
 
-    def _value_of_candidates(self, inferred: Inferred) -> ValuesOf:
-        """Returns V(o_t, g) of candidates by the critic, along the trajectory of the inferred subgoals."""
+    def _value_of_candidates(self, batch: EpisodeBatch, inputs: th.Tensor) -> ValuesOf:
+        """Returns V(o_t, g) of candidates by the critic, along the trajectory of the inferred subgoals.
+
+        `inputs` [b, T+1, agent, in] are the critic's on those subgoals.
+        """
 
         def values_of(subgoals: th.Tensor, ahead: th.Tensor) -> th.Tensor:
-            steps = inferred.batch.steps(subgoals.device)
-            rows = steps.pack(value_inputs(inferred.batch, self.args))
+            steps = batch.steps(subgoals.device)
+            rows = steps.pack(inputs)
             _, hidden = unroll_with_hidden(self.critic, rows, steps)
             observed = rows[..., : -self.features_size]
             return step_candidates(self.critic, observed, subgoals, ahead, before(hidden), steps).squeeze(-1)

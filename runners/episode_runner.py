@@ -90,7 +90,7 @@ class EpisodeRunner:
         n = config["batch_size_run"]
         if config["collect_steps"]:
             learner, steps = config["learner"], config["collect_steps"]
-            if not getattr(kinds["learner"], "learns_pieces", False):
+            if not kinds["learner"].learns_pieces:  # type: ignore[attr-defined]  # learners/base_learner.py
                 return (
                     f"collect_steps={steps} cuts episodes, but learner={learner} learns from whole ones; leave it out, "
                     "or take --config=pqn_iql, pqn_vdn or pqn_qmix"

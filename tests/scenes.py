@@ -186,3 +186,16 @@ def largest_overlap(units: np.ndarray, layers: Sequence[int] | np.ndarray) -> fl
     first, second = np.triu_indices(len(units), 1)
     gap = np.hypot(x[first] - x[second], y[first] - y[second]) - radius[first] - radius[second]
     return float(-gap[layers[first] == layers[second]].min(initial=0))
+
+
+# Code behind `import numpy as np` and the import of BattleVectorEnv, for an interpreter that does not compile.
+RECORDS_UNCOMPILED = """
+init = BattleVectorEnv.__init__
+
+def init_records(self, *args, **kwargs):  # uncompiled code reads the fields of records as attributes
+    init(self, *args, **kwargs)
+    for name in ("units", "types", "effects"):
+        setattr(self, name, getattr(self, name).view(np.recarray))
+
+BattleVectorEnv.__init__ = init_records
+"""

@@ -359,7 +359,7 @@ def test_weights_of_another_version_of_the_engine_are_told(tmp_path, caplog):
     unknown, game = weights("unknown", engine="sim"), weights("game", engine="game")
     for quiet in (same, game, tmp_path / "none"):
         warn_of_other_engine(quiet, args)
-        warn_of_other_engine(quiet, convert({"seed": 1}))  # what plays no embedded engine
+        warn_of_other_engine(quiet, convert({"resolved": {}}))  # what plays no embedded engine
     assert not caplog.messages
     warn_of_other_engine(old, args)
     warn_of_other_engine(unknown, args)

@@ -13,6 +13,7 @@ import pytest
 
 import main
 from smac_engine import BattleVectorEnv, StarCraft2Env, parallel_env
+from tests.scenes import RECORDS_UNCOMPILED
 from tests.test_open_envs import pettingzoo as as_team_of_pettingzoo
 
 RANDOM_AGENTS = """
@@ -40,19 +41,11 @@ def main():
 main()
 """
 # Compiling takes a minute and more, so what was installed plays uncompiled.
-UNCOMPILED = """
+UNCOMPILED = f"""
 import numpy as np
 from smac_engine import BattleVectorEnv
 
-init = BattleVectorEnv.__init__
-
-def init_records(self, *args, **kwargs):  # uncompiled code reads the fields of records as attributes
-    init(self, *args, **kwargs)
-    for name in ("units", "types", "effects"):
-        setattr(self, name, getattr(self, name).view(np.recarray))
-
-BattleVectorEnv.__init__ = init_records
-"""
+{RECORDS_UNCOMPILED}"""
 ALONE = """
 import sys
 

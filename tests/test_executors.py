@@ -385,12 +385,17 @@ def test_a_slurm_task_whose_time_is_up_saves_is_requeued_and_goes_on(cluster, ma
     assert len(starts(task)) == 2 and starts(task)[1] > 0 and steps(task) == list(range(1, 31))
 
 
-def test_a_stop_on_slurm_lets_runs_save_and_does_not_requeue_them(cluster, make_task, tmp_path):
-    executor, task = slurm.SlurmExecutor(tmp_path / "out", 1, 1, 0, ""), make_task("run", 10_000, 0.02)
+def begin(executor, task):
+    """Starts a task and waits until it is at work."""
     executor.start(task)
     while not (task.log.parent / "steps").exists():
         executor.poll()
         time.sleep(0.05)
+
+
+def test_a_stop_on_slurm_lets_runs_save_and_does_not_requeue_them(cluster, make_task, tmp_path):
+    executor, task = slurm.SlurmExecutor(tmp_path / "out", 1, 1, 0, ""), make_task("run", 10_000, 0.02)
+    begin(executor, task)
     executor.stop([task])
     while not (ended := executor.poll()):
         time.sleep(0.05)
@@ -399,10 +404,7 @@ def test_a_stop_on_slurm_lets_runs_save_and_does_not_requeue_them(cluster, make_
 
 def test_a_slurm_task_that_vanishes_is_reported(cluster, make_task, tmp_path):
     executor, task = slurm.SlurmExecutor(tmp_path / "out", 1, 1, 0, ""), make_task("run", 10_000, 0.02)
-    executor.start(task)
-    while not (task.log.parent / "steps").exists():
-        executor.poll()
-        time.sleep(0.05)
+    begin(executor, task)
     os.killpg(int((cluster / "100_0").read_text()), signal.SIGKILL)
     while not (ended := executor.poll()):
         time.sleep(0.05)

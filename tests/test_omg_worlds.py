@@ -76,7 +76,7 @@ def test_curves_are_of_the_learners_seat_and_go_on_where_a_run_was_resumed(setup
     record(job, 2, "test_episodes.jsonl", played(200, 1, [4.0, 7.0]))
     monkeypatch.setattr(worlds.Training, "publish", lambda job: "published")
     assert job.publish() == "published"
-    rows = {(row["key"], row["t_env"]): row for row in worlds.read_csv(job.curves, CURVE_FIELDS)}
+    rows = {(row["key"], row["t_env"]): row for row in worlds.read_rows(job.curves, CURVE_FIELDS)}
     assert {key: float(row["value"]) for key, row in rows.items()} == {
         ("score", "100"): 5.0,
         ("steps", "100"): 15.0,
@@ -95,11 +95,11 @@ def test_a_test_leaves_the_learners_score_and_is_whole(setup):
         job.publish()
     record(job, 1, "test_episodes.jsonl", played(0, 1, [4.0, 8.0], opponent="x"), played(0, 0, [2.0, 8.0]))
     assert job.publish() == "score 5.00"
-    rows = worlds.read_csv(job.output, TEST_FIELDS)
+    rows = worlds.read_rows(job.output, TEST_FIELDS)
     assert [(row["seed"], row["score"], row["opponents"]) for row in rows] == [("1", "8.0", "x"), ("1", "2.0", "a")]
     job.output.write_text("other,columns\n1,2\n")
     with pytest.raises(UserError, match="its columns are not method, seed"):
-        worlds.read_csv(job.output, TEST_FIELDS)
+        worlds.read_rows(job.output, TEST_FIELDS)
 
 
 def test_the_report_has_a_line_for_each_method_and_the_papers_values(setup):

@@ -1,5 +1,6 @@
 """Trained policies outside of a run: `load_policy`, and the ONNX file of the agents' network."""
 
+import json
 import sys
 
 import numpy as np
@@ -53,6 +54,19 @@ def test_a_loaded_policy_acts_greedily_on_observation_last_action_and_id(qmix):
         assert np.array_equal(expected, own) and (own > 0).all()
     policy.reset()
     assert np.array_equal(first, [own for _, own in play(policy.mac.agent, policy.act)])
+
+
+def test_a_checkpoint_that_lacks_keys_of_later_versions_acts_as_by_their_defaults(tmp_path):
+    folder = checkpoint(tmp_path, "iql_omg")
+    whole = load_policy(folder)
+    settings = json.loads((folder / "settings.json").read_text())
+    later = ("orthogonal_init", "epsilon_alpha", "am_in_tests")
+    (folder / "settings.json").write_text(json.dumps({key: settings[key] for key in settings if key not in later}))
+    older, rng = load_policy(folder), np.random.default_rng(0)
+    for _ in range(3):
+        seen = rng.normal(size=(GoalGame().n_agents, GoalGame().get_obs_size())).astype(np.float32)
+        avail = np.ones((GoalGame().n_agents, GoalGame().get_total_actions()), np.uint8)
+        assert np.array_equal(whole.act(seen, avail), older.act(seen, avail))
 
 
 def test_what_is_no_checkpoint_is_refused_in_one_sentence(tmp_path):

@@ -245,10 +245,10 @@ def test_hindsight_picks_by_the_value_of_the_critic(mode, pick, critic):
     batch, horizon = make_batch(learner.args, [8, 5]), learner.args.omg_horizon
     with th.no_grad():
         inferred = learner.model.infer(batch)
-        learner.model.look_back(inferred, learner._value_of_candidates(inferred), t_env=0)
+        inputs = value_inputs(inferred.batch, learner.args)
+        learner.model.look_back(inferred, learner._value_of_candidates(inferred.batch, inputs), t_env=0)
         choice = learner.model.hindsight.choice
         goals = learner.model.am.vae.encode(learner.model.am.observations(batch)).mu
-        inputs = value_inputs(inferred.batch, learner.args)
         for b, length in enumerate((8, 5)):
             h = learner.critic.init_hidden().expand(3, -1)
             for t in range(length):

@@ -24,7 +24,7 @@ from envs.sc2.sim import dynamics, features, heuristic, jit, records
 from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.maps import MAP_NAMES
 from envs.sc2.sim.units import BIOLOGICAL
-from tests.scenes import STOP, draw, largest_overlap
+from tests.scenes import RECORDS_UNCOMPILED, STOP, draw, largest_overlap
 from utils.logging import LOGGER_NAME
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -215,21 +215,13 @@ ALL_TYPES = """
     ..m.r..X..M..P..
     ...s...X........
 """
-UNCOMPILED = """
+UNCOMPILED = f"""
 import json
 import numpy as np
 from envs.sc2.sim.env import BattleVectorEnv
 from tests.test_sc2_battles import numbers
 
-init = BattleVectorEnv.__init__
-
-def init_records(self, *args, **kwargs):  # uncompiled code reads the fields of records as attributes
-    init(self, *args, **kwargs)
-    for name in ("units", "types", "effects"):
-        setattr(self, name, getattr(self, name).view(np.recarray))
-
-BattleVectorEnv.__init__ = init_records
-print(json.dumps(numbers()))
+{RECORDS_UNCOMPILED}print(json.dumps(numbers()))
 """
 
 

@@ -91,8 +91,8 @@ def test_every_combination_is_trained_once_and_leaves_records_that_a_report_read
     assert "[16/16]" in capsys.readouterr().out
 
 
-def test_a_sweep_goes_on_where_it_stopped(tmp_path, capsys):
-    out = tmp_path / "out"
+def interrupt_at_step_80(out):
+    """Sends SIGTERM to this process once a run has saved at that step; returns the thread that waits for it."""
 
     def interrupt():
         while not list(out.glob(".work/*/models/*/80")):
@@ -101,6 +101,13 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path, capsys):
 
     thread = threading.Thread(target=interrupt, daemon=True)
     thread.start()
+    return thread
+
+
+def test_a_sweep_goes_on_where_it_stopped(tmp_path, capsys):
+    out = tmp_path / "out"
+
+    thread = interrupt_at_step_80(out)
     assert command(out, "--jobs=1", seeds=("7",)) == 128 + signal.SIGTERM
     thread.join()
     assert "stopped, to be resumed from step" in capsys.readouterr().out and not results(out)
@@ -209,13 +216,7 @@ def test_a_search_trains_trials_and_writes_the_best(tmp_path, optuna, capsys):
 def test_an_interrupted_trial_is_tried_again_and_its_runs_go_on(tmp_path, optuna):
     out, file = tmp_path / "out", study_file(tmp_path, trials=2, space={"lr": [0.1]}, seeds=[7])
 
-    def interrupt():
-        while not list(out.glob(".work/*/models/*/80")):
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=interrupt, daemon=True)
-    thread.start()
+    thread = interrupt_at_step_80(out)
     assert sweep.main([file, "--out", str(out), "--jobs=1"]) == 128 + signal.SIGTERM
     thread.join()
     assert sweep.main([file, "--out", str(out), "--jobs=1"]) == 0

@@ -3,7 +3,6 @@
 What goes into one is decided in run.py; single weight files are read in utils/weights.py.
 """
 
-import json
 import logging
 import os
 import random
@@ -19,6 +18,7 @@ import torch as th
 from utils.config import Key
 from utils.dict2namedtuple import Args
 from utils.errors import UserError
+from utils.files import read_json
 from utils.logging import LOGGER_NAME
 from utils.weights import StateDict
 
@@ -45,12 +45,9 @@ def warn_of_other_engine(place: Path, args: Args, trained: Mapping[str, Any] | N
         trained: those of the run that trained them; None: as SETTINGS_FILE there has them, if it is there.
     """
     file = place / SETTINGS_FILE
-    if trained is None and file.is_file():
-        try:
-            trained = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
-            return  # whoever needs the settings says that they are broken
-    played, was = getattr(args, "resolved", None) or {}, (trained or {}).get("resolved") or {}
+    if trained is None:
+        trained = read_json(file, dict, "configuration", "restore it") if file.is_file() else {}
+    played, was = args.resolved, trained.get("resolved", {})
     version = was.get("engine_version", "1, or an unknown one,")
     if played.get("engine") == was.get("engine") == "sim" and version != played["engine_version"]:
         logging.getLogger(LOGGER_NAME).warning(

@@ -1,6 +1,7 @@
 """95 % intervals: of a share, by which win rates are judged; of a mean; and of a mean over several seeds and teams."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from math import inf, sqrt
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -36,6 +37,12 @@ class Estimate(NamedTuple):
     mean: float
     low: float
     high: float
+
+
+def apart(estimates: Mapping[str, Estimate]) -> list[tuple[str, str]]:
+    """Returns the pairs (above, below) of names whose intervals lie apart, in the order of their means."""
+    ranked = sorted(estimates, key=lambda name: -estimates[name].mean)
+    return [(a, b) for a, b in combinations(ranked, 2) if estimates[b].high < estimates[a].low]
 
 
 def bootstrap(

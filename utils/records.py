@@ -3,6 +3,7 @@ Sacred's files are made in utils/file_records.py, curves in utils/curves.py; bot
 """
 
 import csv
+import io
 import json
 import logging
 import os
@@ -13,7 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from utils.files import Json, parse_json, read_bytes
+from utils.errors import UserError
+from utils.files import Json, parse_json, read_bytes, reason
+
+Row = dict[str, str]
 
 MOST_BYTES = 2**32  # of a file that has grown line by line
 METRIC = {"key": str, "value": float}  # the layout of a line of metrics.jsonl, as far as it is read
@@ -158,6 +162,17 @@ def read_json_lines(path: Path, layout: object = dict) -> Iterator[Json]:
     for number, line in enumerate(read_bytes(path, MOST_BYTES).splitlines(keepends=True), 1):
         if line.endswith(b"\n"):
             yield parse_json(line, layout, f"{path}, line {number},", "record", "take the line out, or restore it")
+
+
+def read_csv(path: Path, fit: Callable[[list[Row]], list[Row]], problem: str, remedy: str) -> list[Row]:
+    """Returns the rows of a CSV file, as `fit` returns or refuses them; refused, `problem` says what the file is not.
+
+    Raises: UserError where the file can't be read, or `fit` has raised ValueError.
+    """
+    try:
+        return fit(list(csv.DictReader(io.StringIO(read_bytes(path).decode(), newline=""))))
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path} {problem} ({reason(error)}); {remedy}") from error
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from utils.command import check_at_least, n_cores
 from utils.errors import UserError
@@ -56,15 +56,22 @@ class Executor(Protocol):
         """Ends what is still running and frees what the executor holds."""
 
 
+OPTIONS: dict[str, dict[str, Any]] = {
+    "on": {"choices": KINDS, "default": "local", "help": f"{ON_HELP} (default: %(default)s)"},
+    "jobs": {"type": int, "help": JOBS_HELP},
+    "address": {"help": ADDRESS_HELP},
+    "cpus": {"type": float, "default": 1.0, "help": "of each run on a cluster (default: 1)"},
+    "gpus": {"type": float, "default": 0.0, "help": "of each run; Ray takes fractions (default: 0)"},
+    "retries": {"type": int, "default": 3, "help": RETRIES_HELP},
+    "slurm": {"default": "", "metavar": "OPTIONS", "help": SLURM_HELP},
+}
+"""What chooses an executor, as `add_argument` takes it."""
+
+
 def add_arguments(parser: ArgumentParser) -> None:
     """Adds the options that choose an executor."""
-    parser.add_argument("--on", choices=KINDS, default="local", help=f"{ON_HELP} (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, help=JOBS_HELP)
-    parser.add_argument("--address", help=ADDRESS_HELP)
-    parser.add_argument("--cpus", type=float, default=1.0, help="of each run on a cluster (default: 1)")
-    parser.add_argument("--gpus", type=float, default=0.0, help="of each run; Ray takes fractions (default: 0)")
-    parser.add_argument("--retries", type=int, default=3, help=RETRIES_HELP)
-    parser.add_argument("--slurm", default="", metavar="OPTIONS", help=SLURM_HELP)
+    for name, how in OPTIONS.items():
+        parser.add_argument(f"--{name}", **how)
 
 
 def check_arguments(args: Namespace) -> None:
@@ -84,8 +91,7 @@ def check_arguments(args: Namespace) -> None:
 
 def as_arguments(args: Namespace) -> list[str]:
     """Returns the options of `add_arguments` as they were given, for another command."""
-    names = ("on", "jobs", "address", "cpus", "gpus", "retries", "slurm")
-    given = {name: getattr(args, name) for name in names}
+    given = {name: value for name, value in vars(args).items() if name in OPTIONS}
     return [f"--{name}={value}" for name, value in given.items() if value not in (None, "")]
 
 

@@ -3,8 +3,6 @@
 `experiments/reference.py` makes the files of such a folder.
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from math import sqrt
 from pathlib import Path
@@ -17,8 +15,8 @@ from experiments.report.runs import RETURN, WON, Curve, Task, TrainingRun
 from experiments.report.statistics import scipy_stats
 from experiments.report.summary import Summary
 from utils.errors import UserError
-from utils.files import Json, fitted, read_bytes, reason
-from utils.records import write_csv
+from utils.files import Json, fitted
+from utils.records import read_csv, write_csv
 
 PUBLISHED = "published.csv"
 PLACE = ("env", "map", "engine", "engine_version", "algorithm", "settings")
@@ -74,11 +72,8 @@ def write_reference(runs: Sequence[TrainingRun], settings: Sequence[str], file: 
 
 def read_rows(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Returns the rows of a CSV file with these columns. Raises: UserError where it has others, or is torn."""
-    try:
-        rows = list(csv.DictReader(io.StringIO(read_bytes(file).decode(), newline="")))
-        return fitted(rows, [dict.fromkeys(columns, str)])
-    except (ValueError, csv.Error) as error:
-        raise UserError(f"{file} is no file of a reference ({reason(error)}); restore it") from error
+    layout = [dict.fromkeys(columns, str)]
+    return read_csv(file, lambda rows: fitted(rows, layout), "is no file of a reference", "restore it")
 
 
 def read_references(folder: Path) -> list[Reference]:
