@@ -62,6 +62,11 @@ class Job:
         found = [path for path in self.work.glob("sacred/*") if (path / "config.json").is_file()]
         return max(found, key=lambda path: int(path.name), default=None)
 
+    def write_lines(self, name: str, folder: Path) -> None:
+        """Writes a record over all runs into the folder. Raises: OSError, UserError where it can't."""
+        text = "".join(f"{json.dumps(line)}\n" for line in self.lines(name, {"t_env": int}))
+        (folder / name).write_text(text, encoding="utf-8")
+
     def lines(self, name: str, layout: object) -> list[Json]:
         """Returns the lines of a record, such as metrics.jsonl, over all runs: each counts until the next went on."""
         lines: list[Json] = []
