@@ -53,6 +53,10 @@ class Job:
     def log(self) -> Path:
         return self.work / "log.txt"
 
+    def task(self) -> Task:
+        """Returns what an executor starts."""
+        return Task(self.name, (sys.executable, str(ATTEMPT), str(self.work), str(MAIN), *self.arguments), self.log)
+
     def checkpoint(self) -> Path | None:
         """Returns the newest one of its runs."""
         return newest_checkpoint(self.work)
@@ -201,7 +205,7 @@ class JobQueue:
         return jobs
 
     def _start(self, job: Job) -> None:
-        task = Task(job.name, (sys.executable, str(ATTEMPT), str(job.work), str(MAIN), *job.arguments), job.log)
+        task = job.task()
         self.open[task] = job
         self.executor.start(task)
 
