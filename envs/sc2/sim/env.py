@@ -87,20 +87,11 @@ class BattleVectorEnv(VectorEnv):
     ):
         if map_name not in MAP_NAMES:
             raise ValueError(f"the embedded engine has no map {map_name!r}; it has {', '.join(MAP_NAMES)}")
-        self.map = get_map(map_name)
-        unknown = set(rules) - set(Rules._fields) if isinstance(rules, Mapping) else set()
-        if unknown:
-            raise ValueError(f"unknown rules {sorted(unknown)}; the engine's are {', '.join(Rules._fields)}")
-        self.rules = rules if isinstance(rules, Rules) else Rules(**rules)
-        self.n_envs = len(seeds)
-        self.step_mul, self.move_amount = step_mul, float(move_amount)
-        self.heuristic_ai, self.heuristic_rest = heuristic_ai, heuristic_rest
-        self.replay_dir, self.replay_prefix = replay_dir, replay_prefix
-        self.n_threads = n_threads
-        self.layout = make_layout(
-            self.map,
+        sc2_map = get_map(map_name)
+        layout = make_layout(
+            sc2_map,
             max_distance=PLAYABLE_AREA,
-            move_amount=self.move_amount,
+            move_amount=float(move_amount),
             obs_all_health=obs_all_health,
             obs_own_health=obs_own_health,
             obs_last_action=obs_last_action,
@@ -119,6 +110,36 @@ class BattleVectorEnv(VectorEnv):
             reward_scale=reward_scale,
             reward_scale_rate=reward_scale_rate,
         )
+        self._set_up(
+            seeds, sc2_map, layout, rules, step_mul, move_amount, heuristic_ai, heuristic_rest, n_threads,
+            replay_dir, replay_prefix,
+        )  # fmt: skip
+
+    def _set_up(
+        self,
+        seeds: Sequence[int],
+        sc2_map: SC2Map,
+        layout: features.Layout,
+        rules: Mapping[str, Any] | Rules,
+        step_mul: int,
+        move_amount: float,
+        heuristic_ai: bool,
+        heuristic_rest: bool,
+        n_threads: int,
+        replay_dir: str,
+        replay_prefix: str,
+    ) -> None:
+        """Makes all that a battle consists of, for one world per seed. Raises: ValueError where a rule is not known."""
+        unknown = set(rules) - set(Rules._fields) if isinstance(rules, Mapping) else set()
+        if unknown:
+            raise ValueError(f"unknown rules {sorted(unknown)}; the engine's are {', '.join(Rules._fields)}")
+        self.map, self.layout = sc2_map, layout
+        self.rules = rules if isinstance(rules, Rules) else Rules(**rules)
+        self.n_envs = len(seeds)
+        self.step_mul, self.move_amount = step_mul, float(move_amount)
+        self.heuristic_ai, self.heuristic_rest = heuristic_ai, heuristic_rest
+        self.replay_dir, self.replay_prefix = replay_dir, replay_prefix
+        self.n_threads = n_threads
         type_names = self.map.type_names
         self.types = unit_types(type_names)
         self._cells, self._ways = find_ways(self.map.pathing)
@@ -169,10 +190,7 @@ class BattleVectorEnv(VectorEnv):
         worlds = self._all_worlds if worlds is None else worlds
         if worlds[0]:
             self.recorded_random, self.recorded_actions = self._random[0], []
-        dynamics.reset_units(
-            self.units, self._fresh_units, self._chances, self.n_effects, self._sequences, self._random, self.loops,
-            worlds, self.map.n_agents, self._segment, self.rules.enemy_list == "shuffled",
-        )  # fmt: skip
+        self._create_units(worlds)
         self._play(worlds, self.rules.spawn_age_loops)
         features.begin(
             self.units, self._previous, self.last_actions, self._targets, self.episode_steps, self.result, worlds
@@ -188,8 +206,8 @@ class BattleVectorEnv(VectorEnv):
         self._copy(actions, self.last_actions, worlds)
         if worlds[0]:
             self.recorded_actions.append(self.last_actions[0].copy())
-        self._play(worlds, self.step_mul)
-        features.settle(self.units, self._previous, worlds, self.layout, self._reward, self.result)
+        self._play_step(worlds)
+        self._settle(worlds)
         self._copy(self._reward, outcomes.reward, worlds)
         features.conclude(
             self.units, self.result, self.episode_steps, worlds, self.layout, self.counts, outcomes.terminated,
@@ -256,16 +274,21 @@ class BattleVectorEnv(VectorEnv):
         """
         commands, allowed = actions, self._avail_actions
         if self.heuristic_ai:  # any action will do that can stand among the last actions
-            unknown = worlds[:, None] & ((actions < 0) | (actions >= self.layout.n_actions))
-            if unknown.any():
-                raise self._refusal(actions, int(unknown.argmax()))
+            self._check_known(actions, worlds)
             commands, allowed = self._commands, np.ones_like(self._avail_actions)
             heuristic.choose_actions(
-                self.units, self._targets, self._avail_actions, self.layout, self.heuristic_rest, commands
-            )
+                self.units, self._targets, self._avail_actions, self.layout, self.heuristic_rest,
+                features.N_ACTIONS_NO_ATTACK, commands,
+            )  # fmt: skip
         refused = dynamics.give_orders(self.units, commands, allowed, worlds, self.move_amount, self.types)
         if refused >= 0:
             raise self._refusal(actions, refused)
+
+    def _check_known(self, actions: np.ndarray, worlds: np.ndarray) -> None:
+        """Raises: ValueError for an action that no agent has."""
+        unknown = worlds[:, None] & ((actions < 0) | (actions >= self.layout.n_actions))
+        if unknown.any():
+            raise self._refusal(actions, int(unknown.argmax()))
 
     def _refusal(self, actions: np.ndarray, index: int) -> ValueError:
         """The error for the action [battle * n_agents + agent] of this index."""
@@ -274,6 +297,19 @@ class BattleVectorEnv(VectorEnv):
         return ValueError(
             f"action {int(actions[b, i])} of agent {i} in battle {b} is not available; available are {available}"
         )
+
+    def _create_units(self, worlds: np.ndarray) -> None:
+        dynamics.reset_units(
+            self.units, self._fresh_units, self._chances, self.n_effects, self._sequences, self._random, self.loops,
+            worlds, self.map.n_agents, self._segment, self.rules.enemy_list == "shuffled",
+        )  # fmt: skip
+
+    def _play_step(self, worlds: np.ndarray) -> None:
+        self._play(worlds, self.step_mul)
+
+    def _settle(self, worlds: np.ndarray) -> None:
+        """Writes the reward of the step and how each battle stands."""
+        features.settle(self.units, self._previous, worlds, self.layout, self._reward, self.result)
 
     def _play(self, worlds: np.ndarray, n_loops: int) -> None:
         advance = dynamics.advance_parallel if self._goes_parallel(worlds) else dynamics.advance
@@ -321,20 +357,10 @@ def _units(sc2_map: SC2Map, rules: Rules, type_names: list[str], ally_start: Sta
     enemies = enemy_start.units
     units = np.zeros(len(allies) + len(enemies), records.UNIT)
     for k, (type_name, x, y) in enumerate(allies + enemies):
-        unit, data = units[k], unit_data()[type_name]
-        unit["type"], unit["planes"] = type_names.index(type_name), planes(type_name)
+        write_new_unit(units[k], type_name, type_names, team=int(k >= len(allies)))
+        unit = units[k]
         unit["x"], unit["y"], unit["home_x"], unit["home_y"] = x, y, x, y
-        unit["radius"], unit["separation_radius"] = data["radius"], data["separation_radius"]
-        unit["health"], unit["shield"] = data["hp"], data["shield"]
-        unit["energy"] = data.get("energy", {}).get("start", 0)
-        unit["team"] = unit["acquires"] = k >= len(allies)  # the agents' units never choose a target themselves
-        unit["health_max"], unit["shield_max"] = data["hp"], max(data["shield"], 1)
-        unit["cooldown_max"] = data["smac_unit_max_cooldown_allied"]
-        unit["heals"] = type_name == "Medivac"
-        unit["free_fire"] = k < len(allies) and type_name == "Colossus"
-        unit["face_y"] = -1  # units are created facing south
     units["type_index"] = sc2_map.ally_type_index + sc2_map.enemy_type_index
-    units["target"] = units["shooting_at"] = units["chases"] = units["killed_by"] = records.NO_UNIT
     _give_enemy_orders(units[len(allies) :], sc2_map.enemy_order, rules)
     marches = (units["order"] == records.ATTACK_MOVE) & ("point" in sc2_map.enemy_order)
     way = np.stack([units["goal_x"] - units["x"], units["goal_y"] - units["y"]])
@@ -342,6 +368,22 @@ def _units(sc2_map: SC2Map, rules: Rules, type_names: list[str], ally_start: Sta
     length = np.maximum(np.hypot(*way), 1e-9)
     units["step_x"], units["step_y"] = np.where(marches, way * speeds / length, 0)  # so that nobody blocks who follows
     return units
+
+
+def write_new_unit(unit: np.void, type_name: str, type_names: list[str], team: int) -> None:
+    """Writes all that the record of a unit holds when it is created, but its place and its orders; team 0: agents."""
+    data = unit_data()[type_name]
+    unit["type"], unit["planes"] = type_names.index(type_name), planes(type_name)
+    unit["radius"], unit["separation_radius"] = data["radius"], data["separation_radius"]
+    unit["health"], unit["shield"] = data["hp"], data["shield"]
+    unit["energy"] = data.get("energy", {}).get("start", 0)
+    unit["team"] = unit["acquires"] = team  # the agents' units never choose a target themselves
+    unit["health_max"], unit["shield_max"] = data["hp"], max(data["shield"], 1)
+    unit["cooldown_max"] = data["smac_unit_max_cooldown_allied"]
+    unit["heals"] = type_name == "Medivac"
+    unit["free_fire"] = team == 0 and type_name == "Colossus"
+    unit["face_y"] = -1  # units are created facing south
+    unit["target"] = unit["shooting_at"] = unit["chases"] = unit["killed_by"] = records.NO_UNIT
 
 
 def _give_enemy_orders(enemies: np.ndarray, order: dict[str, Any], rules: Rules) -> None:
