@@ -1,5 +1,5 @@
-"""What SMACv2 draws: its own code's draws, one for one, where its generators are seeded (`golden/smacv2/generators.npz`),
-and what can't be drawn."""
+"""What SMACv2 draws: one for one what its own code draws where its generators are seeded (`golden/smacv2`), and what
+can't be drawn."""
 
 import itertools
 import json

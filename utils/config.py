@@ -10,14 +10,24 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeAlias, get_args, get_type_hints
 
 from utils.dict2namedtuple import Config
 from utils.errors import UserError
 from utils.files import Json, read_bytes
 from utils.MY_EXP_PATH import expanded
 
-KIND_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "text", Path: "a path, or empty"}
+Texts: TypeAlias = tuple[str, ...]
+Numbers: TypeAlias = tuple[float, ...]
+KIND_NAMES: dict[object, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path, or empty",
+    Texts: "a list of texts",
+    Numbers: "a list of numbers",
+}
 STEPS, EPISODES = "environment steps", "episodes"
 # Bounds far above use: of steps, of counts and points, of what is small, and of the width of networks and of batches.
 T, M, K, WIDE = 10**12, 10**6, 10**3, 2**12
@@ -100,7 +110,7 @@ class Key:
             return value in self.choices
         if self.is_in_file_name:
             return len(os.fsencode(value)) <= 100 and not {"/", "\0"} & set(value)
-        if isinstance(value, (bool, str)):
+        if isinstance(value, (bool, str, tuple)):
             return True
         return (
             (self.low is None or value >= self.low)
@@ -138,6 +148,10 @@ def _as_kind(value: object, kind: type) -> object:
     """Returns the value as `kind`, or None where it is of another kind."""
     if kind is Path:
         return _as_path(value) if isinstance(value, str) else None
+    if kind in (Texts, Numbers):
+        of_one = get_args(kind)[0]
+        items = [_as_kind(item, of_one) for item in value] if isinstance(value, (list, tuple)) else [None]
+        return None if None in items else tuple(items)
     if isinstance(value, bool) or kind in (bool, str):
         return value if type(value) is kind else None
     if not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
@@ -149,6 +163,10 @@ def _text_as_kind(text: str, kind: type) -> object:
     """Returns what was typed as `kind`, or None where it is of another kind."""
     if kind is bool:
         return TRUTH_VALUES.get(text.strip().lower())
+    if kind in (Texts, Numbers):
+        parts = [part.strip() for part in text.strip().removeprefix("[").removesuffix("]").split(",")]
+        items = [_text_as_kind(part, get_args(kind)[0]) for part in parts if part]
+        return None if None in items else tuple(items)
     if kind in (str, Path):
         quoted = re.fullmatch(r"""'([^']*)'|"([^"]*)\"""", text, re.DOTALL)
         return _as_kind((quoted[1] or quoted[2] or "") if quoted else text, kind)

@@ -258,6 +258,10 @@ class BattleVectorEnv(VectorEnv):
             for won, games, timeouts in self.counts
         ]
 
+    def more_settings(self) -> dict[str, Any]:
+        """Returns what a replay must hold of the arguments besides those of SMAC's battles, as plain data."""
+        return {}
+
     def save_replay(self) -> list[Path]:
         """Writes the last episode of the first battle as a replay and as an animated GIF; gives both files.
 

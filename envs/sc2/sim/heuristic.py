@@ -11,7 +11,8 @@ def choose_actions(units, targets, avail_actions, layout, rest, first_target, ac
     """Writes the controller's actions [batch, agent]; NO_COMMAND where an agent finds no target.
 
     targets [batch, agent]: whom each agent attacks or heals, kept until dead (or healed), -1 for nobody.
-    first_target: the action that names the first target; rest: keep to available actions, walking towards a target that is out of SMAC's range (`heuristic_rest`).
+    first_target: the action that names the first target. rest: keep to available actions, walking towards a target
+    that is out of SMAC's range (`heuristic_rest`).
     """
     for b in range(units.shape[0]):
         for i in range(layout.n_agents):

@@ -195,8 +195,7 @@ def _places(point: tuple[float, float], radius: float, free: np.ndarray) -> list
 
 @cache
 def lattice() -> np.ndarray:
-    """int64 [point, (x, y)]: the points of the grid around a spawn point, in units of a radius, in the order in which they
-    are tried."""
+    """int64 [point, (x, y)]: the grid around a spawn point, in radii, in the order in which its points are tried."""
     steps = np.arange(-48, 49)
     dx, dy = (offsets.ravel() for offsets in np.meshgrid(steps, steps, indexing="ij"))
     used = ((dx % 2 == 0) & (dy % 2 == 0)) | ((dx * dy == 0) & (abs(dx + dy) > 2))

@@ -68,12 +68,13 @@ class StarCraft2Env(MultiAgentEnv):
     n_actions_no_attack = features.N_ACTIONS_NO_ATTACK
     n_actions_move = len(Direction)
     min_unit_type = MIN_UNIT_TYPE
+    battle_class: type[BattleVectorEnv] = BattleVectorEnv
 
     def __init__(self, map_name: str = "8m", *, seed: int | None = None, **env_args: Any):
         self._seed = int(np.random.SeedSequence().entropy % 2**32) if seed is None else seed  # type: ignore[operator]
         self._env_args = {"map_name": map_name, **env_args}
         self.continuing_episode = env_args.get("continuing_episode", False)
-        self.battle = BattleVectorEnv([self._seed], **self._env_args)
+        self.battle = self.battle_class([self._seed], **self._env_args)
         self.force_restarts = 0
         sc2_map, layout = self.battle.map, self.battle.layout
         self.map_name, self.map_type = map_name, sc2_map.map_type
@@ -102,7 +103,7 @@ class StarCraft2Env(MultiAgentEnv):
 
     @classmethod
     def vector(cls, seeds: Sequence[int], **env_args: Any) -> BattleVectorEnv:
-        return BattleVectorEnv(seeds, **env_args)
+        return cls.battle_class(seeds, **env_args)
 
     def reset(self) -> tuple[list[np.ndarray], np.ndarray]:
         self.battle.reset(self._seen)
@@ -126,7 +127,7 @@ class StarCraft2Env(MultiAgentEnv):
     def full_restart(self) -> None:
         """Launches the battle anew from its seed, which SMAC does when the game has crashed; `reset` must follow."""
         counts = self.battle.counts
-        self.battle = BattleVectorEnv([self._seed], **self._env_args)
+        self.battle = self.battle_class([self._seed], **self._env_args)
         self.battle.counts = counts
         self.force_restarts += 1
 
@@ -302,7 +303,7 @@ class StarCraft2Env(MultiAgentEnv):
 
     def unit_max_cooldown(self, unit: Unit) -> int:
         """What the state divides cooldowns (of medivacs, energy) by. SMAC knows the agents' types only."""
-        if unit.unit_type < MIN_UNIT_TYPE:
+        if unit.unit_type < self.min_unit_type:
             return DEFAULT_MAX_COOLDOWN
         return unit_data()[self._type_names[unit.unit_type]]["smac_unit_max_cooldown_allied"]
 

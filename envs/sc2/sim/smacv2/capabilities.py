@@ -1,8 +1,9 @@
 """What SMACv2 draws for an episode: teams, places, chances to hit, health levels and masks, under its own names.
 
-Distributions are drawn from NumPy generators that the caller gives, one for each generator that SMACv2 makes for itself,
-in the order in which it makes them; they may all be the same; and from one of Python's. Published: Ellis et al., "SMACv2: An Improved Benchmark for
-Cooperative Multi-Agent Reinforcement Learning" (NeurIPS 2023).
+Distributions are drawn from NumPy generators that the caller gives, one for each generator that SMACv2 makes for
+itself, in the order in which it makes them (they may all be the same), and from one of Python's.
+
+Published: Ellis et al., "SMACv2: An Improved Benchmark for Cooperative Multi-Agent Reinforcement Learning" (2023).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Teams(NamedTuple):
 
 @dataclass(frozen=True)
 class WeightedTeams:
-    """Units are drawn by weight, anew while all are exceptions; the enemies copy the allies, extra ones are drawn apart."""
+    """Units by weight, drawn anew while all are exceptions; enemies copy the allies, extra ones are drawn apart."""
 
     unit_types: tuple[str, ...]
     weights: tuple[float, ...]
@@ -75,8 +76,10 @@ class WeightedTeams:
         return Teams(allies, (allies + more)[:n_enemies])
 
     def _team(self, n_units: int, generator: np.random.Generator, shuffler: Random) -> list[str]:
-        while True:
-            drawn = generator.choice(len(self.unit_types), n_units, p=self.weights)
+        bounds = np.cumsum(self.weights)
+        bounds /= bounds[-1]
+        while True:  # what NumPy's `choice` with weights does, without its checks
+            drawn = bounds.searchsorted(generator.random(n_units), side="right")
             team = [self.unit_types[index] for index in drawn.tolist()]
             shuffler.shuffle(team)
             if not set(self.exception_unit_types).issuperset(team):
@@ -136,15 +139,17 @@ class Surrounded:
         return 1
 
     def draw(self, n_units: int, n_enemies: int, generators: Generators) -> Places:
-        centre, size = np.array([self.map_x / 2, self.map_y / 2]), np.array([self.map_x, self.map_y])
-        generator = generators[0]
+        generator, x, y = generators[0], self.map_x / 2, self.map_y / 2
         n_groups = int(generator.integers(1, 5))
-        sizes = generator.multinomial(n_enemies, [1 / n_groups] * n_groups)
-        shares = generator.uniform(size=n_groups)[:, None]
-        corners = np.array(CORNERS)[generator.choice(4, n_groups, replace=False)]
-        near = centre + GAP * (2 * corners - 1)
-        points = shares * near + (1 - shares) * corners * size
-        return Places(np.tile(centre, (n_units, 1)), np.repeat(points, sizes, axis=0))
+        sizes = generator.multinomial(n_enemies, [1 / n_groups] * n_groups).tolist()
+        shares = generator.random(n_groups).tolist()
+        enemies = []
+        for size, t, corner in zip(sizes, shares, generator.choice(4, n_groups, replace=False).tolist()):
+            east, north = CORNERS[corner]
+            near_x, near_y = x + GAP * (2 * east - 1), y + GAP * (2 * north - 1)
+            point = (t * near_x + (1 - t) * east * self.map_x, t * near_y + (1 - t) * north * self.map_y)
+            enemies += [point] * size
+        return Places(np.array([(x, y)] * n_units), np.array(enemies))
 
 
 @dataclass(frozen=True)
@@ -161,11 +166,12 @@ class ReflectPosition:
         return 1 + (n_enemies > n_units)
 
     def draw(self, n_units: int, n_enemies: int, generators: Generators) -> Places:
-        allies = generators[0].uniform((0, 0), (self.map_x / 2 - 1, self.map_y), (n_units, 2))
-        enemies = np.stack([self.map_x - allies[:, 0], allies[:, 1]], axis=1)[:n_enemies]
+        allies = generators[0].random((n_units, 2)) * (self.map_x / 2 - 1, self.map_y)
+        enemies = allies[:n_enemies].copy()
+        enemies[:, 0] = self.map_x - enemies[:, 0]
         if n_enemies > n_units:
-            bounds = (self.map_x / 2, 0), (self.map_x, self.map_y)
-            enemies = np.concatenate([enemies, generators[1].uniform(*bounds, (n_enemies - n_units, 2))])
+            extra = generators[1].random((n_enemies - n_units, 2)) * (self.map_x / 2, self.map_y)
+            enemies = np.concatenate([enemies, extra + (self.map_x / 2, 0)])
         return Places(allies, enemies)
 
 
@@ -300,7 +306,7 @@ class Capabilities:
     def _read(self, key: str, given: Mapping[str, Any], race: Race) -> Any:
         where = f"env_args.capability_config.{key}"
         if given.get("dist_type") not in self.DISTRIBUTIONS[key]:
-            raise UserError(f"{where}: {unknown('dist_type', given.get('dist_type'), self.DISTRIBUTIONS[key])}")
+            raise UserError(f"{where}: {unknown('dist_type', str(given.get('dist_type')), self.DISTRIBUTIONS[key])}")
         kind = self.DISTRIBUTIONS[key][given["dist_type"]]
         values = {name: value for name, value in given.items() if name not in ("dist_type", *SET_BY_THE_WRAPPER)}
         known = [one.name for one in fields(kind)]

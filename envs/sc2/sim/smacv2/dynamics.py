@@ -160,7 +160,7 @@ def _has_room(units, k, x, y, overlap, layers):
 
 @compiled
 def _move_up(units, k, x, y, layers):
-    """Moves unit k straight towards the point until it touches the one that stands there, unless another is in the way."""
+    """Moves unit k straight towards the point until it touches the one that stands there, if nobody is in the way."""
     u = units[k]
     dx, dy = u.x - x, u.y - y
     distance = np.sqrt(dx * dx + dy * dy)

@@ -22,26 +22,21 @@ from envs.sc2.sim.features import N_ACTIONS_NO_ATTACK, Layout
 from envs.sc2.sim.maps import AGENT_TYPE_ORDER, PLAYABLE_AREA, lattice
 from envs.sc2.sim.rules import ENGINE_VERSION, Rules
 from envs.sc2.sim.smacv2 import dynamics, features
-from envs.sc2.sim.smacv2.capabilities import Capabilities, Draws
+from envs.sc2.sim.smacv2.arguments import checked, without_nothing
+from envs.sc2.sim.smacv2.capabilities import Draws
 from envs.sc2.sim.smacv2.layout import make_layout, names_in_env_info, ranges, sizes_of
-from envs.sc2.sim.smacv2.races import (
-    API_NAMES, MAP_NAMES, MAP_SIZE, RACES, SCENARIOS, flat_map, race_of, standard_config,
-)  # fmt: skip
+from envs.sc2.sim.smacv2.races import API_NAMES, MAP_SIZE, flat_map
 from envs.sc2.sim.terrain import BORDER
 from envs.sc2.sim.units import layer, unit_data
 from utils.config import Key
-from utils.errors import UserError, unknown
 from utils.files import fitted
-
-VERSIONS = {"before_epo": "e86d20b (February 2023)", "head": "577ab5a (February 2024)"}
-"""SMACv2's code before and after agents learnt of enemies by being told; the published results are of the first."""
 
 
 class BattleVectorEnv(SmacVectorEnv):
     """B battles of one scenario, battle i seeded by `seeds[i]`, which all that is drawn depends on.
 
-    The arguments are those of SMACv2's `StarCraft2Env`. `map_name` is a standard scenario, such as terran_5_vs_5, or one
-    of SMACv2's three maps, which needs a `capability_config`. `version` chooses the rules of who sees whom.
+    The arguments are those of SMACv2's `StarCraft2Env`. `map_name` is a standard scenario, such as terran_5_vs_5, or
+    one of SMACv2's three maps, which needs a `capability_config`. `version` chooses the rules of who sees whom.
 
     Raises: UserError for arguments that can't be, or not together.
     """
@@ -98,7 +93,7 @@ class BattleVectorEnv(SmacVectorEnv):
         given = locals()
         options = {name: given[name] for name in DEFAULTS}
         self.capabilities = checked(map_name, capability_config, options, version)
-        self.options, self.version = options, version
+        self.options, self.version, self.capability_config = options, version, without_nothing(capability_config or {})
         sc2_map = flat_map(map_name, self.capabilities.n_units, self.capabilities.n_enemies)
         self.layout, self.switches = make_layout(
             sc2_map,
@@ -112,7 +107,7 @@ class BattleVectorEnv(SmacVectorEnv):
             seeds, sc2_map, self.layout, rules, step_mul, move_amount, heuristic_ai, heuristic_rest, n_threads,
             replay_dir, replay_prefix,
         )  # fmt: skip
-        self._flat_map = sc2_map
+        self.flat_map = sc2_map
         self._type_of = {API_NAMES[name]: index for index, name in enumerate(sc2_map.type_names)}
         self._worth = np.array([worth([name]) for name in sc2_map.type_names])
         self.sight, self.reach = ranges(sc2_map, use_unit_ranges, min_attack_range)
@@ -137,7 +132,7 @@ class BattleVectorEnv(SmacVectorEnv):
         return {
             "state_shape": self.layout.state_size,
             "obs_shape": self.layout.obs_size,
-            "cap_shape": sizes_of(self._flat_map, self.capabilities, self.options).capability,
+            "cap_shape": sizes_of(self.flat_map, self.capabilities, self.options).capability,
             "n_actions": self.layout.n_actions,
             "n_agents": self.map.n_agents,
             "episode_limit": self.map.episode_limit,
@@ -174,11 +169,15 @@ class BattleVectorEnv(SmacVectorEnv):
         fitting = fitted({"max_reward": state.get("max_reward")}, {"max_reward": [points] * self.n_envs})
         self.max_reward[:] = fitting["max_reward"]
 
+    def more_settings(self) -> dict[str, Any]:
+        own = {name: value for name, value in self.options.items() if name in OF_BATTLES}
+        return {"smacv2": {"capability_config": self.capability_config, "version": self.version, **own}}
+
     # -------------------------------------------------------------------------------------------- an episode
 
     def _create_units(self, worlds: np.ndarray) -> None:
         episode = self.episode
-        for b in np.flatnonzero(worlds):
+        for b in np.flatnonzero(worlds).tolist():
             self._random[b], seed = _next_seed(self._random[b])
             self._take(b, self._draw(seed))
             episode.random[b] = seed
@@ -275,67 +274,11 @@ OF_LAYOUT = (
     *("conic_fov", "num_fov_actions", "fully_observable", "action_mask", "prob_obs_enemy"),
 )
 """Those of them that `layout.make_layout` takes."""
-
-
-def checked(
-    map_name: str, capability_config: Mapping[str, Any] | None, options: Mapping[str, Any], version: str
-) -> Capabilities:
-    """Returns what a scenario or a configuration draws.
-
-    Raises: UserError for a mistake in it, and for options that can't be, or not with each other.
-    """
-    if map_name not in MAP_NAMES:
-        raise UserError(unknown("env_args.map_name", map_name, MAP_NAMES))
-    config = without_nothing(capability_config or {})
-    if map_name in SCENARIOS and config:
-        raise UserError(
-            f"env_args.map_name={map_name} has its own capability_config; leave yours out, or take "
-            f"map_name={SCENARIOS[map_name][0]}"
-        )
-    if map_name in RACES and not config:
-        named = f"{map_name.removeprefix('10gen_')}_5_vs_5"
-        raise UserError(
-            f"env_args.map_name={map_name} needs env_args.capability_config, which says what is drawn; give it, or "
-            f"take a standard scenario such as map_name={named}"
-        )
-    if mistake := mistake_in(options, version):
-        raise UserError(mistake)
-    capabilities = Capabilities(config or standard_config(map_name), race_of(map_name))
-    if "health" in capabilities.distributions and not options["reward_only_positive"]:
-        raise UserError(
-            "a health capability needs env_args.reward_only_positive=True, as agents are killed on purpose; leave it True"
-        )
-    return capabilities
-
-
-def mistake_in(options: Mapping[str, Any], version: str) -> str:
-    """Returns a sentence about options that can't be, or not together, or nothing."""
-    if version not in VERSIONS:
-        return unknown("env_args.version", version, VERSIONS)
-    if options["obs_instead_of_state"]:
-        return "SMACv2 has no env_args.obs_instead_of_state; leave it False"
-    if not options["obs_starcraft"] and not options["obs_timestep_number"]:
-        return (
-            "with env_args.obs_starcraft=False there is only the time to observe; add env_args.obs_timestep_number=True"
-        )
-    if options["conic_fov"] and options["num_fov_actions"] < 1:
-        return "env_args.conic_fov=True needs actions to turn the cone; give env_args.num_fov_actions at least 1"
-    if not 0 <= options["prob_obs_enemy"] <= 1:
-        return f"env_args.prob_obs_enemy={options['prob_obs_enemy']} is no chance; give a number from 0 to 1"
-    if version == "before_epo" and (options["prob_obs_enemy"] != 1 or not options["action_mask"]):
-        return "env_args.prob_obs_enemy and env_args.action_mask came to SMACv2 in June 2023; add env_args.version=head"
-    if not 0 <= options["kill_unit_step_mul"] <= options["step_mul"]:
-        return (
-            f"env_args.kill_unit_step_mul={options['kill_unit_step_mul']} are more game loops than a step has; give at "
-            f"most step_mul={options['step_mul']}"
-        )
-    return ""
-
-
-def without_nothing(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the configuration without entries that are None, and without groups in which there is nothing else."""
-    nested = {k: without_nothing(v) if isinstance(v, Mapping) else v for k, v in config.items()}
-    return {key: value for key, value in nested.items() if value is not None and value != {}}
+OF_BATTLES = (
+    *("conic_fov", "num_fov_actions", "use_unit_ranges", "min_attack_range", "kill_unit_step_mul"),
+    *("action_mask", "prob_obs_enemy"),
+)
+"""Those that SMAC lacks and on which battles or actions depend."""
 
 
 # ------------------------------------------------------------------------------------------------ units

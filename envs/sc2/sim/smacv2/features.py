@@ -356,7 +356,7 @@ def _write_health(v, health, has_shield, obs, at):
 
 @compiled
 def forget(units, worlds, layout, switches, episode):
-    """What SMACv2 does to the marks after every step: whom only a dead agent knew of is forgotten, and so are the dead."""
+    """Takes back marks, as SMACv2 does after every step: those by agents that are dead, and those of dead enemies."""
     if not switches.blanks:
         return
     units, n_agents = borrowed(units), layout.n_agents
@@ -434,8 +434,8 @@ def _write_state(b, units, last_actions, time, layout, switches, episode, pathin
 
 @compiled
 def turn_and_translate(actions, worlds, switches, episode, commands):
-    """Turns the cones, and writes the engine's actions [batch, agent]: 0, which changes nothing, for a turn, for a target
-    that is out of reach and for an attack that fails by chance.
+    """Turns the cones, and writes the engine's actions [batch, agent]: 0, which changes nothing, for a turn, for a
+    target that is out of reach and for an attack that fails by chance.
     """
     first_target = N_ACTIONS_NO_ATTACK + switches.n_directions
     for b in range(actions.shape[0]):

@@ -69,7 +69,7 @@ def make_layout(
     observed = sizes.move + n_enemies * sizes.enemy + (n_agents - 1) * sizes.ally + sizes.own + sizes.time
     state_size = n_agents * sizes.ally_state + n_enemies * sizes.enemy_state + options["state_timestep_number"]
     state_size += options["state_last_action"] * n_agents * sizes.n_actions
-    of_smac = {
+    of_smac: dict[str, Any] = {
         name: value if isinstance(value, bool) else float(value)
         for name, value in options.items()
         if name not in (*OF_SMACV2, "obs_own_health")
