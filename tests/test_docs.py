@@ -15,6 +15,7 @@ import pytest
 import main
 from config.layers import known_names
 from experiments import pool
+from experiments.executors import OPTIONS as EXECUTOR_OPTIONS
 
 ROOT = main.ROOT
 PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("docs/**/*.md"))}
@@ -124,6 +125,8 @@ def test_a_training_that_is_shown_runs(command, tmp_path, monkeypatch):
 def is_option(word, source):
     """Whether a file, or one beside or below it, names the option."""
     option = word.partition("=")[0]
+    if option.removeprefix("--") in EXECUTOR_OPTIONS:
+        return True
     return any(f'"{option}"' in path.read_text(encoding="utf-8") for path in (source, *source.parent.rglob("*.py")))
 
 
