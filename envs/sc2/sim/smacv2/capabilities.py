@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from functools import cached_property
 from itertools import combinations_with_replacement
 from random import Random
 from typing import Any, ClassVar, NamedTuple
@@ -75,11 +76,14 @@ class WeightedTeams:
         more = self._team(n_enemies - n_units, generators[0], shuffler) if n_enemies > n_units else []
         return Teams(allies, (allies + more)[:n_enemies])
 
-    def _team(self, n_units: int, generator: np.random.Generator, shuffler: Random) -> list[str]:
+    @cached_property
+    def _bounds(self) -> np.ndarray:
         bounds = np.cumsum(self.weights)
-        bounds /= bounds[-1]
+        return bounds / bounds[-1]
+
+    def _team(self, n_units: int, generator: np.random.Generator, shuffler: Random) -> list[str]:
         while True:  # what NumPy's `choice` with weights does, without its checks
-            drawn = bounds.searchsorted(generator.random(n_units), side="right")
+            drawn = self._bounds.searchsorted(generator.random(n_units), side="right")
             team = [self.unit_types[index] for index in drawn.tolist()]
             shuffler.shuffle(team)
             if not set(self.exception_unit_types).issuperset(team):

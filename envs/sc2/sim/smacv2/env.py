@@ -32,6 +32,10 @@ from utils.config import Key
 from utils.files import fitted
 
 
+ODD = 0xA3EC647659359ACD9E3779B97F4A7C15
+"""Spreads seeds over the states of a generator."""
+
+
 class BattleVectorEnv(SmacVectorEnv):
     """B battles of one scenario, battle i seeded by `seeds[i]`, which all that is drawn depends on.
 
@@ -120,6 +124,8 @@ class BattleVectorEnv(SmacVectorEnv):
         self._divisors = np.ones(self.n_envs)
         self._doomed = np.zeros((self.n_envs, self.layout.n_agents), bool)
         self._anything = np.ones((*self._avail_actions.shape[:2], N_ACTIONS_NO_ATTACK + self.units.shape[1]), np.uint8)
+        self._generator, self._shuffler = np.random.Generator(np.random.PCG64(0)), Random(0)
+        self._generators = self.capabilities.generators(lambda: self._generator)
         self._fresh = np.zeros(self.units.shape[1], records.UNIT)
         self._ground = _ground(sc2_map.type_names)
         self._new_units = np.zeros((2, len(sc2_map.type_names)), records.UNIT)
@@ -189,8 +195,11 @@ class BattleVectorEnv(SmacVectorEnv):
         features.begin(worlds, episode)
 
     def _draw(self, seed: int) -> Draws:
-        generator = np.random.Generator(np.random.PCG64(seed))
-        return self.capabilities.draw(self.capabilities.generators(lambda: generator), Random(seed))
+        """Returns what the seed draws, of 53 bits."""
+        start = {"state": seed * ODD % 2**128, "inc": ODD}
+        self._generator.bit_generator.state = {"bit_generator": "PCG64", "state": start, "has_uint32": 0, "uinteger": 0}
+        self._shuffler.seed(seed)
+        return self.capabilities.draw(self._generators, self._shuffler)
 
     def _take(self, b: int, draws: Draws) -> None:
         """Begins an episode of battle b with what was drawn for it."""

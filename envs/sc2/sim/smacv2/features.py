@@ -112,17 +112,35 @@ def _observe_battle(
     units, last_actions = borrowed(units)[b], borrowed(last_actions)[b]
     pathing, heights = borrowed(pathing), borrowed(heights)
     obs, state, avail_actions = borrowed(obs)[b], borrowed(state)[b], borrowed(avail_actions)[b]
-    can_target, order = borrowed(episode.can_target)[b], borrowed(episode.order)[b]
+    sight, reach, episode = borrowed(sight), borrowed(reach), _of_battle(episode, b)
     time = episode_steps[b] / layout.episode_limit
-    _find_targets(units, layout, switches, reach, episode.direction[b], can_target)
-    _write_avail_actions(units, layout, switches, pathing, can_target, avail_actions)
+    _find_targets(units, layout, switches, reach, episode.direction, episode.can_target)
+    _write_avail_actions(units, layout, switches, pathing, episode.can_target, avail_actions)
     n_numbers = 0
-    for i in order:
+    for i in episode.order:
         n_numbers = _write_obs(
-            b, units, i, avail_actions, last_actions, time, layout, switches, sight, episode, pathing, heights,
+            units, i, avail_actions, last_actions, time, layout, switches, sight, episode, pathing, heights,
             n_numbers, obs[i],
         )  # fmt: skip
-    _write_state(b, units, last_actions, time, layout, switches, episode, pathing, state)
+    _write_state(units, last_actions, time, layout, switches, episode, pathing, state)
+
+
+@inlined
+def _of_battle(episode, b):
+    """The same without the axis of battles."""
+    return Episode(
+        borrowed(episode.direction)[b],
+        borrowed(episode.attack)[b],
+        borrowed(episode.health)[b],
+        borrowed(episode.enemy_mask)[b],
+        borrowed(episode.known)[b],
+        borrowed(episode.seen_by)[b],
+        borrowed(episode.can_target)[b],
+        borrowed(episode.order)[b],
+        borrowed(episode.numbers)[b],
+        borrowed(episode.rolls)[b],
+        borrowed(episode.random)[b : b + 1],
+    )
 
 
 @compiled
@@ -229,9 +247,7 @@ def _write_avail_actions(units, layout, switches, pathing, can_target, avail):
 
 
 @inlined
-def _write_obs(
-    b, units, i, avail, last_actions, time, layout, switches, sight, episode, pathing, heights, n_numbers, obs
-):
+def _write_obs(units, i, avail, last_actions, time, layout, switches, sight, episode, pathing, heights, n_numbers, obs):
     """Writes one agent's observation; returns how many of the battle's numbers are used up."""
     n_agents = layout.n_agents
     u = units[i]
@@ -245,22 +261,22 @@ def _write_obs(
     at = 4
     if layout.obs_pathing_grid or layout.obs_terrain_height:
         at = write_surroundings(u, layout, pathing, heights, obs, at)
-    radius, direction = sight[u.type], episode.direction[b, i]
+    radius, direction = sight[u.type], episode.direction[i]
 
     start = at
     for k in range(layout.n_enemies):
         v = units[n_agents + k]
         is_in_sight = _is_in_sight(u, v, direction, radius, switches)
-        if switches.blanks and is_in_sight and episode.seen_by[b, k] == NOBODY:
-            n_numbers = _tell(b, i, k, n_agents, switches, episode, n_numbers)
-        is_known = not switches.blanks or episode.known[b, k, i] != 0
+        if switches.blanks and is_in_sight and episode.seen_by[k] == NOBODY:
+            n_numbers = _tell(i, k, n_agents, switches, episode, n_numbers)
+        is_known = not switches.blanks or episode.known[k, i] != 0
         sees = switches.fully_observable or (is_in_sight and is_known)
         if v.health > 0 and sees:
-            obs[at] = episode.can_target[b, i, k]
+            obs[at] = episode.can_target[i, k]
             obs[at + 1] = distance_between(u, v) / radius
             obs[at + 2] = (v.x - u.x) / radius
             obs[at + 3] = (v.y - u.y) / radius
-            if not switches.masks_enemies or episode.enemy_mask[b, i, k] == 0:
+            if not switches.masks_enemies or episode.enemy_mask[i, k] == 0:
                 next_feature = at + 4
                 if layout.obs_all_health:
                     next_feature = _write_health(v, v.health / v.health_max, layout.enemy_has_shield, obs, next_feature)
@@ -274,16 +290,16 @@ def _write_obs(
             continue
         v = units[k]
         if v.health > 0 and (switches.fully_observable or _is_in_sight(u, v, direction, radius, switches)):
-            _write_ally(b, u, v, k, radius, last_actions, layout, switches, episode, obs, at)
+            _write_ally(u, v, k, radius, last_actions, layout, switches, episode, obs, at)
         at += layout.ally_features
 
     if layout.obs_own_health:
-        at = _write_health(u, _health(u, b, i, switches, episode), layout.ally_has_shield, obs, at)
+        at = _write_health(u, _health(u, i, switches, episode), layout.ally_has_shield, obs, at)
     if switches.stochastic_attack:
-        obs[at] = episode.attack[b, i]
+        obs[at] = episode.attack[i]
         at += 1
     if switches.stochastic_health:
-        obs[at] = episode.health[b, i]
+        obs[at] = episode.health[i]
         at += 1
     if switches.obs_own_pos:
         obs[at], obs[at + 1] = u.x / pathing.shape[0], u.y / pathing.shape[1]
@@ -296,38 +312,38 @@ def _write_obs(
 
 
 @inlined
-def _tell(b, i, k, n_agents, switches, episode, n_numbers):
+def _tell(i, k, n_agents, switches, episode, n_numbers):
     """Agent i is the first to see enemy k, and tells each of the others by chance."""
-    episode.seen_by[b, k] = i
-    episode.known[b, k, i] = 1
+    episode.seen_by[k] = i
+    episode.known[k, i] = 1
     for j in range(n_agents):
         if j != i:
             if switches.prob_obs_enemy >= 1:
-                episode.known[b, k, j] = 1
+                episode.known[k, j] = 1
             elif switches.prob_obs_enemy > 0:
-                if episode.numbers[b, n_numbers] < switches.prob_obs_enemy:
-                    episode.known[b, k, j] = 1
+                if episode.numbers[n_numbers] < switches.prob_obs_enemy:
+                    episode.known[k, j] = 1
                 n_numbers += 1
     return n_numbers
 
 
 @inlined
-def _write_ally(b, u, v, k, radius, last_actions, layout, switches, episode, obs, at):
+def _write_ally(u, v, k, radius, last_actions, layout, switches, episode, obs, at):
     obs[at] = 1
     obs[at + 1] = distance_between(u, v) / radius
     obs[at + 2] = (v.x - u.x) / radius
     obs[at + 3] = (v.y - u.y) / radius
     next_feature = at + 4
     if layout.obs_all_health:
-        health = _health(v, b, k, switches, episode)
+        health = _health(v, k, switches, episode)
         if switches.stochastic_health and not switches.observe_health:
             health = 0.0
         next_feature = _write_health(v, health, layout.ally_has_shield, obs, next_feature)
     if switches.stochastic_attack:
-        obs[next_feature] = episode.attack[b, k] * switches.observe_attack
+        obs[next_feature] = episode.attack[k] * switches.observe_attack
         next_feature += 1
     if switches.stochastic_health:
-        obs[next_feature] = episode.health[b, k] * switches.observe_health
+        obs[next_feature] = episode.health[k] * switches.observe_health
         next_feature += 1
     if switches.observe_types:
         obs[next_feature + v.type_index] = 1
@@ -337,11 +353,11 @@ def _write_ally(b, u, v, k, radius, last_actions, layout, switches, episode, obs
 
 
 @inlined
-def _health(u, b, i, switches, episode):
+def _health(u, i, switches, episode):
     """The share of agent i's health as it is shown: of what is above the level at which it dies."""
     health = u.health / u.health_max
     if switches.stochastic_health:
-        return (health - episode.health[b, i]) / (1 - episode.health[b, i])
+        return (health - episode.health[i]) / (1 - episode.health[i])
     return health
 
 
@@ -380,7 +396,7 @@ def forget(units, worlds, layout, switches, episode):
 
 
 @inlined
-def _write_state(b, units, last_actions, time, layout, switches, episode, pathing, state):
+def _write_state(units, last_actions, time, layout, switches, episode, pathing, state):
     n_agents = layout.n_agents
     centre_x, centre_y = pathing.shape[0] / 2, pathing.shape[1] / 2
     state[:] = 0
@@ -388,7 +404,7 @@ def _write_state(b, units, last_actions, time, layout, switches, episode, pathin
     for i in range(n_agents):
         u = units[i]
         if u.health > 0:
-            state[at] = _health(u, b, i, switches, episode)
+            state[at] = _health(u, i, switches, episode)
             if u.heals:
                 state[at + 1] = u.energy / MAX_MEDIVAC_ENERGY
             else:
@@ -400,13 +416,13 @@ def _write_state(b, units, last_actions, time, layout, switches, episode, pathin
                 state[column] = u.shield / u.shield_max
                 column += 1
             if switches.stochastic_attack:
-                state[column] = episode.attack[b, i]
+                state[column] = episode.attack[i]
                 column += 1
             if switches.stochastic_health:
-                state[column] = episode.health[b, i]
+                state[column] = episode.health[i]
                 column += 1
             if switches.n_directions > 0:
-                state[column], state[column + 1] = episode.direction[b, i, 0], episode.direction[b, i, 1]
+                state[column], state[column + 1] = episode.direction[i, 0], episode.direction[i, 1]
                 column += 2
             state[column + u.type_index] = 1
         at += layout.ally_state_features
