@@ -32,8 +32,9 @@ TWO_THREADS_TARGET = 1.8
 """Two threads over one, on an idle machine."""
 HEADER = f"{'map':<18}{'envs':>6}{'threads':>9}{'steps/s':>12}{'lowest':>12}{'highest':>12}{'cores had':>11}"
 DESCRIPTION = f"""Plays battles with random available actions, all of them at once, and counts environment steps per
-second. Counted is the time in `step` and in `reset` of the finished battles, with all observations, states, available
-actions and rewards that these write, on SMAC's maps and SMACv2's standard scenarios. Not counted: drawing the actions, and a warm-up of one episode, which compiles.
+second, on SMAC's maps and in SMACv2's standard scenarios. Counted is the time in `step` and in `reset` of the finished
+battles, with all observations, states, available actions and rewards that these write. Not counted: drawing the
+actions, and a warm-up of one episode, which compiles.
 Prints the median of {REPEATS} repeats, the lowest and highest of them, and how many cores the program had meanwhile:
 where that is less than its threads, others had the rest and the figures are too low."""
 JSON_HELP = """also write "machine" and "results" there; of a single result its entries stand at the top as well"""

@@ -31,7 +31,6 @@ from envs.sc2.sim.units import layer, unit_data
 from utils.config import Key
 from utils.files import fitted
 
-
 ODD = 0xA3EC647659359ACD9E3779B97F4A7C15
 """Spreads seeds over the states of a generator."""
 
@@ -228,7 +227,8 @@ class BattleVectorEnv(SmacVectorEnv):
         else:
             if (refused := of_smac.find_refused(actions, self._avail_actions, worlds)) >= 0:
                 raise self._refusal(actions, refused)
-            features.draw_rolls(worlds, self.switches, self.episode)
+            if self.switches.stochastic_attack:
+                features.draw_rolls(worlds, self.episode)
             features.turn_and_translate(actions, worlds, self.switches, self.episode, commands)
         of_smac.give_orders(self.units, commands, self._anything, worlds, self.move_amount, self.types)
 
@@ -252,10 +252,12 @@ class BattleVectorEnv(SmacVectorEnv):
         features.settle(
             self.units, self._previous, worlds, self.layout, self.switches, self._divisors, self._reward, self.result
         )
-        features.forget(self.units, worlds, self.layout, self.switches, self.episode)
+        if self.switches.blanks:
+            features.forget(self.units, worlds, self.layout, self.episode)
 
     def _observe(self, worlds: np.ndarray, observations: Observations) -> None:
-        features.draw_looks(worlds, self.switches, self.episode)
+        if self.switches.blanks:
+            features.draw_looks(worlds, self.switches, self.episode)
         observe = features.observe_parallel if self._goes_parallel(worlds) else features.observe
         observe(
             self.units, self.last_actions, self.episode_steps, worlds, self.layout, self.switches, self.sight,

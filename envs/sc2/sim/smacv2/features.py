@@ -146,8 +146,6 @@ def _of_battle(episode, b):
 @compiled
 def draw_looks(worlds, switches, episode):
     """Draws, for every battle of the mask, in which order the agents look and the numbers of who is told."""
-    if not switches.blanks:
-        return
     needs_numbers = 0 < switches.prob_obs_enemy < 1
     for b in range(len(worlds)):
         if worlds[b]:
@@ -178,9 +176,9 @@ def begin(worlds, episode):
 
 
 @inlined
-def is_in_cone(u, v, direction, radius, half_angle):
+def _is_in_cone(u, v, distance, direction, radius, half_angle):
     """Whether v is in the cone of u. The arctangent is one-sided: whoever looks east also sees west."""
-    if distance_between(u, v) > radius:
+    if distance > radius:
         return False
     dx, gaze = v.x - u.x, direction[0]
     if dx > 0:
@@ -191,10 +189,10 @@ def is_in_cone(u, v, direction, radius, half_angle):
 
 
 @inlined
-def _is_in_sight(u, v, direction, radius, switches):
+def _is_in_sight(u, v, distance, direction, radius, switches):
     if switches.n_directions > 0:
-        return is_in_cone(u, v, direction, radius, switches.half_angle)
-    return distance_between(u, v) < radius
+        return _is_in_cone(u, v, distance, direction, radius, switches.half_angle)
+    return distance < radius
 
 
 @inlined
@@ -211,10 +209,11 @@ def _find_targets(units, layout, switches, reach, directions, can_target):
             v = units[k]
             if v.health <= 0 or (u.heals and v.heals):
                 continue
+            distance, radius = distance_between(u, v), reach[u.type]
             if switches.n_directions > 0:
-                can_target[i, k - first] = is_in_cone(u, v, directions[i], reach[u.type], switches.half_angle)
+                can_target[i, k - first] = _is_in_cone(u, v, distance, directions[i], radius, switches.half_angle)
             else:
-                can_target[i, k - first] = distance_between(u, v) <= reach[u.type]
+                can_target[i, k - first] = distance <= radius
 
 
 @inlined
@@ -266,14 +265,15 @@ def _write_obs(units, i, avail, last_actions, time, layout, switches, sight, epi
     start = at
     for k in range(layout.n_enemies):
         v = units[n_agents + k]
-        is_in_sight = _is_in_sight(u, v, direction, radius, switches)
+        distance = distance_between(u, v)
+        is_in_sight = _is_in_sight(u, v, distance, direction, radius, switches)
         if switches.blanks and is_in_sight and episode.seen_by[k] == NOBODY:
             n_numbers = _tell(i, k, n_agents, switches, episode, n_numbers)
         is_known = not switches.blanks or episode.known[k, i] != 0
         sees = switches.fully_observable or (is_in_sight and is_known)
         if v.health > 0 and sees:
             obs[at] = episode.can_target[i, k]
-            obs[at + 1] = distance_between(u, v) / radius
+            obs[at + 1] = distance / radius
             obs[at + 2] = (v.x - u.x) / radius
             obs[at + 3] = (v.y - u.y) / radius
             if not switches.masks_enemies or episode.enemy_mask[i, k] == 0:
@@ -289,8 +289,9 @@ def _write_obs(units, i, avail, last_actions, time, layout, switches, sight, epi
         if k == i:
             continue
         v = units[k]
-        if v.health > 0 and (switches.fully_observable or _is_in_sight(u, v, direction, radius, switches)):
-            _write_ally(u, v, k, radius, last_actions, layout, switches, episode, obs, at)
+        distance = distance_between(u, v)
+        if v.health > 0 and (switches.fully_observable or _is_in_sight(u, v, distance, direction, radius, switches)):
+            _write_ally(u, v, k, distance, radius, last_actions, layout, switches, episode, obs, at)
         at += layout.ally_features
 
     if layout.obs_own_health:
@@ -328,9 +329,9 @@ def _tell(i, k, n_agents, switches, episode, n_numbers):
 
 
 @inlined
-def _write_ally(u, v, k, radius, last_actions, layout, switches, episode, obs, at):
+def _write_ally(u, v, k, distance, radius, last_actions, layout, switches, episode, obs, at):
     obs[at] = 1
-    obs[at + 1] = distance_between(u, v) / radius
+    obs[at + 1] = distance / radius
     obs[at + 2] = (v.x - u.x) / radius
     obs[at + 3] = (v.y - u.y) / radius
     next_feature = at + 4
@@ -371,10 +372,8 @@ def _write_health(v, health, has_shield, obs, at):
 
 
 @compiled
-def forget(units, worlds, layout, switches, episode):
+def forget(units, worlds, layout, episode):
     """Takes back marks, as SMACv2 does after every step: those by agents that are dead, and those of dead enemies."""
-    if not switches.blanks:
-        return
     units, n_agents = borrowed(units), layout.n_agents
     for b in range(units.shape[0]):
         if worlds[b]:
@@ -471,13 +470,12 @@ def turn_and_translate(actions, worlds, switches, episode, commands):
 
 
 @compiled
-def draw_rolls(worlds, switches, episode):
+def draw_rolls(worlds, episode):
     """Draws the numbers of the agents' attacks in every battle of the mask."""
-    if switches.stochastic_attack:
-        for b in range(len(worlds)):
-            if worlds[b]:
-                for i in range(episode.rolls.shape[1]):
-                    episode.random[b], episode.rolls[b, i] = next_random(episode.random[b])
+    for b in range(len(worlds)):
+        if worlds[b]:
+            for i in range(episode.rolls.shape[1]):
+                episode.random[b], episode.rolls[b, i] = next_random(episode.random[b])
 
 
 @compiled
