@@ -286,7 +286,7 @@ class StarCraft2Env(MultiAgentEnv):
             shield=float(unit["shield"]),
             shield_max=float(unit_data()[self._type_names[unit_type]]["shield"]),
             energy=float(unit["energy"]),
-            weapon_cooldown=float(unit["cooldown"]),
+            weapon_cooldown=max(float(unit["cooldown"]), 0.0),
         )
 
     def get_unit_types(self) -> list[int]:
