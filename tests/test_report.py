@@ -9,6 +9,7 @@ import urllib.request
 
 import numpy as np
 import pytest
+import yaml
 
 from experiments.report import __main__ as report
 from experiments.report import statistics
@@ -51,6 +52,18 @@ def test_the_records_of_a_run_of_this_framework_are_read(tmp_path):
     ((run,), left_out) = find_runs([tmp_path])
     assert (run.algorithm, run.seed, run.t_max, run.status) == ("iql", 4, 60, "COMPLETED") and run.steps >= 30
     assert not left_out and run.folder == tmp_path / "sacred" / "1"
+
+
+def test_the_members_of_a_pool_are_runs_that_have_ended(tmp_path):
+    make_run(tmp_path / "1", seed=5)
+    member = tmp_path / "pool" / "iql_3m_seed5"
+    member.mkdir(parents=True)
+    config = json.loads((tmp_path / "1" / "config.json").read_text())
+    (member / "member.yaml").write_text(yaml.safe_dump({"algorithm": "iql", "config": config}))
+    shutil.copy(tmp_path / "1" / "metrics.jsonl", member)
+    of_run, of_member = read_run(tmp_path / "1"), find_runs([tmp_path / "pool"])[0][0]
+    assert of_member.status == "COMPLETED" and of_member.task == of_run.task and of_member.seed == 5
+    assert all(np.array_equal(curve, of_member.curves[key]) for key, curve in of_run.curves.items())
 
 
 def test_a_run_that_was_killed_is_not_called_running(tmp_path):

@@ -17,7 +17,9 @@ from run import ENGINE_NAMES
 from utils.config import flatten
 from utils.errors import UserError
 from utils.files import Json, read_config, read_json
+from utils.pools import MEMBER_FILE
 from utils.records import METRIC, read_json_lines
+from utils.yaml_files import load_yaml
 
 WON, RETURN = "test_battle_won_mean", "test_return_mean"
 ABSOLUTE = "absolute_"  # before the names of statistics of the best checkpoint's own test
@@ -125,15 +127,17 @@ def record_folders(places: Sequence[Path]) -> list[Path]:
             raise UserError(f"there is no folder {place}; give folders that hold records of trainings")
         for top, folders, files in os.walk(place):
             folders[:] = sorted(name for name in folders if name not in ("_sources", "models", "tb_logs"))
-            if "config.json" in files and not {"run.json", *RECORD_FILES}.isdisjoint(files):
+            is_member = MEMBER_FILE in files  # of a pool
+            if is_member or ("config.json" in files and not {"run.json", *RECORD_FILES}.isdisjoint(files)):
                 found.setdefault(Path(top).resolve(), Path(top))
     return list(found.values())
 
 
 def read_run(folder: Path) -> TrainingRun:
     """Returns the records in a folder. Raises: UserError where a file is torn or is not of the known layouts."""
-    config = read_config(folder, CONFIG)
-    about, run = folder / "run.json", {"status": "UNKNOWN"}
+    config = _config(folder)
+    about = folder / "run.json"
+    run = {"status": "COMPLETED" if (folder / MEMBER_FILE).is_file() else "UNKNOWN"}
     if about.is_file():
         run = read_json(about, {"status": str}, "record of a run", REMEDY)
     resolved, env_args = config.get("resolved"), config["env_args"]
@@ -155,6 +159,14 @@ def read_run(folder: Path) -> TrainingRun:
         curves=curves,
         seconds=stop - stamps[0] if stop and stamps[0] else None,
     )
+
+
+def _config(folder: Path) -> Json:
+    """Returns the settings of the run, as its own records or the pool that it is a member of have them."""
+    member = folder / MEMBER_FILE
+    if member.is_file():
+        return load_yaml(member, {"config": CONFIG}, REMEDY)["config"]
+    return read_config(folder, CONFIG)
 
 
 def _engine(config: Json) -> tuple[str, str]:
