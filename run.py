@@ -663,6 +663,12 @@ def _find_weights(args: Args) -> Path:
     )
 
 
+def map_word(config: Config) -> str:
+    """Returns the name of the run's map, or else of its environment, for names of folders; of a file: without path."""
+    name = str(config["env_args"].get("map_name", config["env"]))
+    return Path(name).stem if Path(name).suffix in (".yaml", ".yml", ".json") else name
+
+
 def population_factor(config: Config) -> int | None:
     """Returns how many times the episodes a population plays: by its seats, or once where nothing is replayed."""
     seats = config["population"]
@@ -697,9 +703,9 @@ def run(_run: "SacredRun", _config: Config, _log: logging.Logger) -> dict[str, s
     config = dict(_config)
     engine = config["resolved"]["engine"]
     if engine:
-        _log.info(f"{config['env_args']['map_name']} is played on {ENGINE_NAMES[engine]}")
+        _log.info(f"{map_word(config)} is played on {ENGINE_NAMES[engine]}")
     results = Path(config["local_results_path"])
-    place = [str(config["env_args"].get("map_name", config["env"])), *([engine] if engine else [])]
+    place = [map_word(config), *([engine] if engine else [])]
     started = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     token = "_".join([config["name"], *place, f"seed{config['seed']}", started, str(_run._id)])
     folders = {"curves": str(results / "tb_logs" / token), "models": str(results / "models" / token)}

@@ -39,7 +39,12 @@ REQUIRED = {
     "agents": [GROUP],
     "enemies": [GROUP],
 }
-OPTIONAL = {"name": str, "size": [SIZE, SIZE], "terrain": [str], "enemy_order": (str, {"attack": POINT})}
+OPTIONAL = {
+    "name": Key(str, is_in_file_name=True).read,
+    "size": [SIZE, SIZE],
+    "terrain": [str],
+    "enemy_order": (str, {"attack": POINT}),
+}
 ORDERS = ("hunt", "stand")
 
 SMACLITE_LIMIT = 150
@@ -89,7 +94,7 @@ def map_of(content: Mapping[str, Any], place: str = "the map") -> SC2Map:
 
     Raises: UserError where the content is not of a map's layout, or units stand on walls, on each other or outside.
     """
-    content = _checked(dict(content), place)
+    content = _checked({"name": "map", **content}, place)
     rows = content["terrain"][::-1]  # from the south
     cells = np.array([list(row) for row in rows]).T
     pathing = np.isin(cells, (GROUND, HIGH))
