@@ -3,7 +3,6 @@
 The worlds write what is seen straight into the episode batch; `run.py` decides when to train and when to test.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from utils.config import Key, M, key
 from utils.dict2namedtuple import Args, Config
 from utils.errors import UserError
 from utils.files import Json
-from utils.logging import Logger
+from utils.logging import Logger, as_word
 from utils.seeding import world_seeds
 from utils.weights import StateDict
 
@@ -307,11 +306,6 @@ class EpisodeRunner:
             }
             self.logger.log_test_episode(episode)
             self.n_tests[world] += 1
-
-
-def as_word(enemy: str) -> str:
-    """Returns the name of an enemy as a part of statistics' names: script_kite for script:kite."""
-    return re.sub(r"\W+", "_", enemy).strip("_")
 
 
 class EpisodeStats:
