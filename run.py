@@ -25,9 +25,10 @@ from components.transforms import OneHot
 from controllers import REGISTRY as CONTROLLERS
 from controllers.basic_controller import BasicMAC
 from controllers.check import check_policy
+from controllers.enemy import EnemyPolicy, EnemySource
 from controllers.population_controller import PopulationTeam
 from controllers.team import Team
-from envs.multiagentenv import EnvInfo, fields_of
+from envs.multiagentenv import EnvInfo, VectorEnv, fields_of
 from learners import REGISTRY as LEARNERS
 from runners import REGISTRY as RUNNERS
 from utils.checkpoints import (
@@ -170,6 +171,7 @@ class Run:
         elif args.population and not (args.opponent_pool or args.checkpoint_path or args.evaluate_path):
             self.log.warning("the frozen seats have untrained weights; give init_param_path or opponent_pool")
         self.runner.setup(scheme=scheme, groups=groups, preprocess=preprocess, mac=self.team)
+        seat_policies(self.runner.env)
         self.learner = LEARNERS[args.learner](self.mac, scheme, self.logger, args)
         self.clock = Clock(last_test_t=-args.test_interval - 1)  # so that the first episodes are followed by a test
         self.checkpoints = Checkpoints(args.models_path, args.keep_checkpoints)
@@ -556,6 +558,15 @@ def load_policy(folder: str | Path) -> Policy:
     Raises:
         UserError: the folder has no settings or weights, they do not fit, or the checkpoint is that of a population.
     """
+    mac, args = load_mac(folder)
+    return Policy(mac, episode_layout(args), args.episode_limit + 1)
+
+
+def load_mac(folder: str | Path) -> tuple[BasicMAC, Args]:
+    """Returns the controller in the folder of a checkpoint, computing on the CPU, and the settings that it was made by.
+
+    Raises: UserError as `load_policy`.
+    """
     remedy = "give the folder of a checkpoint that a run with save_model=True wrote, named by its step"
     layout = {"mac": str, "action_selector": str, "population": dict}
     settings = read_json(Path(folder) / SETTINGS_FILE, layout, "configuration", remedy)
@@ -565,12 +576,34 @@ def load_policy(folder: str | Path) -> Policy:
         # Checkpoints of earlier versions do not have the keys that were declared later.
         parts = (CONTROLLERS[settings["mac"]], SELECTORS[settings["action_selector"]])
         defaults = {name: key.default for part in parts for name, key in declared_keys(part.Keys).items()}
-        args = convert({**defaults, **settings, "device": "cpu"})
-        episodes = episode_layout(args)
-        mac = CONTROLLERS[args.mac](*episodes[:2], args)
-        n_steps = args.episode_limit + 1
+        args = convert({**defaults, **settings, "device": "cpu", "test_greedy": True})
+        mac = CONTROLLERS[args.mac](*episode_layout(args)[:2], args)
     mac.load_models(folder)
-    return Policy(mac, episodes, n_steps)
+    return mac, args
+
+
+def seat_policies(env: VectorEnv) -> None:
+    """Has the policies play that the environment names as enemies, `policy:FOLDER`, each as it would play in a test.
+
+    Raises: UserError where a folder holds no policy, or one of other sizes than the enemy's side has.
+    """
+    sources: dict[str, EnemySource] = {}
+    sizes = env.enemy_info
+    for name in env.enemy_names:
+        kind, _, folder = name.partition(":")
+        if kind != "policy":
+            continue
+        with th.random.fork_rng([]):  # so that the run draws the same numbers whoever it plays against
+            mac, args = load_mac(folder)
+        for size in ("n_agents", "n_actions", "obs_shape", "state_shape"):
+            if getattr(args, size) != sizes[size]:
+                raise UserError(
+                    f"env_args.enemy={name} has {size}={getattr(args, size)}, but the enemy's side here has "
+                    f"{sizes[size]}; give a policy that was trained for the same armies, with the same observations"
+                )
+        sources[name] = EnemyPolicy(mac, episode_layout(args), env.n_envs).as_source()
+    if sources:
+        env.seat_enemies(sources)
 
 
 def with_sizes(args: Args, env_info: EnvInfo) -> Args:
@@ -630,6 +663,12 @@ def _find_weights(args: Args) -> Path:
     )
 
 
+def map_word(config: Config) -> str:
+    """Returns the name of the run's map, or else of its environment, for names of folders; of a file: without path."""
+    name = str(config["env_args"].get("map_name", config["env"]))
+    return Path(name).stem if Path(name).suffix in (".yaml", ".yml", ".json") else name
+
+
 def population_factor(config: Config) -> int | None:
     """Returns how many times the episodes a population plays: by its seats, or once where nothing is replayed."""
     seats = config["population"]
@@ -664,9 +703,9 @@ def run(_run: "SacredRun", _config: Config, _log: logging.Logger) -> dict[str, s
     config = dict(_config)
     engine = config["resolved"]["engine"]
     if engine:
-        _log.info(f"{config['env_args']['map_name']} is played on {ENGINE_NAMES[engine]}")
+        _log.info(f"{map_word(config)} is played on {ENGINE_NAMES[engine]}")
     results = Path(config["local_results_path"])
-    place = [str(config["env_args"].get("map_name", config["env"])), *([engine] if engine else [])]
+    place = [map_word(config), *([engine] if engine else [])]
     started = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     token = "_".join([config["name"], *place, f"seed{config['seed']}", started, str(_run._id)])
     folders = {"curves": str(results / "tb_logs" / token), "models": str(results / "models" / token)}

@@ -104,6 +104,10 @@ def test_a_training_that_is_shown_runs(command, tmp_path, monkeypatch):
         if f"={module}" in command:
             pytest.importorskip(module)
     monkeypatch.chdir(tmp_path)
+    for page in PAGES:
+        for body in blocks(page, "yaml"):
+            if named := re.match(r"# (\w+\.yaml):", body):
+                (tmp_path / named[1]).write_text(body)
     if MODEL in command:
         new = [word for word in words if MODEL not in word and not word.startswith(("evaluate", "save_replay"))]
         words = [word.replace(MODEL, str(train_first(new, tmp_path))) for word in words]

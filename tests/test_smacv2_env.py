@@ -371,6 +371,17 @@ def test_a_replay_plays_the_battle_again(env_args, tmp_path):
         np.testing.assert_array_equal(last.units[name], env.battle.units[name])
 
 
+def test_a_picture_shows_what_the_agents_look_at():
+    duel = Duel([("marine", 10, 10), ("marine", 12, 20)], [("marauder", 25, 10)], conic_fov=True, num_fov_actions=4)
+    before = duel.env.render("rgb_array")
+    (first, second) = duel.battle.cones(0)
+    assert (first.unit, first.reach, first.direction) == (0, 9, 0) and first.half_angle == pytest.approx(np.pi / 4)
+    duel.env.step([7, 1])
+    assert duel.battle.cones(0)[0].direction == pytest.approx(np.pi / 2)
+    assert not np.array_equal(before, duel.env.render("rgb_array"))
+    assert BattleVectorEnv([0]).cones(0) == []
+
+
 # ------------------------------------------------------------------------------------------------ mistakes
 
 

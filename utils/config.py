@@ -17,16 +17,17 @@ from utils.errors import UserError
 from utils.files import Json, read_bytes
 from utils.MY_EXP_PATH import expanded
 
-Texts: TypeAlias = tuple[str, ...]
-Numbers: TypeAlias = tuple[float, ...]
+Numbers: TypeAlias = list[float]
+LISTS: dict[object, type] = {list: str, Numbers: float}
+"""Kinds that are lists, and the kind of their entries."""
 KIND_NAMES: dict[object, str] = {
     bool: "True or False",
     int: "a whole number",
     float: "a number",
     str: "text",
     Path: "a path, or empty",
-    Texts: "a list of texts",
-    Numbers: "a list of numbers",
+    list: "a list of names, such as [a, b]",
+    Numbers: "a list of numbers, such as [0.5, 1]",
 }
 STEPS, EPISODES = "environment steps", "episodes"
 # Bounds far above use: of steps, of counts and points, of what is small, and of the width of networks and of batches.
@@ -110,7 +111,7 @@ class Key:
             return value in self.choices
         if self.is_in_file_name:
             return len(os.fsencode(value)) <= 100 and not {"/", "\0"} & set(value)
-        if isinstance(value, (bool, str, tuple)):
+        if isinstance(value, (bool, str, list)):
             return True
         return (
             (self.low is None or value >= self.low)
@@ -148,10 +149,10 @@ def _as_kind(value: object, kind: type) -> object:
     """Returns the value as `kind`, or None where it is of another kind."""
     if kind is Path:
         return _as_path(value) if isinstance(value, str) else None
-    if kind in (Texts, Numbers):
-        of_one = get_args(kind)[0]
-        items = [_as_kind(item, of_one) for item in value] if isinstance(value, (list, tuple)) else [None]
-        return None if None in items else tuple(items)
+    if kind in LISTS:
+        given = value if isinstance(value, (list, tuple)) else [None]
+        entries = [_as_kind(entry, LISTS[kind]) for entry in given]
+        return None if None in entries else entries
     if isinstance(value, bool) or kind in (bool, str):
         return value if type(value) is kind else None
     if not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
@@ -163,10 +164,11 @@ def _text_as_kind(text: str, kind: type) -> object:
     """Returns what was typed as `kind`, or None where it is of another kind."""
     if kind is bool:
         return TRUTH_VALUES.get(text.strip().lower())
-    if kind in (Texts, Numbers):
-        parts = [part.strip() for part in text.strip().removeprefix("[").removesuffix("]").split(",")]
-        items = [_text_as_kind(part, get_args(kind)[0]) for part in parts if part]
-        return None if None in items else tuple(items)
+    if kind in LISTS:
+        inner = re.fullmatch(r"\[(.*)\]", text.strip(), re.DOTALL)
+        parts = inner[1].split(",") if inner else []
+        entries = [_text_as_kind(part.strip(), LISTS[kind]) for part in parts if part.strip()]
+        return None if inner is None or None in entries else entries
     if kind in (str, Path):
         quoted = re.fullmatch(r"""'([^']*)'|"([^"]*)\"""", text, re.DOTALL)
         return _as_kind((quoted[1] or quoted[2] or "") if quoted else text, kind)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from envs.multiagentenv import Info, MultiAgentEnv, VectorEnv, WorkerLimits
-from envs.sc2 import LOOPS, StarCraft2Env
+from envs.sc2 import LOOPS, SmacKeys
 from envs.sc2.sim.rules import ENGINE_VERSION
 from envs.sc2.sim.smacv2.arguments import VERSIONS, checked
-from utils.config import K, Numbers, Texts, key
+from utils.config import K, Numbers, key
 from utils.dict2namedtuple import Config
 from utils.errors import UserError
 
@@ -25,9 +25,9 @@ class TeamKeys:
     """Which units both sides have."""
 
     dist_type: str | None = key(None, "how teams are drawn", choices=("weighted_teams", "all_teams"))
-    unit_types: Texts | None = key(None, "the unit types that are drawn, such as [marine, marauder, medivac]")
+    unit_types: list | None = key(None, "the unit types that are drawn, such as [marine, marauder, medivac]")
     weights: Numbers | None = key(None, "the share of each unit type; they sum to 1")
-    exception_unit_types: Texts | None = key(None, "unit types of which alone no team consists")
+    exception_unit_types: list | None = key(None, "unit types of which alone no team consists")
     observe: bool | None = key(None, "observe allies' unit types")
 
 
@@ -78,7 +78,7 @@ class SMACv2Env:
     """The registry's entry."""
 
     @dataclass(frozen=True)
-    class Keys(StarCraft2Env.Keys):
+    class Keys(SmacKeys):
         engine: str = key("auto", "the embedded engine is the only one", choices=ENGINES)
         map_name: str = key(
             "terran_5_vs_5", "a standard scenario, or a map", names="envs.sc2.sim.smacv2.races:MAP_NAMES"

@@ -152,7 +152,7 @@ def give_orders(units, actions, avail_actions, worlds, move_amount, types):
     for b in range(units.shape[0]):
         if worlds[b]:
             for i in range(n_agents):
-                _give_order(units[b], i, actions[b, i], move_amount, n_agents, types)
+                _give_order(units[b], i, actions[b, i], move_amount, 0, n_agents, types)
     return -1
 
 
@@ -168,8 +168,30 @@ def find_refused(actions, avail_actions, worlds):
     return -1
 
 
+@compiled
+def give_enemy_orders(units, actions, own, battles, move_amount, n_agents, types):
+    """Turns actions [batch, enemy] into orders of the enemies, in these battles.
+
+    The actions are those of `enemies.py`, seen from the other side: own [batch, enemy] has the unit that each is of,
+    which is the one that heals or is healed by that number; opponents are the agents, and east and west are exchanged.
+    An attack on nobody changes nothing.
+    """
+    for b in battles:
+        for i in range(actions.shape[1]):
+            action, unit = actions[b, i], own[b, i]
+            if action == 4 or action == 5:
+                action = 9 - action
+            elif action >= 6 and units[b, unit].heals:
+                if action - 6 >= actions.shape[1]:
+                    continue
+                action = 6 + own[b, action - 6] - n_agents
+            elif action - 6 >= n_agents:
+                continue
+            _give_order(units[b], unit, action, move_amount, n_agents, 0, types)
+
+
 @inlined
-def _give_order(units, i, action, move_amount, n_agents, types):
+def _give_order(units, i, action, move_amount, first_friend, first_foe, types):
     """An order that the game refuses (to heal the healthy, to shoot what the weapon can't reach) changes nothing."""
     u = units[i]
     if action == 1:
@@ -183,11 +205,11 @@ def _give_order(units, i, action, move_amount, n_agents, types):
         u.step_x = (u.goal_x - u.x) / move_amount * types[u.type].speed
         u.step_y = (u.goal_y - u.y) / move_amount * types[u.type].speed
     elif action >= 6 and u.heals:
-        v = units[action - 6]
+        v = units[first_friend + action - 6]
         if wants_healing(v) and can_heal(v, types) and has_energy(u, types):
-            set_order(u, ATTACK, action - 6)
-    elif action >= 6 and units[n_agents + action - 6].planes & types[u.type].reaches:
-        set_order(u, ATTACK, n_agents + action - 6)
+            set_order(u, ATTACK, first_friend + action - 6)
+    elif action >= 6 and units[first_foe + action - 6].planes & types[u.type].reaches:
+        set_order(u, ATTACK, first_foe + action - 6)
 
 
 @inlined

@@ -17,9 +17,9 @@ from envs.multiagentenv import Observations
 from envs.sc2.sim import dynamics as of_smac
 from envs.sc2.sim import heuristic, records
 from envs.sc2.sim.env import BattleVectorEnv as SmacVectorEnv
-from envs.sc2.sim.env import write_new_unit
+from envs.sc2.sim.env import Cone, write_new_unit
 from envs.sc2.sim.features import N_ACTIONS_NO_ATTACK, Layout
-from envs.sc2.sim.maps import AGENT_TYPE_ORDER, PLAYABLE_AREA, lattice
+from envs.sc2.sim.maps import AGENT_TYPE_ORDER, lattice
 from envs.sc2.sim.rules import ENGINE_VERSION, Rules
 from envs.sc2.sim.smacv2 import dynamics, features
 from envs.sc2.sim.smacv2.arguments import checked, without_nothing
@@ -101,7 +101,6 @@ class BattleVectorEnv(SmacVectorEnv):
         self.layout, self.switches = make_layout(
             sc2_map,
             self.capabilities,
-            max_distance=PLAYABLE_AREA,
             blanks=version == "head",
             move_amount=float(move_amount),
             **{name: options[name] for name in OF_LAYOUT},
@@ -173,6 +172,14 @@ class BattleVectorEnv(SmacVectorEnv):
         super().load_state_dict({name: state[name] for name in state if name != "max_reward"})
         fitting = fitted({"max_reward": state.get("max_reward")}, {"max_reward": [points] * self.n_envs})
         self.max_reward[:] = fitting["max_reward"]
+
+    def cones(self, b: int) -> list[Cone]:
+        if self.switches.n_directions == 0:
+            return []
+        agents, directions = self.units[b, : self.map.n_agents], self.episode.direction[b]
+        angles, reach = np.arctan2(directions[:, 1], directions[:, 0]), self.sight[agents["type"]]
+        alive = np.flatnonzero(agents["health"] > 0).tolist()
+        return [Cone(i, float(reach[i]), float(angles[i]), self.switches.half_angle) for i in alive]
 
     def more_settings(self) -> dict[str, Any]:
         own = {name: value for name, value in self.options.items() if name in OF_BATTLES}

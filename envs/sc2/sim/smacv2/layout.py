@@ -59,11 +59,12 @@ def sizes_of(sc2_map: FlatMap, capabilities: Capabilities, options: Mapping[str,
 
 
 def make_layout(
-    sc2_map: FlatMap, capabilities: Capabilities, max_distance: float, blanks: bool, **options: Any
+    sc2_map: FlatMap, capabilities: Capabilities, blanks: bool, max_distance: float | None = None, **options: Any
 ) -> tuple[features.Layout, Switches]:
     """Returns SMAC's layout with SMACv2's sizes, and SMACv2's own switches; rewards have a divisor in every battle.
 
-    blanks: with the rules of June 2023 for who knows of which enemy.
+    blanks: with the rules of June 2023 for who knows of which enemy. max_distance: by which positions are divided in
+    the state; None: the playable area.
     """
     sizes, n_agents, n_enemies = sizes_of(sc2_map, capabilities, options), sc2_map.n_agents, sc2_map.n_enemies
     observed = sizes.move + n_enemies * sizes.enemy + (n_agents - 1) * sizes.ally + sizes.own + sizes.time
@@ -87,8 +88,8 @@ def make_layout(
         type_bits=sc2_map.unit_type_bits,
         ally_has_shield=sc2_map.ally_race == "P",
         enemy_has_shield=sc2_map.enemy_race == "P",
-        max_distance_x=float(max_distance),
-        max_distance_y=float(max_distance),
+        max_distance_x=float(max_distance or sc2_map.playable[0]),
+        max_distance_y=float(max_distance or sc2_map.playable[1]),
         episode_limit=sc2_map.episode_limit,
         obs_own_health=bool(options["obs_own_health"] or options["obs_all_health"]),
         obs_instead_of_state=False,
