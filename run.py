@@ -25,7 +25,7 @@ from components.transforms import OneHot
 from controllers import REGISTRY as CONTROLLERS
 from controllers.basic_controller import BasicMAC
 from controllers.check import check_policy
-from controllers.enemy import EnemyPolicy, EnemySource
+from controllers.enemy import EnemyPolicy, EnemySource, SelfPlay
 from controllers.population_controller import PopulationTeam
 from controllers.team import Team
 from envs.multiagentenv import EnvInfo, VectorEnv, fields_of
@@ -62,7 +62,7 @@ EpisodeLayout = tuple[Scheme, dict[str, int], Preprocess]
 SMALLER = "lower batch_size_run or the widths of networks, such as rnn_hidden_dim"
 ABSOLUTE_FACTOR = 10  # by which a test of the best weights is longer than others
 BEST = "best"  # folder beside the checkpoints
-"""In the folder of a checkpoint: the configuration and the sizes of the environment, for `load_policy`."""
+COPIES_FILE = "self_play.th"  # in a checkpoint: the earlier copies that the policy plays against
 ENGINE_NAMES = {"sim": "the embedded engine (not StarCraft II)", "game": "StarCraft II"}
 
 
@@ -172,12 +172,26 @@ class Run:
             self.log.warning("the frozen seats have untrained weights; give init_param_path or opponent_pool")
         self.runner.setup(scheme=scheme, groups=groups, preprocess=preprocess, mac=self.team)
         seat_policies(self.runner.env)
+        self.self_play: SelfPlay | None = None
+        if "self" in self.runner.env.enemy_names:
+            self._check_sides()
+            self.self_play = SelfPlay(self.mac, episode_layout(args), args.batch_size_run, args)
+            self.runner.env.seat_enemies({"self": self.self_play.draw})
         self.learner = LEARNERS[args.learner](self.mac, scheme, self.logger, args)
         self.clock = Clock(last_test_t=-args.test_interval - 1)  # so that the first episodes are followed by a test
         self.checkpoints = Checkpoints(args.models_path, args.keep_checkpoints)
         self.generators = Generators.of(args.seed, args.device)
         self.team.use_generators(self.generators.acting, self.generators.dealing)
         self.learner.generator = self.generators.learning
+
+    def _check_sides(self) -> None:
+        """Raises: UserError where the policy could not play the enemy's side."""
+        sizes = self.runner.env.enemy_info
+        if not sizes["is_same_army"]:
+            raise UserError(
+                f"env_args.enemy=self has the policy play the other side of {self.args.env_args['map_name']}, too, "
+                "where the army is another one; take a map of two equal armies, such as 3m, 8m, 2s3z or MMM"
+            )
 
     def _check_seats(self) -> None:
         args = self.args
@@ -287,8 +301,10 @@ class Run:
         self.learner.train(self.team.experience(batch), self.t_env, self.clock.episode)
 
     def _after_episode(self, stop: StopRequest) -> None:
-        """Runs a test, logs a summary and saves a checkpoint, each if it is due."""
+        """Copies the policy for self-play, runs a test, logs a summary and saves a checkpoint, each if it is due."""
         args, clock, t_env = self.args, self.clock, self.t_env
+        if self.self_play is not None:
+            self.self_play.add_if_due(self.mac, t_env)
         if t_env - clock.last_test_t >= args.test_interval:
             before = self.training_state()
             if not self._test(args.test_nepisode, stop):
@@ -442,6 +458,8 @@ class Run:
         (folder / SETTINGS_FILE).write_text(json.dumps(unfrozen(self.args)) + "\n", encoding="utf-8")
         self.team.save_models(folder, self.learner)
         th.save({**self.training_state(), "stats": self.logger.state_dict()}, folder / "state.th")
+        if self.self_play is not None:
+            th.save(self.self_play.state_dict(), folder / COPIES_FILE)
         if self.args.save_buffer:
             th.save(self.buffer.state_dict(), folder / "buffer.th")
 
@@ -474,16 +492,34 @@ class Run:
                 raise UserError(f"evaluate_path {folder} is no folder; give one that a run with save_model=True wrote")
             warn_of_other_engine(folder, args)
             self.team.load_models(folder)
+            self._load_copies(folder)
             return
         folder = find_checkpoint(args.checkpoint_path, args.load_step)
         warn_of_other_engine(folder, args)
         if self._only_tests:
             self.team.load_models(folder)
+            self._load_copies(folder)
             self.runner.t_env = int(folder.name)
         else:
             self.load(folder)
             if args.final_eval == "best" and (best := folder.parent / BEST).is_dir():
                 shutil.copytree(best, self._best_folder, dirs_exist_ok=True)
+
+    def _load_copies(self, folder: Path) -> bool:
+        """Reads the copies of self-play from a checkpoint; returns whether they are there, or none are needed.
+
+        Where they are not, the present weights are the only copy.
+
+        Raises: UserError where the file is broken or does not fit.
+        """
+        if self.self_play is None:
+            return True
+        file = folder / COPIES_FILE
+        is_there = file.is_file()
+        copies = load_weights(file, "cpu") if is_there else {"steps": [0], "weights": [self.mac.state_dict()]}
+        with fits(file):
+            self.self_play.load_state_dict(copies)
+        return is_there
 
     def load(self, folder: str | Path) -> None:
         """Continues from what `save` wrote; if part of it is missing, not bit for bit, and with a warning.
@@ -494,6 +530,8 @@ class Run:
         buffer_file, state_file = folder / "buffer.th", folder / "state.th"
         state = self._read_training_state(state_file) if state_file.is_file() else None
         self.team.load_models(folder, self.learner)
+        if not self._load_copies(folder):
+            missing.append("earlier copies to play against")
         if buffer_file.is_file():
             episodes = load_weights(buffer_file, "cpu", mmap=True)
             with fits(buffer_file):

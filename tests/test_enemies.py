@@ -158,3 +158,92 @@ def test_a_run_of_the_program_records_whom_it_met(tmp_path):
     (lines,) = tmp_path.glob("sacred/*/test_episodes.jsonl")
     assert [json.loads(line)["enemy"] for line in lines.read_text().splitlines()] == ["script:hold", "script:focus"]
     assert list(tmp_path.glob("replays/*/*.gif"))
+
+
+# --- self-play
+
+SELF = ["--env_args.enemy=self", "--self_play_interval=60", "--self_play_copies=3"]
+OF_PPO = ["--batch_size_run=2", "--runner=parallel", "--num_mini_batch=1"]
+ALGORITHMS = {"qmix": [], "iql": FEW[:2], "vdn": FEW[:2], "ippo": OF_PPO, "mappo": OF_PPO}
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+def test_a_run_keeps_its_last_copies_as_enemies(alg):
+    with Run(settings(*SELF, *ALGORITHMS[alg], alg=alg), RecordingLogger()) as run:
+        first = {name: value.clone() for name, value in run.mac.state_dict().items()}
+        played = set()
+        while len(run.self_play.copies) < 3 or run.self_play.copies[0][0] == 0:
+            oldest = run.self_play.copies[0]
+            run.train(run.t_env)
+            played |= {notes["enemy_t_env"] for notes in run.runner.env.episode_notes()}
+            assert oldest[0] > 0 or equal(oldest[1].mac.state_dict(), first)
+        steps = [t_env for t_env, _ in run.self_play.copies]
+        assert all(later - before >= 60 for before, later in zip(steps, steps[1:], strict=False))
+        assert len(played) > 1
+        assert not equal(run.self_play.copies[-1][1].mac.state_dict(), first)
+
+
+def equal(first, second):
+    return all(th.equal(first[name], second[name]) for name in first)
+
+
+def test_the_newest_copy_plays_as_often_as_it_is_told():
+    with Run(settings(*SELF, "--self_play_newest=0.4"), RecordingLogger()) as run:
+        for t_env in (60, 120):
+            run.self_play.add(run.mac.state_dict(), t_env)
+        drawn = [
+            run.self_play.draw(number)[0]["enemy_t_env"] for number in (0, 0.39, 0.41, 0.59, 0.61, 0.79, 0.81, 0.99)
+        ]
+        assert drawn == [120, 120, 0, 0, 60, 60, 120, 120]
+
+
+@pytest.mark.parametrize("alg", ["qmix", "ippo"])
+def test_a_resumed_run_of_self_play_is_the_run_that_was_never_interrupted(alg, tmp_path):
+    own = [*SELF, *ALGORITHMS[alg], "--test_interval=60", "--test_nepisode=2"]
+    whole, logger = finished(*own, alg=alg, t_max=240)
+    half, _ = finished(*own, alg=alg, t_max=120)
+    half.save(tmp_path / "half")
+    rest = RecordingLogger()
+    rest.load_state_dict = lambda state: None
+    with Run(settings(*own, alg=alg), rest) as run:
+        run.load(tmp_path / "half")
+        assert [t_env for t_env, _ in run.self_play.copies] == [t_env for t_env, _ in half.self_play.copies]
+        run.train(240)
+    assert equal(whole.mac.state_dict(), run.mac.state_dict())
+    met = [(episode["enemy"], episode["enemy_t_env"], episode["return"]) for episode in logger.test_episodes]
+    again = [(episode["enemy"], episode["enemy_t_env"], episode["return"]) for episode in rest.test_episodes]
+    assert again == met[-len(again) :] and len(again) >= 2
+
+
+def test_a_test_of_a_checkpoint_meets_its_copies(tmp_path):
+    params = ["--config=qmix", "--env-config=sc2", *SMALL, *FEW, *SELF, f"--local_results_path={tmp_path}"]
+    assert main.main([*params, "--t_max=150", "--save_model"]) == 0
+    (models,) = (tmp_path / "models").iterdir()
+    assert main.main([*params, f"--checkpoint_path={models}", "--evaluate", "--test_nepisode=6"]) == 0
+    lines = max(tmp_path.glob("sacred/*/test_episodes.jsonl")).read_text().splitlines()
+    met = [json.loads(line) for line in lines]
+    assert {episode["enemy"] for episode in met} == {"self"} and max(episode["enemy_t_env"] for episode in met) > 0
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        (["--config=2iql1qmix", "--multi_algs", "--train_alg=iql", "--env_args.enemy=self"], "names a population"),
+        (["--config=qmix", "--env_args.enemy=self", "--self_play_copies=0"], "self_play_copies=0 is not allowed"),
+        (
+            ["--config=qmix", "--env_args.test_enemies=[bot, self]", "--test_nepisode=1"],
+            "is fewer than the 2 env_args",
+        ),
+    ],
+)
+def test_a_mistake_in_self_play_is_one_sentence_and_nothing_is_written(params, sentence, tmp_path, capsys):
+    assert main.main([*params, "--env-config=sc2", f"--local_results_path={tmp_path}"]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("error: ") and sentence in message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("map_name", ["5m_vs_6m", "3s_vs_3z"])
+def test_self_play_needs_two_equal_armies(map_name):
+    with pytest.raises(UserError, match=r"the army is another one; take a map of two equal armies, such as 3m"):
+        Run(settings(*SELF, f"--env_args.map_name={map_name}"), RecordingLogger())

@@ -130,6 +130,11 @@ def test_a_map_like_smacs_plays_smacs_battles(tmp_path):
     assert ends[0] == ends[1]
 
 
+def test_the_same_keys_in_json_are_the_same_map(tmp_path):
+    own = load_map(written(tmp_path, DUEL, "duel.json"))
+    assert own.content == load_map(written(tmp_path, DUEL, "duel.yaml")).content
+
+
 def test_names_and_files_are_both_maps():
     assert "3m" in NAMES_AND_FILES and "a/b.yaml" in NAMES_AND_FILES and "3n" not in NAMES_AND_FILES
     assert tuple(NAMES_AND_FILES) == MAP_NAMES

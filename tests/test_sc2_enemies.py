@@ -5,9 +5,11 @@ import pytest
 
 from envs.check import random_actions
 from envs.multiagentenv import Observations, Outcomes
+from envs.sc2 import game, resolve_engine
 from envs.sc2.enemies import SCRIPTS, check_enemies, read_enemies
 from envs.sc2.sim.env import BattleVectorEnv, Moment
 from envs.sc2.sim.replay import SUFFIX, Replay
+from envs.sc2.sim.smac import StarCraft2Env
 from tests.scenes import ATTACK, EAST, NORTH, STOP, WEST, Scene, draw
 from utils.errors import UserError
 
@@ -86,6 +88,23 @@ def test_a_policy_that_nobody_has_given_is_missed_at_the_first_reset(folder):
     battle = battle_of(folder)
     with pytest.raises(UserError, match=r"no policy has been given to play it"):
         battle.reset(Observations.empty(1, battle.get_env_info()))
+
+
+def test_enemies_are_for_the_embedded_engine_only(monkeypatch):
+    monkeypatch.setattr(game, "check", lambda **env_args: None)
+    assert resolve_engine("auto", map_name="3m", enemy="bot") == "game"
+    for engine in ("auto", "game"):
+        with pytest.raises(UserError, match=r"enemy=script:kite is for the embedded engine only, and env_args"):
+            resolve_engine(engine, map_name="3m", enemy="script:kite")
+    assert resolve_engine("sim", map_name="3m", enemy="script:kite") == "sim"
+
+
+def test_a_restarted_battle_keeps_its_policy(folder):
+    env, policy = StarCraft2Env("3m", seed=1, enemy=folder), Recorder()
+    env.battle.seat_enemies({folder: lambda number: ({}, policy)})
+    env.full_restart()
+    env.reset()
+    assert policy.begun == [[0]]
 
 
 # --- the bot, and who is drawn

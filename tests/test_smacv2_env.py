@@ -335,6 +335,15 @@ def test_the_first_enemies_fix_what_rewards_are_divided_by():
     assert other.max_reward[0] == expected
 
 
+def test_a_game_that_is_launched_anew_keeps_what_rewards_are_divided_by():
+    env = StarCraft2Env(seed=0)
+    first = env.reset()[1]
+    before = env.battle.max_reward.copy()
+    env.full_restart()
+    assert env.battle.max_reward == before > 0
+    np.testing.assert_array_equal(env.reset()[1], first)
+
+
 # ------------------------------------------------------------------------------------------------ versions
 
 

@@ -3,16 +3,17 @@
 `engine: auto` takes the game where it is installed and else the embedded engine; neither is imported early.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from envs.multiagentenv import Info, MultiAgentEnv, VectorEnv, WorkerLimits
-from envs.sc2.enemies import BOT, check_enemies
+from envs.sc2.enemies import BOT, SELF, check_enemies
 from envs.sc2.sim.maps import MAP_FILES
 from envs.sc2.sim.rules import Rules
 from utils.config import K, M, key
+from utils.dict2namedtuple import Config
 from utils.errors import UserError
 
 ENGINES, LOOPS = ("auto", "game", "sim"), "game loops"
@@ -120,6 +121,21 @@ class StarCraft2Env:
 
     def __new__(cls, engine: str = "auto", **env_args: Any) -> MultiAgentEnv:  # type: ignore[misc]
         return _environment_class(resolve_engine(engine, **env_args))(**env_args)
+
+    @classmethod
+    def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
+        enemy, test_enemies = config["env_args.enemy"], config["env_args.test_enemies"] or []
+        if config["population"] and SELF in (enemy, *(enemy if isinstance(enemy, list) else ()), *test_enemies):
+            return (
+                "env_args.enemy=self has a policy play against its own copies, but --config names a population of "
+                "several; train one algorithm, such as --config=qmix"
+            )
+        if config["test_nepisode"] < len(test_enemies):
+            return (
+                f"test_nepisode={config['test_nepisode']} is fewer than the {len(test_enemies)} env_args.test_enemies, "
+                "so that some would never be met; raise test_nepisode"
+            )
+        return ""
 
     @staticmethod
     def resolve(engine: str = "auto", **env_args: Any) -> str:

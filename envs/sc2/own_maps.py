@@ -17,7 +17,6 @@ from envs.sc2.sim.units import layer, unit_data
 from utils.config import Key
 from utils.errors import UserError, nearest, shortened, unknown
 from utils.files import Json, fitted, read_json
-from utils.yaml_files import load_yaml
 
 LEAST_SIZE, MOST_SIZE = 8, 64
 MOST_CELLS = 1500  # of ground with walls in it: ways round walls are found for every two cells
@@ -85,6 +84,10 @@ def read_map(path: str | Path) -> Json:
         if "groups" in content:
             content = _of_smaclite(content, str(path))
     else:
+        try:
+            from utils.yaml_files import load_yaml  # here: the engine as a package of its own has no PyYAML
+        except ImportError as error:
+            raise UserError(f"{path} needs the package pyyaml: pip install pyyaml, or write it as JSON") from error
         content = load_yaml(path)
     return _checked({"name": path.stem, **content}, str(path))
 

@@ -65,6 +65,7 @@ class Enemies:
         self.n_envs, self.layout = n_envs, layout
         self._side = Side(layout.n_agents, types, sc2_map.pathing, layout.move_amount)
         self._heights = sc2_map.heights
+        self._is_same_army = sorted(sc2_map.ally_types) == sorted(sc2_map.enemy_types)
         of_own = dict(zip(sc2_map.ally_types, sc2_map.ally_type_index, strict=True))
         of_opponents = dict(zip(sc2_map.enemy_types, sc2_map.enemy_type_index, strict=True))
         indices = [[of.get(name, 0) for name in sc2_map.type_names] for of in (of_own, of_opponents)]
@@ -89,8 +90,9 @@ class Enemies:
 
     @property
     def env_info(self) -> dict[str, int]:
-        """The sizes that a policy meets there, by PyMARL's names."""
+        """The sizes that a policy meets there, by PyMARL's names, and whether the army is the agents' own."""
         return {
+            "is_same_army": self._is_same_army,
             "n_agents": self.layout.n_agents,
             "n_actions": self.layout.n_actions,
             "obs_shape": self.layout.obs_size,

@@ -38,6 +38,11 @@ class StarCraft2Env(smac.StarCraft2Env):
         self.sizes = sizes_of(self.battle.flat_map, self.battle.capabilities, self.battle.options)
         self._type_names |= {FIRST_UNIT_TYPE + index: name for index, name in enumerate(AGENT_TYPE_ORDER)}
 
+    def full_restart(self) -> None:
+        max_reward = self.battle.max_reward
+        super().full_restart()
+        self.battle.max_reward = max_reward
+
     # -------------------------------------------------------------------------------------------- what is seen
 
     def get_state_dict(self) -> dict[str, Any]:
