@@ -56,7 +56,7 @@ def short_file(short, tmp_path):
         {"n_episodes": 3},
         {"map_name": "8m", "heuristic_ai": True},
         {"map_name": "5m_vs_6m", "heuristic_ai": True, "heuristic_rest": True, "n_steps": 30},
-        {"step_mul": 5, "move_amount": 3, "rules": {"enemy_march": "point", "scan_period_loops": 3}},
+        {"step_mul": 5, "move_amount": 3, "rules": {"passing_side": "left", "scan_period_loops": 3}},
     ],
     ids=str,
 )

@@ -21,6 +21,7 @@ def beams(*bystanders: tuple[str, Point], shooter: Point = (11, 16), target: str
     types = [target, *(name for name, _ in bystanders)]
     points = [TARGET, *((TARGET[0] + dx, TARGET[1] + dy) for _, (dx, dy) in bystanders)]
     scene = Scene([shooter, (30, 30)], points, ally_type=["Colossus", "Zergling"], enemy_type=types, enemy_health=1e4)
+    scene.battle.types["speed"] = 0  # nobody is pushed aside, however near
     scene.enemies["acquires"] = scene.enemies["shield"] = 0
     scene.enemies["shield_wait"] = 1000
     scene.order(ATTACK, STOP)
@@ -146,6 +147,7 @@ def blast(bystander: str, distance: float, **arguments) -> Scene:
         enemy_health=1000,
         **arguments,
     )
+    scene.battle.types["speed"] = 0  # nobody is pushed aside, however near
     scene.enemies["acquires"] = scene.enemies["shield"] = 0
     scene.enemies["shield_wait"] = 1000
     return scene
