@@ -96,7 +96,7 @@ def test_a_replay_is_small():
     "change",
     [
         {"checksum": "0" * 16},
-        {"random": 1},
+        {"random": 12345},
         {"settings": {"map_name": "3m", "rules": {"spawn_age_loops": 9}}},
         {"settings": {"map_name": "3m", "rules": {"no_such_rule": 1}}},
         {"settings": {"map_name": "no_such_map"}},

@@ -21,7 +21,6 @@ def beams(*bystanders: tuple[str, Point], shooter: Point = (11, 16), target: str
     types = [target, *(name for name, _ in bystanders)]
     points = [TARGET, *((TARGET[0] + dx, TARGET[1] + dy) for _, (dx, dy) in bystanders)]
     scene = Scene([shooter, (30, 30)], points, ally_type=["Colossus", "Zergling"], enemy_type=types, enemy_health=1e4)
-    scene.battle.types["speed"] = 0  # nobody is pushed aside, however near
     scene.enemies["acquires"] = scene.enemies["shield"] = 0
     scene.enemies["shield_wait"] = 1000
     scene.order(ATTACK, STOP)
@@ -78,6 +77,7 @@ def test_the_beams_come_from_both_ends():
     """Two of eleven points a loop, from the loop after the shot. Who is at one end is touched by one beam at once, and
     by the other one when it is at three quarters of its way there, four loops later."""
     scene = beams(("Zergling", (0, HALF_LINE)), ("Zergling", (0, 0.125)))
+    scene.battle.types["speed"] = 0  # so that nobody is pushed aside, however near
     hits = []
     for enemy in scene.enemies:
         scene.battle.reset(scene.seen)

@@ -231,7 +231,7 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
         elif u.order == ATTACK and units[u.target].health <= 0:
             u.order = IDLE
             u.target = NO_UNIT
-        places[3, i] = u.team
+        places[3, i] = u.team if types[u.type].speed > 0 else FIRM
         goal_x, goal_y = u.goal_x, u.goal_y
         if u.target != NO_UNIT:
             v = units[u.target]

@@ -17,6 +17,8 @@ IDLE_SHARE = 0.93  # of a push that an idle unit takes: in recorded battles it g
 PASSING_OFFSET = 0.2  # sine
 GOING_ALONG = 0.5  # cosine between its step and a push, from which on a unit is not pushed but leaves
 PASSING_TURN = 0.3  # radians by which the push of two that run into each other is turned to the side of passing
+PASSES = 6
+DEEP = 0.125  # an overlap to which everybody gives way, so that nobody is crushed between two who stand firm
 HORIZON = 0.5  # how far a unit looks for who else stands there when it chooses the side of a detour
 EVEN = 1e-3  # turns that differ by no more are the same
 HALF_TURN = 2.0  # as `_turn` counts
@@ -224,38 +226,46 @@ def _find_near(places, i, team, step, near):
     return n_near
 
 
-@compiled
+@inlined
 def push_apart(units, types, grid, battle, places, pushes):
-    """Friends that overlap after all steps are pushed apart along the line of their centres: both by half; one alone if
-    the other is FIRM; an idle one by most of it. pushes [2, unit] is scratch space."""
-    places, pushes = borrowed(places), borrowed(pushes)
+    """Units that overlap after all steps are pushed apart along the line of their centres: both by half; of friends one
+    alone if the other is FIRM, and an idle one by most of it. Whom that brings into contact is pushed on,
+    in up to PASSES passes.
+    pushes [2, unit] is scratch space."""
+    for _ in range(PASSES):
+        if _push_once(units, types, grid, battle, borrowed(places), borrowed(pushes)) == 0:
+            return
+
+
+@compiled
+def _push_once(units, types, grid, battle, places, pushes):
+    """Returns how many pairs overlapped."""
     pushes[:] = 0
     n_pushed = 0
     for i in range(len(units)):
-        first = 0 if i < battle.n_agents else battle.n_agents
         x, y, radius = places[0, i], places[1, i], places[2, i] - CONTACT
-        if x < NOWHERE and _n_overlaps(places, first, i) > 0:
-            for k in range(first, i):
+        if x < NOWHERE and _n_overlaps(places, i) > 0:
+            for k in range(i):
                 from_x, from_y, room = x - places[0, k], y - places[1, k], radius + places[2, k]
                 square = from_x * from_x + from_y * from_y
                 if CONTACT < square < room * room:
                     _push(units, i, k, from_x, from_y, square, room, battle, places, pushes)
                     n_pushed += 1
-    if n_pushed == 0:
-        return
-    for i in range(len(units)):
-        if pushes[0, i] != 0 or pushes[1, i] != 0:
-            u = units[i]
-            dx, dy = _along_walls(u, pushes[0, i], pushes[1, i], types[u.type].layer, grid)
-            u.x, u.y, places[0, i], places[1, i] = u.x + dx, u.y + dy, places[0, i] + dx, places[1, i] + dy
+    if n_pushed > 0:
+        for i in range(len(units)):
+            if pushes[0, i] != 0 or pushes[1, i] != 0:
+                u = units[i]
+                dx, dy = _along_walls(u, pushes[0, i], pushes[1, i], types[u.type].layer, grid)
+                u.x, u.y, places[0, i], places[1, i] = u.x + dx, u.y + dy, places[0, i] + dx, places[1, i] + dy
+    return n_pushed
 
 
 @inlined
-def _n_overlaps(places, first, i):
-    """How many of the units from the first to the one before i overlap it; without branches."""
+def _n_overlaps(places, i):
+    """How many of the units before i overlap it; without branches."""
     x, y, radius = places[0, i], places[1, i], places[2, i] - CONTACT
     n_overlaps = 0
-    for k in range(first, i):
+    for k in range(i):
         room = radius + places[2, k]
         n_overlaps += (places[0, k] - x) ** 2 + (places[1, k] - y) ** 2 < room * room
     return n_overlaps
@@ -263,15 +273,17 @@ def _n_overlaps(places, first, i):
 
 @inlined
 def _push(units, i, k, from_x, from_y, square, room, battle, places, pushes):
-    """Adds what two friends push each other that are (from_x, from_y) apart."""
+    """Adds what two units push each other that are (from_x, from_y) apart."""
     u, v = units[i], units[k]
     distance = np.sqrt(square)
     overlap, from_x, from_y = room - distance, from_x / distance, from_y / distance
-    u_holds = places[3, i] == FIRM or u.step_x * from_x + u.step_y * from_y > GOING_ALONG * u.speed
-    v_holds = places[3, k] == FIRM or -v.step_x * from_x - v.step_y * from_y > GOING_ALONG * v.speed
+    u_holds = v_holds = False
+    if overlap < DEEP and u.team == v.team:
+        u_holds = places[3, i] == FIRM or u.step_x * from_x + u.step_y * from_y > GOING_ALONG * u.speed
+        v_holds = places[3, k] == FIRM or -v.step_x * from_x - v.step_y * from_y > GOING_ALONG * v.speed
     u_moves, v_moves = u.step_x != 0 or u.step_y != 0, v.step_x != 0 or v.step_y != 0
     u_share = v_share = 0.5
-    if u_holds or v_holds:
+    if u_holds != v_holds:
         u_share, v_share = 0.0 if u_holds else 1.0, 0.0 if v_holds else 1.0
     elif u_moves and v_moves:
         against = -(u.step_x * v.step_x + u.step_y * v.step_y) > GOING_ALONG * u.speed * v.speed
