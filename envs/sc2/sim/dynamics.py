@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange
 
 from envs.sc2.sim.jit import borrowed, compiled, inlined
-from envs.sc2.sim.movement import FIRM, place, push_apart, walk
+from envs.sc2.sim.movement import FIRM, YIELDS, place, push_apart, walk
 from envs.sc2.sim.records import ATTACK, IDLE, MOVE, NO_UNIT, next_random, within
 from envs.sc2.sim.targets import can_heal, choose_in_range, choose_patient, choose_target, has_energy, wants_healing
 from envs.sc2.sim.weapons import heal, regenerate, run_effects, start_shot, sweep_beams, wind_up
@@ -25,49 +25,53 @@ SCAN_PHASES = 840  # divisible by all periods to 8
 
 @compiled
 def advance(
-    units, effects, n_effects, sequences, random, loops, places, near, worlds, n_loops, types, grid, cells, ways, battle
+    units, effects, n_effects, sequences, random, loops, places, near, by_x, pairs, worlds, n_loops, types, grid, cells, ways, battle
 ):
     """Plays n_loops in every battle of the mask.
 
     units [batch, unit]; effects [batch, effect], the first n_effects [batch, 1] of which are under way; sequences
     [batch, unit]: in which order units act, drawn anew here; random [batch]: generators of the battles; loops [batch]:
-    game loops since the start of the episode; places [batch, 6, unit] and near [batch, unit]: scratch space; worlds
+    game loops since the start of the episode; places [batch, N_ROWS, unit] and near [batch, unit]: scratch space; worlds
     [batch]: the mask; types [type] of units.UNIT_TYPE; grid [x, y] of terrain.layer_grid; cells and ways of
     paths.find_ways.
     """
     for b in range(units.shape[0]):
         if worlds[b]:
             _advance_battle(
-                b, units, effects, n_effects, sequences, random, loops, places, near, n_loops,
+                b, units, effects, n_effects, sequences, random, loops, places, near, by_x, pairs, n_loops,
                 types, grid, cells, ways, battle,
             )  # fmt: skip
 
 
 @compiled(parallel=True)
 def advance_parallel(
-    units, effects, n_effects, sequences, random, loops, places, near, worlds, n_loops, types, grid, cells, ways, battle
+    units, effects, n_effects, sequences, random, loops, places, near, by_x, pairs, worlds, n_loops, types, grid, cells, ways, battle
 ):
     """`advance` with the battles spread over numba's threads."""
     for b in prange(units.shape[0]):
         if worlds[b]:
             _advance_battle(
-                b, units, effects, n_effects, sequences, random, loops, places, near, n_loops,
+                b, units, effects, n_effects, sequences, random, loops, places, near, by_x, pairs, n_loops,
                 types, grid, cells, ways, battle,
             )  # fmt: skip
 
 
 @compiled
 def _advance_battle(
-    b, units, effects, n_effects, sequences, random, loops, places, near, n_loops, types, grid, cells, ways, battle
+    b, units, effects, n_effects, sequences, random, loops, places, near, by_x, pairs, n_loops, types, grid, cells, ways, battle
 ):
     units, effects, n_effects = borrowed(units)[b], borrowed(effects)[b], borrowed(n_effects)[b]
     sequence, places, near = borrowed(sequences)[b], borrowed(places)[b], borrowed(near)[b]
+    by_x, pairs = borrowed(by_x)[b], borrowed(pairs)[b]
     types, grid, cells, ways = borrowed(types), borrowed(grid), borrowed(cells), borrowed(ways)
     _shuffle(sequence, random, b)
     place(units, types, places)
+    for i in range(len(units)):
+        by_x[i] = i
+    touched = True
     for _ in range(n_loops):
         loops[b] += 1
-        game_loop(units, effects, n_effects, sequence, loops[b], types, grid, cells, ways, battle, places, near)
+        touched = game_loop(units, effects, n_effects, sequence, loops[b], types, grid, cells, ways, battle, places, near, by_x, pairs, touched)
 
 
 @compiled
@@ -194,10 +198,13 @@ def _set_order(u, order, target):
 
 
 @compiled
-def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, ways, battle, places, near):
-    """Every living unit, in turn: timers, target, and then a shot, a step, or nothing; then what is under way.
+def game_loop(
+    units, effects, n_effects, sequence, loop, types, grid, cells, ways, battle, places, near, by_x, pairs, touched
+):
+    """Every living unit, in turn: timers, target, and then a shot, a step, or nothing; then pushes, and what is under
+    way. Returns whether units may overlap, as `touched` says of before.
 
-    places [6, unit]: four rows of `place`, kept up to date, and scratch space; near [unit] is scratch space.
+    places [N_ROWS, unit] of `place`, kept up to date; near [unit] is scratch space.
     """
     units, types, grid, cells, ways = borrowed(units), borrowed(types), borrowed(grid), borrowed(cells), borrowed(ways)
     effects, n_effects = borrowed(effects), borrowed(n_effects)
@@ -231,7 +238,7 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
         elif u.order == ATTACK and units[u.target].health <= 0:
             u.order = IDLE
             u.target = NO_UNIT
-        places[3, i] = u.team if types[u.type].speed > 0 else FIRM
+        places[YIELDS, i] = u.team if types[u.type].speed > 0 else FIRM
         goal_x, goal_y = u.goal_x, u.goal_y
         if u.target != NO_UNIT:
             v = units[u.target]
@@ -242,16 +249,18 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
                     start_shot(units, i, loop, types, effects, n_effects, battle, places)
                 if not u.heals or v.speed == 0:  # else it goes along with its patient
                     u.speed = 0.0
-                    places[3, i] = FIRM
+                    places[YIELDS, i] = FIRM
                     continue
             goal_x, goal_y = v.x, v.y
         elif u.order == IDLE:
             u.speed = 0.0
             continue
-        walk(units, i, goal_x, goal_y, loop, types, grid, cells, ways, battle, places, near)
-    push_apart(units, types, grid, battle, places[:4], places[4:])
+        touched |= walk(units, i, goal_x, goal_y, loop, types, grid, cells, ways, battle, places, near)
+    if touched:
+        touched = push_apart(units, types, grid, battle, places, by_x, pairs)
     if n_effects[0] > 0:
         run_effects(units, types, effects, n_effects, battle, places)
+    return touched
 
 
 @inlined
