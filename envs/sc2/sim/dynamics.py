@@ -25,7 +25,7 @@ SCAN_PHASES = 840  # divisible by all periods to 8
 
 @compiled
 def advance(
-    units, effects, n_effects, sequences, random, loops, places, near, by_x, pairs, worlds, n_loops, types, grid, cells, ways, battle
+    units, effects, n_effects, sequences, random, loops, places, near, by_x, worlds, n_loops, types, grid, cells, ways, battle
 ):
     """Plays n_loops in every battle of the mask.
 
@@ -38,31 +38,31 @@ def advance(
     for b in range(units.shape[0]):
         if worlds[b]:
             _advance_battle(
-                b, units, effects, n_effects, sequences, random, loops, places, near, by_x, pairs, n_loops,
+                b, units, effects, n_effects, sequences, random, loops, places, near, by_x, n_loops,
                 types, grid, cells, ways, battle,
             )  # fmt: skip
 
 
 @compiled(parallel=True)
 def advance_parallel(
-    units, effects, n_effects, sequences, random, loops, places, near, by_x, pairs, worlds, n_loops, types, grid, cells, ways, battle
+    units, effects, n_effects, sequences, random, loops, places, near, by_x, worlds, n_loops, types, grid, cells, ways, battle
 ):
     """`advance` with the battles spread over numba's threads."""
     for b in prange(units.shape[0]):
         if worlds[b]:
             _advance_battle(
-                b, units, effects, n_effects, sequences, random, loops, places, near, by_x, pairs, n_loops,
+                b, units, effects, n_effects, sequences, random, loops, places, near, by_x, n_loops,
                 types, grid, cells, ways, battle,
             )  # fmt: skip
 
 
 @compiled
 def _advance_battle(
-    b, units, effects, n_effects, sequences, random, loops, places, near, by_x, pairs, n_loops, types, grid, cells, ways, battle
+    b, units, effects, n_effects, sequences, random, loops, places, near, by_x, n_loops, types, grid, cells, ways, battle
 ):
     units, effects, n_effects = borrowed(units)[b], borrowed(effects)[b], borrowed(n_effects)[b]
     sequence, places, near = borrowed(sequences)[b], borrowed(places)[b], borrowed(near)[b]
-    by_x, pairs = borrowed(by_x)[b], borrowed(pairs)[b]
+    by_x = borrowed(by_x)[b]
     types, grid, cells, ways = borrowed(types), borrowed(grid), borrowed(cells), borrowed(ways)
     _shuffle(sequence, random, b)
     place(units, types, places)
@@ -71,7 +71,7 @@ def _advance_battle(
     touched = True
     for _ in range(n_loops):
         loops[b] += 1
-        touched = game_loop(units, effects, n_effects, sequence, loops[b], types, grid, cells, ways, battle, places, near, by_x, pairs, touched)
+        touched = game_loop(units, effects, n_effects, sequence, loops[b], types, grid, cells, ways, battle, places, near, by_x, touched)
 
 
 @compiled
@@ -199,7 +199,7 @@ def _set_order(u, order, target):
 
 @compiled
 def game_loop(
-    units, effects, n_effects, sequence, loop, types, grid, cells, ways, battle, places, near, by_x, pairs, touched
+    units, effects, n_effects, sequence, loop, types, grid, cells, ways, battle, places, near, by_x, touched
 ):
     """Every living unit, in turn: timers, target, and then a shot, a step, or nothing; then pushes, and what is under
     way. Returns whether units may overlap, as `touched` says of before.
@@ -257,7 +257,7 @@ def game_loop(
             continue
         touched |= walk(units, i, goal_x, goal_y, loop, types, grid, cells, ways, battle, places, near)
     if touched:
-        touched = push_apart(units, types, grid, battle, places, by_x, pairs)
+        touched = push_apart(units, types, grid, battle, places, by_x)
     if n_effects[0] > 0:
         run_effects(units, types, effects, n_effects, battle, places)
     return touched

@@ -16,7 +16,7 @@ from numba import set_num_threads
 from envs.multiagentenv import Observations, Outcomes, VectorEnv
 from envs.sc2.sim import dynamics, features, heuristic, records
 from envs.sc2.sim.maps import MAP_NAMES, PLAYABLE_AREA, SC2Map, Start, get_map, starts
-from envs.sc2.sim.movement import N_ROWS, PAIR
+from envs.sc2.sim.movement import N_ROWS
 from envs.sc2.sim.paths import find_ways
 from envs.sc2.sim.rules import ENGINE_VERSION, Rules
 from envs.sc2.sim.units import BEAMS, planes, unit_data, unit_types
@@ -145,7 +145,6 @@ class BattleVectorEnv(VectorEnv):
         self._places = np.zeros((self.n_envs, N_ROWS, n_units))
         self._near = np.zeros((self.n_envs, n_units + 1), np.int64)
         self._by_x = np.zeros((self.n_envs, n_units), np.int64)
-        self._pairs = np.zeros((self.n_envs, n_units * (n_units - 1) // 2), PAIR)
         self._random = np.array([np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] for seed in seeds])
         self._previous = np.zeros((self.n_envs, n_units))
         self._reward = np.zeros(self.n_envs)
@@ -282,7 +281,7 @@ class BattleVectorEnv(VectorEnv):
         advance = dynamics.advance_parallel if self._goes_parallel(worlds) else dynamics.advance
         advance(
             self.units, self.effects, self.n_effects, self._sequences, self._random, self.loops,
-            self._places, self._near, self._by_x, self._pairs, worlds, n_loops, self.types, self.map.grid, self._cells, self._ways, self._battle,
+            self._places, self._near, self._by_x, worlds, n_loops, self.types, self.map.grid, self._cells, self._ways, self._battle,
         )  # fmt: skip
 
     def _observe(self, worlds: np.ndarray, observations: Observations) -> None:

@@ -22,18 +22,8 @@ EVEN = 1e-3  # turns that differ by no more are the same
 HALF_TURN = 2.0  # as `_turn` counts
 OVERLAP = 0.0625  # by which units may overlap: of 100,000 pairs of marines in recorded battles none is nearer
 CORE = 0.1875 - 1e-6  # by which friends may be nearer still until they have been pushed apart: a fast unit's step
-X, Y, RADIUS, YIELDS, PUSH_X, PUSH_Y, SHARE = range(7)  # the rows of places
-N_ROWS = 7
-PAIR = np.dtype(
-    [
-        ("first", "i4"),
-        ("second", "i4"),
-        ("x", "f8"),  # unit vector from the second to the first
-        ("y", "f8"),
-        ("gap", "f8"),  # below 0: they overlap
-    ]
-)
-"""Two units near each other."""
+X, Y, RADIUS, YIELDS, PUSH_X, PUSH_Y = range(6)  # the rows of places
+N_ROWS = 6
 
 
 @inlined
@@ -258,54 +248,47 @@ def _enters_core(places, i, dx, dy):
 
 
 @compiled
-def push_apart(units, types, grid, battle, places, by_x, pairs):
+def push_apart(units, types, grid, battle, places, by_x):
     """Friends that overlap after all steps are pushed apart along the line of their centres: both by half; one alone if
     the other is FIRM, and an idle one by most of it; but nobody into another one's CORE. Whom that brings into contact
-    is pushed on in the next loop.
-
-    by_x [unit]: their numbers, sorted here by x; pairs [units * (units - 1) / 2]: scratch space. Returns whether anybody
-    overlapped.
+    is pushed on in the next loop. by_x [unit]: their numbers, sorted here by x. Returns whether anybody overlapped.
     """
-    places = borrowed(places)
-    n_pairs = _find_pairs(places, borrowed(by_x), borrowed(pairs))
-    pushed = False
-    for k in range(n_pairs):
-        pair = pairs[k]
-        if pair.gap < -CONTACT and units[pair.first].team == units[pair.second].team:
-            if not pushed:
-                places[PUSH_X:] = 0
-                pushed = True
-            _push(units, pair, battle, places)
-    if not pushed:
+    places, by_x = borrowed(places), borrowed(by_x)
+    widest = _sort(places, by_x)
+    n_units, n_pushed = len(by_x), 0
+    for a in range(n_units):
+        i = by_x[a]
+        x, y, radius = places[X, i], places[Y, i], places[RADIUS, i] - CONTACT
+        if x == NOWHERE:
+            break
+        for b in range(a + 1, n_units):
+            k = by_x[b]
+            from_x, from_y, room = x - places[X, k], y - places[Y, k], radius + places[RADIUS, k]
+            if from_x < -(radius + widest):
+                break
+            square = from_x * from_x + from_y * from_y
+            if CONTACT < square < room * room and units[i].team == units[k].team:
+                if n_pushed == 0:
+                    places[PUSH_X:] = 0
+                _push(units, i, k, from_x, from_y, np.sqrt(square), room, battle, places)
+                n_pushed += 1
+    if n_pushed == 0:
         return False
-    for i in range(len(units)):
+    for i in range(n_units):
         dx, dy = places[PUSH_X, i], places[PUSH_Y, i]
         if dx != 0 or dy != 0:
-            places[SHARE, i] = 1
-            scale = min(CORE / np.sqrt(dx * dx + dy * dy), 1.0)
             u = units[i]
-            dx, dy = _along_walls(u, scale * dx, scale * dy, types[u.type].layer, grid)
-            places[PUSH_X, i], places[PUSH_Y, i] = dx, dy
-    for k in range(n_pairs):
-        pair = pairs[k]
-        most = max(CORE + pair.gap, 0.0) / 2  # that either of the two may approach the other
-        _shorten_push(pair.first, -pair.x, -pair.y, most, places)
-        _shorten_push(pair.second, pair.x, pair.y, most, places)
-    for i in range(len(units)):
-        if places[SHARE, i] > 0:
-            u = units[i]
-            dx, dy = places[SHARE, i] * places[PUSH_X, i], places[SHARE, i] * places[PUSH_Y, i]
-            if _has_room(u, dx, dy, types[u.type].layer, grid):
+            dx, dy = _along_walls(u, dx, dy, types[u.type].layer, grid)
+            if not _enters_core(places, i, dx, dy):
                 _move(u, i, dx, dy, places)
     return True
 
 
 @inlined
-def _find_pairs(places, by_x, pairs):
-    """Writes the pairs of units that two pushes could bring into each other's CORE, and returns their number."""
-    n_units = len(by_x)
+def _sort(places, by_x):
+    """Sorts the numbers of units that nearly are in order by x, and returns the largest radius."""
     widest = 0.0
-    for a in range(n_units):
+    for a in range(len(by_x)):
         unit = by_x[a]
         x, b = places[X, unit], a
         while b > 0 and places[X, by_x[b - 1]] > x:
@@ -313,39 +296,13 @@ def _find_pairs(places, by_x, pairs):
             b -= 1
         by_x[b] = unit
         widest = max(widest, places[RADIUS, unit])
-    n_pairs = 0
-    for a in range(n_units):
-        i = by_x[a]
-        x, y, radius = places[X, i], places[Y, i], places[RADIUS, i]
-        if x == NOWHERE:
-            break
-        for b in range(a + 1, n_units):
-            k = by_x[b]
-            from_x, from_y, room = x - places[X, k], y - places[Y, k], radius + places[RADIUS, k]
-            if from_x < -(radius + widest + CORE):
-                break
-            square = from_x * from_x + from_y * from_y
-            if CONTACT < square < (room + CORE) ** 2:
-                distance = np.sqrt(square)
-                pair = pairs[n_pairs]
-                pair.first, pair.second = i, k
-                pair.x, pair.y, pair.gap = from_x / distance, from_y / distance, distance - room
-                n_pairs += 1
-    return n_pairs
+    return widest
 
 
 @inlined
-def _shorten_push(i, towards_x, towards_y, most, places):
-    """Lets a push bring unit i nearer to another one, which is in that direction, by no more than this."""
-    nearer = towards_x * places[PUSH_X, i] + towards_y * places[PUSH_Y, i]
-    if nearer * places[SHARE, i] > most:
-        places[SHARE, i] = most / nearer
-
-
-@inlined
-def _push(units, pair, battle, places):
+def _push(units, i, k, from_x, from_y, distance, room, battle, places):
     """Adds what two friends push each other."""
-    i, k, from_x, from_y, overlap = pair.first, pair.second, pair.x, pair.y, -pair.gap
+    overlap, from_x, from_y = room - distance, from_x / distance, from_y / distance
     u, v = units[i], units[k]
     u_holds = places[YIELDS, i] == FIRM or u.step_x * from_x + u.step_y * from_y > GOING_ALONG * u.speed
     v_holds = places[YIELDS, k] == FIRM or -v.step_x * from_x - v.step_y * from_y > GOING_ALONG * v.speed
