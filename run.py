@@ -25,9 +25,10 @@ from components.transforms import OneHot
 from controllers import REGISTRY as CONTROLLERS
 from controllers.basic_controller import BasicMAC
 from controllers.check import check_policy
+from controllers.enemy import EnemyPolicy, EnemySource, SelfPlay
 from controllers.population_controller import PopulationTeam
 from controllers.team import Team
-from envs.multiagentenv import EnvInfo, fields_of
+from envs.multiagentenv import EnvInfo, VectorEnv, fields_of
 from learners import REGISTRY as LEARNERS
 from runners import REGISTRY as RUNNERS
 from utils.checkpoints import (
@@ -61,6 +62,7 @@ EpisodeLayout = tuple[Scheme, dict[str, int], Preprocess]
 SMALLER = "lower batch_size_run or the widths of networks, such as rnn_hidden_dim"
 ABSOLUTE_FACTOR = 10  # by which a test of the best weights is longer than others
 BEST = "best"  # folder beside the checkpoints
+COPIES_FILE = "self_play.th"  # in a checkpoint: the earlier copies that the policy plays against
 """In the folder of a checkpoint: the configuration and the sizes of the environment, for `load_policy`."""
 ENGINE_NAMES = {"sim": "the embedded engine (not StarCraft II)", "game": "StarCraft II"}
 
@@ -170,12 +172,27 @@ class Run:
         elif args.population and not (args.opponent_pool or args.checkpoint_path or args.evaluate_path):
             self.log.warning("the frozen seats have untrained weights; give init_param_path or opponent_pool")
         self.runner.setup(scheme=scheme, groups=groups, preprocess=preprocess, mac=self.team)
+        seat_policies(self.runner.env)
+        self.self_play: SelfPlay | None = None
+        if "self" in self.runner.env.enemy_names:
+            self._check_sides()
+            self.self_play = SelfPlay(self.mac, episode_layout(args), args.batch_size_run, args)
+            self.runner.env.seat_enemies({"self": self.self_play.draw})
         self.learner = LEARNERS[args.learner](self.mac, scheme, self.logger, args)
         self.clock = Clock(last_test_t=-args.test_interval - 1)  # so that the first episodes are followed by a test
         self.checkpoints = Checkpoints(args.models_path, args.keep_checkpoints)
         self.generators = Generators.of(args.seed, args.device)
         self.team.use_generators(self.generators.acting, self.generators.dealing)
         self.learner.generator = self.generators.learning
+
+    def _check_sides(self) -> None:
+        """Raises: UserError where the policy could not play the enemy's side."""
+        sizes = self.runner.env.enemy_info
+        if not sizes["is_same_army"]:
+            raise UserError(
+                f"env_args.enemy=self has the policy play the other side of {self.args.env_args['map_name']}, too, "
+                "where the army is another one; take a map of two equal armies, such as 3m, 8m, 2s3z or MMM"
+            )
 
     def _check_seats(self) -> None:
         args = self.args
@@ -285,8 +302,10 @@ class Run:
         self.learner.train(self.team.experience(batch), self.t_env, self.clock.episode)
 
     def _after_episode(self, stop: StopRequest) -> None:
-        """Runs a test, logs a summary and saves a checkpoint, each if it is due."""
+        """Copies the policy for self-play, runs a test, logs a summary and saves a checkpoint, each if it is due."""
         args, clock, t_env = self.args, self.clock, self.t_env
+        if self.self_play is not None:
+            self.self_play.add_if_due(self.mac, t_env)
         if t_env - clock.last_test_t >= args.test_interval:
             before = self.training_state()
             if not self._test(args.test_nepisode, stop):
@@ -440,6 +459,8 @@ class Run:
         (folder / SETTINGS_FILE).write_text(json.dumps(unfrozen(self.args)) + "\n", encoding="utf-8")
         self.team.save_models(folder, self.learner)
         th.save({**self.training_state(), "stats": self.logger.state_dict()}, folder / "state.th")
+        if self.self_play is not None:
+            th.save(self.self_play.state_dict(), folder / COPIES_FILE)
         if self.args.save_buffer:
             th.save(self.buffer.state_dict(), folder / "buffer.th")
 
@@ -472,16 +493,34 @@ class Run:
                 raise UserError(f"evaluate_path {folder} is no folder; give one that a run with save_model=True wrote")
             warn_of_other_engine(folder, args)
             self.team.load_models(folder)
+            self._load_copies(folder)
             return
         folder = find_checkpoint(args.checkpoint_path, args.load_step)
         warn_of_other_engine(folder, args)
         if self._only_tests:
             self.team.load_models(folder)
+            self._load_copies(folder)
             self.runner.t_env = int(folder.name)
         else:
             self.load(folder)
             if args.final_eval == "best" and (best := folder.parent / BEST).is_dir():
                 shutil.copytree(best, self._best_folder, dirs_exist_ok=True)
+
+    def _load_copies(self, folder: Path) -> bool:
+        """Reads the copies of self-play from a checkpoint; returns whether they are there, or none are needed.
+
+        Where they are not, the present weights are the only copy.
+
+        Raises: UserError where the file is broken or does not fit.
+        """
+        if self.self_play is None:
+            return True
+        file = folder / COPIES_FILE
+        is_there = file.is_file()
+        copies = load_weights(file, "cpu") if is_there else {"steps": [0], "weights": [self.mac.state_dict()]}
+        with fits(file):
+            self.self_play.load_state_dict(copies)
+        return is_there
 
     def load(self, folder: str | Path) -> None:
         """Continues from what `save` wrote; if part of it is missing, not bit for bit, and with a warning.
@@ -492,6 +531,8 @@ class Run:
         buffer_file, state_file = folder / "buffer.th", folder / "state.th"
         state = self._read_training_state(state_file) if state_file.is_file() else None
         self.team.load_models(folder, self.learner)
+        if not self._load_copies(folder):
+            missing.append("earlier copies to play against")
         if buffer_file.is_file():
             episodes = load_weights(buffer_file, "cpu", mmap=True)
             with fits(buffer_file):
@@ -556,6 +597,15 @@ def load_policy(folder: str | Path) -> Policy:
     Raises:
         UserError: the folder has no settings or weights, they do not fit, or the checkpoint is that of a population.
     """
+    mac, args = load_mac(folder)
+    return Policy(mac, episode_layout(args), args.episode_limit + 1)
+
+
+def load_mac(folder: str | Path) -> tuple[BasicMAC, Args]:
+    """Returns the controller in the folder of a checkpoint, computing on the CPU, and the settings that it was made by.
+
+    Raises: UserError as `load_policy`.
+    """
     remedy = "give the folder of a checkpoint that a run with save_model=True wrote, named by its step"
     layout = {"mac": str, "action_selector": str, "population": dict}
     settings = read_json(Path(folder) / SETTINGS_FILE, layout, "configuration", remedy)
@@ -565,12 +615,34 @@ def load_policy(folder: str | Path) -> Policy:
         # Checkpoints of earlier versions do not have the keys that were declared later.
         parts = (CONTROLLERS[settings["mac"]], SELECTORS[settings["action_selector"]])
         defaults = {name: key.default for part in parts for name, key in declared_keys(part.Keys).items()}
-        args = convert({**defaults, **settings, "device": "cpu"})
-        episodes = episode_layout(args)
-        mac = CONTROLLERS[args.mac](*episodes[:2], args)
-        n_steps = args.episode_limit + 1
+        args = convert({**defaults, **settings, "device": "cpu", "test_greedy": True})
+        mac = CONTROLLERS[args.mac](*episode_layout(args)[:2], args)
     mac.load_models(folder)
-    return Policy(mac, episodes, n_steps)
+    return mac, args
+
+
+def seat_policies(env: VectorEnv) -> None:
+    """Has the policies play that the environment names as enemies, `policy:FOLDER`, each as it would play in a test.
+
+    Raises: UserError where a folder holds no policy, or one of other sizes than the enemy's side has.
+    """
+    sources: dict[str, EnemySource] = {}
+    sizes = env.enemy_info
+    for name in env.enemy_names:
+        kind, _, folder = name.partition(":")
+        if kind != "policy":
+            continue
+        with th.random.fork_rng([]):  # so that the run draws the same numbers whoever it plays against
+            mac, args = load_mac(folder)
+        for size in ("n_agents", "n_actions", "obs_shape", "state_shape"):
+            if getattr(args, size) != sizes[size]:
+                raise UserError(
+                    f"env_args.enemy={name} has {size}={getattr(args, size)}, but the enemy's side here has "
+                    f"{sizes[size]}; give a policy that was trained for the same armies, with the same observations"
+                )
+        sources[name] = EnemyPolicy(mac, episode_layout(args), env.n_envs).as_source()
+    if sources:
+        env.seat_enemies(sources)
 
 
 def with_sizes(args: Args, env_info: EnvInfo) -> Args:
@@ -630,6 +702,12 @@ def _find_weights(args: Args) -> Path:
     )
 
 
+def map_word(config: Config) -> str:
+    """Returns the name of the run's map, or else of its environment, for names of folders; of a file: without path."""
+    name = str(config["env_args"].get("map_name", config["env"]))
+    return Path(name).stem if Path(name).suffix in (".yaml", ".yml", ".json") else name
+
+
 def population_factor(config: Config) -> int | None:
     """Returns how many times the episodes a population plays: by its seats, or once where nothing is replayed."""
     seats = config["population"]
@@ -664,9 +742,9 @@ def run(_run: "SacredRun", _config: Config, _log: logging.Logger) -> dict[str, s
     config = dict(_config)
     engine = config["resolved"]["engine"]
     if engine:
-        _log.info(f"{config['env_args']['map_name']} is played on {ENGINE_NAMES[engine]}")
+        _log.info(f"{map_word(config)} is played on {ENGINE_NAMES[engine]}")
     results = Path(config["local_results_path"])
-    place = [str(config["env_args"].get("map_name", config["env"])), *([engine] if engine else [])]
+    place = [map_word(config), *([engine] if engine else [])]
     started = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     token = "_".join([config["name"], *place, f"seed{config['seed']}", started, str(_run._id)])
     folders = {"curves": str(results / "tb_logs" / token), "models": str(results / "models" / token)}

@@ -23,6 +23,10 @@ RUN = {
     "opponent_pool": Key(Path),
     "opponent_group": Key(str, choices=("homologue", "non_homologue")),
     "opponent_epsilon": Key(float, low=0, high=1),
+    # self-play
+    "self_play_interval": Key(int, STEPS, low=1, high=T),
+    "self_play_copies": Key(int, "copies", low=1, high=K),
+    "self_play_newest": Key(float, low=0, high=1),
     # the run
     "batch_size_run": Key(int, "environments", low=1, high=WIDE),
     "t_max": Key(int, STEPS, low=1, high=T),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch as th
 
 from components.episode_buffer import EpisodeBatch, Episodes, Scheme
@@ -115,6 +116,11 @@ class MultiModuleMAC(BasicMAC):
     def init_hidden(self, batch_size: int) -> None:
         super().init_hidden(batch_size)
         self.am_hidden_states = self._first_hidden(self.am, batch_size)
+
+    def restart(self, rows: np.ndarray) -> None:
+        assert self.am_hidden_states is not None, "init_hidden makes both kinds of hidden states"
+        super().restart(rows)
+        self.am_hidden_states = with_rows(self.am_hidden_states, rows, self._first_hidden(self.am, len(rows)))
 
     def networks(self) -> dict[str, Network]:
         return {"agent": self.agent, "am": self.am}

@@ -295,6 +295,8 @@ class VectorEnv(Env):
     """B worlds at once over arrays [batch, ...]. World i behaves as it would alone with the same seed."""
 
     n_envs: int
+    test_mode: bool = False
+    """Set by the runner before a `reset`: whether the episodes that begin are of a test. Few worlds heed it."""
 
     @abstractmethod
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
@@ -309,6 +311,21 @@ class VectorEnv(Env):
 
         Raises: ValueError where an action is not available.
         """
+
+    def episode_notes(self) -> list[Info]:
+        """Returns what was drawn for the episode of each world, by name, for its record; `enemy`: who plays against."""
+        return [{} for _ in range(self.n_envs)]
+
+    enemy_names: tuple[str, ...] = ()
+    """All who play against the team, where that is a choice of `env_args`."""
+    test_enemy_names: tuple[str, ...] = ()
+    """Those of them who are met in tests, as `episode_notes` has them."""
+    enemy_info: EnvInfo = {}
+    """The sizes of `get_env_info` for a policy that plays against the team, where one can."""
+
+    def seat_enemies(self, sources: Mapping[str, Any]) -> None:
+        """Says what plays the enemies of these names that are policies; the environment says what it takes."""
+        raise NotImplementedError(f"{type(self).__name__} has no enemies that a policy could play")
 
     def get_stats(self) -> list[dict[str, float]]:
         """Returns `MultiAgentEnv.get_stats` of each world."""

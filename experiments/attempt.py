@@ -36,6 +36,12 @@ def read_note(work: Path) -> tuple[float, int]:
         return 0.0, 0
 
 
+def write_note(work: Path, step: int) -> None:
+    """Writes for `read_note` that an attempt begins now at this step."""
+    note = {"time": time.time(), "step": step, "host": socket.gethostname()}
+    (work / NOTE).write_text(json.dumps(note), encoding="utf-8")
+
+
 def lock_run(work: Path, seconds: float) -> bool:
     """Keeps other attempts out until this process ends, also after it has become another program.
 
@@ -84,8 +90,7 @@ def main(work: Path, program: str, *arguments: str) -> int:
     for models in work.glob("models/*"):  # of earlier attempts: a replay buffer is large
         if checkpoint and models != checkpoint.parent:
             shutil.rmtree(models)
-    note = {"time": time.time(), "step": int(checkpoint.name) if checkpoint else 0, "host": socket.gethostname()}
-    (work / NOTE).write_text(json.dumps(note), encoding="utf-8")
+    write_note(work, int(checkpoint.name) if checkpoint else 0)
     own = ["n_threads=1", "use_tensorboard=False", f"local_results_path={work}", "save_model=True"]
     own += ["save_buffer=True", "keep_checkpoints=1"]
     own += [f"checkpoint_path={checkpoint.parent}"] if checkpoint else []

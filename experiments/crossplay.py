@@ -5,7 +5,7 @@
 
 import json
 import time
-from argparse import Namespace
+from argparse import SUPPRESS, Namespace
 from collections.abc import Sequence
 from itertools import combinations_with_replacement
 from pathlib import Path
@@ -16,13 +16,15 @@ import torch as th
 from matplotlib.figure import Figure
 
 import run
+from experiments import crossplay_jobs
+from experiments.crossplay_jobs import Pair
+from experiments.executors import add_arguments, check_arguments
 from utils.checkpoints import whole_folder
 from utils.command import Parser, check_at_least, exit_status, machine_info, run_program
 from utils.config import flatten
 from utils.dict2namedtuple import Args, convert
 from utils.errors import UserError
 from utils.files import Json
-from utils.intervals import mean_interval, wilson_interval
 from utils.logging import Logger, get_logger
 from utils.MY_EXP_PATH import check_results_path, experiment_root
 from utils.pools import MEMBER_FILE, Member, load_pool
@@ -34,7 +36,8 @@ from utils.weights import fits
 DESCRIPTION = """Plays test episodes of every pair of a pool's members, a member with itself included. The seats are
 dealt anew for each episode; of two successive episodes the second has the members' seats exchanged, so that each plays
 every seat as often as the other. Every pair meets the same worlds and the same deals. Writes matrix.csv and matrix.png,
-pairs.csv with intervals, episodes.csv and settings.json."""
+pairs.csv with intervals, episodes.csv and settings.json. With --jobs or --on many processes play; the same command
+then goes on where it was stopped."""
 METRIC_HELP = "what the matrix shows: the share of episodes won, or the mean return (default: won, where one can win)"
 WORLDS_HELP = """how many episodes are played at once; each world has its own random numbers, so that with another
 number the episodes differ (default: %(default)s)"""
@@ -54,20 +57,6 @@ class Stage(NamedTuple):
     can_be_won: bool
     n_episodes: int
     deals: np.ndarray  # [episode, agent] bool: whether the seat is the first member's
-
-
-class Pair(NamedTuple):
-    """Two members, by their places in the order, and the episodes that they played, as rows of episodes.csv."""
-
-    i: int
-    j: int
-    episodes: list[Json]
-
-    def interval(self, metric: str) -> tuple[float, float, float]:
-        """Returns the mean of a metric and its 95 % interval."""
-        values = [float(episode[metric]) for episode in self.episodes]
-        bounds = wilson_interval(int(sum(values)), len(values)) if metric == "won" else mean_interval(values)
-        return float(np.mean(values)), *bounds
 
 
 class PairTeam:
@@ -196,11 +185,11 @@ def play(first: run.BasicMAC, second: run.BasicMAC, stage: Stage) -> list[Json]:
     return rows
 
 
-def play_all(members: Sequence[Member], stage: Stage) -> list[Pair]:
-    """Plays every pair of members and prints a line for each."""
+def play_all(members: Sequence[Member], stage: Stage, row: int | None = None) -> list[Pair]:
+    """Plays every pair of members, or those that `row` is the first of, and prints a line for each."""
     macs = [load_mac(member, stage) for member in members]
     names, pairs = labels(members), []
-    places = list(combinations_with_replacement(range(len(members)), 2))
+    places = [(i, j) for i, j in combinations_with_replacement(range(len(members)), 2) if row in (None, i)]
     started = time.time()
     for i, j in places:
         rows = play(macs[i], macs[j], stage)
@@ -355,7 +344,10 @@ def cross_play(args: Namespace) -> None:
     if args.metric not in metrics(stage):
         raise UserError(f"--metric=won: nothing can be won in {place_of(members[0])}; take --metric=return")
     print(f"{len(members)} members, {place_of(members[0])}, {args.episodes} episodes per pair of seed {args.seed}")
-    pairs = play_all(members, stage)
+    if args.row is not None:
+        crossplay_jobs.write_row(args.out, play_all(members, stage, args.row))
+        return
+    pairs = play_all(members, stage) if args.jobs == 1 else crossplay_jobs.play_rows(args, members)
     matrix = matrix_of(pairs, len(members), args.metric)
     bounds = [pair.interval(args.metric)[1:] for pair in pairs]
     widest = format_value(max(high - low for low, high in bounds) / 2, args.metric)
@@ -378,11 +370,15 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--worlds", type=int, default=64, help=WORLDS_HELP)
     parser.add_argument("--metric", choices=("won", "return"), help=METRIC_HELP)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help=OUT_HELP)
+    parser.add_argument("--row", type=int, help=SUPPRESS)  # the member whose pairs a process of many plays
+    add_arguments(parser)
     args = parser.parse_args(argv)
+    args.jobs = 1 if args.on == "local" and args.jobs is None else args.jobs
+    check_arguments(args)
     check_at_least(1, episodes=args.episodes, worlds=args.worlds)
     check_at_least(0, seed=args.seed)
     args.out = args.out or experiment_root() / "crossplay" / args.pool.resolve().name
-    if args.out.exists():
+    if args.out.exists() and args.row is None:
         raise UserError(f"--out={args.out} is there already; give a new folder, or delete this one")
     if args.pool.resolve() in args.out.resolve().parents:
         raise UserError(f"--out={args.out} lies in the pool, where each folder is a member; give another one")

@@ -53,6 +53,10 @@ class Job:
     def log(self) -> Path:
         return self.work / "log.txt"
 
+    def task(self) -> Task:
+        """Returns what an executor starts."""
+        return Task(self.name, (sys.executable, str(ATTEMPT), str(self.work), str(MAIN), *self.arguments), self.log)
+
     def checkpoint(self) -> Path | None:
         """Returns the newest one of its runs."""
         return newest_checkpoint(self.work)
@@ -61,6 +65,11 @@ class Job:
         """Those of its last run."""
         found = [path for path in self.work.glob("sacred/*") if (path / "config.json").is_file()]
         return max(found, key=lambda path: int(path.name), default=None)
+
+    def write_lines(self, name: str, folder: Path) -> None:
+        """Writes a record over all runs into the folder. Raises: OSError, UserError where it can't."""
+        text = "".join(f"{json.dumps(line)}\n" for line in self.lines(name, {"t_env": int}))
+        (folder / name).write_text(text, encoding="utf-8")
 
     def lines(self, name: str, layout: object) -> list[Json]:
         """Returns the lines of a record, such as metrics.jsonl, over all runs: each counts until the next went on."""
@@ -196,7 +205,7 @@ class JobQueue:
         return jobs
 
     def _start(self, job: Job) -> None:
-        task = Task(job.name, (sys.executable, str(ATTEMPT), str(job.work), str(MAIN), *job.arguments), job.log)
+        task = job.task()
         self.open[task] = job
         self.executor.start(task)
 

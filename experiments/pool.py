@@ -24,7 +24,7 @@ from utils.errors import UserError
 from utils.files import Json, read_config
 from utils.MY_EXP_PATH import check_results_path
 from utils.pools import AGENT_FILE, MEMBER_FILE, Identity, Member, check_disjoint, find_members, load_pool, weights_id
-from utils.records import METRIC, read_json_lines
+from utils.records import METRIC
 from utils.timehelper import time_str
 
 DESCRIPTION = """Trains one member for each algorithm and seed, as many at once as there are cores, and writes its final
@@ -57,13 +57,13 @@ class Plan(Job):
         checkpoint, records = self.final_weights()
         config = read_config(records, {"resolved": {"engine": (None, str)}, "t_max": int})
         stats: dict[str, list[float]] = {}
-        for entry in read_json_lines(records / "metrics.jsonl", METRIC):
+        for entry in self.lines("metrics.jsonl", METRIC | {"t_env": int}):
             stats.setdefault(entry["key"], []).append(entry["value"])
         won = stats.get("test_battle_won_mean", [])[-5:]
         algorithm = self.identity.algorithm
         with whole_folder(self.output) as partial:
             shutil.copytree(checkpoint, partial / algorithm, ignore=shutil.ignore_patterns(*NOT_PUBLISHED))
-            shutil.copy(records / "metrics.jsonl", partial)
+            self.write_lines("metrics.jsonl", partial)
             member = Member(
                 folder=self.output,
                 **self.identity._asdict(),

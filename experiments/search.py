@@ -107,12 +107,10 @@ def open_study(out: Path, prune: bool) -> Any:
 
 def tests_of(run: SweepRun) -> list[float]:
     """Returns the test win rates of a run so far, or its test returns where nothing can be won."""
-    records = run.output / RECORDS if run.output.exists() else run.records()
-    file = records / "metrics.jsonl" if records else None
-    if file is None or not file.is_file():
-        return []
+    layout = METRIC | {"t_env": int}
+    published = run.output / RECORDS / "metrics.jsonl"
     found: dict[str, dict[int, float]] = {key: {} for key in SCORES}
-    for entry in read_json_lines(file, METRIC | {"t_env": int}):
+    for entry in read_json_lines(published, layout) if published.is_file() else run.lines("metrics.jsonl", layout):
         if entry["key"] in found:
             found[entry["key"]][entry["t_env"]] = entry["value"]
     return list((found[SCORES[0]] or found[SCORES[1]]).values())

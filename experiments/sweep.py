@@ -77,7 +77,9 @@ class SweepRun(Job):
         checkpoint, records = self.final_weights()
         progress = self.progress()
         with whole_folder(self.output) as partial:
-            shutil.copytree(records, partial / RECORDS)
+            shutil.copytree(records, partial / RECORDS)  # of the last run, and the lines of those that it resumed
+            for name in {path.name for path in self.work.glob("sacred/*/*.jsonl")}:
+                self.write_lines(name, partial / RECORDS)
             ignored = shutil.ignore_patterns(*NOT_PUBLISHED)
             shutil.copytree(checkpoint, partial / "models" / checkpoint.name, ignore=ignored)
             result = {**self.settings, "steps": int(checkpoint.name), "test_win_rate": progress.won}

@@ -20,7 +20,7 @@ from utils.config import Key, M, key
 from utils.dict2namedtuple import Args, Config
 from utils.errors import UserError
 from utils.files import Json
-from utils.logging import Logger
+from utils.logging import Logger, as_word
 from utils.seeding import world_seeds
 from utils.weights import StateDict
 
@@ -79,6 +79,7 @@ class EpisodeRunner:
         self.collector: StepCollector | None = None  # of worlds that go on, if `collect_steps`
         self.train_stats = self.new_stats()
         self.test_stats = self.new_stats()
+        self.enemy_stats: dict[str, EpisodeStats] = {}  # of the test, by enemy, where there are several
         self.test_nepisode = args.test_nepisode  # episodes after which the statistics of a test are logged
         self.n_tests = [0] * self.batch_size  # test episodes of each world
         self.log_train_stats_t = -args.runner_log_interval - 1  # so that the first episodes are logged
@@ -166,7 +167,7 @@ class EpisodeRunner:
         if len(state["n_tests"]) != state["n_envs"]:
             raise ValueError(f"'runner.n_tests' is of {len(state['n_tests'])} worlds, not of {state['n_envs']}")
         self.t_env, self.log_train_stats_t = state["t_env"], state["log_train_stats_t"]
-        self.train_stats, self.test_stats = self.new_stats(), self.new_stats()
+        self.train_stats, self.test_stats, self.enemy_stats = self.new_stats(), self.new_stats(), {}
         self.train_stats.load_state_dict(state["train_stats"])
         self.test_win_rate, self.dropped_episodes = state["test_win_rate"], state["dropped_episodes"]
         if state["n_envs"] == self.env.n_envs:
@@ -183,6 +184,7 @@ class EpisodeRunner:
         if self.args.collect_steps and not test_mode:
             return self._collect()
         self.collector = None
+        self.env.test_mode = test_mode
         batch = self.new_batch()
         missing = np.ones(self.batch_size, bool)
         while missing.any():
@@ -200,7 +202,7 @@ class EpisodeRunner:
         return batch
 
     def _collect(self) -> EpisodeBatch:
-        self.n_ended = 0
+        self.n_ended, self.env.test_mode = 0, False
         self.collector = self.collector or StepCollector(self, self.args.collect_steps)
         batch = self.collector.collect()
         if self.train_stats.returns:
@@ -257,11 +259,24 @@ class EpisodeRunner:
         stats.add(returns, own_returns, lengths, self.outcomes.info)
         if test_mode:
             self._record_tests(returns, own_returns, lengths)
+            self._keep_enemy_stats(returns, own_returns, lengths)
         if test_mode and len(stats.returns) >= self.test_nepisode:
             self.test_win_rate = stats.mean("battle_won")
             stats.log(self.logger, self.t_env, prefix=self.test_prefix)
+            for enemy, of_enemy in self.enemy_stats.items():
+                of_enemy.log(self.logger, self.t_env, prefix=f"{self.test_prefix}vs_{as_word(enemy)}_")
+            self.enemy_stats = {}
         elif not test_mode:
             self._log_train_stats_if_due()
+
+    def _keep_enemy_stats(self, returns: np.ndarray, own_returns: np.ndarray, lengths: np.ndarray) -> None:
+        """Keeps the statistics of a test's episodes by enemy, where tests have several."""
+        if len(self.env.test_enemy_names) > 1:
+            met = np.array([notes["enemy"] for notes in self.env.episode_notes()])
+            for enemy in np.unique(met).tolist():
+                rows, stats = met == enemy, self.enemy_stats.setdefault(enemy, self.new_stats())
+                info = {key: values[rows] for key, values in self.outcomes.info.items()}
+                stats.add(returns[rows], own_returns[rows], lengths[rows], info)
 
     def _log_train_stats_if_due(self) -> None:
         if self.t_env - self.log_train_stats_t >= self.args.runner_log_interval:
@@ -271,6 +286,7 @@ class EpisodeRunner:
 
     def _record_tests(self, returns: np.ndarray, own_returns: np.ndarray, lengths: np.ndarray) -> None:
         """Records the test episode of each world: one line of `test_episodes.jsonl`."""
+        notes = self.env.episode_notes()
         for world, seed in enumerate(self.seeds):
             seats, teammates = self.team.seats_of(world)
             info = {key: float(values[world]) for key, values in self.outcomes.info.items()}
@@ -285,6 +301,7 @@ class EpisodeRunner:
                 "won": bool(info["battle_won"]) if "battle_won" in info else None,
                 "seat": None if not teammates else seats[0] if len(seats) == 1 else seats,  # the learner's
                 "teammates": teammates,
+                **notes[world],  # such as `enemy`
                 "info": info,
             }
             self.logger.log_test_episode(episode)

@@ -51,6 +51,7 @@ def make_args(**overrides: Any) -> SimpleNamespace:
         obs_shape=6,
         episode_limit=8,
         device="cpu",
+        resolved={},
         agent="rnn",
         rnn_hidden_dim=16,
         dueling=False,

@@ -5,6 +5,7 @@ import signal
 import pytest
 import torch as th
 
+import main  # noqa: F401  # before pytest takes the root, which has an __init__.py, for it where the checkout is named main
 from tests.builders import RecordingLogger
 
 

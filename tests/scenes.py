@@ -53,13 +53,14 @@ class Scene:
         seed: int = 0,
         rules: dict[str, Any] | None = None,
         turns: bool = False,
+        enemy_policy: Any = None,
         **options: Any,
     ):
         """Types: of all units of the side, or of each; units of one type stand one after the other.
 
         pathing [x, y]: where everybody may be; cliffs [x, y]: where colossi may be, too; flyers may be anywhere.
-        `enemy_goal`: the point that all enemies march to; None: they stand. Health: None is what the type has.
-        `turns`: whether turning to a target takes time.
+        `enemy_goal`: the point that the enemies march to; None: they stand. Health: None is what the type has.
+        `turns`: whether turning to a target takes time. `enemy_policy`: plays the enemy that is named `enemy`.
         """
         ally_types = [ally_type] * len(allies) if isinstance(ally_type, str) else ally_type
         enemy_types = [enemy_type] * len(enemies) if isinstance(enemy_type, str) else enemy_type
@@ -85,6 +86,8 @@ class Scene:
         rules = RULES | (rules or {})
         with patch.multiple(sim, MAP_NAMES=("scene",), get_map=lambda name: drawn, starts=_starts):
             self.battle = sim.BattleVectorEnv([seed], map_name="scene", rules=Rules(**rules), **options)
+        if enemy_policy is not None:
+            self.battle.seat_enemies({options["enemy"]: lambda number: ({}, enemy_policy)})
         if not turns:
             self.battle.types["turn"] = 0
         fresh = self.battle._fresh_units[0]

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch as th
 import yaml
 from PIL import Image
 
-from experiments import crossplay
+from experiments import crossplay, crossplay_jobs
 from tests.games import RandomGame, registered
 from tests.test_population import make_pool
 from tests.test_run import built
@@ -265,3 +266,34 @@ def test_an_interruption_leaves_nothing(stubborn_pool, tmp_path, monkeypatch, ca
     monkeypatch.setattr(crossplay, "draw", lambda *args: drawn.append(os.kill(os.getpid(), signal.SIGINT)))
     assert play(stubborn_pool, tmp_path / "out", "--episodes=1") == 130
     assert "nothing has been written" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+# --- many processes
+
+
+def test_many_processes_play_the_same_episodes_and_go_on_where_they_stopped(
+    stubborn_pool, tmp_path, monkeypatch, capsys
+):
+    assert play(stubborn_pool, tmp_path / "one", "--episodes=4") == 0
+    out, done = tmp_path / "many", tmp_path / ".many.pairs"
+    with monkeypatch.context() as patch:
+        patch.setattr(crossplay_jobs, "PROGRAM", "tests.no_such_program")
+        assert play(stubborn_pool, out, "--episodes=4", "--jobs=2") == 2
+        assert "the pairs of b, c, d failed" in capsys.readouterr().err and not out.exists()
+    monkeypatch.setattr(crossplay_jobs, "PROGRAM", "tests.test_crossplay")
+    with monkeypatch.context() as patch:
+        patch.setattr(crossplay_jobs.shutil, "rmtree", lambda folder, **how: None)
+        assert play(stubborn_pool, out, "--episodes=4", "--jobs=2") == 0
+    for name in ("episodes.csv", "pairs.csv", "matrix.csv"):
+        assert (out / name).read_text() == (tmp_path / "one" / name).read_text()
+    next(done.glob("*.json")).unlink()
+    out.rename(tmp_path / "before")
+    capsys.readouterr()
+    assert play(stubborn_pool, out, "--episodes=4", "--jobs=2") == 0
+    assert "[1/1]" in capsys.readouterr().out and not done.exists()
+    assert (out / "episodes.csv").read_text() == (tmp_path / "one" / "episodes.csv").read_text()
+
+
+if __name__ == "__main__":  # a process of many, which knows the game
+    with registered(SeatsGame):
+        sys.exit(crossplay.main())

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 
 import main
 from config.layers import known_names
+from experiments import pool
+from experiments.executors import OPTIONS as EXECUTOR_OPTIONS
 
 ROOT = main.ROOT
 PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("docs/**/*.md"))}
@@ -63,9 +66,71 @@ def check_command(program, *words):
         assert program in OF_OTHERS, f"what is {program}?"
 
 
+SHORT = (
+    *("t_max=60", "test_interval=40", "test_nepisode=1", "batch_size_run=1", "n_threads=1", "rnn_hidden_dim=8"),
+    *("save_model_interval=30", "use_tensorboard=False"),
+)
+OF_ALGORITHMS = {"batch_size": 1, "buffer_size": 8, "omg_vae_pretrain_steps": 20, "runner": "episode"}
+MODEL, SECOND = "results/models/<name>", "results/models/<second_run>/<step>"
+SHOWN = sorted({command for _, command in COMMANDS if command.startswith("python main.py") and "--help" not in command})
+
+
+def run_shortened(words, folder):
+    """Exit status of a command of main.py with a short run that writes to this folder."""
+    words = [word for word in words if not word.startswith("--mongo_db")]  # tests/test_mongo.py has a database
+    config = main.settings(*[word for word in words if word != "print_config"])
+    chosen = {key.partition("=")[0] for key in SHORT}
+    kept = [word for word in words if word.lstrip("-").partition("=")[0] not in chosen]
+    has_buffer = config.get("learner") != "ppo_learner"
+    short = [*SHORT, *(f"{key}={value}" for key, value in OF_ALGORITHMS.items() if key in config and has_buffer)]
+    return main.main([*kept, *([] if "with" in words else ["with"]), *short, f"local_results_path={folder}"])
+
+
+def train_first(words, folder):
+    """Saves weights as a page assumes that there are; returns the folder of the run."""
+    assert run_shortened([*words, "save_model=True"], folder) == 0
+    return max(folder.glob("models/*"), key=lambda path: path.stat().st_mtime)
+
+
+def last_step(model):
+    return max(model.iterdir(), key=lambda step: int(step.name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", SHOWN)
+def test_a_training_that_is_shown_runs(command, tmp_path, monkeypatch):
+    words = shlex.split(command)[2:]
+    for module in ("lbforaging", "rware", "mpe2", "pettingzoo.sisl"):
+        if f"={module}" in command:
+            pytest.importorskip(module)
+    monkeypatch.chdir(tmp_path)
+    for page in PAGES:
+        for body in blocks(page, "yaml"):
+            if named := re.match(r"# (\w+\.yaml):", body):
+                (tmp_path / named[1]).write_text(body)
+    if MODEL in command:
+        new = [word for word in words if MODEL not in word and not word.startswith(("evaluate", "save_replay"))]
+        words = [word.replace(MODEL, str(train_first(new, tmp_path))) for word in words]
+    if "pools/mine" in command or SECOND in command:
+        map_name = [word for word in words if "map_name" in word]
+        model = train_first(["--config=iql", "--env-config=sc2", "with", *map_name], tmp_path / "first")
+        shutil.copytree(last_step(model), "pools/mine/iql")
+    if SECOND in command:
+        of_pool = [word.replace(SECOND, "pools/mine") for word in words]
+        words = [word.replace(SECOND, str(last_step(train_first(of_pool, tmp_path / "second")))) for word in words]
+    if "pools/train" in command:
+        small = ("--t_max=60", "--set", "rnn_hidden_dim=8", "batch_size=2")
+        assert pool.main(["pools/train", "--algs=qmix", "--seeds=1", *small]) == 0
+        words = [word.replace("non_homologue", "homologue") for word in words]  # seven members would take long
+    assert run_shortened(words, tmp_path / "shown") == 0
+    assert "print_config" in words or list(tmp_path.glob("shown/sacred/*/metrics.jsonl"))
+
+
 def is_option(word, source):
     """Whether a file, or one beside or below it, names the option."""
     option = word.partition("=")[0]
+    if option.removeprefix("--") in EXECUTOR_OPTIONS:
+        return True
     return any(f'"{option}"' in path.read_text(encoding="utf-8") for path in (source, *source.parent.rglob("*.py")))
 
 

@@ -133,10 +133,10 @@ def test_battles_of_another_shape_are_refused(tmp_path):
     ("content", "sentence"),
     [
         (b"torn", TORN),
-        (gzip.compress(b"{")[:-4], TORN),
-        (gzip.compress(b"[]"), TORN),
-        (gzip.compress(json.dumps({"map": "4m", "episodes": []}).encode()), "'4m'"),
-        (gzip.compress(json.dumps({**replay(), "map": "8m"}).encode()), "which is not 8m"),
+        (gzip.compress(b"{", mtime=0)[:-4], TORN),
+        (gzip.compress(b"[]", mtime=0), TORN),
+        (gzip.compress(json.dumps({"map": "4m", "episodes": []}).encode(), mtime=0), "'4m'"),
+        (gzip.compress(json.dumps({**replay(), "map": "8m"}).encode(), mtime=0), "which is not 8m"),
     ],
 )
 def test_files_that_hold_no_replay_are_refused(tmp_path, content, sentence):

@@ -345,6 +345,7 @@ def test_of_a_text_that_is_too_long_the_end_stays_and_what_bson_has_no_form_for_
 def test_a_record_that_is_torn_does_not_keep_the_next_one_back(database, tmp_path, capsys):
     torn, whole = play(tmp_path, nobody(), short_run), play(tmp_path, nobody(), short_run)
     (torn / "info.json").write_text('{"loss"')
+    capsys.readouterr()
     assert send_records.main([str(tmp_path), f"--mongo_db={database.address}"]) == 2
     printed = capsys.readouterr()
     assert printed.out == f"{whole}: run 1 in {database.address}\n" and (torn / mongo.UNSENT).exists()

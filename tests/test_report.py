@@ -9,6 +9,7 @@ import urllib.request
 
 import numpy as np
 import pytest
+import yaml
 
 from experiments.report import __main__ as report
 from experiments.report import statistics
@@ -51,6 +52,18 @@ def test_the_records_of_a_run_of_this_framework_are_read(tmp_path):
     ((run,), left_out) = find_runs([tmp_path])
     assert (run.algorithm, run.seed, run.t_max, run.status) == ("iql", 4, 60, "COMPLETED") and run.steps >= 30
     assert not left_out and run.folder == tmp_path / "sacred" / "1"
+
+
+def test_the_members_of_a_pool_are_runs_that_have_ended(tmp_path):
+    make_run(tmp_path / "1", seed=5)
+    member = tmp_path / "pool" / "iql_3m_seed5"
+    member.mkdir(parents=True)
+    config = json.loads((tmp_path / "1" / "config.json").read_text())
+    (member / "member.yaml").write_text(yaml.safe_dump({"algorithm": "iql", "config": config}))
+    shutil.copy(tmp_path / "1" / "metrics.jsonl", member)
+    of_run, of_member = read_run(tmp_path / "1"), find_runs([tmp_path / "pool"])[0][0]
+    assert of_member.status == "COMPLETED" and of_member.task == of_run.task and of_member.seed == 5
+    assert all(np.array_equal(curve, of_member.curves[key]) for key, curve in of_run.curves.items())
 
 
 def test_a_run_that_was_killed_is_not_called_running(tmp_path):
@@ -96,6 +109,45 @@ def test_a_setting_that_differs_from_map_to_map_only_is_said_and_no_other_method
     make_study(tmp_path / "b", {("qmix", "8m"): 0.8}, t_max=200_001)
     found = results(tmp_path)
     assert len(found.methods) == 1 and "qmix: t_max differs (200000, 200001)." in found.notes
+
+
+def make_runs_against(place, finals, seeds=range(1, 4), trained="bot"):
+    """Runs whose tests meet several enemies, and come to about these win rates against each."""
+    for seed in seeds:
+        folder = make_run(place / f"{trained}_{seed}".replace(":", "_"), seed=seed, won=curve(seed, 0.5))
+        config = json.loads((folder / "config.json").read_text())
+        config["env_args"] |= {"enemy": trained, "test_enemies": list(finals)}
+        (folder / "config.json").write_text(json.dumps(config))
+        with (folder / "metrics.jsonl").open("a") as file:
+            for name, final in finals.items():
+                key = f"test_vs_{name.replace(':', '_')}_battle_won_mean"
+                for k, won in enumerate(curve(seed, final)):
+                    file.write(
+                        json.dumps({"t_env": 10_000 * k + 7 * seed, "key": key, "value": won, "time": 0.0}) + "\n"
+                    )
+
+
+def test_results_against_several_enemies_are_never_pooled(tmp_path):
+    make_runs_against(tmp_path, {"bot": 0.9, "script:kite": 0.2})
+    make_runs_against(tmp_path, {"bot": 0.7, "script:kite": 0.6}, trained="script:kite")
+    found = results(tmp_path)
+    assert [task.title for task in found.tasks] == ["3m", "3m against script:kite"]
+    assert len(found.suites) == 2
+    assert [method.title for method in found.methods] == ["qmix enemy=bot", "qmix enemy=script:kite"]
+    means = {(task.enemy, method.settings[0][1]): cell.values.mean() for (task, method), cell in found.cells.items()}
+    wanted = {("", "bot"): 0.9, ("script:kite", "bot"): 0.2, ("", "script:kite"): 0.7}
+    assert means == pytest.approx({**wanted, ("script:kite", "script:kite"): 0.6}, abs=0.06)
+    page = as_html(summarise(found), [tmp_path])
+    assert "against script:kite" in page and "Results of 6 runs" in page
+
+
+def test_a_run_against_one_other_enemy_is_of_another_task_than_one_against_the_bot(tmp_path):
+    make_run(tmp_path / "1")
+    folder = make_run(tmp_path / "2", seed=2)
+    config = json.loads((folder / "config.json").read_text())
+    config["env_args"]["enemy"] = "script:hold"
+    (folder / "config.json").write_text(json.dumps(config))
+    assert [task.enemy for task in results(tmp_path).tasks] == ["", "script:hold"]
 
 
 def test_engines_versions_and_frameworks_are_never_pooled(tmp_path):

@@ -113,6 +113,8 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path, capsys):
     assert "stopped, to be resumed from step" in capsys.readouterr().out and not results(out)
     assert command(out, seeds=("7", "1")) == 0
     assert {run["seed"] for run in results(out).values()} == {1, 7}
+    for run in find_runs([out])[0]:  # also the one that was stopped and went on has its whole curve
+        assert list(run.curves["test_return_mean"].steps) == [40, 80, 120, 160, 200, 240]
     before = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/result.yaml")}
     assert command(out, seeds=("7", "1", "2")) == 0
     assert "1 of 3 runs to train" in capsys.readouterr().out

@@ -16,7 +16,7 @@ import numpy as np
 import torch as th
 
 from utils.config import Key
-from utils.dict2namedtuple import Args
+from utils.dict2namedtuple import Args, unfrozen
 from utils.errors import UserError
 from utils.files import read_json
 from utils.logging import LOGGER_NAME
@@ -37,7 +37,7 @@ SETTINGS_FILE = "settings.json"
 
 
 def warn_of_other_engine(place: Path, args: Args, trained: Mapping[str, Any] | None = None) -> None:
-    """Warns where weights were trained on another version of the embedded engine than this run plays.
+    """Warns where weights were trained on another version of the embedded engine, or of a map, than this run plays.
 
     Args:
         place: where the weights are.
@@ -53,6 +53,10 @@ def warn_of_other_engine(place: Path, args: Args, trained: Mapping[str, Any] | N
         logging.getLogger(LOGGER_NAME).warning(
             f"{place} was trained on version {version} of the embedded engine and this run plays version "
             f"{played['engine_version']}, where battles come out otherwise: do not compare their figures"
+        )
+    if "map" in was and was["map"] != unfrozen(args)["resolved"].get("map"):
+        logging.getLogger(LOGGER_NAME).warning(
+            f"{place} was trained on another content of the map than this run plays: do not compare their figures"
         )
 
 

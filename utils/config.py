@@ -18,6 +18,7 @@ from utils.files import Json, read_bytes
 from utils.MY_EXP_PATH import expanded
 
 KIND_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "text", Path: "a path, or empty"}
+KIND_NAMES |= {list: "a list of names, such as [a, b]"}
 STEPS, EPISODES = "environment steps", "episodes"
 # Bounds far above use: of steps, of counts and points, of what is small, and of the width of networks and of batches.
 T, M, K, WIDE = 10**12, 10**6, 10**3, 2**12
@@ -100,7 +101,7 @@ class Key:
             return value in self.choices
         if self.is_in_file_name:
             return len(os.fsencode(value)) <= 100 and not {"/", "\0"} & set(value)
-        if isinstance(value, (bool, str)):
+        if isinstance(value, (bool, str, list)):
             return True
         return (
             (self.low is None or value >= self.low)
@@ -138,6 +139,9 @@ def _as_kind(value: object, kind: type) -> object:
     """Returns the value as `kind`, or None where it is of another kind."""
     if kind is Path:
         return _as_path(value) if isinstance(value, str) else None
+    if kind is list:
+        is_list = isinstance(value, (list, tuple)) and all(isinstance(entry, str) for entry in value)
+        return list(value) if is_list else None  # type: ignore[call-overload]
     if isinstance(value, bool) or kind in (bool, str):
         return value if type(value) is kind else None
     if not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
@@ -149,6 +153,9 @@ def _text_as_kind(text: str, kind: type) -> object:
     """Returns what was typed as `kind`, or None where it is of another kind."""
     if kind is bool:
         return TRUTH_VALUES.get(text.strip().lower())
+    if kind is list:
+        inner = re.fullmatch(r"\[(.*)\]", text.strip(), re.DOTALL)
+        return [name.strip().strip("'\"") for name in inner[1].split(",") if name.strip()] if inner else None
     if kind in (str, Path):
         quoted = re.fullmatch(r"""'([^']*)'|"([^"]*)\"""", text, re.DOTALL)
         return _as_kind((quoted[1] or quoted[2] or "") if quoted else text, kind)

@@ -3,14 +3,17 @@
 `engine: auto` takes the game where it is installed and else the embedded engine; neither is imported early.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from envs.multiagentenv import Info, MultiAgentEnv, VectorEnv, WorkerLimits
+from envs.sc2.enemies import BOT, SELF, check_enemies
+from envs.sc2.sim.maps import MAP_FILES
 from envs.sc2.sim.rules import Rules
 from utils.config import K, M, key
+from utils.dict2namedtuple import Config
 from utils.errors import UserError
 
 ENGINES, LOOPS = ("auto", "game", "sim"), "game loops"
@@ -23,16 +26,28 @@ def resolve_engine(engine: str, **env_args: Any) -> str:
     """
     if engine not in ENGINES:
         raise UserError(f"env_args.engine is {engine!r}; it must be one of {', '.join(ENGINES)}")
+    names = check_enemies(env_args.get("enemy", BOT), env_args.get("test_enemies"))
+    own_map = env_args.get("map_name", "").endswith(MAP_FILES)
+    if own_map:
+        from envs.sc2.own_maps import load_map
+
+        load_map(env_args["map_name"])
     if engine == "sim":
         return "sim"
     from envs.sc2 import game
 
     try:
-        game.check(**env_args)
+        game.check(**env_args | ({"map_name": "8m"} if own_map else {}))
     except game.NotInstalled:
         if engine == "auto":
             return "sim"
         raise
+    if names or own_map:
+        what = f"enemy={names[0]}" if names else f"map_name={env_args['map_name']}"
+        raise UserError(
+            f"env_args.{what} is for the embedded engine only, and env_args.engine={engine} means StarCraft II here; "
+            "set env_args.engine=sim, or leave it out"
+        )
     return "game"
 
 
@@ -62,7 +77,7 @@ class StarCraft2Env:
     @dataclass(frozen=True)
     class Keys:
         engine: str = key("auto", "game: StarCraft II; sim: the embedded engine; auto: either", choices=ENGINES)
-        map_name: str = key("8m", "the map", names="envs.sc2.sim.maps:MAP_NAMES")
+        map_name: str = key("8m", "the map, or a YAML file of one", names="envs.sc2.sim.maps:NAMES_AND_FILES")
         step_mul: int = key(8, "game loops per environment step", LOOPS, low=1, high=K)
         move_amount: int = key(2, "how far a move is ordered", "map units", low=1, high=K)
         difficulty: str = key("7", "of the game: 1 (very easy) .. 7 (very hard) .. 9, A", choices=(*"123456789", "A"))
@@ -93,10 +108,27 @@ class StarCraft2Env:
         window_size_y: int = key(1200, "height of the game's window", "pixels", low=1, high=10 * K)
         heuristic_ai: bool = key(False, "a hand-written policy acts instead of the agents")
         heuristic_rest: bool = key(False, "that policy keeps to the actions that the agents have")
+        enemy: list | str = key(BOT, "who plays against: bot, script:NAME, policy:FOLDER, self; of a list one is drawn")
+        test_enemies: list | None = key(None, "who plays against in tests, each in turn; null: those of `enemy`")
         rules: RuleKeys = RuleKeys()  # noqa: RUF009 (immutable)
 
     def __new__(cls, engine: str = "auto", **env_args: Any) -> MultiAgentEnv:  # type: ignore[misc]
         return _environment_class(resolve_engine(engine, **env_args))(**env_args)
+
+    @classmethod
+    def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
+        enemy, test_enemies = config["env_args.enemy"], config["env_args.test_enemies"] or []
+        if config["population"] and SELF in (enemy, *(enemy if isinstance(enemy, list) else ()), *test_enemies):
+            return (
+                "env_args.enemy=self has a policy play against its own copies, but --config names a population of "
+                "several; train one algorithm, such as --config=qmix"
+            )
+        if config["test_nepisode"] < len(test_enemies):
+            return (
+                f"test_nepisode={config['test_nepisode']} is fewer than the {len(test_enemies)} env_args.test_enemies, "
+                "so that some would never be met; raise test_nepisode"
+            )
+        return ""
 
     @staticmethod
     def resolve(engine: str = "auto", **env_args: Any) -> str:
@@ -107,7 +139,12 @@ class StarCraft2Env:
         if resolve_engine(engine, **env_args) == "sim":
             from envs.sc2.sim.rules import ENGINE_VERSION
 
-            return {"engine_version": ENGINE_VERSION}
+            own = {}
+            if (map_name := env_args.get("map_name", "")).endswith(MAP_FILES):
+                from envs.sc2.own_maps import read_map
+
+                own = {"map": read_map(map_name)}
+            return {"engine_version": ENGINE_VERSION, **own}
         from envs.sc2 import game
 
         return {"game": game.describe(**env_args)}

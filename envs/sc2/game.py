@@ -25,6 +25,7 @@ from utils.MY_EXP_PATH import experiment_root
 INSTALL_PACKAGES = "`pip install -r requirements-sc2.txt` installs what the game needs"
 OR_ELSE = "let `python -m envs.sc2.doctor` look for more, or use env_args.engine=sim for the embedded engine"
 BINARIES = {"Linux": "SC2_x64", "Windows": "SC2_x64.exe", "Darwin": "SC2.app/Contents/MacOS/SC2"}
+ENEMY_KEYS = ("enemy", "test_enemies")  # of the embedded engine, where they are not as they are here
 MAX_RESTARTS = 5  # of the game, without an episode that ended in between
 
 
@@ -165,6 +166,7 @@ class StarCraft2Env(MultiAgentEnv):
 
     def __init__(self, map_name: str = "8m", *, rules: Mapping[str, object] | None = None, **env_args: Any):
         check(map_name, rules=rules, **env_args)
+        env_args = {name: value for name, value in env_args.items() if name not in ENEMY_KEYS}
         from pysc2.lib import sc_process
         from smac.env import StarCraft2Env as SmacEnv
 

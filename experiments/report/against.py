@@ -51,12 +51,13 @@ class Verdict(NamedTuple):
 
 
 def write_reference(runs: Sequence[TrainingRun], settings: Sequence[str], file: Path) -> None:
-    """Writes the test curves of runs of this framework; `settings` are the keys that they were given.
+    """Writes the test curves, against the world's own enemies, of runs that were given the keys `settings`.
 
     Raises: OSError.
     """
     rows: list[Json] = []
-    for run in sorted(runs, key=lambda run: (run.task, run.algorithm, run.seed or 0)):
+    own = [run for run in runs if not run.task.enemy]
+    for run in sorted(own, key=lambda run: (run.task, run.algorithm, run.seed or 0)):
         task = run.task
         given = " ".join(f"{key}={run.settings.get(key)}" for key in settings)
         row: Json = {"env": task.env, "map": task.map, "engine": task.engine, "engine_version": task.version}
@@ -177,7 +178,7 @@ def as_rows(verdicts: Sequence[Verdict], values: Mapping[tuple[str, str], str]) 
                 "here": f"{factor * of.here:.3g} ({of.n_here} seeds)",
                 "reference": f"{reference} ({of.n_reference} seeds)" if of.n_reference else reference,
                 "verdict": of.verdict,
-                "published": values.get((of.task.map, of.method.algorithm), "–"),
+                "published": "–" if of.task.enemy else values.get((of.task.map, of.method.algorithm), "–"),
             }
         )
     return rows

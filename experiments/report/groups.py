@@ -15,6 +15,7 @@ from experiments.report.runs import ABSOLUTE, RETURN, WON, Curve, LeftOut, Task,
 LAST_TESTS = 5  # whose mean is the score of a run
 FREE = {
     *("seed", "env_args.seed", "repeat_id", "label", "name", "env", "env_args.map_name", "env_args.key"),
+    "env_args.test_enemies",  # by which tasks differ
     *("env_args.engine", "env_args.game_version", "env_args.replay_dir", "env_args.replay_prefix"),
     *("local_results_path", "models_path", "unique_token", "use_cuda", "device", "n_threads", "debug", "tracker"),
     *("buffer_device", "buffer_cpu_only", "use_tensorboard", "tensorboard_backend", "mongo_url", "db_url", "db_name"),
@@ -89,9 +90,9 @@ class Results:
         return sorted({method for _, method in self.cells})
 
     @property
-    def suites(self) -> dict[tuple[str, str, str], list[Task]]:
+    def suites(self) -> dict[tuple[str, str, str, str], list[Task]]:
         """Returns the tasks whose scores may be averaged."""
-        found: dict[tuple[str, str, str], list[Task]] = {}
+        found: dict[tuple[str, str, str, str], list[Task]] = {}
         for task in self.tasks:
             found.setdefault(task.suite, []).append(task)
         return found

@@ -41,7 +41,7 @@ def as_html(summary: Summary, places: Sequence[Path], against: Sequence[Json] = 
     counts = [len(cell.scores) for cell in results.cells.values()]
     return page.render(
         plotly_js=Markup(get_plotlyjs()),
-        n_runs=sum(len(cell.runs) for cell in results.cells.values()),
+        n_runs=len({run.folder for cell in results.cells.values() for run in cell.runs}),
         fewest=min(counts),
         most=max(counts),
         seeds_for_a_claim=SEEDS_FOR_A_CLAIM,

@@ -13,12 +13,13 @@ from utils.files import Json
 from utils.records import write_csv
 
 COLUMNS = (
-    *("env", "map", "engine", "engine_version", "algorithm", "settings", "records_of", "metric", "finished", "runs"),
+    *("env", "map", "enemy", "engine", "engine_version", "algorithm", "settings", "records_of", "metric"),
+    *("finished", "runs"),
     *("steps", "mean", "low", "high", "absolute", "absolute_low", "absolute_high"),
 )
 RUN_COLUMNS = (
-    *("folder", "env", "map", "engine", "engine_version", "algorithm", "settings", "records_of", "seed", "status"),
-    *("steps", "t_max", "last_tests", "absolute", "steps_per_second", "commit"),
+    *("folder", "env", "map", "enemy", "engine", "engine_version", "algorithm", "settings", "records_of", "seed"),
+    *("status", "steps", "t_max", "last_tests", "absolute", "steps_per_second", "commit"),
 )
 TEX = {"\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}"}
 TEX |= {"^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
@@ -36,7 +37,8 @@ def write_tables(summary: Summary, folder: Path) -> None:
 
 def _place(cell: Cell) -> Json:
     task, method = cell.task, cell.method
-    place = {"env": task.env, "map": task.map, "engine": task.engine, "engine_version": task.version}
+    place = {"env": task.env, "map": task.map, "enemy": task.enemy, "engine": task.engine}
+    place["engine_version"] = task.version
     settings = " ".join(f"{key}={value}" for key, value in method.settings)
     return {**place, "algorithm": method.algorithm, "settings": settings, "records_of": method.origin}
 

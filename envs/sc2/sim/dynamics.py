@@ -25,7 +25,22 @@ SCAN_PHASES = 840  # divisible by all periods to 8
 
 @compiled
 def advance(
-    units, effects, n_effects, sequences, random, loops, places, near, by_x, worlds, n_loops, types, grid, cells, ways, battle
+    units,
+    effects,
+    n_effects,
+    sequences,
+    random,
+    loops,
+    places,
+    near,
+    by_x,
+    worlds,
+    n_loops,
+    types,
+    grid,
+    cells,
+    ways,
+    battle,
 ):
     """Plays n_loops in every battle of the mask.
 
@@ -45,7 +60,22 @@ def advance(
 
 @compiled(parallel=True)
 def advance_parallel(
-    units, effects, n_effects, sequences, random, loops, places, near, by_x, worlds, n_loops, types, grid, cells, ways, battle
+    units,
+    effects,
+    n_effects,
+    sequences,
+    random,
+    loops,
+    places,
+    near,
+    by_x,
+    worlds,
+    n_loops,
+    types,
+    grid,
+    cells,
+    ways,
+    battle,
 ):
     """`advance` with the battles spread over numba's threads."""
     for b in prange(units.shape[0]):
@@ -58,7 +88,22 @@ def advance_parallel(
 
 @compiled
 def _advance_battle(
-    b, units, effects, n_effects, sequences, random, loops, places, near, by_x, n_loops, types, grid, cells, ways, battle
+    b,
+    units,
+    effects,
+    n_effects,
+    sequences,
+    random,
+    loops,
+    places,
+    near,
+    by_x,
+    n_loops,
+    types,
+    grid,
+    cells,
+    ways,
+    battle,
 ):
     units, effects, n_effects = borrowed(units)[b], borrowed(effects)[b], borrowed(n_effects)[b]
     sequence, places, near = borrowed(sequences)[b], borrowed(places)[b], borrowed(near)[b]
@@ -71,7 +116,9 @@ def _advance_battle(
     touched = True
     for _ in range(n_loops):
         loops[b] += 1
-        touched = game_loop(units, effects, n_effects, sequence, loops[b], types, grid, cells, ways, battle, places, near, by_x, touched)
+        touched = game_loop(
+            units, effects, n_effects, sequence, loops[b], types, grid, cells, ways, battle, places, near, by_x, touched
+        )
 
 
 @compiled
@@ -153,12 +200,34 @@ def give_orders(units, actions, avail_actions, worlds, move_amount, types):
     for b in range(units.shape[0]):
         if worlds[b]:
             for i in range(n_agents):
-                _give_order(units[b], i, actions[b, i], move_amount, n_agents, types)
+                _give_order(units[b], i, actions[b, i], move_amount, 0, n_agents, types)
     return -1
 
 
+@compiled
+def give_enemy_orders(units, actions, own, battles, move_amount, n_agents, types):
+    """Turns actions [batch, enemy] into orders of the enemies, in these battles.
+
+    The actions are those of `enemies.py`, seen from the other side: own [batch, enemy] has the unit that each is of,
+    which is the one that heals or is healed by that number; opponents are the agents, and east and west are exchanged.
+    An attack on nobody changes nothing.
+    """
+    for b in battles:
+        for i in range(actions.shape[1]):
+            action, unit = actions[b, i], own[b, i]
+            if action == 4 or action == 5:
+                action = 9 - action
+            elif action >= 6 and units[b, unit].heals:
+                if action - 6 >= actions.shape[1]:
+                    continue
+                action = 6 + own[b, action - 6] - n_agents
+            elif action - 6 >= n_agents:
+                continue
+            _give_order(units[b], unit, action, move_amount, n_agents, 0, types)
+
+
 @inlined
-def _give_order(units, i, action, move_amount, n_agents, types):
+def _give_order(units, i, action, move_amount, first_friend, first_foe, types):
     """An order that the game refuses (to heal the healthy, to shoot what the weapon can't reach) changes nothing."""
     u = units[i]
     if action == 1:
@@ -172,11 +241,11 @@ def _give_order(units, i, action, move_amount, n_agents, types):
         u.step_x = (u.goal_x - u.x) / move_amount * types[u.type].speed
         u.step_y = (u.goal_y - u.y) / move_amount * types[u.type].speed
     elif action >= 6 and u.heals:
-        v = units[action - 6]
+        v = units[first_friend + action - 6]
         if wants_healing(v) and can_heal(v, types) and has_energy(u, types):
-            _set_order(u, ATTACK, action - 6)
-    elif action >= 6 and units[n_agents + action - 6].planes & types[u.type].reaches:
-        _set_order(u, ATTACK, n_agents + action - 6)
+            _set_order(u, ATTACK, first_friend + action - 6)
+    elif action >= 6 and units[first_foe + action - 6].planes & types[u.type].reaches:
+        _set_order(u, ATTACK, first_foe + action - 6)
 
 
 @inlined
@@ -198,9 +267,7 @@ def _set_order(u, order, target):
 
 
 @compiled
-def game_loop(
-    units, effects, n_effects, sequence, loop, types, grid, cells, ways, battle, places, near, by_x, touched
-):
+def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, ways, battle, places, near, by_x, touched):
     """Every living unit, in turn: timers, target, and then a shot, a step, or nothing; then pushes, and what is under
     way. Returns whether units may overlap, as `touched` says of before.
 

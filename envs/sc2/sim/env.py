@@ -7,6 +7,7 @@ A step gives orders and plays `step_mul` loops (`dynamics.py`), settles rewards 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +15,11 @@ import numpy as np
 from numba import set_num_threads
 
 from envs.multiagentenv import Observations, Outcomes, VectorEnv
+from envs.sc2 import own_maps
+from envs.sc2.enemies import BOT, check_enemies
 from envs.sc2.sim import dynamics, features, heuristic, records
-from envs.sc2.sim.maps import MAP_NAMES, PLAYABLE_AREA, SC2Map, Start, get_map, starts
+from envs.sc2.sim.enemies import Enemies, EnemySource
+from envs.sc2.sim.maps import MAP_NAMES, SC2Map, Start, get_map, starts
 from envs.sc2.sim.movement import N_ROWS
 from envs.sc2.sim.paths import find_ways
 from envs.sc2.sim.rules import ENGINE_VERSION, Rules
@@ -51,7 +55,7 @@ class BattleVectorEnv(VectorEnv):
     def __init__(
         self,
         seeds: Sequence[int],
-        map_name: str = "8m",
+        map_name: str | Mapping[str, Any] = "8m",
         step_mul: int = 8,
         move_amount: float = 2,
         continuing_episode: bool = False,
@@ -59,6 +63,8 @@ class BattleVectorEnv(VectorEnv):
         heuristic_rest: bool = False,
         rules: Mapping[str, Any] | Rules = Rules(),  # noqa: B008 (immutable)
         n_threads: int = 1,
+        enemy: str | Sequence[str] = BOT,
+        test_enemies: Sequence[str] | None = None,
         obs_all_health: bool = True,
         obs_own_health: bool = True,
         obs_last_action: bool = False,
@@ -85,9 +91,7 @@ class BattleVectorEnv(VectorEnv):
         window_size_y: int = 1200,
         debug: bool = False,
     ):
-        if map_name not in MAP_NAMES:
-            raise ValueError(f"the embedded engine has no map {map_name!r}; it has {', '.join(MAP_NAMES)}")
-        self.map = get_map(map_name)
+        self.map = find_map(map_name)
         unknown = set(rules) - set(Rules._fields) if isinstance(rules, Mapping) else set()
         if unknown:
             raise ValueError(f"unknown rules {sorted(unknown)}; the engine's are {', '.join(Rules._fields)}")
@@ -97,28 +101,27 @@ class BattleVectorEnv(VectorEnv):
         self.heuristic_ai, self.heuristic_rest = heuristic_ai, heuristic_rest
         self.replay_dir, self.replay_prefix = replay_dir, replay_prefix
         self.n_threads = n_threads
-        self.layout = make_layout(
-            self.map,
-            max_distance=PLAYABLE_AREA,
-            move_amount=self.move_amount,
-            obs_all_health=obs_all_health,
-            obs_own_health=obs_own_health,
-            obs_last_action=obs_last_action,
-            obs_pathing_grid=obs_pathing_grid,
-            obs_terrain_height=obs_terrain_height,
-            obs_instead_of_state=obs_instead_of_state,
-            obs_timestep_number=obs_timestep_number,
-            state_last_action=state_last_action,
-            state_timestep_number=state_timestep_number,
-            reward_sparse=reward_sparse,
-            reward_only_positive=reward_only_positive,
-            reward_death_value=reward_death_value,
-            reward_win=reward_win,
-            reward_defeat=reward_defeat,
-            reward_negative_scale=reward_negative_scale,
-            reward_scale=reward_scale,
-            reward_scale_rate=reward_scale_rate,
-        )
+        options: dict[str, Any] = {
+            "move_amount": self.move_amount,
+            "obs_all_health": obs_all_health,
+            "obs_own_health": obs_own_health,
+            "obs_last_action": obs_last_action,
+            "obs_pathing_grid": obs_pathing_grid,
+            "obs_terrain_height": obs_terrain_height,
+            "obs_instead_of_state": obs_instead_of_state,
+            "obs_timestep_number": obs_timestep_number,
+            "state_last_action": state_last_action,
+            "state_timestep_number": state_timestep_number,
+            "reward_sparse": reward_sparse,
+            "reward_only_positive": reward_only_positive,
+            "reward_death_value": reward_death_value,
+            "reward_win": reward_win,
+            "reward_defeat": reward_defeat,
+            "reward_negative_scale": reward_negative_scale,
+            "reward_scale": reward_scale,
+            "reward_scale_rate": reward_scale_rate,
+        }
+        self.layout = make_layout(self.map, **options)
         type_names = self.map.type_names
         self.types = unit_types(type_names)
         self._cells, self._ways = find_ways(self.map.pathing)
@@ -131,6 +134,12 @@ class BattleVectorEnv(VectorEnv):
         )
         self._segment = np.array(self.map.enemy_order.get("segment", np.zeros((2, 2))))
         self._fresh_units, self._chances = fresh_units(self.map, self.rules, type_names)
+        self.enemies: Enemies | None = None  # None: a bot plays them in all episodes
+        if check_enemies(enemy, test_enemies):
+            other = self.map.from_other_side()
+            self.enemies = Enemies(self.n_envs, enemy, test_enemies, other, make_layout(other, **options), self.types)
+            self.enemy_info, self.test_enemy_names = self.enemies.env_info, self.enemies.test_names
+            self.enemy_names = tuple(dict.fromkeys((*self.enemies.names, *self.enemies.test_names)))
 
         n_units = self.map.n_agents + self.map.n_enemies
         self.units = np.tile(self._fresh_units[0], (self.n_envs, 1))
@@ -169,12 +178,16 @@ class BattleVectorEnv(VectorEnv):
 
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
         worlds = self._all_worlds if worlds is None else worlds
+        if self.enemies is not None:
+            self.enemies.deal(worlds, self._random, self.test_mode)
         if worlds[0]:
             self.recorded_random, self.recorded_actions = self._random[0], []
         dynamics.reset_units(
             self.units, self._fresh_units, self._chances, self.n_effects, self._sequences, self._random, self.loops,
             worlds, self.map.n_agents, self._segment, self.rules.enemy_list == "shuffled",
         )  # fmt: skip
+        if self.enemies is not None:
+            self.enemies.begin(self.units, worlds)
         self._play(worlds, self.rules.spawn_age_loops)
         features.begin(
             self.units, self._previous, self.last_actions, self._targets, self.episode_steps, self.result, worlds
@@ -187,6 +200,8 @@ class BattleVectorEnv(VectorEnv):
         worlds = self._all_worlds if worlds is None else worlds
         actions = np.asarray(actions, np.int64)
         self._give_orders(actions, worlds)
+        if self.enemies is not None:
+            self.enemies.give_orders(self.units, self.episode_steps, worlds, self.move_amount)
         self._copy(actions, self.last_actions, worlds)
         if worlds[0]:
             self.recorded_actions.append(self.last_actions[0].copy())
@@ -220,12 +235,23 @@ class BattleVectorEnv(VectorEnv):
         """Lets the agents be given any order in the next step, also at what they have no action for."""
         self._avail_actions[:] = 1
 
+    def episode_notes(self) -> list[dict[str, Any]]:
+        return [dict(notes) for notes in self.enemies.notes] if self.enemies else [{"enemy": BOT}] * self.n_envs
+
+    def seat_enemies(self, sources: Mapping[str, EnemySource]) -> None:
+        """Says who plays the enemies that are named `policy:FOLDER` or `self`, by these names."""
+        assert self.enemies is not None, "a bot plays all enemies"
+        self.enemies.sources.update(sources)
+
     def state_dict(self) -> dict[str, Any]:
-        return {"random": self._random.tolist(), "counts": self.counts.tolist()}
+        own = self.enemies.state_dict() if self.enemies else {}
+        return {"random": self._random.tolist(), "counts": self.counts.tolist(), **own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         number, count = Key(int, low=0, high=2**64 - 1).read, Key(int, low=0, high=2**62).read
         state = fitted(state, {"random": [number] * self.n_envs, "counts": [[count] * 3] * self.n_envs})
+        if self.enemies is not None and "dealt" in state:  # else it is of a run against the bot alone
+            self.enemies.load_state_dict(state)
         self._random[:] = np.array(state["random"], np.uint64)
         self.counts[:] = state["counts"]
 
@@ -304,13 +330,33 @@ class BattleVectorEnv(VectorEnv):
         np.copyto(target, source, where=worlds.reshape(-1, *[1] * (target.ndim - 1)))
 
 
+def find_map(map_name: str | Mapping[str, Any]) -> SC2Map:
+    """The map of this name, in this file, or with the content that SC2Map.content has.
+
+    Raises: ValueError where there is no such map; UserError where the file holds none.
+    """
+    if isinstance(map_name, Mapping):
+        return own_maps.map_of(map_name)
+    if map_name in MAP_NAMES:
+        return get_map(map_name)
+    if own_maps.is_map_file(map_name):
+        return own_maps.load_map(map_name)
+    raise ValueError(f"the embedded engine has no map {map_name!r}; it has {', '.join(MAP_NAMES)}")
+
+
 def fresh_units(sc2_map: SC2Map, rules: Rules, type_names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """The records [start, unit] of records.UNIT when they are created, agents by agent id, enemies in order of
     creation; and [start] the chance that a battle begins with this start or an earlier one."""
+    if sc2_map.placements:
+        pairs = [
+            (Start(allies, 1 / len(sc2_map.placements)), Start(enemies, 1.0)) for allies, enemies in sc2_map.placements
+        ]
+    else:
+        allies = starts(sc2_map.ally_spawns, sc2_map.grid, "agents")
+        pairs = list(product(allies, starts(sc2_map.enemy_spawns, sc2_map.grid, "enemies")))
     ways = [
         (_units(sc2_map, rules, type_names, ally_start, enemy_start), ally_start.probability * enemy_start.probability)
-        for ally_start in starts(sc2_map.ally_spawns, sc2_map.grid, "agents")
-        for enemy_start in starts(sc2_map.enemy_spawns, sc2_map.grid, "enemies")
+        for ally_start, enemy_start in pairs
     ]
     fresh = np.zeros((len(ways), sc2_map.n_agents + sc2_map.n_enemies), records.UNIT)  # padding bytes, too
     for row, (units, _) in zip(fresh, ways, strict=True):
@@ -370,12 +416,17 @@ def most_effects(sc2_map: SC2Map) -> int:
 
 
 def make_layout(
-    sc2_map: SC2Map, max_distance: float, reward_scale: bool, reward_scale_rate: float, **options: Any
+    sc2_map: SC2Map, reward_scale: bool, reward_scale_rate: float, max_distance: float | None = None, **options: Any
 ) -> features.Layout:
-    """The feature layout of a map under SMAC's options: sizes, divisors and switches."""
+    """The feature layout of a map under SMAC's options: sizes, divisors and switches.
+
+    max_distance: by which positions are divided in the state; None: the playable area.
+    """
+    width, height = sc2_map.playable if max_distance is None else (max_distance, max_distance)
     options["obs_own_health"] = options["obs_own_health"] or options["obs_all_health"]
     n_agents, n_enemies, bits = sc2_map.n_agents, sc2_map.n_enemies, sc2_map.unit_type_bits
-    n_actions = features.N_ACTIONS_NO_ATTACK + n_enemies
+    n_targets = max(n_enemies, n_agents) if "Medivac" in sc2_map.ally_types else n_enemies
+    n_actions = features.N_ACTIONS_NO_ATTACK + n_targets
     ally_shield, enemy_shield = sc2_map.ally_race == "P", sc2_map.enemy_race == "P"
 
     move_features = 4 + 8 * options["obs_pathing_grid"] + 9 * options["obs_terrain_height"]
@@ -406,8 +457,8 @@ def make_layout(
         type_bits=bits,
         ally_has_shield=ally_shield,
         enemy_has_shield=enemy_shield,
-        max_distance_x=float(max_distance),
-        max_distance_y=float(max_distance),
+        max_distance_x=float(width),
+        max_distance_y=float(height),
         episode_limit=sc2_map.episode_limit,
         reward_divisor=max_reward / reward_scale_rate if reward_scale else 1.0,
         **as_typed,

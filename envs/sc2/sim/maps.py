@@ -1,4 +1,4 @@
-"""The SMAC maps, read from `data/maps.json`: armies, spawn points, orders, terrain, limits.
+"""What a map is, and the SMAC maps, read from `data/maps.json`; `envs/sc2/own_maps.py` reads maps of one's own.
 
 `units.py` has the unit types, `terrain.py` reads the ground.
 """
@@ -16,7 +16,8 @@ from envs.sc2.sim.terrain import height_grid, layer_grid, pathing_grid
 from envs.sc2.sim.units import layer, unit_data
 
 AGENT_TYPE_ORDER = (
-    "Baneling", "Colossus", "Hydralisk", "Marauder", "Marine", "Medivac", "Stalker", "Zealot", "Zergling",
+    "Baneling", "Colossus", "Hydralisk", "Marauder", "Marine", "Medivac", "SpineCrawler", "Stalker", "Zealot",
+    "Zergling",
 )  # fmt: skip
 """The agents' unit types in the order of their ids in the maps' catalogues, which is alphabetical."""
 
@@ -28,12 +29,29 @@ ENEMY_TYPE_INDEX = {
 }
 
 
+OWN = "own"
+"""The `map_type` of a map of one's own: the types of both sides are numbered together, by the alphabet."""
+
+PLAYABLE_AREA = 28.0
+"""Width and height by which SMAC divides positions in the state: the map less its border of two cells."""
+
+MAP_FILES = (".yaml", ".yml", ".json")
+"""How the names of files end that hold a map of one's own."""
+
+
 class Spawn(NamedTuple):
     """One creation call of the map: `n_units` of a type at a point."""
 
     n_units: int
     type_name: str
     point: tuple[float, float]
+
+
+class Placement(NamedTuple):
+    """One way in which the units of both sides may stand: (type, x, y) of each, in the order of creation."""
+
+    allies: list[tuple[str, float, float]]
+    enemies: list[tuple[str, float, float]]
 
 
 class SC2Map(NamedTuple):
@@ -54,6 +72,10 @@ class SC2Map(NamedTuple):
     grid: np.ndarray  # uint8 [x, y], terrain.layer_grid
     heights: np.ndarray  # float64 [x, y], 0..1
 
+    playable: tuple[float, float] = (PLAYABLE_AREA, PLAYABLE_AREA)
+    placements: tuple[Placement, ...] = ()  # of a map of one's own: the ways in which all units may stand
+    content: dict[str, Any] | None = None  # of a map of one's own: from which it can be made again
+
     @property
     def n_agents(self) -> int:
         return len(self.ally_types)
@@ -70,14 +92,31 @@ class SC2Map(NamedTuple):
     @property
     def ally_type_index(self) -> list[int]:
         """Position of each agent's type in its one-hot."""
-        present = sorted(set(self.ally_types), key=AGENT_TYPE_ORDER.index)
+        here = self.type_names if self.map_type == OWN else set(self.ally_types)
+        present = sorted(here, key=AGENT_TYPE_ORDER.index)
         return [present.index(name) for name in self.ally_types]
 
     @property
     def enemy_type_index(self) -> list[int]:
         """Position of each enemy's type in its one-hot."""
         index = ENEMY_TYPE_INDEX.get(self.map_type, {})
+        if self.map_type == OWN:
+            index = {name: k for k, name in enumerate(sorted(self.type_names, key=AGENT_TYPE_ORDER.index))}
         return [index.get(name, 0) for name in self.enemy_types]
+
+    def from_other_side(self) -> SC2Map:
+        """The map on which the enemies are the agents: mirrored from east to west, so that they come from the west."""
+        return self._replace(
+            ally_race=self.enemy_race,
+            enemy_race=self.ally_race,
+            ally_types=sorted(self.enemy_types, key=AGENT_TYPE_ORDER.index),
+            enemy_types=self.ally_types,
+            ally_spawns=self.enemy_spawns,
+            enemy_spawns=self.ally_spawns,
+            pathing=self.pathing[::-1].copy(),
+            grid=self.grid[::-1].copy(),
+            heights=self.heights[::-1].copy(),
+        )
 
 
 @cache
@@ -87,6 +126,16 @@ def map_data() -> dict[str, dict[str, Any]]:
 
 
 MAP_NAMES = tuple(map_data())
+
+
+class NamesAndFiles(tuple[str, ...]):
+    """The names of maps, among which any file may stand that could hold one."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and name.endswith(MAP_FILES))
+
+
+NAMES_AND_FILES = NamesAndFiles(MAP_NAMES)
 
 
 @cache
@@ -114,9 +163,6 @@ def get_map(name: str) -> SC2Map:
         heights=height_grid(data["cliff_levels"]),
     )
 
-
-PLAYABLE_AREA = 28.0
-"""Width and height by which SMAC divides positions in the state: the map less its border of two cells."""
 
 OVERLAP = 252 / 4096
 """By how much units that are created side by side may overlap."""

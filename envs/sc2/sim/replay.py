@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.multiagentenv import Observations, Outcomes
+from envs.sc2.enemies import BOT
+from envs.sc2.sim.enemies import REPEATED
 from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.rules import ENGINE_VERSION
 from utils.config import Key
@@ -39,6 +41,7 @@ class Replay(NamedTuple):
     random: int  # state of the battle's generator before its reset
     actions: np.ndarray  # int64 [step, agent], as the environment was given them
     checksum: str  # of the units at the end
+    enemy_actions: np.ndarray | None = None  # int64 [step, enemy], as sim/enemies.py has them; None: a bot played them
 
     @classmethod
     def of(cls, battle: BattleVectorEnv) -> Replay:
@@ -50,15 +53,19 @@ class Replay(NamedTuple):
         if not battle.recorded_actions:
             raise UserError("there is no episode to save as a replay; play one first")
         settings = {
-            "map_name": battle.map.name,
+            "map_name": battle.map.name if battle.map.content is None else battle.map.content,
             "step_mul": battle.step_mul,
             "move_amount": battle.move_amount,
             "heuristic_ai": battle.heuristic_ai,
             "heuristic_rest": battle.heuristic_rest,
             "rules": battle.rules._asdict(),
         }
+        enemies, enemy_actions = battle.enemies, None
+        if enemies is not None and enemies.is_commanded:
+            settings["enemy"] = enemies.notes[0]["enemy"]
+            enemy_actions = np.array(enemies.recorded_actions, np.int64)
         actions = np.array(battle.recorded_actions, np.int64)
-        return cls(settings, int(battle.recorded_random), actions, checksum(battle.units[0]))
+        return cls(settings, int(battle.recorded_random), actions, checksum(battle.units[0]), enemy_actions)
 
     def save(self, path: Path) -> None:
         content = {
@@ -67,6 +74,7 @@ class Replay(NamedTuple):
             "engine_version": ENGINE_VERSION,
             **self._asdict(),
             "actions": self.actions.tolist(),
+            "enemy_actions": None if self.enemy_actions is None else self.enemy_actions.tolist(),
         }
         write_whole(path, gzip.compress(json.dumps(content).encode(), mtime=0))
 
@@ -84,7 +92,9 @@ class Replay(NamedTuple):
                 "show it with the version of the code that recorded it"
             )
         content = read_json(path, LAYOUT, KIND, REMEDY, packed=True)
-        return cls(**{key: content[key] for key in LAYOUT})
+        if content.get("enemy_actions") is not None:  # replays of earlier versions have none
+            content = read_json(path, {**LAYOUT, "enemy_actions": _actions}, KIND, REMEDY, packed=True)
+        return cls(**{key: content[key] for key in LAYOUT}, enemy_actions=content.get("enemy_actions"))
 
     def moments(self, every: int = 10**9) -> Iterator[BattleVectorEnv]:
         """The battle after its reset and, within each step, after every so many game loops and at the step's end.
@@ -95,10 +105,12 @@ class Replay(NamedTuple):
             UserError: the battle comes out otherwise than it was recorded, for the engine's rules have changed.
         """
         try:
-            battle = BattleVectorEnv([0], **self.settings)
+            battle = BattleVectorEnv([0], **self._arguments())
             n_steps, n_agents = self.actions.shape
             if n_agents != battle.map.n_agents or n_steps > battle.map.episode_limit:
                 raise ValueError(f"{n_steps} steps of {n_agents} agents")
+            if battle.enemies is not None:
+                battle.enemies.repeat(self.enemy_actions)
             seen, outcomes = Observations.empty(1, battle.get_env_info()), Outcomes.empty(1, battle.info_keys)
             battle._random[0] = self.random
             battle.reset(seen)
@@ -122,6 +134,10 @@ class Replay(NamedTuple):
         if checksum(battle.units[0]) != self.checksum:
             raise UserError(OTHER_ENGINE)
 
+    def _arguments(self) -> dict[str, Any]:
+        """Returns the arguments of the environment that plays it; who commanded the enemies then is of no matter."""
+        return {**self.settings, "enemy": BOT if self.enemy_actions is None else REPEATED}
+
 
 def _actions(value: Any) -> np.ndarray:
     actions = np.array(fitted(value, [[SMALL]]), np.int64)
@@ -132,7 +148,7 @@ def _actions(value: Any) -> np.ndarray:
 
 LAYOUT = {
     "settings": {
-        "map_name": str,
+        "map_name": (str, dict),
         "step_mul": Key(int, low=1, high=10_000).read,
         "move_amount": Key(float).read,
         "heuristic_ai": bool,

@@ -125,9 +125,10 @@ class StarCraft2Env(MultiAgentEnv):
 
     def full_restart(self) -> None:
         """Launches the battle anew from its seed, which SMAC does when the game has crashed; `reset` must follow."""
-        counts = self.battle.counts
-        self.battle = BattleVectorEnv([self._seed], **self._env_args)
-        self.battle.counts = counts
+        before, self.battle = self.battle, BattleVectorEnv([self._seed], **self._env_args)
+        self.battle.counts = before.counts
+        if before.enemies is not None:
+            self.battle.seat_enemies(before.enemies.sources)
         self.force_restarts += 1
 
     def state_dict(self) -> dict[str, Any]:
