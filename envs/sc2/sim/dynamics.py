@@ -25,100 +25,49 @@ SCAN_PHASES = 840  # divisible by all periods to 8
 
 @compiled
 def advance(
-    units,
-    effects,
-    n_effects,
-    sequences,
-    random,
-    loops,
-    places,
-    near,
-    by_x,
-    worlds,
-    n_loops,
-    types,
-    grid,
-    cells,
-    ways,
-    battle,
+    units, effects, n_effects, sequences, random, loops, places, near, worlds, n_loops, types, grid, cells, ways, battle
 ):
     """Plays n_loops in every battle of the mask.
 
     units [batch, unit]; effects [batch, effect], the first n_effects [batch, 1] of which are under way; sequences
     [batch, unit]: in which order units act, drawn anew here; random [batch]: generators of the battles; loops [batch]:
-    game loops since the start of the episode; places [batch, N_ROWS, unit] and near [batch, unit]: scratch space; worlds
-    [batch]: the mask; types [type] of units.UNIT_TYPE; grid [x, y] of terrain.layer_grid; cells and ways of
+    game loops since the start of the episode; places [batch, N_ROWS, unit] and near [batch, unit]: scratch space;
+    worlds [batch]: the mask; types [type] of units.UNIT_TYPE; grid [x, y] of terrain.layer_grid; cells and ways of
     paths.find_ways.
     """
     for b in range(units.shape[0]):
         if worlds[b]:
             _advance_battle(
-                b, units, effects, n_effects, sequences, random, loops, places, near, by_x, n_loops,
+                b, units, effects, n_effects, sequences, random, loops, places, near, n_loops,
                 types, grid, cells, ways, battle,
             )  # fmt: skip
 
 
 @compiled(parallel=True)
 def advance_parallel(
-    units,
-    effects,
-    n_effects,
-    sequences,
-    random,
-    loops,
-    places,
-    near,
-    by_x,
-    worlds,
-    n_loops,
-    types,
-    grid,
-    cells,
-    ways,
-    battle,
+    units, effects, n_effects, sequences, random, loops, places, near, worlds, n_loops, types, grid, cells, ways, battle
 ):
     """`advance` with the battles spread over numba's threads."""
     for b in prange(units.shape[0]):
         if worlds[b]:
             _advance_battle(
-                b, units, effects, n_effects, sequences, random, loops, places, near, by_x, n_loops,
+                b, units, effects, n_effects, sequences, random, loops, places, near, n_loops,
                 types, grid, cells, ways, battle,
             )  # fmt: skip
 
 
 @compiled
 def _advance_battle(
-    b,
-    units,
-    effects,
-    n_effects,
-    sequences,
-    random,
-    loops,
-    places,
-    near,
-    by_x,
-    n_loops,
-    types,
-    grid,
-    cells,
-    ways,
-    battle,
+    b, units, effects, n_effects, sequences, random, loops, places, near, n_loops, types, grid, cells, ways, battle
 ):
     units, effects, n_effects = borrowed(units)[b], borrowed(effects)[b], borrowed(n_effects)[b]
     sequence, places, near = borrowed(sequences)[b], borrowed(places)[b], borrowed(near)[b]
-    by_x = borrowed(by_x)[b]
     types, grid, cells, ways = borrowed(types), borrowed(grid), borrowed(cells), borrowed(ways)
     _shuffle(sequence, random, b)
     place(units, types, places)
-    for i in range(len(units)):
-        by_x[i] = i
-    touched = True
     for _ in range(n_loops):
         loops[b] += 1
-        touched = game_loop(
-            units, effects, n_effects, sequence, loops[b], types, grid, cells, ways, battle, places, near, by_x, touched
-        )
+        game_loop(units, effects, n_effects, sequence, loops[b], types, grid, cells, ways, battle, places, near)
 
 
 @compiled
@@ -267,9 +216,9 @@ def _set_order(u, order, target):
 
 
 @compiled
-def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, ways, battle, places, near, by_x, touched):
-    """Every living unit, in turn: timers, target, and then a shot, a step, or nothing; then pushes, and what is under
-    way. Returns whether units may overlap, as `touched` says of before.
+def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, ways, battle, places, near):
+    """Every living unit, in turn: timers, target, and then a shot, a step, or nothing; then pushes, and what is
+    under way.
 
     places [N_ROWS, unit] of `place`, kept up to date; near [unit] is scratch space.
     """
@@ -322,12 +271,10 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
         elif u.order == IDLE:
             u.speed = 0.0
             continue
-        touched |= walk(units, i, goal_x, goal_y, loop, types, grid, cells, ways, battle, places, near)
-    if touched:
-        touched = push_apart(units, types, grid, battle, places, by_x)
+        walk(units, i, goal_x, goal_y, loop, types, grid, cells, ways, battle, places, near)
+    push_apart(units, types, grid, battle, places)
     if n_effects[0] > 0:
         run_effects(units, types, effects, n_effects, battle, places)
-    return touched
 
 
 @inlined

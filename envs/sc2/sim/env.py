@@ -153,7 +153,6 @@ class BattleVectorEnv(VectorEnv):
         self._sequences = np.tile(np.arange(n_units), (self.n_envs, 1))
         self._places = np.zeros((self.n_envs, N_ROWS, n_units))
         self._near = np.zeros((self.n_envs, n_units + 1), np.int64)
-        self._by_x = np.zeros((self.n_envs, n_units), np.int64)
         self._random = np.array([np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] for seed in seeds])
         self._previous = np.zeros((self.n_envs, n_units))
         self._reward = np.zeros(self.n_envs)
@@ -307,7 +306,7 @@ class BattleVectorEnv(VectorEnv):
         advance = dynamics.advance_parallel if self._goes_parallel(worlds) else dynamics.advance
         advance(
             self.units, self.effects, self.n_effects, self._sequences, self._random, self.loops,
-            self._places, self._near, self._by_x, worlds, n_loops, self.types, self.map.grid, self._cells, self._ways, self._battle,
+            self._places, self._near, worlds, n_loops, self.types, self.map.grid, self._cells, self._ways, self._battle,
         )  # fmt: skip
 
     def _observe(self, worlds: np.ndarray, observations: Observations) -> None:

@@ -22,21 +22,21 @@ EVEN = 1e-3  # turns that differ by no more are the same
 HALF_TURN = 2.0  # as `_turn` counts
 OVERLAP = 0.0625  # by which units may overlap: of 100,000 pairs of marines in recorded battles none is nearer
 CORE = 0.1875 - 1e-6  # by which friends may be nearer still until they have been pushed apart: a fast unit's step
-X, Y, RADIUS, YIELDS, PUSH_X, PUSH_Y = range(6)  # the rows of places
-N_ROWS = 6
+X, Y, RADIUS, YIELDS, TOUCHES, GAP, PUSH_X, PUSH_Y = range(8)  # the rows of places
+N_ROWS = 8
+MAY_TOUCH, IS_TOUCHED = 1, 2  # values of TOUCHES beside 0: overlaps somebody perhaps, or by what somebody else did
 
 
 @inlined
 def walk(units, i, goal_x, goal_y, loop, types, grid, cells, ways, battle, places, near):
-    """One step towards a point: straight on, else in the direction nearest to it that is free. Returns whether the unit
-    may now overlap another one."""
+    """One step towards a point: straight on, else in the direction nearest to it that is free."""
     u = units[i]
     unit_type = types[u.type]
     if u.stuck_wait > 0:
         u.stuck_wait -= 1
-        return False
+        return
     if u.backswing > 0:
-        return False
+        return
     layer = unit_type.layer
     if battle.has_ways and layer == GROUND:
         way = _way(u, goal_x, goal_y, cells, ways)
@@ -48,22 +48,23 @@ def walk(units, i, goal_x, goal_y, loop, types, grid, cells, ways, battle, place
     step = min(u.speed, distance)
     if step <= CONTACT:
         _arrive(u)
-        return False
+        return
     scale = step / distance
     dx, dy = _along_walls(u, dx * scale, dy * scale, layer, grid)
     n_blockers, n_touched = _in_the_way(places, i, u.team, dx, dy)
     if u.side == 0 and n_blockers == 0:
         _step(units, i, dx, dy, places)
-        return n_touched > 0
+        places[TOUCHES, i] = n_touched > 0
+        return
     n_near = _find_near(places, i, u.team, step, near)
     blocker = _blocker(units, i, dx, dy, loop, near, n_near)
     if blocker == NO_UNIT and (u.side == 0 or distance < u.detour or n_near == 0 or u.detour_loops >= DETOUR_LOOPS):
         u.side = 0
         if not _enters_core(places, i, dx, dy):
             _step(units, i, dx, dy, places)
-        return True
+            places[TOUCHES, i] = 1
+        return
     _go_round(units, i, dx, dy, step, distance, loop, layer, grid, battle, places, near)
-    return True
 
 
 @compiled
@@ -106,6 +107,7 @@ def _go_round(units, i, dx, dy, step, distance, loop, layer, grid, battle, place
     u.heading_x, u.heading_y = best_x, best_y
     if not _enters_core(places, i, best_x * step, best_y * step):
         _step(units, i, best_x * step, best_y * step, places)
+        places[TOUCHES, i] = 1
 
 
 @compiled
@@ -192,8 +194,8 @@ def _arrive(u):
 
 @inlined
 def place(units, types, places):
-    """Writes the rows [N_ROWS, unit] for the search for neighbours: x, y, separation radius and whom a unit yields to;
-    the others are for pushes.
+    """Writes the rows [N_ROWS, unit] for the search for neighbours: x, y, separation radius, whom a unit yields to, and
+    whether it may overlap another one; the others are scratch space of `push_apart`.
 
     Whoever can't be in anybody's way lies far off: the dead, and the layers of each other. It yields to its team, or
     is FIRM.
@@ -204,6 +206,7 @@ def place(units, types, places):
         places[Y, k] = u.y + LAYERS_APART * types[u.type].layer
         places[RADIUS, k] = u.separation_radius - OVERLAP / 2
         places[YIELDS, k] = FIRM if (u.target != NO_UNIT and u.speed == 0) or types[u.type].speed == 0 else u.team
+        places[TOUCHES, k] = u.health > 0
 
 
 @inlined
@@ -247,63 +250,78 @@ def _enters_core(places, i, dx, dy):
     return n_entered > 0
 
 
-@compiled
-def push_apart(units, types, grid, battle, places, by_x):
+@inlined
+def push_apart(units, types, grid, battle, places):
     """Friends that overlap after all steps are pushed apart along the line of their centres: both by half; one alone if
     the other is FIRM, and an idle one by most of it; but nobody into another one's CORE. Whom that brings into contact
-    is pushed on in the next loop. by_x [unit]: their numbers, sorted here by x. Returns whether anybody overlapped.
-    """
-    places, by_x = borrowed(places), borrowed(by_x)
-    widest = _sort(places, by_x)
-    n_units, n_pushed = len(by_x), 0
-    for a in range(n_units):
-        i = by_x[a]
-        x, y, radius = places[X, i], places[Y, i], places[RADIUS, i] - CONTACT
-        if x == NOWHERE:
-            break
-        for b in range(a + 1, n_units):
-            k = by_x[b]
-            from_x, from_y, room = x - places[X, k], y - places[Y, k], radius + places[RADIUS, k]
-            if from_x < -(radius + widest):
-                break
-            square = from_x * from_x + from_y * from_y
-            if CONTACT < square < room * room and units[i].team == units[k].team:
-                if n_pushed == 0:
-                    places[PUSH_X:] = 0
-                _push(units, i, k, from_x, from_y, np.sqrt(square), room, battle, places)
-                n_pushed += 1
-    if n_pushed == 0:
-        return False
-    for i in range(n_units):
-        dx, dy = places[PUSH_X, i], places[PUSH_Y, i]
-        if dx != 0 or dy != 0:
-            u = units[i]
-            dx, dy = _along_walls(u, dx, dy, types[u.type].layer, grid)
-            if not _enters_core(places, i, dx, dy):
-                _move(u, i, dx, dy, places)
-    return True
+    is pushed on in the next loop."""
+    n_touching = 0
+    for i in range(len(units)):
+        n_touching += places[TOUCHES, i] != 0
+    if n_touching > 0 and _collect_pushes(units, battle, borrowed(places)):
+        _apply_pushes(units, types, grid, borrowed(places))
+
+
+@compiled
+def _collect_pushes(units, battle, places):
+    """Adds up in `places` what every unit is pushed, and returns whether anybody is."""
+    pushed = False
+    for i in range(len(units)):
+        if places[TOUCHES, i] != MAY_TOUCH:
+            continue
+        first, last = (0, battle.n_agents) if i < battle.n_agents else (battle.n_agents, len(units))
+        n_overlaps = _find_overlaps(places, i, first, last)
+        if n_overlaps == 0:
+            places[TOUCHES, i] = 0
+            continue
+        if not pushed:
+            places[PUSH_X:] = 0
+            pushed = True
+        k = first - 1
+        while n_overlaps > 0:
+            k += 1
+            if places[GAP, k] < 0 and k != i:
+                n_overlaps -= 1
+                if places[TOUCHES, k] != MAY_TOUCH or k > i:  # else it has been k's turn
+                    _push(units, i, k, battle, places)
+                    places[TOUCHES, k] = places[TOUCHES, k] or IS_TOUCHED
+    return pushed
+
+
+@compiled
+def _apply_pushes(units, types, grid, places):
+    for i in range(len(units)):
+        if places[TOUCHES, i] != 0:
+            places[TOUCHES, i] = MAY_TOUCH
+            dx, dy = places[PUSH_X, i], places[PUSH_Y, i]
+            if dx != 0 or dy != 0:
+                u = units[i]
+                dx, dy = _along_walls(u, dx, dy, types[u.type].layer, grid)
+                if not _enters_core(places, i, dx, dy):
+                    _move(u, i, dx, dy, places)
 
 
 @inlined
-def _sort(places, by_x):
-    """Sorts the numbers of units that nearly are in order by x, and returns the largest radius."""
-    widest = 0.0
-    for a in range(len(by_x)):
-        unit = by_x[a]
-        x, b = places[X, unit], a
-        while b > 0 and places[X, by_x[b - 1]] > x:
-            by_x[b] = by_x[b - 1]
-            b -= 1
-        by_x[b] = unit
-        widest = max(widest, places[RADIUS, unit])
-    return widest
+def _find_overlaps(places, i, first, last):
+    """How many of these units overlap unit i: those whose GAP, a difference of squares, is below 0, but itself. Without
+    branches; the dead, who lie one upon the other, are found by nobody."""
+    x, y, radius = places[X, i], places[Y, i], places[RADIUS, i] - CONTACT
+    n_overlaps = 0
+    for k in range(first, last):
+        room = radius + places[RADIUS, k]
+        gap = (places[X, k] - x) ** 2 + (places[Y, k] - y) ** 2 - room * room
+        places[GAP, k] = gap
+        n_overlaps += (gap < 0) & (k != i)
+    return n_overlaps if x != NOWHERE else 0
 
 
 @inlined
-def _push(units, i, k, from_x, from_y, distance, room, battle, places):
+def _push(units, i, k, battle, places):
     """Adds what two friends push each other."""
-    overlap, from_x, from_y = room - distance, from_x / distance, from_y / distance
     u, v = units[i], units[k]
+    from_x, from_y = u.x - v.x, u.y - v.y
+    distance = max(np.sqrt(from_x * from_x + from_y * from_y), CONTACT)
+    overlap, from_x, from_y = places[RADIUS, i] + places[RADIUS, k] - distance, from_x / distance, from_y / distance
     u_holds = places[YIELDS, i] == FIRM or u.step_x * from_x + u.step_y * from_y > GOING_ALONG * u.speed
     v_holds = places[YIELDS, k] == FIRM or -v.step_x * from_x - v.step_y * from_y > GOING_ALONG * v.speed
     u_moves, v_moves = u.step_x != 0 or u.step_y != 0, v.step_x != 0 or v.step_y != 0
