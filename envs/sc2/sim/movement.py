@@ -64,11 +64,11 @@ def walk(units, i, goal_x, goal_y, loop, types, grid, cells, ways, battle, place
             _step(units, i, dx, dy, places)
             places[TOUCHES, i] = 1
         return
-    _go_round(units, i, dx, dy, step, distance, loop, layer, grid, battle, places, near)
+    _go_round(units, i, dx, dy, step, distance, loop, layer, grid, battle, places, near, n_near)
 
 
 @compiled
-def _go_round(units, i, dx, dy, step, distance, loop, layer, grid, battle, places, near):
+def _go_round(units, i, dx, dy, step, distance, loop, layer, grid, battle, places, near, n_near):
     """One step with a hand on what is in the way, until the straight way is free and shorter than where it was left.
 
     Tried are the ways that just touch a neighbour, and those along walls; taken is the first free one of them, turning
@@ -81,7 +81,7 @@ def _go_round(units, i, dx, dy, step, distance, loop, layer, grid, battle, place
         u.detour, u.detour_loops = distance, 0
         u.heading_x, u.heading_y = dx / step, dy / step
         side = _shorter_side(units, i, battle, places, near)
-    n_near = _find_near(places, i, u.team, step, near)
+        n_near = _find_near(places, i, u.team, step, near)
     best_angle, best_x, best_y, best_side = 5.0, 0.0, 0.0, 0
     for k in range(2 * n_near + 4 * _touches_wall(u, step, layer, grid)):
         if k < 2 * n_near:
@@ -251,7 +251,7 @@ def _enters_core(places, i, dx, dy):
 
 
 @inlined
-def push_apart(units, types, grid, battle, places):
+def push_apart(units, sequence, types, grid, battle, places):
     """Friends that overlap after all steps are pushed apart along the line of their centres: both by half; one alone if
     the other is FIRM, and an idle one by most of it; but nobody into another one's CORE. Whom that brings into contact
     is pushed on in the next loop."""
@@ -259,7 +259,7 @@ def push_apart(units, types, grid, battle, places):
     for i in range(len(units)):
         n_touching += places[TOUCHES, i] != 0
     if n_touching > 0 and _collect_pushes(units, battle, borrowed(places)):
-        _apply_pushes(units, types, grid, borrowed(places))
+        _apply_pushes(units, sequence, types, grid, borrowed(places))
 
 
 @compiled
@@ -289,8 +289,8 @@ def _collect_pushes(units, battle, places):
 
 
 @compiled
-def _apply_pushes(units, types, grid, places):
-    for i in range(len(units)):
+def _apply_pushes(units, sequence, types, grid, places):
+    for i in borrowed(sequence):
         if places[TOUCHES, i] != 0:
             places[TOUCHES, i] = MAY_TOUCH
             dx, dy = places[PUSH_X, i], places[PUSH_Y, i]
@@ -330,7 +330,8 @@ def _push(units, i, k, battle, places):
         u_share, v_share = 0.0 if u_holds else 1.0, 0.0 if v_holds else 1.0
     elif u_moves and v_moves:
         against = -(u.step_x * v.step_x + u.step_y * v.step_y) > GOING_ALONG * u.speed * v.speed
-        if against and abs(from_x * u.step_y - from_y * u.step_x) < PASSING_OFFSET * u.speed:
+        aside = from_x * (u.step_y - v.step_y) - from_y * (u.step_x - v.step_x)
+        if against and abs(aside) < PASSING_OFFSET * (u.speed + v.speed):
             turn = -PASSING_TURN * battle.passing_side
             from_x, from_y = from_x - turn * from_y, from_y + turn * from_x
     elif u_moves or v_moves:
