@@ -367,7 +367,7 @@ def test_weights_of_another_version_of_the_engine_are_told(tmp_path, caplog):
     versions = ("1", "1, or an unknown one,", "3")
     assert len(caplog.messages) == 3
     for message, version in zip(caplog.messages, versions):
-        assert f"was trained on version {version} of the embedded engine and this run plays version 3" in message
+        assert f"was trained on version {version} of the embedded engine and this run plays version 2" in message
 
 
 def test_a_test_of_weights_of_another_version_of_the_engine_warns(tmp_path, capfd):
