@@ -17,10 +17,9 @@ STOP, NORTH, SOUTH, EAST, WEST, ATTACK = 1, 2, 3, 4, 5, 6  # ATTACK + k: enemy k
 RULES: dict[str, Any] = {  # whatever the engine's defaults are
     "enemy_list": "created",
     "spawn_age_loops": 0,
-    "enemy_march": "point",
     "enemy_medivac": "march",
     "scan_period_loops": 1,
-    "creep_damage": False,
+    "passing_side": "right",
 }
 OPEN_GROUND = np.ones((32, 32), bool)
 TYPE_OF_LETTER = {
@@ -93,6 +92,8 @@ class Scene:
             self.battle.types["turn"] = 0
         fresh = self.battle._fresh_units[0]
         fresh["x"], fresh["y"] = fresh["home_x"], fresh["home_y"] = np.transpose(allies + enemies)
+        if enemy_goal is not None:  # no formation, so that scenes can be drawn
+            fresh["goal_x"][len(allies) :], fresh["goal_y"][len(allies) :] = enemy_goal
         if ally_health is not None:
             fresh["health"][: len(allies)] = ally_health
         if enemy_health is not None:

@@ -266,16 +266,16 @@ def test_a_missing_folder_is_a_mistake_of_the_user(tmp_path):
 
 def test_the_command_judges_each_setting_of_the_rules(folder, tmp_path, capsys):
     results, picture = tmp_path / "results.json", tmp_path / "picture.png"
-    settings = ("--rules", "scan_period_loops=3", "--rules", "scan_period_loops=6", "enemy_march=point")
+    settings = ("--rules", "scan_period_loops=3", "--rules", "scan_period_loops=6", "passing_side=left")
     files = ("--json", results, "--picture", picture)
     status, printed, _ = run(capsys, "--policies", folder, "--battles", 4, *settings, *files)
     assert status == 0
     assert printed.count("made_up") == 2 * 3  # win rate, residual by step, by event
-    assert "rules scan_period_loops=6 enemy_march=point\n" in printed
+    assert "rules scan_period_loops=6 passing_side=left\n" in printed
     written = json.loads(results.read_text())
     assert [one["changed"] for one in written["settings"]] == [
         "scan_period_loops=3",
-        "scan_period_loops=6 enemy_march=point",
+        "scan_period_loops=6 passing_side=left",
     ]
     (policy,) = written["settings"][1]["policies"]
     assert (policy["name"], policy["battles"], policy["game_win_rate"]) == ("made_up", 4, 0.5)

@@ -198,8 +198,8 @@ def test_a_missing_package_is_named(monkeypatch, package):
 
 
 def test_a_rule_of_the_embedded_engine_is_refused(installed):
-    with pytest.raises(UserError, match=r"rules.creep_damage=True is a rule of the embedded engine.*engine=sim"):
-        resolve_engine("auto", map_name="3m", rules={**Rules()._asdict(), "creep_damage": True})
+    with pytest.raises(UserError, match=r"rules.scan_period_loops=1 is a rule of the embedded engine.*engine=sim"):
+        resolve_engine("auto", map_name="3m", rules={**Rules()._asdict(), "scan_period_loops": 1})
 
 
 # ------------------------------------------------------------------------------------------------ around SMAC

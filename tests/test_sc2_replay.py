@@ -56,7 +56,7 @@ def short_file(short, tmp_path):
         {"n_episodes": 3},
         {"map_name": "8m", "heuristic_ai": True},
         {"map_name": "5m_vs_6m", "heuristic_ai": True, "heuristic_rest": True, "n_steps": 30},
-        {"step_mul": 5, "move_amount": 3, "rules": {"enemy_march": "point", "scan_period_loops": 3}},
+        {"step_mul": 5, "move_amount": 3, "rules": {"passing_side": "left", "scan_period_loops": 3}},
     ],
     ids=str,
 )
@@ -96,7 +96,7 @@ def test_a_replay_is_small():
     "change",
     [
         {"checksum": "0" * 16},
-        {"random": 1},
+        {"random": 12345},
         {"settings": {"map_name": "3m", "rules": {"spawn_age_loops": 9}}},
         {"settings": {"map_name": "3m", "rules": {"no_such_rule": 1}}},
         {"settings": {"map_name": "no_such_map"}},

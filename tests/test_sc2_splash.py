@@ -77,6 +77,7 @@ def test_the_beams_come_from_both_ends():
     """Two of eleven points a loop, from the loop after the shot. Who is at one end is touched by one beam at once, and
     by the other one when it is at three quarters of its way there, four loops later."""
     scene = beams(("Zergling", (0, HALF_LINE)), ("Zergling", (0, 0.125)))
+    scene.battle.types["speed"] = 0  # so that nobody is pushed aside, however near
     hits = []
     for enemy in scene.enemies:
         scene.battle.reset(scene.seen)
@@ -146,6 +147,7 @@ def blast(bystander: str, distance: float, **arguments) -> Scene:
         enemy_health=1000,
         **arguments,
     )
+    scene.battle.types["speed"] = 0  # nobody is pushed aside, however near
     scene.enemies["acquires"] = scene.enemies["shield"] = 0
     scene.enemies["shield_wait"] = 1000
     return scene

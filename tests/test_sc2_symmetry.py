@@ -18,10 +18,10 @@ ARMIES = {
 }
 
 
-def melee(seed: int, army: str) -> Scene:
+def melee(seed: int, army: str, passing_side: str = "right") -> Scene:
     """Two armies that both march on each other."""
-    types = ARMIES[army]
-    scene = Scene(ARMY, OTHER_ARMY, enemy_goal=(9, 16), ally_type=types, enemy_type=types, seed=seed)
+    types, rules = ARMIES[army], {"passing_side": passing_side}
+    scene = Scene(ARMY, OTHER_ARMY, enemy_goal=(9, 16), ally_type=types, enemy_type=types, seed=seed, rules=rules)
     scene.allies["acquires"] = 1
     scene.allies["order"], scene.allies["goal_x"], scene.allies["goal_y"] = records.ATTACK_MOVE, 23, 16
     return scene
@@ -55,7 +55,8 @@ def assert_alike(scene: Scene, other: Scene, numbers: np.ndarray, x: str = "x", 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("army", ARMIES)
 def test_a_mirrored_battle_is_won_by_the_mirrored_side(army, seed):
-    scene, mirrored = melee(seed, army), melee(seed, army)
+    """In a mirror friends pass on the other side."""
+    scene, mirrored = melee(seed, army), melee(seed, army, passing_side="left")
     numbers = np.roll(np.arange(10), 5)  # swaps the teams
     renumber(mirrored, numbers)
     mirror(mirrored.units)

@@ -59,9 +59,6 @@ class RuleKeys:
     """The embedded engine only: readings of StarCraft II's rules that are not settled (`sim/rules.py`)."""
 
     enemy_list: str = key(RULES.enemy_list, "order of the enemies' ids", choices=("shuffled", "created"))
-    enemy_march: str = key(
-        RULES.enemy_march, "whether marching enemies keep their formation", choices=("formation", "point")
-    )
     enemy_medivac: str = key(
         RULES.enemy_medivac, "an enemy medivac goes with the army or stays", choices=("march", "stay")
     )
@@ -69,7 +66,9 @@ class RuleKeys:
         RULES.scan_period_loops, "a unit without a target looks for one this often", LOOPS, low=1, high=K
     )
     spawn_age_loops: int = key(RULES.spawn_age_loops, "age of the units at the first observation", LOOPS, low=0, high=1)
-    creep_damage: bool = key(RULES.creep_damage, "a spine crawler loses 3 health per second, as it stands on no creep")
+    passing_side: str = key(
+        RULES.passing_side, "on which side friends pass that run into each other", choices=("right", "left")
+    )
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import numpy as np
 from numba import prange
 
 from envs.sc2.sim.jit import borrowed, compiled, inlined
-from envs.sc2.sim.movement import place, walk
+from envs.sc2.sim.movement import FIRM, YIELDS, place, push_apart, walk
 from envs.sc2.sim.records import ATTACK, IDLE, MOVE, NO_UNIT, next_random, within
 from envs.sc2.sim.targets import can_heal, choose_in_range, choose_patient, choose_target, has_energy, wants_healing
-from envs.sc2.sim.weapons import NOWHERE, heal, regenerate, run_effects, start_shot, sweep_beams, wind_up
+from envs.sc2.sim.weapons import heal, regenerate, run_effects, start_shot, sweep_beams, wind_up
 
 AIM_LOOPS = 6  # before its weapon is ready, a moving unit that fires by itself stands to aim
 SCAN_PHASES = 840  # divisible by all periods to 8
@@ -31,8 +31,8 @@ def advance(
 
     units [batch, unit]; effects [batch, effect], the first n_effects [batch, 1] of which are under way; sequences
     [batch, unit]: in which order units act, drawn anew here; random [batch]: generators of the battles; loops [batch]:
-    game loops since the start of the episode; places [batch, 3, unit] and near [batch, unit]: scratch space; worlds
-    [batch]: the mask; types [type] of units.UNIT_TYPE; grid [x, y] of terrain.layer_grid; cells and ways of
+    game loops since the start of the episode; places [batch, N_ROWS, unit] and near [batch, unit]: scratch space;
+    worlds [batch]: the mask; types [type] of units.UNIT_TYPE; grid [x, y] of terrain.layer_grid; cells and ways of
     paths.find_ways.
     """
     for b in range(units.shape[0]):
@@ -232,9 +232,10 @@ def set_order(u, order, target):
 
 @compiled
 def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, ways, battle, places, near):
-    """Every living unit, in turn: timers, target, and then a shot, a step, or nothing; then what is under way.
+    """Every living unit, in turn: timers, target, and then a shot, a step, or nothing; then pushes, and what is
+    under way.
 
-    places [3, unit] of `place`, kept up to date; near [unit] is scratch space.
+    places [N_ROWS, unit] of `place`, kept up to date; near [unit] is scratch space.
     """
     units, types, grid, cells, ways = borrowed(units), borrowed(types), borrowed(grid), borrowed(cells), borrowed(ways)
     effects, n_effects = borrowed(effects), borrowed(n_effects)
@@ -247,10 +248,7 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
         u.step_x, u.step_y = 0.0, 0.0
         _run_timers(u)
         if battle.regenerates:
-            regenerate(u, types[u.type], battle.creep_damage)
-            if u.health <= 0:
-                places[0, i] = NOWHERE
-                continue
+            regenerate(u, types[u.type])
         if u.sweep > 0:
             sweep_beams(units, i, effects, n_effects, battle)
             if u.order != MOVE:
@@ -272,6 +270,7 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
             u.order = IDLE
             u.target = NO_UNIT
             u.home_x, u.home_y = u.x, u.y
+        places[YIELDS, i] = u.team if types[u.type].speed > 0 else FIRM
         goal_x, goal_y = u.goal_x, u.goal_y
         if u.target != NO_UNIT:
             v = units[u.target]
@@ -282,12 +281,14 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
                     start_shot(units, i, loop, types, effects, n_effects, battle, places)
                 if not u.heals or v.speed == 0:  # else it goes along with its patient
                     u.speed = 0.0
+                    places[YIELDS, i] = FIRM
                     continue
             goal_x, goal_y = v.x, v.y
         elif u.order == IDLE:
             u.speed = 0.0
             continue
         walk(units, i, goal_x, goal_y, loop, types, grid, cells, ways, battle, places, near)
+    push_apart(units, sequence, types, grid, battle, places)
     if n_effects[0] > 0:
         run_effects(units, types, effects, n_effects, battle, places)
 

@@ -20,14 +20,14 @@ from envs.sc2.enemies import BOT, check_enemies
 from envs.sc2.sim import dynamics, features, heuristic, records
 from envs.sc2.sim.enemies import Enemies, EnemySource
 from envs.sc2.sim.maps import MAP_NAMES, SC2Map, Start, get_map, starts
+from envs.sc2.sim.movement import N_ROWS
 from envs.sc2.sim.paths import find_ways
 from envs.sc2.sim.rules import ENGINE_VERSION, Rules
-from envs.sc2.sim.units import BEAMS, LOOPS_PER_SECOND, planes, unit_data, unit_types
+from envs.sc2.sim.units import BEAMS, planes, unit_data, unit_types
 from utils.config import Key
 from utils.files import fitted
 
 INFO_KEYS = ("battle_won", "dead_allies", "dead_enemies")
-CREEP_DAMAGE_PER_SECOND = 3
 BATTLES_PER_THREAD = 4  # at least
 REGENERATIONS = ("health_regeneration", "shield_regeneration", "energy_regeneration")
 
@@ -166,8 +166,8 @@ class BattleVectorEnv(VectorEnv):
             n_agents=self.map.n_agents,
             scan_period_loops=self.rules.scan_period_loops,
             regenerates=any(self.types[name].any() for name in REGENERATIONS),
+            passing_side=1 if self.rules.passing_side == "left" else -1,
             has_ways=self._ways.size > 0,
-            creep_damage=CREEP_DAMAGE_PER_SECOND / LOOPS_PER_SECOND if self.rules.creep_damage else 0.0,
         )
         self._segment = np.array(self.map.enemy_order.get("segment", np.zeros((2, 2))))
         self._fresh_units, self._chances = fresh_units(self.map, self.rules, type_names)
@@ -182,7 +182,8 @@ class BattleVectorEnv(VectorEnv):
         self.result = np.zeros(self.n_envs, np.int64)
         self.counts = np.zeros((self.n_envs, 3), np.int64)  # battles won, battles played, time-outs
         self._sequences = np.tile(np.arange(n_units), (self.n_envs, 1))
-        self._places, self._near = np.zeros((self.n_envs, 3, n_units)), np.zeros((self.n_envs, n_units + 1), np.int64)
+        self._places = np.zeros((self.n_envs, N_ROWS, n_units))
+        self._near = np.zeros((self.n_envs, n_units + 1), np.int64)
         self._random = np.array([np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] for seed in seeds])
         self._previous = np.zeros((self.n_envs, n_units))
         self._reward = np.zeros(self.n_envs)
@@ -253,7 +254,7 @@ class BattleVectorEnv(VectorEnv):
         units["health"] = moment.health
         units["cooldown"][:, :n_agents] = moment.cooldown
         self._previous[:] = np.where(alive, moment.health + units["shield"], -1)
-        if not self.episode_steps.any() and "point" in self.map.enemy_order and self.rules.enemy_march == "formation":
+        if not self.episode_steps.any() and "point" in self.map.enemy_order:
             for axis, point in zip("xy", self.map.enemy_order["point"], strict=True):
                 units[f"goal_{axis}"][:, n_agents:] = _goals_in_formation(point, units[axis][:, n_agents:])
 
@@ -426,11 +427,6 @@ def _units(sc2_map: SC2Map, rules: Rules, type_names: list[str], ally_start: Sta
         unit["x"], unit["y"], unit["home_x"], unit["home_y"] = x, y, x, y
     units["type_index"] = sc2_map.ally_type_index + sc2_map.enemy_type_index
     _give_enemy_orders(units[len(allies) :], sc2_map.enemy_order, rules)
-    marches = (units["order"] == records.ATTACK_MOVE) & ("point" in sc2_map.enemy_order)
-    way = np.stack([units["goal_x"] - units["x"], units["goal_y"] - units["y"]])
-    speeds = unit_types(type_names)["speed"][units["type"]]
-    length = np.maximum(np.hypot(*way), 1e-9)
-    units["step_x"], units["step_y"] = np.where(marches, way * speeds / length, 0)  # so that nobody blocks who follows
     return units
 
 
@@ -458,8 +454,7 @@ def _give_enemy_orders(enemies: np.ndarray, order: dict[str, Any], rules: Rules)
         enemies["order"] = records.ATTACK_MOVE
     if "point" in order:  # else it is drawn in every episode
         for axis, point in zip("xy", order["point"], strict=True):
-            in_formation = rules.enemy_march == "formation"
-            enemies[f"goal_{axis}"] = _goals_in_formation(point, enemies[axis]) if in_formation else point
+            enemies[f"goal_{axis}"] = _goals_in_formation(point, enemies[axis])
     if rules.enemy_medivac == "stay":
         enemies["order"][enemies["heals"] == 1] = records.IDLE
 

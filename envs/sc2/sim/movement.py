@@ -1,8 +1,8 @@
-"""How units move: round walls and round each other, never into each other."""
+"""How units move: round walls, foes and friends who stand and fight; other friends push each other aside."""
 
 import numpy as np
 
-from envs.sc2.sim.jit import compiled, inlined
+from envs.sc2.sim.jit import borrowed, compiled, inlined
 from envs.sc2.sim.records import ATTACK_MOVE, IDLE, NO_UNIT
 from envs.sc2.sim.units import AIR, GROUND, ROOMY
 from envs.sc2.sim.weapons import NOWHERE
@@ -12,7 +12,19 @@ STUCK_LOOPS = 1
 DETOUR_LOOPS = 32  # after which a unit takes the straight way again, however long it is
 LAYERS_APART = 1e4  # what keeps the layers from touching in `place`
 CONTACT = 1e-6
+FIRM = 2.0  # beside the teams 0 and 1: whom even friends do not push
+IDLE_SHARE = 0.93  # of a push that an idle unit takes: in recorded battles it goes along at almost full speed
+PASSING_OFFSET = 0.2  # sine
+GOING_ALONG = 0.5  # cosine between its step and a push, from which on a unit is not pushed but leaves
+PASSING_TURN = 0.3  # radians by which the push of two that run into each other is turned to the side of passing
+HORIZON = 0.5  # how far a unit looks for who else stands there when it chooses the side of a detour
+EVEN = 1e-3  # turns that differ by no more are the same
+HALF_TURN = 2.0  # as `_turn` counts
 OVERLAP = 0.0625  # by which units may overlap: of 100,000 pairs of marines in recorded battles none is nearer
+CORE = 0.1875 - 1e-6  # by which friends may be nearer still until they have been pushed apart: a fast unit's step
+X, Y, RADIUS, YIELDS, TOUCHES, GAP, PUSH_X, PUSH_Y = range(8)  # the rows of places
+N_ROWS = 8
+MAY_TOUCH, IS_TOUCHED = 1, 2  # values of TOUCHES beside 0: overlaps somebody perhaps, or by what somebody else did
 
 
 @inlined
@@ -39,40 +51,37 @@ def walk(units, i, goal_x, goal_y, loop, types, grid, cells, ways, battle, place
         return
     scale = step / distance
     dx, dy = _along_walls(u, dx * scale, dy * scale, layer, grid)
-    if u.side == 0 and _is_clear(places, i, dx, dy):
+    n_blockers, n_touched = _in_the_way(places, i, u.team, dx, dy)
+    if u.side == 0 and n_blockers == 0:
         _step(units, i, dx, dy, places)
+        places[TOUCHES, i] = n_touched > 0
         return
-    n_near = _find_near(places, i, step, near)
+    n_near = _find_near(places, i, u.team, step, near)
     blocker = _blocker(units, i, dx, dy, loop, near, n_near)
     if blocker == NO_UNIT and (u.side == 0 or distance < u.detour or n_near == 0 or u.detour_loops >= DETOUR_LOOPS):
         u.side = 0
-        _step(units, i, dx, dy, places)
+        if not _enters_core(places, i, dx, dy):
+            _step(units, i, dx, dy, places)
+            places[TOUCHES, i] = 1
         return
-    if blocker != NO_UNIT:
-        v = units[blocker]
-        if v.team == u.team:
-            if u.order == ATTACK_MOVE and _holds(v, u.goal_x, u.goal_y):
-                _arrive(u)  # it stands where this unit wants to go
-                return
-            if v.order == IDLE and v.target == NO_UNIT and types[v.type].speed > 0:
-                _push(units, blocker, dx, dy, step, loop, layer, grid, places, near)
-                n_near = _find_near(places, i, step, near)
-    _go_round(units, i, dx, dy, step, distance, loop, layer, grid, places, near, n_near)
+    _go_round(units, i, dx, dy, step, distance, loop, layer, grid, battle, places, near, n_near)
 
 
 @compiled
-def _go_round(units, i, dx, dy, step, distance, loop, layer, grid, places, near, n_near):
+def _go_round(units, i, dx, dy, step, distance, loop, layer, grid, battle, places, near, n_near):
     """One step with a hand on what is in the way, until the straight way is free and shorter than where it was left.
 
     Tried are the ways that just touch a neighbour, and those along walls; taken is the first free one of them, turning
     from the obstacle's side. (The "bug" algorithms of robotics; Lumelsky and Stepanov 1987.)
     """
     u = units[i]
-    begins = u.side == 0
+    begins, side = u.side == 0, u.side
     u.detour_loops += 1
     if begins:
         u.detour, u.detour_loops = distance, 0
         u.heading_x, u.heading_y = dx / step, dy / step
+        side = _shorter_side(units, i, battle, places, near)
+        n_near = _find_near(places, i, u.team, step, near)
     best_angle, best_x, best_y, best_side = 5.0, 0.0, 0.0, 0
     for k in range(2 * n_near + 4 * _touches_wall(u, step, layer, grid)):
         if k < 2 * n_near:
@@ -83,20 +92,59 @@ def _go_round(units, i, dx, dy, step, distance, loop, layer, grid, places, near,
             way_x, way_y = ahead_x - across * ahead_y, ahead_y + across * ahead_x
         else:
             way_x, way_y = WALL_WAYS[k - 2 * n_near]
-        side, angle = u.side, _turn(u, way_x, way_y, 1 if begins else u.side, begins)
-        if begins:
-            side, angle = (1, angle) if angle <= 2 else (-1, 4 - angle)
+        way_side, angle = side, _turn(u, way_x, way_y, 1 if side == 0 else side, begins)
+        if side == 0:
+            way_side, angle = (1, angle) if angle <= 2 else (-1, 4 - angle)
         if not angle < best_angle or not _has_room(u, way_x * step, way_y * step, layer, grid):
             continue
         if _blocker(units, i, way_x * step, way_y * step, loop, near, n_near) == NO_UNIT:
-            best_angle, best_x, best_y, best_side = angle, way_x, way_y, side
+            best_angle, best_x, best_y, best_side = angle, way_x, way_y, way_side
     if best_side == 0:
         u.stuck_wait = STUCK_LOOPS
         u.side = 0
         return
     u.side = best_side
     u.heading_x, u.heading_y = best_x, best_y
-    _step(units, i, best_x * step, best_y * step, places)
+    if not _enters_core(places, i, best_x * step, best_y * step):
+        _step(units, i, best_x * step, best_y * step, places)
+        places[TOUCHES, i] = 1
+
+
+@compiled
+def _shorter_side(units, i, battle, places, near):
+    """To which side a unit turns less to find its way free of those near who stand there: 1 left, -1 right, 0: nobody
+    does. Where it is the same, to the side on which friends pass."""
+    u = units[i]
+    n_near = _find_near(places, i, u.team, HORIZON, near)
+    best_turn, best_side = HALF_TURN + EVEN, 0
+    for k in range(n_near):
+        v = units[near[k]]
+        from_x, from_y = v.x - u.x, v.y - u.y
+        square = from_x * from_x + from_y * from_y
+        room = u.separation_radius + v.separation_radius - OVERLAP
+        ahead, across = np.sqrt(max(1 - room * room / square, 0.0)), min(room / np.sqrt(square), 1.0)
+        for side in range(-1, 2, 2):  # the way that passes v on that side
+            scale = 1 / np.sqrt(square)
+            way_x = (from_x * ahead - side * across * from_y) * scale
+            way_y = (from_y * ahead + side * across * from_x) * scale
+            turn = _turn(u, way_x, way_y, side, True)
+            shorter = turn < best_turn - EVEN or (turn < best_turn + EVEN and side == battle.passing_side)
+            if shorter and _is_open(units, u, way_x, way_y, near, n_near):
+                best_turn, best_side = turn, side
+    return best_side
+
+
+@inlined
+def _is_open(units, u, way_x, way_y, near, n_near):
+    """Whether none of the units near stands in a direction."""
+    n_blockers = 0
+    for k in range(n_near):
+        v = units[near[k]]
+        room = u.separation_radius + v.separation_radius - OVERLAP - EVEN
+        from_x, from_y = v.x - u.x, v.y - u.y
+        along, across = from_x * way_x + from_y * way_y, from_x * way_y - from_y * way_x
+        n_blockers += (along > 0) & (abs(across) < room)
+    return n_blockers == 0
 
 
 @inlined
@@ -138,12 +186,6 @@ def _way(u, goal_x, goal_y, cells, ways):
 
 
 @inlined
-def _holds(v, x, y):
-    """Whether a unit stands at a point, or has done so before it was pushed aside."""
-    return (v.order == IDLE and v.home_x == x and v.home_y == y) or (v.x - x) ** 2 + (v.y - y) ** 2 < CONTACT
-
-
-@inlined
 def _arrive(u):
     if u.order == ATTACK_MOVE:
         u.home_x, u.home_y = u.goal_x, u.goal_y
@@ -152,44 +194,158 @@ def _arrive(u):
 
 @inlined
 def place(units, types, places):
-    """Writes x, y and separation radius of the units as rows [3, unit], which the search for neighbours reads fastest.
+    """Writes the rows [N_ROWS, unit] for the search for neighbours: x, y, separation radius, whom a unit yields to, and
+    whether it may overlap another one; the others are scratch space of `push_apart`.
 
-    Whoever can't be in anybody's way lies far off: the dead, and the layers of each other.
+    Whoever can't be in anybody's way lies far off: the dead, and the layers of each other. It yields to its team, or
+    is FIRM.
     """
     for k in range(len(units)):
-        places[0, k] = units[k].x if units[k].health > 0 else NOWHERE
-        places[1, k] = units[k].y + LAYERS_APART * types[units[k].type].layer
-        places[2, k] = units[k].separation_radius - OVERLAP / 2
+        u = units[k]
+        places[X, k] = u.x if u.health > 0 else NOWHERE
+        places[Y, k] = u.y + LAYERS_APART * types[u.type].layer
+        places[RADIUS, k] = u.separation_radius - OVERLAP / 2
+        places[YIELDS, k] = FIRM if (u.target != NO_UNIT and u.speed == 0) or types[u.type].speed == 0 else u.team
+        places[TOUCHES, k] = u.health > 0
 
 
 @inlined
-def _is_clear(places, i, dx, dy):
-    """Whether nobody ahead is in the way of a step, as `_blocker` finds it; without branches, so that it vectorises."""
-    x, y, radius = places[0, i], places[1, i], places[2, i] - CONTACT
-    n_blockers = 0
+def _in_the_way(places, i, team, dx, dy):
+    """(how many units ahead are in the way of a step, how many overlap after it): foes and the FIRM are as soon as they
+    overlap, friends when it would bring them nearer than their CORE. Without branches, so that it vectorises."""
+    x, y, radius = places[X, i], places[Y, i], places[RADIUS, i] - CONTACT
+    n_blockers = n_touched = 0
     for k in range(places.shape[1]):
-        from_x, from_y = places[0, k] - x, places[1, k] - y
-        room = radius + places[2, k]
+        from_x, from_y = places[X, k] - x, places[Y, k] - y
+        room = radius + places[RADIUS, k]
+        near = room - CORE if places[YIELDS, k] == team else room
         square = (from_x - dx) ** 2 + (from_y - dy) ** 2
-        n_blockers += (square < room * room) & (from_x * dx + from_y * dy > 0)
-    return n_blockers == 0
+        n_blockers += (square < near * near) & (from_x * dx + from_y * dy > 0)
+        n_touched += (square < room * room) & (k != i)
+    return n_blockers, n_touched
 
 
 @inlined
-def _find_near(places, i, step, near):
-    """Writes into `near` the living units that a step of this length could touch; gives their number."""
-    x, y, reach = places[0, i], places[1, i], places[2, i] + step
+def _find_near(places, i, team, step, near):
+    """Writes into `near` the living units that a step of this length could touch and that do not yield; gives their
+    number."""
+    x, y, reach = places[X, i], places[Y, i], places[RADIUS, i] + step
     n_near = 0
     for k in range(places.shape[1]):
-        room = reach + places[2, k]
+        room = reach + places[RADIUS, k]
         near[n_near] = k
-        n_near += ((places[0, k] - x) ** 2 + (places[1, k] - y) ** 2 < room * room) & (k != i)
+        square = (places[X, k] - x) ** 2 + (places[Y, k] - y) ** 2
+        n_near += (square < room * room) & (places[YIELDS, k] != team) & (k != i)
     return n_near
 
 
 @inlined
+def _enters_core(places, i, dx, dy):
+    """Whether a step leads into another unit's CORE; without branches."""
+    x, y, radius = places[X, i], places[Y, i], places[RADIUS, i] - CORE - CONTACT
+    n_entered = 0
+    for k in range(places.shape[1]):
+        from_x, from_y, room = places[X, k] - x, places[Y, k] - y, radius + places[RADIUS, k]
+        n_entered += ((from_x - dx) ** 2 + (from_y - dy) ** 2 < room * room) & (from_x * dx + from_y * dy > 0)
+    return n_entered > 0
+
+
+@inlined
+def push_apart(units, sequence, types, grid, battle, places):
+    """Friends that overlap after all steps are pushed apart along the line of their centres: both by half; one alone if
+    the other is FIRM, and an idle one by most of it; but nobody into another one's CORE. Whom that brings into contact
+    is pushed on in the next loop."""
+    n_touching = 0
+    for i in range(len(units)):
+        n_touching += places[TOUCHES, i] != 0
+    if n_touching > 0 and _collect_pushes(units, battle, borrowed(places)):
+        _apply_pushes(units, sequence, types, grid, borrowed(places))
+
+
+@compiled
+def _collect_pushes(units, battle, places):
+    """Adds up in `places` what every unit is pushed, and returns whether anybody is."""
+    pushed = False
+    for i in range(len(units)):
+        if places[TOUCHES, i] != MAY_TOUCH:
+            continue
+        first, last = (0, battle.n_agents) if i < battle.n_agents else (battle.n_agents, len(units))
+        n_overlaps = _find_overlaps(places, i, first, last)
+        if n_overlaps == 0:
+            places[TOUCHES, i] = 0
+            continue
+        if not pushed:
+            places[PUSH_X:] = 0
+            pushed = True
+        k = first - 1
+        while n_overlaps > 0:
+            k += 1
+            if places[GAP, k] < 0 and k != i:
+                n_overlaps -= 1
+                if places[TOUCHES, k] != MAY_TOUCH or k > i:  # else it has been k's turn
+                    _push(units, i, k, battle, places)
+                    places[TOUCHES, k] = places[TOUCHES, k] or IS_TOUCHED
+    return pushed
+
+
+@compiled
+def _apply_pushes(units, sequence, types, grid, places):
+    for i in borrowed(sequence):
+        if places[TOUCHES, i] != 0:
+            places[TOUCHES, i] = MAY_TOUCH
+            dx, dy = places[PUSH_X, i], places[PUSH_Y, i]
+            if dx != 0 or dy != 0:
+                u = units[i]
+                dx, dy = _along_walls(u, dx, dy, types[u.type].layer, grid)
+                if not _enters_core(places, i, dx, dy):
+                    _move(u, i, dx, dy, places)
+
+
+@inlined
+def _find_overlaps(places, i, first, last):
+    """How many of these units overlap unit i: those whose GAP, a difference of squares, is below 0, but itself. Without
+    branches; the dead, who lie one upon the other, are found by nobody."""
+    x, y, radius = places[X, i], places[Y, i], places[RADIUS, i] - CONTACT
+    n_overlaps = 0
+    for k in range(first, last):
+        room = radius + places[RADIUS, k]
+        gap = (places[X, k] - x) ** 2 + (places[Y, k] - y) ** 2 - room * room
+        places[GAP, k] = gap
+        n_overlaps += (gap < 0) & (k != i)
+    return n_overlaps if x != NOWHERE else 0
+
+
+@inlined
+def _push(units, i, k, battle, places):
+    """Adds what two friends push each other."""
+    u, v = units[i], units[k]
+    from_x, from_y = u.x - v.x, u.y - v.y
+    distance = max(np.sqrt(from_x * from_x + from_y * from_y), CONTACT)
+    overlap, from_x, from_y = places[RADIUS, i] + places[RADIUS, k] - distance, from_x / distance, from_y / distance
+    u_holds = places[YIELDS, i] == FIRM or u.step_x * from_x + u.step_y * from_y > GOING_ALONG * u.speed
+    v_holds = places[YIELDS, k] == FIRM or -v.step_x * from_x - v.step_y * from_y > GOING_ALONG * v.speed
+    u_moves, v_moves = u.step_x != 0 or u.step_y != 0, v.step_x != 0 or v.step_y != 0
+    u_share = v_share = 0.5
+    if u_holds or v_holds:
+        u_share, v_share = 0.0 if u_holds else 1.0, 0.0 if v_holds else 1.0
+    elif u_moves and v_moves:
+        against = -(u.step_x * v.step_x + u.step_y * v.step_y) > GOING_ALONG * u.speed * v.speed
+        aside = from_x * (u.step_y - v.step_y) - from_y * (u.step_x - v.step_x)
+        if against and abs(aside) < PASSING_OFFSET * (u.speed + v.speed):
+            turn = -PASSING_TURN * battle.passing_side
+            from_x, from_y = from_x - turn * from_y, from_y + turn * from_x
+    elif u_moves or v_moves:
+        u_share = 1 - IDLE_SHARE if u_moves else IDLE_SHARE
+        v_share = 1 - u_share
+    places[PUSH_X, i] += overlap * u_share * from_x
+    places[PUSH_Y, i] += overlap * u_share * from_y
+    places[PUSH_X, k] -= overlap * v_share * from_x
+    places[PUSH_Y, k] -= overlap * v_share * from_y
+
+
+@inlined
 def _blocker(units, i, dx, dy, loop, near, n_near):
-    """The nearest unit ahead that would be overlapped after a step of (dx, dy)."""
+    """The nearest unit ahead, of those near, that would be overlapped after a step of (dx, dy)."""
     u = units[i]
     found, found_square = NO_UNIT, np.inf
     for k in range(n_near):
@@ -202,16 +358,6 @@ def _blocker(units, i, dx, dy, loop, near, n_near):
         if square < room * room and from_x * dx + from_y * dy > 0 and square < found_square:
             found, found_square = near[k], square
     return found
-
-
-@inlined
-def _push(units, i, dx, dy, step, loop, layer, grid, places, near):
-    """Moves an idle unit on by a step where there is room for it."""
-    u = units[i]
-    dx, dy = _along_walls(u, dx, dy, layer, grid)
-    n_near = _find_near(places, i, step, near)
-    if _blocker(units, i, dx, dy, loop, near, n_near) == NO_UNIT:
-        _step(units, i, dx, dy, places)
 
 
 @inlined
@@ -254,10 +400,13 @@ def _is_free(x, y, layer, grid):
 @inlined
 def _step(units, i, dx, dy, places):
     u = units[i]
-    u.x += dx
-    u.y += dy
     if dx != 0 or dy != 0:
         u.face_x, u.face_y = dx, dy
         u.step_x, u.step_y = dx, dy
-    places[0, i] += dx
-    places[1, i] += dy
+    _move(u, i, dx, dy, places)
+
+
+@inlined
+def _move(u, i, dx, dy, places):
+    u.x, u.y = u.x + dx, u.y + dy
+    places[X, i], places[Y, i] = places[X, i] + dx, places[Y, i] + dy

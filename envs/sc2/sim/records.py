@@ -99,8 +99,8 @@ class Battle(NamedTuple):
     n_agents: int
     scan_period_loops: int
     regenerates: bool  # some type on the map regains shield, health or energy
+    passing_side: int  # 1: friends that meet pass each other on the left, -1: on the right
     has_ways: bool  # there are walls to go round
-    creep_damage: float  # health that a structure loses per loop
 
 
 @inlined

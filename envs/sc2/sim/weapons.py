@@ -243,8 +243,8 @@ def heal(u, v, unit_type):
 
 
 @inlined
-def regenerate(u, unit_type, creep_damage):
-    """One loop of regeneration; where creep damage is on, structures off the creep lose health instead."""
+def regenerate(u, unit_type):
+    """One loop of regeneration."""
     if u.shield_wait > 0:
         u.shield_wait -= 1
     elif u.shield < unit_type.shield:
@@ -253,5 +253,3 @@ def regenerate(u, unit_type, creep_damage):
         u.health = min(u.health + unit_type.health_regeneration, u.health_max)
     if u.energy < unit_type.energy_max:
         u.energy = min(u.energy + unit_type.energy_regeneration, unit_type.energy_max)
-    if creep_damage > 0 and unit_type.attributes & STRUCTURE:
-        u.health = max(u.health - creep_damage, 0.0)
