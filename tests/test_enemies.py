@@ -88,6 +88,19 @@ def test_a_policy_of_other_sizes_is_refused_in_one_sentence(checkpoint):
         Run(settings_of, RecordingLogger())
 
 
+def test_a_policy_that_does_not_fit_ends_the_program_with_one_sentence(checkpoint, tmp_path, capsys):
+    other = ["--env_args.map_name=5m_vs_6m", f"--local_results_path={tmp_path}"]
+    for enemy, sentence in (
+        (f"policy:{checkpoint}", "has n_agents=3, but the enemy's side here has 6"),
+        ("self", "take a map of two equal armies"),
+        (f"policy:{tmp_path}", "there is no configuration"),
+    ):
+        assert main.main(["--config=qmix", "--env-config=sc2", *SMALL, *FEW, *other, f"--env_args.enemy={enemy}"]) == 2
+        message = capsys.readouterr().err.splitlines()[-1]
+        assert message.startswith("error: ") and sentence in message
+    assert not list(tmp_path.glob("models/*/*"))
+
+
 def test_whom_a_run_plays_against_leaves_its_own_numbers_as_they_are(checkpoint):
     weights = []
     for enemy in ("script:kite", f"policy:{checkpoint}"):

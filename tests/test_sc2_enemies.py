@@ -259,11 +259,12 @@ def first_available(battle):
 def test_its_own_last_actions_are_in_its_state(folder):
     policy = Recorder([STOP, NORTH, ATTACK])
     battle = battle_of(folder, policy=policy)
-    play(battle, n_steps=2)
+    play(battle, n_steps=2, n_episodes=2)
     n_actions = battle.layout.n_actions
     assert not policy.seen[0]["state"][0, -3 * n_actions :].any()
     last = policy.seen[1]["state"][0, -3 * n_actions :].reshape(3, n_actions)
     assert last.argmax(1).tolist() == [STOP, NORTH, ATTACK]
+    assert not policy.seen[2]["state"][0, -3 * n_actions :].any()  # of the next episode
 
 
 def test_its_actions_are_those_of_the_mirrored_world(folder):
@@ -349,6 +350,8 @@ def test_spread_goes_apart_before_it_fights():
     scene = enemy_steps(Scene([(3, 15)], [(25, 15), (25, 15.8)], enemy="script:spread"), 4)
     first, second = scene.enemies
     assert abs(first["y"] - second["y"]) > 2.5
+    near = enemy_steps(Scene([(17, 15)], [(25, 15), (25, 15.8)], enemy="script:spread"), 4)
+    assert near.enemies["target"].tolist() == [0, 0]
 
 
 def test_steps_do_not_lead_into_walls():
