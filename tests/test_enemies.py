@@ -124,6 +124,17 @@ def test_tests_meet_every_enemy_in_turn_and_are_counted_apart():
     assert stats["test_return_mean"] == pytest.approx(np.mean([e["return"] for e in logger.test_episodes]))
 
 
+def test_an_enemy_that_a_test_has_not_met_has_no_statistics_of_that_test():
+    logger = RecordingLogger()
+    with Run(settings("--env_args.enemy=[script:hold, bot]"), logger) as run:
+        for _ in range(2):
+            run.evaluate(1)
+    assert len(logger.values("test_return_mean")) == 2
+    for name in ("script_hold", "bot"):
+        (value,) = logger.values(f"test_vs_{name}_return_mean")
+        assert np.isfinite(value)
+
+
 def test_one_enemy_has_no_statistics_of_its_own():
     logger = RecordingLogger()
     with Run(settings("--env_args.enemy=script:hold"), logger) as run:
