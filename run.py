@@ -63,7 +63,6 @@ SMALLER = "lower batch_size_run or the widths of networks, such as rnn_hidden_di
 ABSOLUTE_FACTOR = 10  # by which a test of the best weights is longer than others
 BEST = "best"  # folder beside the checkpoints
 COPIES_FILE = "self_play.th"  # in a checkpoint: the earlier copies that the policy plays against
-"""In the folder of a checkpoint: the configuration and the sizes of the environment, for `load_policy`."""
 ENGINE_NAMES = {"sim": "the embedded engine (not StarCraft II)", "game": "StarCraft II"}
 
 

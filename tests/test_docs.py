@@ -67,7 +67,7 @@ def check_command(program, *words):
 
 
 SHORT = (
-    *("t_max=60", "test_interval=40", "test_nepisode=1", "batch_size_run=1", "n_threads=1", "rnn_hidden_dim=8"),
+    *("t_max=60", "test_interval=40", "test_nepisode=3", "batch_size_run=1", "n_threads=1", "rnn_hidden_dim=8"),
     *("save_model_interval=30", "use_tensorboard=False"),
 )
 OF_ALGORITHMS = {"batch_size": 1, "buffer_size": 8, "omg_vae_pretrain_steps": 20, "runner": "episode"}

@@ -33,7 +33,7 @@ RANDOM_STATES = {
 
 
 SETTINGS_FILE = "settings.json"
-"""In a checkpoint: the settings of the run that wrote it."""
+"""In a checkpoint: the settings of the run that wrote it, and the sizes of its environment."""
 
 
 def warn_of_other_engine(place: Path, args: Args, trained: Mapping[str, Any] | None = None) -> None:
