@@ -16,6 +16,9 @@ import numpy as np
 from benchmarks.program import check_seconds, make_parser, parse, print_machine, print_results, verdict, write_json
 from envs.multiagentenv import Observations, Outcomes
 from envs.sc2.sim.env import BattleVectorEnv
+from envs.sc2.sim.maps import MAP_NAMES
+from envs.sc2.sim.smacv2.env import BattleVectorEnv as SmacV2VectorEnv
+from envs.sc2.sim.smacv2.races import SCENARIOS
 from utils.command import check_threads, exit_status, run_program
 from utils.errors import UserError
 from utils.files import Json
@@ -23,13 +26,15 @@ from utils.files import Json
 REPEATS = 5
 TARGET_ENVS = 64
 TARGETS = {"3m": 250_000, "8m": 60_000, "2s3z": 60_000, "MMM2": 25_000, "27m_vs_30m": 6_000}
+TARGETS |= {"terran_5_vs_5": 50_000, "zerg_20_vs_23": 8_000}
 """Environment steps per second of TARGET_ENVS battles on one core."""
 TWO_THREADS_TARGET = 1.8
 """Two threads over one, on an idle machine."""
 HEADER = f"{'map':<18}{'envs':>6}{'threads':>9}{'steps/s':>12}{'lowest':>12}{'highest':>12}{'cores had':>11}"
 DESCRIPTION = f"""Plays battles with random available actions, all of them at once, and counts environment steps per
-second. Counted is the time in `step` and in `reset` of the finished battles, with all observations, states, available
-actions and rewards that these write. Not counted: drawing the actions, and a warm-up of one episode, which compiles.
+second, on SMAC's maps and in SMACv2's standard scenarios. Counted is the time in `step` and in `reset` of the finished
+battles, with all observations, states, available actions and rewards that these write. Not counted: drawing the
+actions, and a warm-up of one episode, which compiles.
 Prints the median of {REPEATS} repeats, the lowest and highest of them, and how many cores the program had meanwhile:
 where that is less than its threads, others had the rest and the figures are too low."""
 JSON_HELP = """also write "machine" and "results" there; of a single result its entries stand at the top as well"""
@@ -46,7 +51,7 @@ class Play:
     """Battles that are played on and on."""
 
     def __init__(self, map_name: str, n_envs: int, n_threads: int):
-        self.env = BattleVectorEnv(range(n_envs), map_name=map_name, n_threads=n_threads)
+        self.env = make_env(map_name, n_envs, n_threads)
         info = self.env.get_env_info()
         self.observations = Observations.empty(n_envs, info)
         self.outcomes = Outcomes.empty(n_envs, self.env.info_keys)
@@ -74,6 +79,13 @@ class Play:
         if over.any():
             self.env.reset(self.observations, over)
         return perf_counter() - started, process_time() - started_computing
+
+
+def make_env(map_name: str, n_envs: int, n_threads: int) -> BattleVectorEnv:
+    """Returns battles on one of SMAC's maps, or of one of SMACv2's standard scenarios."""
+    if map_name in SCENARIOS:
+        return SmacV2VectorEnv(range(n_envs), map_name, n_threads=n_threads, obs_own_pos=True, use_unit_ranges=True)
+    return BattleVectorEnv(range(n_envs), map_name=map_name, n_threads=n_threads)
 
 
 @numba.njit(cache=True)
@@ -136,7 +148,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--envs", type=int, nargs="+", default=[TARGET_ENVS], help="battles at once (default: 64)")
     parser.add_argument("--seconds", type=float, default=5.0, help="counted seconds per line (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="threads; one is measured as well (default: 1)")
-    args = parse(parser, argv)
+    args = parse(parser, argv, (*MAP_NAMES, *SCENARIOS))
     check_seconds(args.seconds)
     if min(args.envs) < 1 or args.threads < 1:
         raise UserError("--envs, --threads and --seconds must be above 0")

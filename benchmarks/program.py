@@ -22,10 +22,10 @@ def make_parser(name: str, description: str, maps: Sequence[str], json_help: str
     return parser
 
 
-def parse(parser: Parser, argv: Sequence[str] | None) -> Namespace:
+def parse(parser: Parser, argv: Sequence[str] | None, known: Sequence[str] = MAP_NAMES) -> Namespace:
     """Returns the arguments. Raises: UserError for maps or a file that can't be."""
     args = parser.parse_args(argv)
-    args.map = chosen_maps(args.map, MAP_NAMES)
+    args.map = chosen_maps(args.map, known)
     check_json(args.json)
     return args
 

@@ -5,6 +5,7 @@ from utils.registry import Registry
 REGISTRY = Registry(
     "environment",
     sc2="envs.sc2:StarCraft2Env",
+    sc2v2="envs.sc2.v2:SMACv2Env",
     foraging="envs.grid_foraging:GridForaging",
     lbforaging="envs.foraging:ForagingEnv",
     predator_prey="envs.particle_tag:ParticleTag",

@@ -92,7 +92,7 @@ class MemoryFile(FileIO):
     def map(self) -> mmap.mmap:
         return mmap.mmap(self.fileno(), 0)  # all of it
 
-    def __reduce__(self) -> tuple[object, ...]:
+    def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:  # files have one of their own since Python 3.12
         return _attach, (DupFd(self.fileno()),)
 
 

@@ -16,7 +16,7 @@ import main
 from config.components import all_parts, conflict
 from config.layers import merge, merge_population, read_file
 from config.schema import OF_PYMARL, RUN
-from utils.config import Key, flatten, nested, recursive_dict_update
+from utils.config import Key, Numbers, flatten, nested, recursive_dict_update
 from utils.dict2namedtuple import convert
 from utils.errors import UserError
 from utils.logging import LOGGER_NAME
@@ -370,6 +370,10 @@ def test_an_empty_yaml_file_changes_nothing(tmp_path):
         (Key((bool, int, str), low=1, choices=("random",)), "random", "random"),
         (Key((bool, int, str), low=1, choices=("random",)), "True", True),
         (Key((bool, int, str), low=1, choices=("random",)), "3", 3),
+        (Key(list), "[a, 'b c', 7]", ["a", "b c", "7"]),
+        (Key(list), "[]", []),
+        (Key(Numbers), "[0.5, 1, 2e-1]", [0.5, 1.0, 0.2]),
+        (Key(Numbers, nullable=True), "null", None),
     ],
 )
 def test_what_is_typed_gets_the_declared_kind(key, text, value):
@@ -415,6 +419,9 @@ def test_what_is_typed_gets_the_declared_kind(key, text, value):
         (Key(bool), "'True'"),
         (Key(str, choices=("mean", "max")), "min"),
         (Key((bool, int, str), low=1, choices=("random",)), "0"),
+        (Key(list), "a, b"),
+        (Key(Numbers), "[0.5, half]"),
+        (Key(Numbers), "0.5"),
         (Key((bool, int, str), low=1, choices=("random",)), "randm"),
     ],
 )
@@ -432,6 +439,7 @@ def test_a_value_of_another_kind_or_out_of_bounds_is_refused(key, text):
         (Key(Path), "a path, or empty"),
         (Key(str, choices=("mean", "max")), "one of mean, max"),
         (Key(int, nullable=True), "a whole number, or null"),
+        (Key(Numbers), "a list of numbers, such as [0.5, 1]"),
         (Key((int, str), low=1, choices=("random",)), "a whole number, at least 1, or one of random"),
     ],
 )

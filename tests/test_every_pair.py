@@ -14,6 +14,7 @@ ACTORS = ("coma", "ippo", "mappo")
 LOGS = ("log_interval=5", "runner_log_interval=5", "learner_log_interval=5", "use_tensorboard=False")
 WORLDS = {
     "sc2": ("env_args.map_name=3m", "env_args.engine=sim", "t_max=100"),
+    "sc2v2": ("env_args.map_name=terran_5_vs_5", "t_max=100"),
     "lbforaging": ("env_args.max_episode_steps=6",),
     "simple_tag": ("env_args.max_cycles=5",),
     "predator_prey": ("env_args.max_cycles=5",),
@@ -24,9 +25,21 @@ WORLDS = {
     "sc2_beta": ("env_args.map_name=3m", "env_args.engine=sim"),
 }
 PAIRS = [(alg, "sc2") for alg in ALGORITHMS] + [("iql_omg", "goal_game"), ("vdn", "sc2_beta"), ("iql", "lbforaging")]
-PAIRS += [("iql", "simple_tag"), ("ippo_omg", "predator_prey"), ("iql", "foraging")]
+PAIRS += [
+    ("qmix", "sc2v2"),
+    ("iql_omg", "sc2v2"),
+    ("iql", "simple_tag"),
+    ("ippo_omg", "predator_prey"),
+    ("iql", "foraging"),
+]
 OTHERS = [pair for env in WORLDS if env != "sc2_beta" for alg in ALGORITHMS if (pair := (alg, env)) not in PAIRS]
-INFO = {"lbforaging": "food_loaded", "simple_tag": "caught", "sc2": "battle_won", "sc2_beta": "battle_won"}
+INFO = {
+    "lbforaging": "food_loaded",
+    "simple_tag": "caught",
+    "sc2": "battle_won",
+    "sc2v2": "battle_won",
+    "sc2_beta": "battle_won",
+}
 INFO |= dict.fromkeys(("gymma", "pettingzoo"), "ep_length")  # they have none of their own
 INFO |= {"predator_prey": "caught", "foraging": "food_picked", "goal_game": "ep_length"}
 OF_TEAMS = ("vdn", "qmix", "qtran", "qplex", "coma")

@@ -156,11 +156,14 @@ def test_compiled_code_is_stale_as_soon_as_any_file_of_the_engine_changes(tmp_pa
     """Numba itself would go on using what it compiled from an older file of a function that is called."""
     for kernel in (dynamics.advance, features.observe, heuristic.choose_actions):
         assert kernel._cache._cache_file._source_stamp == jit.STAMP
-    for path in jit.FOLDER.glob("*.py"):
-        shutil.copy(path, tmp_path)
-    assert jit.sources_stamp(tmp_path) == jit.STAMP
-    (tmp_path / "weapons.py").write_text("MIN_DAMAGE = 1\n")
-    assert jit.sources_stamp(tmp_path) != jit.STAMP
+    copied = tmp_path / "sim"
+    shutil.copytree(jit.FOLDER, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    assert jit.sources_stamp(copied) == jit.STAMP
+    for path in (copied / "weapons.py", copied / "smacv2" / "features.py"):
+        path.write_text("MIN_DAMAGE = 1\n")
+        assert (stamp := jit.sources_stamp(copied)) != jit.STAMP
+        shutil.copy(jit.FOLDER / path.relative_to(copied), path)
+        assert stamp != jit.sources_stamp(copied) == jit.STAMP
 
 
 @pytest.mark.parametrize("reason", ["no folder", "a full disk", "a torn file"])

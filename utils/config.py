@@ -10,15 +10,25 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeAlias, get_args, get_type_hints
 
 from utils.dict2namedtuple import Config
 from utils.errors import UserError
 from utils.files import Json, read_bytes
 from utils.MY_EXP_PATH import expanded
 
-KIND_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "text", Path: "a path, or empty"}
-KIND_NAMES |= {list: "a list of names, such as [a, b]"}
+Numbers: TypeAlias = list[float]
+LISTS: dict[object, type] = {list: str, Numbers: float}
+"""Kinds that are lists, and the kind of their entries."""
+KIND_NAMES: dict[object, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path, or empty",
+    list: "a list of names, such as [a, b]",
+    Numbers: "a list of numbers, such as [0.5, 1]",
+}
 STEPS, EPISODES = "environment steps", "episodes"
 # Bounds far above use: of steps, of counts and points, of what is small, and of the width of networks and of batches.
 T, M, K, WIDE = 10**12, 10**6, 10**3, 2**12
@@ -139,9 +149,10 @@ def _as_kind(value: object, kind: type) -> object:
     """Returns the value as `kind`, or None where it is of another kind."""
     if kind is Path:
         return _as_path(value) if isinstance(value, str) else None
-    if kind is list:
-        is_list = isinstance(value, (list, tuple)) and all(isinstance(entry, str) for entry in value)
-        return list(value) if is_list else None  # type: ignore[call-overload]
+    if kind in LISTS:
+        given = value if isinstance(value, (list, tuple)) else [None]
+        entries = [_as_kind(entry, LISTS[kind]) for entry in given]
+        return None if None in entries else entries
     if isinstance(value, bool) or kind in (bool, str):
         return value if type(value) is kind else None
     if not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
@@ -153,9 +164,11 @@ def _text_as_kind(text: str, kind: type) -> object:
     """Returns what was typed as `kind`, or None where it is of another kind."""
     if kind is bool:
         return TRUTH_VALUES.get(text.strip().lower())
-    if kind is list:
+    if kind in LISTS:
         inner = re.fullmatch(r"\[(.*)\]", text.strip(), re.DOTALL)
-        return [name.strip().strip("'\"") for name in inner[1].split(",") if name.strip()] if inner else None
+        parts = inner[1].split(",") if inner else []
+        entries = [_text_as_kind(part.strip(), LISTS[kind]) for part in parts if part.strip()]
+        return None if inner is None or None in entries else entries
     if kind in (str, Path):
         quoted = re.fullmatch(r"""'([^']*)'|"([^"]*)\"""", text, re.DOTALL)
         return _as_kind((quoted[1] or quoted[2] or "") if quoted else text, kind)

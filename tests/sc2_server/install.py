@@ -22,14 +22,18 @@ from pathlib import Path
 
 from envs.sc2.sim.maps import MAP_NAMES
 from envs.sc2.sim.smac import StarCraft2Env
+from envs.sc2.sim.smacv2.smacv2 import StarCraft2Env as SmacV2Env
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_4_6_2, BUILD_4_10_0 = 69232, 75689
+FLAT_MAP = "32x32_flat"
+"""SMACv2's map."""
 
 
 def install(folder: Path, builds: Sequence[int] = (BUILD_4_10_0,), maps: Sequence[str] = MAP_NAMES) -> Path:
     """Makes the folder, with a binary of each of these builds and these maps; gives it."""
     _compile()
+    maps = (*maps, FLAT_MAP)
     for build in builds:
         binary = folder / "Versions" / f"Base{build}" / "SC2_x64"
         binary.parent.mkdir(parents=True)
@@ -45,6 +49,6 @@ def install(folder: Path, builds: Sequence[int] = (BUILD_4_10_0,), maps: Sequenc
 @cache
 def _compile() -> None:
     """Leaves the engine's compiled code where the stand-in finds it: pysc2 would not wait for as long as that takes."""
-    env = StarCraft2Env("3m", seed=0)
-    env.reset()
-    env.step([1] * env.n_agents)
+    for env in (StarCraft2Env("3m", seed=0), SmacV2Env(seed=0)):
+        env.reset()
+        env.step([1] * env.n_agents)

@@ -16,17 +16,26 @@ from pysc2.run_configs.lib import VERSIONS
 from s2clientprotocol import error_pb2, raw_pb2, sc2api_pb2
 
 from envs.sc2.sim import dynamics
-from envs.sc2.sim.maps import MAP_NAMES
+from envs.sc2.sim.maps import AGENT_TYPE_ORDER, MAP_NAMES, SC2Map
 from envs.sc2.sim.records import NO_UNIT
 from envs.sc2.sim.smac import StarCraft2Env, Unit
+from envs.sc2.sim.smacv2.capabilities import Draws, Places, Teams
+from envs.sc2.sim.smacv2.races import API_NAMES, flat_map, standard_config
+from envs.sc2.sim.smacv2.smacv2 import FIRST_UNIT_TYPE
+from envs.sc2.sim.smacv2.smacv2 import StarCraft2Env as SmacV2Env
+from envs.sc2.sim.terrain import BORDER
 from envs.sc2.sim.units import AIR, layer, unit_data
-from tests.sc2_server.install import BUILD_4_10_0
+from tests.sc2_server.install import BUILD_4_10_0, FLAT_MAP
 
 PLAYER, COMPUTER = 1, 2
 STOP, MOVE, ATTACK, HEAL = 4, 16, 23, 386
 ABILITIES = {STOP: "stop", MOVE: "move", ATTACK: "attack", HEAL: "effect_heal"}
 DO_STOP, DO_MOVE, DO_TARGET = 1, 2, 6
 """Actions of the engine: stop, move (it does not matter where), the first target."""
+RACE_MAPS = {1: "10gen_terran", 2: "10gen_zerg", 3: "10gen_protoss"}
+"""SMACv2's name of its map for each race, which is that of both sides."""
+AGENTS = "_RL"
+"""The end of the names of the agents' own unit types."""
 GRAIN = 4096
 """The game's coordinates are multiples of 1/4096. A point of a message, in single precision, is taken as the nearest
 one, counted from the unit; so the engine gets just the point that it would order itself."""
@@ -35,6 +44,9 @@ one, counted from the unit; so the engine gets just the point that it would orde
 class Game:
     """One game: a map's battles, one after the other."""
 
+    margin = 0
+    """Cells around the playable area."""
+
     def __init__(self, map_name: str, seed: int, build: int):
         self.map_name, self.seed, self.build = map_name, seed, build
 
@@ -42,6 +54,9 @@ class Game:
     def of(cls, request: Any, response: Any, build: int) -> Game | None:
         """The game that a client asks for; None, and the error in the response, where there is none like it."""
         map_name = PurePath(request.local_map.map_path).stem
+        if map_name == FLAT_MAP:
+            races = [player.race for player in request.player_setup if player.type == sc2api_pb2.Computer]
+            return Arena(RACE_MAPS[races[0]], request.random_seed, build)
         if map_name not in MAP_NAMES:
             response.error = sc2api_pb2.ResponseCreateGame.InvalidMapPath
             response.error_details = f"the stand-in does not know the map {request.local_map.map_path}"
@@ -54,6 +69,17 @@ class Game:
         self.loop, self.n_battles, self.n_orders = 0, 0, 0
         self.types = [self.map.ally_types, self.map.enemy_types]
         self._create_units()
+
+    def create(self, command: Any) -> None:
+        raise ValueError("SMAC's maps create their units themselves")
+
+    def name_of(self, unit: Unit) -> str:
+        n_agents = self.map.n_agents
+        return self.types[unit.tag > n_agents][unit.tag - 1 - (n_agents if unit.tag > n_agents else 0)]
+
+    def unit_types(self) -> list[tuple[str, int]]:
+        """(name, id) of the types that the game knows."""
+        return list(dict(zip(sum(self.types, []), self.env.get_unit_types())).items())
 
     def _create_units(self) -> None:
         """The engine's battles are seen first when they are some loops old."""
@@ -120,6 +146,61 @@ class Game:
                 unit[f"step_{axis}"] = way / battle.move_amount * battle.types["speed"][unit["type"]]
 
 
+class Arena(Game):
+    """A game on SMACv2's map, which creates no units of its own: they come by debug commands, and appear in the step
+    after them."""
+
+    margin = BORDER
+
+    def begin(self) -> None:
+        self.map: SC2Map = flat_map(self.map_name, 1, 1)
+        self.battle: Any = None
+        self.loop, self.n_battles, self.n_orders = 0, 0, 0
+        self.commands: list[tuple[int, str, float, float]] = []  # (owner, type, x, y)
+
+    def create(self, command: Any) -> None:
+        names = {api_id: name for name, api_id in self.unit_types()}
+        name = API_NAMES[names[command.unit_type].removesuffix(AGENTS)]
+        self.commands.append((command.owner, name, command.pos.x, command.pos.y))
+
+    def step(self, n_loops: int) -> None:
+        self.loop += n_loops
+        if self.commands:
+            self._create_units()
+            n_loops -= 1
+        if n_loops > 0 and self.units():
+            self.battle._play(self.battle._all_worlds, n_loops)
+
+    def _create_units(self) -> None:
+        sides = [[unit[1:] for unit in self.commands if unit[0] == owner] for owner in (PLAYER, COMPUTER)]
+        self.commands = []
+        if self.battle is None:
+            race = self.map_name.removeprefix("10gen_")
+            config = {**standard_config(f"{race}_5_vs_5"), "n_units": len(sides[0]), "n_enemies": len(sides[1])}
+            self.env: Any = SmacV2Env(self.map_name, seed=self.seed, capability_config=config)
+            self.battle, self.map = self.env.battle, self.env.battle.map
+        teams = Teams(*([unit[0] for unit in side] for side in sides))
+        places = Places(*(np.array([unit[1:] for unit in side], float) for side in sides))
+        self.battle._draw = lambda seed: Draws(teams, places, None, None, None)
+        self.env.reset()
+        self.n_battles += 1
+
+    def name_of(self, unit: Unit) -> str:
+        return self.map.type_names[self.battle.units["type"][0, unit.tag - 1]]
+
+    def units(self) -> list[tuple[int, Unit]]:
+        return [] if self.battle is None else super().units()
+
+    def kill(self, tags: list[int]) -> None:
+        if self.battle is not None:
+            super().kill(tags)
+
+    def unit_types(self) -> list[tuple[str, int]]:
+        of_game = {data["api_id"]: name for name, data in unit_data().items()}
+        agents = [(f"{name}{AGENTS}", FIRST_UNIT_TYPE + index) for index, name in enumerate(AGENT_TYPE_ORDER)]
+        return [(of_game.get(number, f"type {number}"), number) for number in range(FIRST_UNIT_TYPE)] + agents
+
+
 # ------------------------------------------------------------------------------------------------ answers
 
 
@@ -135,7 +216,8 @@ def write_game_info(game: Game, request: Any, response: Any) -> None:
     response.map_name = game.map_name
     raw = response.start_raw
     raw.map_size.x, raw.map_size.y = width, height
-    raw.playable_area.p1.x, raw.playable_area.p1.y = width, height
+    raw.playable_area.p0.x, raw.playable_area.p0.y = game.margin, game.margin
+    raw.playable_area.p1.x, raw.playable_area.p1.y = width - game.margin, height - game.margin
     if game.build >= BUILD_4_10_0:  # a bit per cell, rows from south to north
         _write_image(raw.pathing_grid, pathing.shape, 1, np.packbits(pathing.T, axis=1))
     else:  # a byte per cell, 255 where nobody can walk, rows from north to south
@@ -157,7 +239,7 @@ def write_observation(game: Game, request: Any, response: Any) -> None:
     observation.player_common.player_id = PLAYER
     for tag, unit in game.units():
         agent = unit.tag <= game.map.n_agents
-        name = game.types[not agent][unit.tag - 1 - (0 if agent else game.map.n_agents)]
+        name = game.name_of(unit)
         data = unit_data()[name]
         u = observation.raw_data.units.add(
             tag=tag,
@@ -183,8 +265,7 @@ def write_observation(game: Game, request: Any, response: Any) -> None:
 def write_data(game: Game, request: Any, response: Any) -> None:
     for ability, name in ABILITIES.items():
         response.abilities.add(ability_id=ability, link_name=name, friendly_name=name.capitalize(), available=True)
-    ids = dict(zip(sum(game.types, []), game.env.get_unit_types()))
-    for name, unit_type in ids.items():
+    for name, unit_type in game.unit_types():
         response.units.add(unit_id=unit_type, name=name, available=True, movement_speed=0)
 
 
@@ -195,7 +276,10 @@ def carry_out(game: Game, request: Any, response: Any) -> None:
 
 def debug(game: Game, request: Any, response: Any) -> None:
     for command in request.debug:
-        game.kill(command.kill_unit.tag)
+        if command.HasField("create_unit"):
+            game.create(command.create_unit)
+        elif command.HasField("kill_unit"):
+            game.kill(command.kill_unit.tag)
 
 
 def step(game: Game, request: Any, response: Any) -> None:

@@ -63,7 +63,7 @@ def _advance_battle(
     units, effects, n_effects = borrowed(units)[b], borrowed(effects)[b], borrowed(n_effects)[b]
     sequence, places, near = borrowed(sequences)[b], borrowed(places)[b], borrowed(near)[b]
     types, grid, cells, ways = borrowed(types), borrowed(grid), borrowed(cells), borrowed(ways)
-    _shuffle(sequence, random, b)
+    shuffle(sequence, random, b)
     place(units, types, places)
     for _ in range(n_loops):
         loops[b] += 1
@@ -71,7 +71,7 @@ def _advance_battle(
 
 
 @compiled
-def _shuffle(sequence, random, b):
+def shuffle(sequence, random, b):
     """Puts the units of battle b into a new random sequence of moves (Fisher-Yates)."""
     for k in range(len(sequence) - 1, 0, -1):
         random[b], draw = next_random(random[b])
@@ -92,27 +92,33 @@ def reset_units(
     (from_x, from_y), (to_x, to_y) = segment
     for b in range(units.shape[0]):
         if worlds[b]:
-            n_effects[b, 0], loops[b] = 0, 0
             start = 0
             if len(chances) > 1:
                 random[b], draw = next_random(random[b])
                 while start < len(chances) - 1 and draw >= chances[start]:
                     start += 1
-            for i in range(units.shape[1]):
-                sequences[b, i] = i
-                units[b, i] = fresh[start, i]
-            if shuffles_enemies:
-                _list_enemies(units[b], fresh[start], n_agents, random, b)
-            for i in range(units.shape[1]):
-                random[b], draw = next_random(random[b])
-                units[b, i].random = np.uint64(draw * 9007199254740992.0)
-                random[b], draw = next_random(random[b])
-                units[b, i].scan_phase = int(draw * SCAN_PHASES)
+            start_units(b, units, fresh[start], n_effects, sequences, random, loops, n_agents, shuffles_enemies)
             if from_x != to_x or from_y != to_y:
                 random[b], draw = next_random(random[b])
                 for i in range(n_agents, units.shape[1]):
                     units[b, i].goal_x = from_x + draw * (to_x - from_x)
                     units[b, i].goal_y = from_y + draw * (to_y - from_y)
+
+
+@compiled
+def start_units(b, units, fresh, n_effects, sequences, random, loops, n_agents, shuffles_enemies):
+    """Begins battle b with fresh units [unit]: lists the enemies, and gives each unit its generator."""
+    n_effects[b, 0], loops[b] = 0, 0
+    for i in range(units.shape[1]):
+        sequences[b, i] = i
+        units[b, i] = fresh[i]
+    if shuffles_enemies:
+        _list_enemies(units[b], fresh, n_agents, random, b)
+    for i in range(units.shape[1]):
+        random[b], draw = next_random(random[b])
+        units[b, i].random = np.uint64(draw * 9007199254740992.0)
+        random[b], draw = next_random(random[b])
+        units[b, i].scan_phase = int(draw * SCAN_PHASES)
 
 
 @compiled
@@ -140,16 +146,25 @@ def give_orders(units, actions, avail_actions, worlds, move_amount, types):
     been given in any battle.
     """
     n_agents = actions.shape[1]
-    for b in range(units.shape[0]):
-        if worlds[b]:
-            for i in range(n_agents):
-                action = actions[b, i]
-                if action < 0 or action >= avail_actions.shape[2] or avail_actions[b, i, action] == 0:
-                    return b * n_agents + i
+    refused = find_refused(actions, avail_actions, worlds)
+    if refused >= 0:
+        return refused
     for b in range(units.shape[0]):
         if worlds[b]:
             for i in range(n_agents):
                 _give_order(units[b], i, actions[b, i], move_amount, 0, n_agents, types)
+    return -1
+
+
+@compiled
+def find_refused(actions, avail_actions, worlds):
+    """Gives -1, or the flat index (battle * n_agents + agent) of the first action that is not available."""
+    for b in range(actions.shape[0]):
+        if worlds[b]:
+            for i in range(actions.shape[1]):
+                action = actions[b, i]
+                if action < 0 or action >= avail_actions.shape[2] or avail_actions[b, i, action] == 0:
+                    return b * actions.shape[1] + i
     return -1
 
 
@@ -180,11 +195,11 @@ def _give_order(units, i, action, move_amount, first_friend, first_foe, types):
     """An order that the game refuses (to heal the healthy, to shoot what the weapon can't reach) changes nothing."""
     u = units[i]
     if action == 1:
-        _set_order(u, IDLE, NO_UNIT)
+        set_order(u, IDLE, NO_UNIT)
         u.step_x, u.step_y = 0.0, 0.0
         u.goal_x, u.goal_y = u.x, u.y
     elif 2 <= action <= 5:
-        _set_order(u, MOVE, NO_UNIT)
+        set_order(u, MOVE, NO_UNIT)
         u.goal_x = u.x + move_amount * (int(action == 4) - int(action == 5))
         u.goal_y = u.y + move_amount * (int(action == 2) - int(action == 3))
         u.step_x = (u.goal_x - u.x) / move_amount * types[u.type].speed
@@ -192,13 +207,13 @@ def _give_order(units, i, action, move_amount, first_friend, first_foe, types):
     elif action >= 6 and u.heals:
         v = units[first_friend + action - 6]
         if wants_healing(v) and can_heal(v, types) and has_energy(u, types):
-            _set_order(u, ATTACK, first_friend + action - 6)
+            set_order(u, ATTACK, first_friend + action - 6)
     elif action >= 6 and units[first_foe + action - 6].planes & types[u.type].reaches:
-        _set_order(u, ATTACK, first_foe + action - 6)
+        set_order(u, ATTACK, first_foe + action - 6)
 
 
 @inlined
-def _set_order(u, order, target):
+def set_order(u, order, target):
     """A new order calls off a wind-up, giving its cooldown back, cuts the backswing and stops beams; the same one does
     nothing."""
     if order == ATTACK and u.order == ATTACK and u.target == target:
@@ -251,11 +266,12 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
             choose_in_range(units, i, types, battle)
             if u.order == MOVE and u.cooldown > AIM_LOOPS:
                 u.target = NO_UNIT
-        elif u.acquires:
+        elif u.acquires and u.order != ATTACK:
             choose_target(units, i, loop, types, battle)
         elif u.order == ATTACK and units[u.target].health <= 0:
             u.order = IDLE
             u.target = NO_UNIT
+            u.home_x, u.home_y = u.x, u.y
         goal_x, goal_y = u.goal_x, u.goal_y
         if u.target != NO_UNIT:
             v = units[u.target]

@@ -42,6 +42,15 @@ class Moment(NamedTuple):
     cooldown: np.ndarray  # [batch, agent], loops
 
 
+class Cone(NamedTuple):
+    """A field of view: from the place of a unit, this far, to both sides of a direction, in radians."""
+
+    unit: int
+    reach: float
+    direction: float
+    half_angle: float
+
+
 class BattleVectorEnv(VectorEnv):
     """B battles on one map, battle i seeded by `seeds[i]`. The other arguments are those of SMAC's `StarCraft2Env`.
 
@@ -51,6 +60,8 @@ class BattleVectorEnv(VectorEnv):
     """
 
     info_keys = INFO_KEYS
+    enemies: Enemies | None = None
+    """Who plays the enemies; None: a bot in all episodes."""
 
     def __init__(
         self,
@@ -91,18 +102,9 @@ class BattleVectorEnv(VectorEnv):
         window_size_y: int = 1200,
         debug: bool = False,
     ):
-        self.map = find_map(map_name)
-        unknown = set(rules) - set(Rules._fields) if isinstance(rules, Mapping) else set()
-        if unknown:
-            raise ValueError(f"unknown rules {sorted(unknown)}; the engine's are {', '.join(Rules._fields)}")
-        self.rules = rules if isinstance(rules, Rules) else Rules(**rules)
-        self.n_envs = len(seeds)
-        self.step_mul, self.move_amount = step_mul, float(move_amount)
-        self.heuristic_ai, self.heuristic_rest = heuristic_ai, heuristic_rest
-        self.replay_dir, self.replay_prefix = replay_dir, replay_prefix
-        self.n_threads = n_threads
+        sc2_map = find_map(map_name)
         options: dict[str, Any] = {
-            "move_amount": self.move_amount,
+            "move_amount": float(move_amount),
             "obs_all_health": obs_all_health,
             "obs_own_health": obs_own_health,
             "obs_last_action": obs_last_action,
@@ -121,7 +123,42 @@ class BattleVectorEnv(VectorEnv):
             "reward_scale": reward_scale,
             "reward_scale_rate": reward_scale_rate,
         }
-        self.layout = make_layout(self.map, **options)
+        layout = make_layout(sc2_map, **options)
+        self._set_up(
+            seeds, sc2_map, layout, rules, step_mul, move_amount, heuristic_ai, heuristic_rest, n_threads,
+            replay_dir, replay_prefix,
+        )  # fmt: skip
+        if check_enemies(enemy, test_enemies):
+            other = sc2_map.from_other_side()
+            self.enemies = Enemies(self.n_envs, enemy, test_enemies, other, make_layout(other, **options), self.types)
+            self.enemy_info, self.test_enemy_names = self.enemies.env_info, self.enemies.test_names
+            self.enemy_names = tuple(dict.fromkeys((*self.enemies.names, *self.enemies.test_names)))
+
+    def _set_up(
+        self,
+        seeds: Sequence[int],
+        sc2_map: SC2Map,
+        layout: features.Layout,
+        rules: Mapping[str, Any] | Rules,
+        step_mul: int,
+        move_amount: float,
+        heuristic_ai: bool,
+        heuristic_rest: bool,
+        n_threads: int,
+        replay_dir: str,
+        replay_prefix: str,
+    ) -> None:
+        """Makes all that a battle consists of, for one world per seed. Raises: ValueError where a rule is not known."""
+        unknown = set(rules) - set(Rules._fields) if isinstance(rules, Mapping) else set()
+        if unknown:
+            raise ValueError(f"unknown rules {sorted(unknown)}; the engine's are {', '.join(Rules._fields)}")
+        self.map, self.layout = sc2_map, layout
+        self.rules = rules if isinstance(rules, Rules) else Rules(**rules)
+        self.n_envs = len(seeds)
+        self.step_mul, self.move_amount = step_mul, float(move_amount)
+        self.heuristic_ai, self.heuristic_rest = heuristic_ai, heuristic_rest
+        self.replay_dir, self.replay_prefix = replay_dir, replay_prefix
+        self.n_threads = n_threads
         type_names = self.map.type_names
         self.types = unit_types(type_names)
         self._cells, self._ways = find_ways(self.map.pathing)
@@ -134,12 +171,6 @@ class BattleVectorEnv(VectorEnv):
         )
         self._segment = np.array(self.map.enemy_order.get("segment", np.zeros((2, 2))))
         self._fresh_units, self._chances = fresh_units(self.map, self.rules, type_names)
-        self.enemies: Enemies | None = None  # None: a bot plays them in all episodes
-        if check_enemies(enemy, test_enemies):
-            other = self.map.from_other_side()
-            self.enemies = Enemies(self.n_envs, enemy, test_enemies, other, make_layout(other, **options), self.types)
-            self.enemy_info, self.test_enemy_names = self.enemies.env_info, self.enemies.test_names
-            self.enemy_names = tuple(dict.fromkeys((*self.enemies.names, *self.enemies.test_names)))
 
         n_units = self.map.n_agents + self.map.n_enemies
         self.units = np.tile(self._fresh_units[0], (self.n_envs, 1))
@@ -180,10 +211,7 @@ class BattleVectorEnv(VectorEnv):
             self.enemies.deal(worlds, self._random, self.test_mode)
         if worlds[0]:
             self.recorded_random, self.recorded_actions = self._random[0], []
-        dynamics.reset_units(
-            self.units, self._fresh_units, self._chances, self.n_effects, self._sequences, self._random, self.loops,
-            worlds, self.map.n_agents, self._segment, self.rules.enemy_list == "shuffled",
-        )  # fmt: skip
+        self._create_units(worlds)
         if self.enemies is not None:
             self.enemies.begin(self.units, worlds)
         self._play(worlds, self.rules.spawn_age_loops)
@@ -203,8 +231,8 @@ class BattleVectorEnv(VectorEnv):
         self._copy(actions, self.last_actions, worlds)
         if worlds[0]:
             self.recorded_actions.append(self.last_actions[0].copy())
-        self._play(worlds, self.step_mul)
-        features.settle(self.units, self._previous, worlds, self.layout, self._reward, self.result)
+        self._play_step(worlds)
+        self._settle(worlds)
         self._copy(self._reward, outcomes.reward, worlds)
         features.conclude(
             self.units, self.result, self.episode_steps, worlds, self.layout, self.counts, outcomes.terminated,
@@ -266,6 +294,14 @@ class BattleVectorEnv(VectorEnv):
             for won, games, timeouts in self.counts
         ]
 
+    def cones(self, b: int) -> list[Cone]:
+        """Returns what the agents of battle b can see only, where they don't see all around."""
+        return []
+
+    def more_settings(self) -> dict[str, Any]:
+        """Returns what a replay must hold of the arguments besides those of SMAC's battles, as plain data."""
+        return {}
+
     def save_replay(self) -> list[Path]:
         """Writes the last episode of the first battle as a replay and as an animated GIF; gives both files.
 
@@ -282,16 +318,21 @@ class BattleVectorEnv(VectorEnv):
         """
         commands, allowed = actions, self._avail_actions
         if self.heuristic_ai:  # any action will do that can stand among the last actions
-            unknown = worlds[:, None] & ((actions < 0) | (actions >= self.layout.n_actions))
-            if unknown.any():
-                raise self._refusal(actions, int(unknown.argmax()))
+            self._check_known(actions, worlds)
             commands, allowed = self._commands, np.ones_like(self._avail_actions)
             heuristic.choose_actions(
-                self.units, self._targets, self._avail_actions, self.layout, self.heuristic_rest, commands
-            )
+                self.units, self._targets, self._avail_actions, self.layout, self.heuristic_rest,
+                features.N_ACTIONS_NO_ATTACK, commands,
+            )  # fmt: skip
         refused = dynamics.give_orders(self.units, commands, allowed, worlds, self.move_amount, self.types)
         if refused >= 0:
             raise self._refusal(actions, refused)
+
+    def _check_known(self, actions: np.ndarray, worlds: np.ndarray) -> None:
+        """Raises: ValueError for an action that no agent has."""
+        unknown = worlds[:, None] & ((actions < 0) | (actions >= self.layout.n_actions))
+        if unknown.any():
+            raise self._refusal(actions, int(unknown.argmax()))
 
     def _refusal(self, actions: np.ndarray, index: int) -> ValueError:
         """The error for the action [battle * n_agents + agent] of this index."""
@@ -300,6 +341,19 @@ class BattleVectorEnv(VectorEnv):
         return ValueError(
             f"action {int(actions[b, i])} of agent {i} in battle {b} is not available; available are {available}"
         )
+
+    def _create_units(self, worlds: np.ndarray) -> None:
+        dynamics.reset_units(
+            self.units, self._fresh_units, self._chances, self.n_effects, self._sequences, self._random, self.loops,
+            worlds, self.map.n_agents, self._segment, self.rules.enemy_list == "shuffled",
+        )  # fmt: skip
+
+    def _play_step(self, worlds: np.ndarray) -> None:
+        self._play(worlds, self.step_mul)
+
+    def _settle(self, worlds: np.ndarray) -> None:
+        """Writes the reward of the step and how each battle stands."""
+        features.settle(self.units, self._previous, worlds, self.layout, self._reward, self.result)
 
     def _play(self, worlds: np.ndarray, n_loops: int) -> None:
         advance = dynamics.advance_parallel if self._goes_parallel(worlds) else dynamics.advance
@@ -367,20 +421,10 @@ def _units(sc2_map: SC2Map, rules: Rules, type_names: list[str], ally_start: Sta
     enemies = enemy_start.units
     units = np.zeros(len(allies) + len(enemies), records.UNIT)
     for k, (type_name, x, y) in enumerate(allies + enemies):
-        unit, data = units[k], unit_data()[type_name]
-        unit["type"], unit["planes"] = type_names.index(type_name), planes(type_name)
+        write_new_unit(units[k], type_name, type_names, team=int(k >= len(allies)))
+        unit = units[k]
         unit["x"], unit["y"], unit["home_x"], unit["home_y"] = x, y, x, y
-        unit["radius"], unit["separation_radius"] = data["radius"], data["separation_radius"]
-        unit["health"], unit["shield"] = data["hp"], data["shield"]
-        unit["energy"] = data.get("energy", {}).get("start", 0)
-        unit["team"] = unit["acquires"] = k >= len(allies)  # the agents' units never choose a target themselves
-        unit["health_max"], unit["shield_max"] = data["hp"], max(data["shield"], 1)
-        unit["cooldown_max"] = data["smac_unit_max_cooldown_allied"]
-        unit["heals"] = type_name == "Medivac"
-        unit["free_fire"] = k < len(allies) and type_name == "Colossus"
-        unit["face_y"] = -1  # units are created facing south
     units["type_index"] = sc2_map.ally_type_index + sc2_map.enemy_type_index
-    units["target"] = units["shooting_at"] = units["chases"] = units["killed_by"] = records.NO_UNIT
     _give_enemy_orders(units[len(allies) :], sc2_map.enemy_order, rules)
     marches = (units["order"] == records.ATTACK_MOVE) & ("point" in sc2_map.enemy_order)
     way = np.stack([units["goal_x"] - units["x"], units["goal_y"] - units["y"]])
@@ -388,6 +432,22 @@ def _units(sc2_map: SC2Map, rules: Rules, type_names: list[str], ally_start: Sta
     length = np.maximum(np.hypot(*way), 1e-9)
     units["step_x"], units["step_y"] = np.where(marches, way * speeds / length, 0)  # so that nobody blocks who follows
     return units
+
+
+def write_new_unit(unit: np.void, type_name: str, type_names: list[str], team: int) -> None:
+    """Writes all that the record of a unit holds when it is created, but its place and its orders; team 0: agents."""
+    data = unit_data()[type_name]
+    unit["type"], unit["planes"] = type_names.index(type_name), planes(type_name)
+    unit["radius"], unit["separation_radius"] = data["radius"], data["separation_radius"]
+    unit["health"], unit["shield"] = data["hp"], data["shield"]
+    unit["energy"] = data.get("energy", {}).get("start", 0)
+    unit["team"] = unit["acquires"] = team  # the agents' units never choose a target themselves
+    unit["health_max"], unit["shield_max"] = data["hp"], max(data["shield"], 1)
+    unit["cooldown_max"] = data["smac_unit_max_cooldown_allied"]
+    unit["heals"] = type_name == "Medivac"
+    unit["free_fire"] = team == 0 and type_name == "Colossus"
+    unit["face_y"] = -1  # units are created facing south
+    unit["target"] = unit["shooting_at"] = unit["chases"] = unit["killed_by"] = records.NO_UNIT
 
 
 def _give_enemy_orders(enemies: np.ndarray, order: dict[str, Any], rules: Rules) -> None:

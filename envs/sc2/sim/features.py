@@ -101,12 +101,12 @@ def _observe_battle(b, units, last_actions, episode_steps, layout, pathing, heig
 
 
 @inlined
-def _distance(u, v):
+def distance_between(u, v):
     return np.sqrt((v.x - u.x) ** 2 + (v.y - u.y) ** 2)
 
 
 @inlined
-def _is_pathable(x, y, pathing):
+def is_pathable(x, y, pathing):
     return 0 <= x < pathing.shape[0] and 0 <= y < pathing.shape[1] and pathing[x, y]
 
 
@@ -121,19 +121,19 @@ def _write_avail_actions(units, layout, pathing, avail):
             avail[i, 0] = 1
             continue
         avail[i, 1] = 1
-        avail[i, 2] = _is_pathable(int(u.x), int(u.y + ahead), pathing)
-        avail[i, 3] = _is_pathable(int(u.x), int(u.y - ahead), pathing)
-        avail[i, 4] = _is_pathable(int(u.x + ahead), int(u.y), pathing)
-        avail[i, 5] = _is_pathable(int(u.x - ahead), int(u.y), pathing)
+        avail[i, 2] = is_pathable(int(u.x), int(u.y + ahead), pathing)
+        avail[i, 3] = is_pathable(int(u.x), int(u.y - ahead), pathing)
+        avail[i, 4] = is_pathable(int(u.x + ahead), int(u.y), pathing)
+        avail[i, 5] = is_pathable(int(u.x - ahead), int(u.y), pathing)
         if u.heals:  # it heals agent k instead of attacking enemy k
             for k in range(n_agents):
                 v = units[k]
-                if not v.heals and v.health > 0 and _distance(u, v) <= SHOOT_RANGE:
+                if not v.heals and v.health > 0 and distance_between(u, v) <= SHOOT_RANGE:
                     avail[i, N_ACTIONS_NO_ATTACK + k] = 1
         else:
             for k in range(layout.n_enemies):
                 v = units[n_agents + k]
-                if v.health > 0 and _distance(u, v) <= SHOOT_RANGE:
+                if v.health > 0 and distance_between(u, v) <= SHOOT_RANGE:
                     avail[i, N_ACTIONS_NO_ATTACK + k] = 1
 
 
@@ -150,11 +150,11 @@ def _write_obs(units, i, avail, last_actions, time, layout, pathing, heights, ob
         obs[direction] = avail[i, 2 + direction]
     at = 4
     if layout.obs_pathing_grid or layout.obs_terrain_height:
-        at = _write_surroundings(u, layout, pathing, heights, obs, at)
+        at = write_surroundings(u, layout, pathing, heights, obs, at)
 
     for k in range(layout.n_enemies):
         v = units[n_agents + k]
-        distance = _distance(u, v)
+        distance = distance_between(u, v)
         if v.health > 0 and distance < SIGHT_RANGE:
             obs[at] = avail[i, N_ACTIONS_NO_ATTACK + k]
             obs[at + 1] = distance / SIGHT_RANGE
@@ -171,7 +171,7 @@ def _write_obs(units, i, avail, last_actions, time, layout, pathing, heights, ob
         if k == i:
             continue
         v = units[k]
-        distance = _distance(u, v)
+        distance = distance_between(u, v)
         if v.health > 0 and distance < SIGHT_RANGE:
             obs[at] = 1
             obs[at + 1] = distance / SIGHT_RANGE
@@ -203,7 +203,7 @@ def _write_health(v, has_shield, obs, at):
 
 
 @compiled
-def _write_surroundings(u, layout, pathing, heights, obs, at):
+def write_surroundings(u, layout, pathing, heights, obs, at):
     """The eight (pathing) or nine (height) points around a unit; points outside the map count as 1."""
     x, y = int(u.x), int(u.y)
     m = int(layout.move_amount)
@@ -293,10 +293,12 @@ def settle(units, previous, worlds, layout, reward, result):
         if worlds[b]:
             result[b] = _result(units[b], layout)
             if layout.reward_sparse:
-                _update_previous(units[b], previous[b])
+                update_previous(units[b], previous[b])
                 value = (result[b] == WON) * 1.0 - (result[b] == LOST) * 1.0
             else:
-                value = _battle_reward(units[b], previous[b], layout)
+                value = battle_reward(units[b], previous[b], layout)
+                if layout.reward_only_positive:
+                    value = abs(value)  # so that regeneration, too, is rewarded: SMAC's own quirk
                 if result[b] == WON:
                     value += layout.reward_win
                 elif result[b] == LOST:
@@ -354,7 +356,7 @@ def _result(units, layout):
 
 
 @compiled
-def _battle_reward(units, previous, layout):
+def battle_reward(units, previous, layout):
     """Damage done and enemies felled, less a part of what the agents suffered unless rewards are only positive."""
     enemy_losses, ally_losses, deaths = 0.0, 0.0, 0.0
     for i in range(len(units)):
@@ -371,13 +373,13 @@ def _battle_reward(units, previous, layout):
             ally_losses += lost * layout.reward_negative_scale
             if died and not layout.reward_only_positive:
                 deaths -= layout.reward_death_value * layout.reward_negative_scale
-    _update_previous(units, previous)
+    update_previous(units, previous)
     if layout.reward_only_positive:
-        return abs(enemy_losses + deaths)  # so that regeneration, too, is rewarded: SMAC's own quirk
+        return enemy_losses + deaths
     return enemy_losses + deaths - ally_losses
 
 
 @compiled
-def _update_previous(units, previous):
+def update_previous(units, previous):
     for i in range(len(units)):
         previous[i] = units[i].health + units[i].shield if units[i].health > 0 else -1.0

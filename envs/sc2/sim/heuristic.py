@@ -1,18 +1,18 @@
 """SMAC's built-in controller (`heuristic_ai`): every agent attacks the nearest enemy until it dies; medivacs heal the
 nearest wounded friend. Published win rates of it calibrate the engine."""
 
-from envs.sc2.sim.features import N_ACTIONS_NO_ATTACK
 from envs.sc2.sim.jit import compiled
 
 NO_COMMAND = 0
 
 
 @compiled
-def choose_actions(units, targets, avail_actions, layout, rest, actions):
+def choose_actions(units, targets, avail_actions, layout, rest, first_target, actions):
     """Writes the controller's actions [batch, agent]; NO_COMMAND where an agent finds no target.
 
     targets [batch, agent]: whom each agent attacks or heals, kept until dead (or healed), -1 for nobody.
-    rest: keep to available actions, walking towards a target that is out of SMAC's range (`heuristic_rest`).
+    first_target: the action that names the first target. rest: keep to available actions, walking towards a target
+    that is out of SMAC's range (`heuristic_rest`).
     """
     for b in range(units.shape[0]):
         for i in range(layout.n_agents):
@@ -24,7 +24,7 @@ def choose_actions(units, targets, avail_actions, layout, rest, actions):
             if target < 0:
                 actions[b, i] = NO_COMMAND
                 continue
-            actions[b, i] = N_ACTIONS_NO_ATTACK + (target if heals else target - layout.n_agents)
+            actions[b, i] = first_target + (target if heals else target - layout.n_agents)
             if rest and avail_actions[b, i, actions[b, i]] == 0:
                 dx, dy = units[b, target].x - u.x, units[b, target].y - u.y
                 if abs(dx) > abs(dy):

@@ -23,7 +23,7 @@ def sources_stamp(folder: Path) -> str:
     """Changes with every source file there: numba itself looks only at the file of the function it has cached, not at
     the files of the functions that this one calls."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.py")):
+    for path in sorted(folder.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -231,6 +231,17 @@ def spawn_positions(spawns: list[Spawn], grid: np.ndarray) -> list[tuple[str, fl
 
 def _places(point: tuple[float, float], radius: float, free: np.ndarray) -> list[tuple[float, float]]:
     """The free points of the grid, in the order in which they are tried."""
+    dx, dy = lattice().T
+    x, y = point[0] + dx * radius, point[1] + dy * radius
+    inside = (x >= 0) & (y >= 0) & (x < free.shape[0]) & (y < free.shape[1])
+    x, y = x[inside], y[inside]
+    possible = free[x.astype(int), y.astype(int)]
+    return list(zip(x[possible].tolist(), y[possible].tolist(), strict=True))
+
+
+@cache
+def lattice() -> np.ndarray:
+    """int64 [point, (x, y)]: the grid around a spawn point, in radii, in the order in which its points are tried."""
     steps = np.arange(-48, 49)
     dx, dy = (offsets.ravel() for offsets in np.meshgrid(steps, steps, indexing="ij"))
     used = ((dx % 2 == 0) & (dy % 2 == 0)) | ((dx * dy == 0) & (abs(dx + dy) > 2))
@@ -238,11 +249,7 @@ def _places(point: tuple[float, float], radius: float, free: np.ndarray) -> list
     angle = np.round(np.arctan2(dy, dx) + np.pi / 2, 9) % np.round(2 * np.pi, 9)
     quarter = np.floor(angle / (np.pi / 2) + 1e-6)
     order = np.lexsort((quarter, np.round(angle - quarter * np.pi / 2, 6), dx * dx + dy * dy))
-    x, y = point[0] + dx[order] * radius, point[1] + dy[order] * radius
-    inside = (x >= 0) & (y >= 0) & (x < free.shape[0]) & (y < free.shape[1])
-    x, y = x[inside], y[inside]
-    possible = free[x.astype(int), y.astype(int)]
-    return list(zip(x[possible].tolist(), y[possible].tolist(), strict=True))
+    return np.stack([dx[order], dy[order]], axis=1)
 
 
 def _has_room(place: tuple[float, float], radius: float, others: np.ndarray, overlap: float) -> bool:

@@ -16,7 +16,7 @@ from envs.sc2.sim.units import unit_data
 from envs.sc2.sim.weapons import BEAM_POINTS, BEAM_SPACING
 
 if TYPE_CHECKING:
-    from envs.sc2.sim.env import BattleVectorEnv
+    from envs.sc2.sim.env import BattleVectorEnv, Cone
 
 Colour = tuple[int, ...]
 TEAM_COLOURS = ((86, 170, 255), (255, 104, 84))
@@ -90,6 +90,8 @@ class Painter:
         alive.sort(key=lambda i: self.flies[i])  # who flies is drawn above the others
         for grave in units[units["health"] <= 0]:
             self._draw_grave(canvas, grave)
+        for cone in battle.cones(b):
+            self._draw_cone(canvas, units[cone.unit], cone)
         for i in alive:
             self._draw_order(canvas, units, i)
         for i in alive:
@@ -159,6 +161,11 @@ class Painter:
         for turn in (1, -1):
             ends = self._points([(x - arm, y - turn * arm), (x + arm, y + turn * arm)])
             canvas.line(ends, (*TEAM_COLOURS[unit["team"]], 110), width=self._width(0.1))
+
+    def _draw_cone(self, canvas: Any, unit: np.void, cone: Cone) -> None:
+        angles = cone.direction + np.linspace(-cone.half_angle, cone.half_angle, 9)
+        rim = [(unit["x"] + cone.reach * np.cos(a), unit["y"] + cone.reach * np.sin(a)) for a in angles]
+        canvas.polygon(self._points([(unit["x"], unit["y"]), *rim]), (*TEAM_COLOURS[unit["team"]], 24))
 
     def _draw_order(self, canvas: Any, units: np.ndarray, i: int) -> None:
         """A faint line to the target, or to the goal."""

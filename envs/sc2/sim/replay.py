@@ -27,6 +27,8 @@ from utils.records import write_whole
 FORMAT = 1
 SMALL = Key(int, low=0, high=10_000).read
 SUFFIX = ".sim.json.gz"
+SMACV2 = "smacv2"
+"""Under which a replay of SMACv2 has the arguments that SMAC lacks."""
 KIND, REMEDY = "replay", f"give a file of the embedded engine that save_replay wrote, named *{SUFFIX}"
 OTHER_ENGINE = (
     "the replay was recorded by an embedded engine with other rules, which played another battle; "
@@ -59,6 +61,7 @@ class Replay(NamedTuple):
             "heuristic_ai": battle.heuristic_ai,
             "heuristic_rest": battle.heuristic_rest,
             "rules": battle.rules._asdict(),
+            **battle.more_settings(),
         }
         enemies, enemy_actions = battle.enemies, None
         if enemies is not None and enemies.is_commanded:
@@ -105,7 +108,7 @@ class Replay(NamedTuple):
             UserError: the battle comes out otherwise than it was recorded, for the engine's rules have changed.
         """
         try:
-            battle = BattleVectorEnv([0], **self._arguments())
+            battle = _make_battle(self._arguments())
             n_steps, n_agents = self.actions.shape
             if n_agents != battle.map.n_agents or n_steps > battle.map.episode_limit:
                 raise ValueError(f"{n_steps} steps of {n_agents} agents")
@@ -129,6 +132,7 @@ class Replay(NamedTuple):
             ValueError,
             TypeError,
             ArithmeticError,
+            UserError,
         ) as error:  # an argument, a map or an action that this engine does not have
             raise UserError(OTHER_ENGINE) from error
         if checksum(battle.units[0]) != self.checksum:
@@ -137,6 +141,15 @@ class Replay(NamedTuple):
     def _arguments(self) -> dict[str, Any]:
         """Returns the arguments of the environment that plays it; who commanded the enemies then is of no matter."""
         return {**self.settings, "enemy": BOT if self.enemy_actions is None else REPEATED}
+
+
+def _make_battle(settings: dict[str, Any]) -> BattleVectorEnv:
+    if SMACV2 not in settings:
+        return BattleVectorEnv([0], **settings)
+    from envs.sc2.sim.smacv2.env import BattleVectorEnv as SmacV2VectorEnv  # here: most replays are of SMAC
+
+    of_smac = {name: value for name, value in settings.items() if name not in (SMACV2, "enemy")}
+    return SmacV2VectorEnv([0], **of_smac, **settings[SMACV2])
 
 
 def _actions(value: Any) -> np.ndarray:

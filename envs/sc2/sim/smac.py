@@ -68,12 +68,13 @@ class StarCraft2Env(MultiAgentEnv):
     n_actions_no_attack = features.N_ACTIONS_NO_ATTACK
     n_actions_move = len(Direction)
     min_unit_type = MIN_UNIT_TYPE
+    battle_class: type[BattleVectorEnv] = BattleVectorEnv
 
     def __init__(self, map_name: str = "8m", *, seed: int | None = None, **env_args: Any):
         self._seed = int(np.random.SeedSequence().entropy % 2**32) if seed is None else seed  # type: ignore[operator]
         self._env_args = {"map_name": map_name, **env_args}
         self.continuing_episode = env_args.get("continuing_episode", False)
-        self.battle = BattleVectorEnv([self._seed], **self._env_args)
+        self.battle = self.battle_class([self._seed], **self._env_args)
         self.force_restarts = 0
         sc2_map, layout = self.battle.map, self.battle.layout
         self.map_name, self.map_type = map_name, sc2_map.map_type
@@ -102,7 +103,7 @@ class StarCraft2Env(MultiAgentEnv):
 
     @classmethod
     def vector(cls, seeds: Sequence[int], **env_args: Any) -> BattleVectorEnv:
-        return BattleVectorEnv(seeds, **env_args)
+        return cls.battle_class(seeds, **env_args)
 
     def reset(self) -> tuple[list[np.ndarray], np.ndarray]:
         self.battle.reset(self._seen)
@@ -125,7 +126,7 @@ class StarCraft2Env(MultiAgentEnv):
 
     def full_restart(self) -> None:
         """Launches the battle anew from its seed, which SMAC does when the game has crashed; `reset` must follow."""
-        before, self.battle = self.battle, BattleVectorEnv([self._seed], **self._env_args)
+        before, self.battle = self.battle, self.battle_class([self._seed], **self._env_args)
         self.battle.counts = before.counts
         if before.enemies is not None:
             self.battle.seat_enemies(before.enemies.sources)
@@ -286,7 +287,7 @@ class StarCraft2Env(MultiAgentEnv):
             shield=float(unit["shield"]),
             shield_max=float(unit_data()[self._type_names[unit_type]]["shield"]),
             energy=float(unit["energy"]),
-            weapon_cooldown=float(unit["cooldown"]),
+            weapon_cooldown=max(float(unit["cooldown"]), 0.0),
         )
 
     def get_unit_types(self) -> list[int]:
@@ -303,7 +304,7 @@ class StarCraft2Env(MultiAgentEnv):
 
     def unit_max_cooldown(self, unit: Unit) -> int:
         """What the state divides cooldowns (of medivacs, energy) by. SMAC knows the agents' types only."""
-        if unit.unit_type < MIN_UNIT_TYPE:
+        if unit.unit_type < self.min_unit_type:
             return DEFAULT_MAX_COOLDOWN
         return unit_data()[self._type_names[unit.unit_type]]["smac_unit_max_cooldown_allied"]
 
