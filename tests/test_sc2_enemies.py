@@ -280,13 +280,13 @@ def test_its_actions_are_those_of_the_mirrored_world(folder):
 
 
 def test_its_attacks_name_the_agents_by_their_ids_and_its_medivacs_heal_its_own(folder):
-    policy = Recorder([ATTACK + 1, ATTACK, ATTACK + 0])
-    enemies = {"enemies": [(12, 16), (12, 18), (13, 17)], "enemy_type": ["Marine", "Marine", "Medivac"]}
+    policy = Recorder([ATTACK + 1, ATTACK, ATTACK + 1])
+    enemies = {"enemies": [(12, 16), (13, 18), (13, 17)], "enemy_type": ["Marine", "Marine", "Medivac"]}
     scene = Scene([(8, 16), (8, 18)], enemy=folder, enemy_policy=policy, enemy_health=[40, 45, 150], **enemies)
     own = scene.battle.enemies._own[0].tolist()
-    assert own == [2, 3, 4]  # x is equal, then y
+    assert own == [3, 2, 4]
     scene.step(STOP, STOP)
-    assert scene.units["target"][own].tolist() == [1, 0, own[0]]
+    assert scene.units["target"][own].tolist() == [1, 0, own[1]]
     assert scene.units["health"][2] > 40
     assert scene.battle.enemies.layout.n_actions == 6 + 3  # one for each that can be healed
 
