@@ -238,11 +238,11 @@ def test_all_that_is_drawn_depends_on_the_seed_alone():
 
 
 def test_an_idle_enemy_is_sent_to_the_closest_agent_every_eight_loops():
-    duel = Duel([("marine", 5, 5), ("marine", 5, 20)], [("marauder", 25, 7)])
+    duel = Duel([("marine", 5, 5), ("marine", 5, 20)], [("marauder", 25, 18)])
     duel.loop(dynamics.ORDER_PERIOD - 1)
     assert duel.target_of(0) == (IDLE, NO_UNIT)
     duel.loop()
-    assert duel.target_of(0) == (ATTACK, 0)
+    assert duel.target_of(0) == (ATTACK, 1)
 
 
 def test_an_ordered_enemy_follows_its_target_past_others_until_it_is_dead_and_then_is_sent_to_the_next():
@@ -309,6 +309,49 @@ def test_agents_die_below_their_level_of_health():
     duel.units["health"][0] = 22
     assert duel.env.step([1, 1])[2]["dead_allies"] == 1
     assert duel.units["health"][:2].tolist() == [0, 45]
+
+
+def test_a_target_out_of_reach_can_be_named_without_the_mask_and_nothing_is_sent():
+    duel = Duel([("marine", 5, 10)], [("marauder", 25, 10)], version="head", action_mask=False)
+    assert duel.env.get_avail_agent_actions(0)[6] == 1 and duel.env.get_true_avail_agent_actions(0)[6] == 0
+    duel.env.step([6])
+    assert duel.units["order"][0] == IDLE
+
+
+@pytest.mark.parametrize("rest", [False, True])
+def test_the_heuristic_attacks_the_nearest_and_names_its_target_behind_the_turns(rest):
+    options = {"conic_fov": True, "num_fov_actions": 4, "heuristic_ai": True, "heuristic_rest": rest}
+    duel = Duel([("marine", 10, 10)], [("marauder", 25, 25), ("marauder", 13, 10)], **options)
+    actions = [1]
+    duel.env.step(actions)
+    assert actions == [6 + 4 + 1]
+    assert (duel.units["order"][0], duel.units["target"][0]) == (ATTACK, 2)
+
+
+def test_rewards_never_count_what_enemies_regain_as_a_gain():
+    """SMAC takes the absolute value, SMACv2 does not."""
+    duel = Duel([("stalker", 5, 5)], [("stalker", 28, 28)], map_name="10gen_protoss")
+    duel.units["shield"][1] = 20
+    duel.battle._previous[0, 1] = 100
+    assert duel.env.step([1])[0] == 0
+    for _ in range(5):
+        assert duel.env.step([1])[0] == 0
+    assert duel.units["shield"][1] > 20
+
+
+@pytest.mark.slow
+def test_threads_change_nothing():
+    seen, envs = [], [BattleVectorEnv(range(8), "zerg_5_vs_5", version="head", n_threads=n) for n in (1, 2)]
+    for env in envs:
+        seen.append(Observations.empty(8, env.get_env_info()))
+        outcomes, rng = Outcomes.empty(8, env.info_keys), np.random.default_rng(0)
+        env.reset(seen[-1])
+        for _ in range(30):
+            env.step(random_actions(seen[-1].avail_actions, rng), seen[-1], outcomes)
+            env.reset(seen[-1], outcomes.terminated | outcomes.truncated)
+    assert envs[1]._goes_parallel(np.ones(8, bool)) and not envs[0]._goes_parallel(np.ones(8, bool))
+    np.testing.assert_array_equal(envs[0].units, envs[1].units)
+    assert all(map(np.array_equal, *seen)) and seen[0].obs.any()
 
 
 def test_the_first_enemies_fix_what_rewards_are_divided_by():
