@@ -7,7 +7,10 @@ import pytest
 import torch as th
 
 import main
-from run import Run, load_policy
+from envs.check import random_actions
+from envs.multiagentenv import Observations, Outcomes
+from envs.sc2.sim.env import BattleVectorEnv
+from run import Run, load_policy, seat_policies
 from tests.builders import RecordingLogger
 from utils.errors import UserError
 
@@ -57,6 +60,28 @@ def test_a_run_plays_against_a_frozen_policy_that_acts_as_it_does_elsewhere(chec
             for obs, avail, actions in steps:
                 assert policy.act(obs, avail).tolist() == actions.tolist()
                 assert avail[np.arange(3), actions].all()
+
+
+def test_a_battle_against_a_policy_in_a_batch_equals_that_battle_alone(checkpoint):
+    ends = []
+    for seeds, place in (((5, 6, 7), 1), ((6,), 0)):
+        env = BattleVectorEnv(seeds, map_name="3m", enemy=["script:kite", f"policy:{checkpoint}"])
+        seat_policies(env)
+        n = len(seeds)
+        seen, outcomes = Observations.empty(n, env.get_env_info()), Outcomes.empty(n, env.info_keys)
+        rng, history = np.random.default_rng(0), []
+        for n_steps in (9, 14, 20):
+            env.reset(seen, np.arange(n) == place)
+            history.append(env.episode_notes()[place]["enemy"])
+            env.reset(seen, np.arange(n) != place)
+            for _ in range(n_steps):
+                actions = np.ones((n, 3), np.int64) * (seen.avail_actions[:, :, 1] > 0)
+                actions[place] = random_actions(seen.avail_actions[place : place + 1], rng)[0]
+                env.step(actions, seen, outcomes)
+                history.append(env.units[place].tobytes())
+        ends.append(history)
+    assert ends[0] == ends[1]
+    assert f"policy:{checkpoint}" in ends[0]
 
 
 def test_worlds_at_other_steps_of_their_episodes_play_as_they_would_alone(checkpoint):
