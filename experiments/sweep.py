@@ -106,7 +106,8 @@ def make_run(out: Path, spec: Spec, alg: str, map_name: str | None, seed: int, c
         arguments.append(f"save_model_interval={max(config['t_max'] // CHECKPOINTS_PER_RUN, 1)}")
     n_steps = config["t_max"] * (config.get("population_factor") or 1)
     settings = {"algorithm": alg, "env": spec.env, "map": map_name, "seed": seed, **chosen}
-    title = "_".join(map(str, filter(None, (alg, map_name, f"seed{seed}", name))))
+    of_map = map_name and Path(map_name).name  # it may be a file
+    title = "_".join(map(str, filter(None, (alg, of_map, f"seed{seed}", name))))
     return SweepRun(title, tuple(arguments), n_steps, out / RUNS / name, out / WORK / name, settings)
 
 

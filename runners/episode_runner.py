@@ -263,9 +263,7 @@ class EpisodeRunner:
         if test_mode and len(stats.returns) >= self.test_nepisode:
             self.test_win_rate = stats.mean("battle_won")
             stats.log(self.logger, self.t_env, prefix=self.test_prefix)
-            for enemy, of_enemy in self.enemy_stats.items():
-                of_enemy.log(self.logger, self.t_env, prefix=f"{self.test_prefix}vs_{as_word(enemy)}_")
-            self.enemy_stats = {}
+            self._log_enemy_stats()
         elif not test_mode:
             self._log_train_stats_if_due()
 
@@ -277,6 +275,14 @@ class EpisodeRunner:
                 rows, stats = met == enemy, self.enemy_stats.setdefault(enemy, self.new_stats())
                 info = {key: values[rows] for key, values in self.outcomes.info.items()}
                 stats.add(returns[rows], own_returns[rows], lengths[rows], info)
+
+    def _log_enemy_stats(self) -> None:
+        for enemy, stats in self.enemy_stats.items():
+            prefix, won = f"{self.test_prefix}vs_{as_word(enemy)}_", stats.mean("battle_won")
+            self.logger.log_stat(f"{prefix}return_mean", np.mean(stats.returns), self.t_env)
+            if won is not None:
+                self.logger.log_stat(f"{prefix}battle_won_mean", won, self.t_env)
+        self.enemy_stats = {}
 
     def _log_train_stats_if_due(self) -> None:
         if self.t_env - self.log_train_stats_t >= self.args.runner_log_interval:

@@ -7,7 +7,10 @@ import pytest
 import torch as th
 
 import main
-from run import Run, load_policy
+from envs.check import random_actions
+from envs.multiagentenv import Observations, Outcomes
+from envs.sc2.sim.env import BattleVectorEnv
+from run import Run, load_policy, seat_policies
 from tests.builders import RecordingLogger
 from utils.errors import UserError
 
@@ -59,6 +62,28 @@ def test_a_run_plays_against_a_frozen_policy_that_acts_as_it_does_elsewhere(chec
                 assert avail[np.arange(3), actions].all()
 
 
+def test_a_battle_against_a_policy_in_a_batch_equals_that_battle_alone(checkpoint):
+    ends = []
+    for seeds, place in (((5, 6, 7), 1), ((6,), 0)):
+        env = BattleVectorEnv(seeds, map_name="3m", enemy=["script:kite", f"policy:{checkpoint}"])
+        seat_policies(env)
+        n = len(seeds)
+        seen, outcomes = Observations.empty(n, env.get_env_info()), Outcomes.empty(n, env.info_keys)
+        rng, history = np.random.default_rng(0), []
+        for n_steps in (9, 14, 20):
+            env.reset(seen, np.arange(n) == place)
+            history.append(env.episode_notes()[place]["enemy"])
+            env.reset(seen, np.arange(n) != place)
+            for _ in range(n_steps):
+                actions = np.ones((n, 3), np.int64) * (seen.avail_actions[:, :, 1] > 0)
+                actions[place] = random_actions(seen.avail_actions[place : place + 1], rng)[0]
+                env.step(actions, seen, outcomes)
+                history.append(env.units[place].tobytes())
+        ends.append(history)
+    assert ends[0] == ends[1]
+    assert f"policy:{checkpoint}" in ends[0]
+
+
 def test_worlds_at_other_steps_of_their_episodes_play_as_they_would_alone(checkpoint):
     enemy = f"--env_args.enemy=[script:kite, policy:{checkpoint}]"
     settings_of = {"alg": "pqn_vdn", "collect_steps": 7, "batch_size": None, "buffer_size": None}
@@ -88,6 +113,19 @@ def test_a_policy_of_other_sizes_is_refused_in_one_sentence(checkpoint):
         Run(settings_of, RecordingLogger())
 
 
+def test_a_policy_that_does_not_fit_ends_the_program_with_one_sentence(checkpoint, tmp_path, capsys):
+    other = ["--env_args.map_name=5m_vs_6m", f"--local_results_path={tmp_path}"]
+    for enemy, sentence in (
+        (f"policy:{checkpoint}", "has n_agents=3, but the enemy's side here has 6"),
+        ("self", "take a map of two equal armies"),
+        (f"policy:{tmp_path}", "there is no configuration"),
+    ):
+        assert main.main(["--config=qmix", "--env-config=sc2", *SMALL, *FEW, *other, f"--env_args.enemy={enemy}"]) == 2
+        message = capsys.readouterr().err.splitlines()[-1]
+        assert message.startswith("error: ") and sentence in message
+    assert not list(tmp_path.glob("models/*/*"))
+
+
 def test_whom_a_run_plays_against_leaves_its_own_numbers_as_they_are(checkpoint):
     weights = []
     for enemy in ("script:kite", f"policy:{checkpoint}"):
@@ -109,6 +147,17 @@ def test_tests_meet_every_enemy_in_turn_and_are_counted_apart():
         assert logger.values(f"test_vs_{name}_return_mean") == [pytest.approx(np.mean(returns))]
         assert f"test_vs_{name}_battle_won_mean" in logger.stats
     assert stats["test_return_mean"] == pytest.approx(np.mean([e["return"] for e in logger.test_episodes]))
+
+
+def test_an_enemy_that_a_test_has_not_met_has_no_statistics_of_that_test():
+    logger = RecordingLogger()
+    with Run(settings("--env_args.enemy=[script:hold, bot]"), logger) as run:
+        for _ in range(2):
+            run.evaluate(1)
+    assert len(logger.values("test_return_mean")) == 2
+    for name in ("script_hold", "bot"):
+        (value,) = logger.values(f"test_vs_{name}_return_mean")
+        assert np.isfinite(value)
 
 
 def test_one_enemy_has_no_statistics_of_its_own():

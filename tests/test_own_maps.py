@@ -58,9 +58,11 @@ def test_the_documentations_example_is_a_map(example):
     assert sc2_map.name == "ambush" and sc2_map.episode_limit == 120
     assert sc2_map.ally_types == ["Stalker"] * 2 + ["Zealot"] * 3
     assert sc2_map.enemy_types == ["Marine"] * 6 + ["Medivac"]
+    assert sc2_map.ally_type_index == [2, 2, 3, 3, 3] and sc2_map.enemy_type_index == [0] * 6 + [1]
     assert sc2_map.pathing.shape == (32, 24) and sc2_map.playable == (28, 20)
     assert not sc2_map.pathing[15, 6] and sc2_map.pathing[15, 12] and not sc2_map.pathing[15, 17]
-    assert sc2_map.heights[29, 12] > sc2_map.heights[5, 12]
+    high, low = sc2_map.heights[29, 13], sc2_map.heights[29, 10]  # the rows are from north to south
+    assert high > low == sc2_map.heights[5, 13]
     info = BattleVectorEnv([0], map_name=str(example)).get_env_info()
     assert (info["n_agents"], info["n_actions"], info["episode_limit"]) == (5, 6 + 7, 120)
     assert info["agent_features"][-5:] == ["shield", "type_0", "type_1", "type_2", "type_3"]

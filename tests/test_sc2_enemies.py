@@ -182,14 +182,14 @@ def test_scripts_play_on_maps_of_all_kinds(enemy, map_name):
     play(battle_of(enemy, (1, 2), map_name), n_steps=40)
 
 
-@pytest.mark.parametrize("enemy", ["script:kite", "script:spread"])
+@pytest.mark.parametrize("enemy", ["bot", "script:kite", "script:spread"])
 def test_a_replay_repeats_what_the_enemies_did(enemy, tmp_path):
     battle = battle_of([enemy, "script:hold"], (4, 5), "MMM")
     while not battle.episode_steps[0] or battle.episode_notes()[0]["enemy"] != enemy:
         play(battle, n_steps=20)
     Replay.of(battle).save(tmp_path / f"a{SUFFIX}")
     loaded = Replay.load(tmp_path / f"a{SUFFIX}")
-    assert loaded.settings["enemy"] == enemy
+    assert loaded.settings.get("enemy", "bot") == enemy
     *_, last = loaded.moments(every=3)
     assert last.units[0].tobytes() == battle.units[0].tobytes()
 
@@ -259,11 +259,12 @@ def first_available(battle):
 def test_its_own_last_actions_are_in_its_state(folder):
     policy = Recorder([STOP, NORTH, ATTACK])
     battle = battle_of(folder, policy=policy)
-    play(battle, n_steps=2)
+    play(battle, n_steps=2, n_episodes=2)
     n_actions = battle.layout.n_actions
     assert not policy.seen[0]["state"][0, -3 * n_actions :].any()
     last = policy.seen[1]["state"][0, -3 * n_actions :].reshape(3, n_actions)
     assert last.argmax(1).tolist() == [STOP, NORTH, ATTACK]
+    assert not policy.seen[2]["state"][0, -3 * n_actions :].any()  # of the next episode
 
 
 def test_its_actions_are_those_of_the_mirrored_world(folder):
@@ -279,13 +280,13 @@ def test_its_actions_are_those_of_the_mirrored_world(folder):
 
 
 def test_its_attacks_name_the_agents_by_their_ids_and_its_medivacs_heal_its_own(folder):
-    policy = Recorder([ATTACK + 1, ATTACK, ATTACK + 0])
-    enemies = {"enemies": [(12, 16), (12, 18), (13, 17)], "enemy_type": ["Marine", "Marine", "Medivac"]}
+    policy = Recorder([ATTACK + 1, ATTACK, ATTACK + 1])
+    enemies = {"enemies": [(12, 16), (13, 18), (13, 17)], "enemy_type": ["Marine", "Marine", "Medivac"]}
     scene = Scene([(8, 16), (8, 18)], enemy=folder, enemy_policy=policy, enemy_health=[40, 45, 150], **enemies)
     own = scene.battle.enemies._own[0].tolist()
-    assert own == [2, 3, 4]  # x is equal, then y
+    assert own == [3, 2, 4]
     scene.step(STOP, STOP)
-    assert scene.units["target"][own].tolist() == [1, 0, own[0]]
+    assert scene.units["target"][own].tolist() == [1, 0, own[1]]
     assert scene.units["health"][2] > 40
     assert scene.battle.enemies.layout.n_actions == 6 + 3  # one for each that can be healed
 
@@ -349,6 +350,8 @@ def test_spread_goes_apart_before_it_fights():
     scene = enemy_steps(Scene([(3, 15)], [(25, 15), (25, 15.8)], enemy="script:spread"), 4)
     first, second = scene.enemies
     assert abs(first["y"] - second["y"]) > 2.5
+    near = enemy_steps(Scene([(17, 15)], [(25, 15), (25, 15.8)], enemy="script:spread"), 4)
+    assert near.enemies["target"].tolist() == [0, 0]
 
 
 def test_steps_do_not_lead_into_walls():

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.sc2.sim.features import N_ACTIONS_NO_ATTACK, SHOOT_RANGE
+from envs.sc2.sim.features import N_ACTIONS_NO_ATTACK, SHOOT_RANGE, SIGHT_RANGE
 from envs.sc2.sim.jit import compiled
 from envs.sc2.sim.records import NO_UNIT, within
 from envs.sc2.sim.targets import can_heal, has_energy, wants_healing
@@ -102,12 +102,12 @@ def hold(units, battles, side, targets, actions):
 
 @compiled
 def spread(units, battles, side, targets, actions):
-    """As `nearest`, but units that have nobody in range go apart first, until two lie between one and the next."""
+    """As `nearest`, but units that have no opponent within 9 go apart, until two lie between one and the next."""
     for b in battles:
         for i in range(side.n_own):
             u, target = units[b, i], nearest_opponent(units[b], i, side)
             actions[b, i] = attack(units[b], i, target, side)
-            if target == NO_UNIT or within(u, units[b, target], side.types[u.type].range):
+            if target == NO_UNIT or distance(u, units[b, target]) < SIGHT_RANGE:
                 continue
             friend = nearest_friend(units[b], i, side)
             if friend != NO_UNIT and within(u, units[b, friend], SPREAD_GAP):
