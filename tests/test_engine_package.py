@@ -108,6 +108,18 @@ def test_the_wheel_plays_battles_as_the_checkout_does(installed):
 
 
 @pytest.mark.slow
+def test_the_wheel_has_smacv2_under_its_own_name_with_numpy_and_numba_alone(installed):
+    code = (
+        "from smac_engine.smacv2 import StarCraftCapabilityEnvWrapper\n"
+        "env = StarCraftCapabilityEnvWrapper(map_name='zerg_5_vs_5', seed=3)\nobs, state = env.reset()\n"
+        "over = False\n"
+        "while not over: _, over, info = env.step([row.index(1) for row in env.get_avail_actions()])\n"
+        "assert len(obs) == 5 and 'battle_won' in info\n"
+    )
+    run_with(installed, code, ALONE)
+
+
+@pytest.mark.slow
 def test_the_wheel_has_pettingzoos_and_gymnasiums_interfaces(installed):
     pytest.importorskip("pettingzoo")
     code = (
