@@ -70,7 +70,8 @@ SHORT = (
     *("t_max=60", "test_interval=40", "test_nepisode=3", "batch_size_run=1", "n_threads=1", "rnn_hidden_dim=8"),
     *("save_model_interval=30", "use_tensorboard=False"),
 )
-OF_ALGORITHMS = {"batch_size": 1, "buffer_size": 8, "omg_vae_pretrain_steps": 20, "runner": "episode"}
+ON_POLICY = {"num_mini_batch": 1, "runner": "episode"}
+OFF_POLICY = {"batch_size": 1, "buffer_size": 8, "omg_vae_pretrain_steps": 20, "runner": "episode"}
 MODEL, SECOND = "results/models/<name>", "results/models/<second_run>/<step>"
 SHOWN = sorted({command for _, command in COMMANDS if command.startswith("python main.py") and "--help" not in command})
 
@@ -81,8 +82,8 @@ def run_shortened(words, folder):
     config = main.settings(*[word for word in words if word != "print_config"])
     chosen = {key.partition("=")[0] for key in SHORT}
     kept = [word for word in words if word.lstrip("-").partition("=")[0] not in chosen]
-    has_buffer = config.get("learner") != "ppo_learner"
-    short = [*SHORT, *(f"{key}={value}" for key, value in OF_ALGORITHMS.items() if key in config and has_buffer)]
+    own = ON_POLICY if config.get("learner") in ("ppo_learner", "pqn_learner") else OFF_POLICY
+    short = [*SHORT, *(f"{key}={value}" for key, value in own.items() if key in config)]
     return main.main([*kept, *([] if "with" in words else ["with"]), *short, f"local_results_path={folder}"])
 
 
