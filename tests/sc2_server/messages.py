@@ -16,12 +16,12 @@ from pysc2.run_configs.lib import VERSIONS
 from s2clientprotocol import error_pb2, raw_pb2, sc2api_pb2
 
 from envs.sc2.sim import dynamics
-from envs.sc2.sim.maps import AGENT_TYPE_ORDER, MAP_NAMES, SC2Map
+from envs.sc2.sim.maps import MAP_NAMES, SC2Map
 from envs.sc2.sim.records import NO_UNIT
 from envs.sc2.sim.smac import StarCraft2Env, Unit
 from envs.sc2.sim.smacv2.capabilities import Draws, Places, Teams
 from envs.sc2.sim.smacv2.races import API_NAMES, flat_map, standard_config
-from envs.sc2.sim.smacv2.smacv2 import FIRST_UNIT_TYPE
+from envs.sc2.sim.smacv2.smacv2 import AGENT_TYPES, FIRST_UNIT_TYPE
 from envs.sc2.sim.smacv2.smacv2 import StarCraft2Env as SmacV2Env
 from envs.sc2.sim.terrain import BORDER
 from envs.sc2.sim.units import AIR, layer, unit_data
@@ -43,9 +43,6 @@ one, counted from the unit; so the engine gets just the point that it would orde
 
 class Game:
     """One game: a map's battles, one after the other."""
-
-    margin = 0
-    """Cells around the playable area."""
 
     def __init__(self, map_name: str, seed: int, build: int):
         self.map_name, self.seed, self.build = map_name, seed, build
@@ -150,8 +147,6 @@ class Arena(Game):
     """A game on SMACv2's map, which creates no units of its own: they come by debug commands, and appear in the step
     after them."""
 
-    margin = BORDER
-
     def begin(self) -> None:
         self.map: SC2Map = flat_map(self.map_name, 1, 1)
         self.battle: Any = None
@@ -197,7 +192,7 @@ class Arena(Game):
 
     def unit_types(self) -> list[tuple[str, int]]:
         of_game = {data["api_id"]: name for name, data in unit_data().items()}
-        agents = [(f"{name}{AGENTS}", FIRST_UNIT_TYPE + index) for index, name in enumerate(AGENT_TYPE_ORDER)]
+        agents = [(f"{name}{AGENTS}", FIRST_UNIT_TYPE + index) for index, name in enumerate(AGENT_TYPES)]
         return [(of_game.get(number, f"type {number}"), number) for number in range(FIRST_UNIT_TYPE)] + agents
 
 
@@ -216,8 +211,8 @@ def write_game_info(game: Game, request: Any, response: Any) -> None:
     response.map_name = game.map_name
     raw = response.start_raw
     raw.map_size.x, raw.map_size.y = width, height
-    raw.playable_area.p0.x, raw.playable_area.p0.y = game.margin, game.margin
-    raw.playable_area.p1.x, raw.playable_area.p1.y = width - game.margin, height - game.margin
+    raw.playable_area.p0.x, raw.playable_area.p0.y = BORDER, BORDER
+    raw.playable_area.p1.x, raw.playable_area.p1.y = width - BORDER, height - BORDER
     if game.build >= BUILD_4_10_0:  # a bit per cell, rows from south to north
         _write_image(raw.pathing_grid, pathing.shape, 1, np.packbits(pathing.T, axis=1))
     else:  # a byte per cell, 255 where nobody can walk, rows from north to south

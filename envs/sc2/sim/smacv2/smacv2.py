@@ -16,6 +16,8 @@ from envs.sc2.sim.smacv2.env import BattleVectorEnv, visibility
 from envs.sc2.sim.smacv2.layout import obs_feature_names, sizes_of, state_feature_names
 from envs.sc2.sim.units import unit_data
 
+AGENT_TYPES = tuple(name for name in AGENT_TYPE_ORDER if name != "SpineCrawler")
+"""SMACv2's map has types of its own for these, in this order; of their ids the first is FIRST_UNIT_TYPE."""
 FIRST_UNIT_TYPE = 1970
 """Id of the first of the agents' unit types, in the alphabetical order of all nine, in version 4.10 of the game."""
 
@@ -36,7 +38,7 @@ class StarCraft2Env(smac.StarCraft2Env):
         self.n_fov_actions = self.battle.switches.n_directions
         self.conic_fov = self.n_fov_actions > 0
         self.sizes = sizes_of(self.battle.flat_map, self.battle.capabilities, self.battle.options)
-        self._type_names |= {FIRST_UNIT_TYPE + index: name for index, name in enumerate(AGENT_TYPE_ORDER)}
+        self._type_names |= {FIRST_UNIT_TYPE + index: name for index, name in enumerate(AGENT_TYPES)}
 
     def full_restart(self) -> None:
         max_reward = self.battle.max_reward
@@ -98,7 +100,7 @@ class StarCraft2Env(smac.StarCraft2Env):
     def get_unit_types(self) -> list[int]:
         """The type ids of all units of this episode, agents first."""
         names = [self.battle.map.type_names[index] for index in self.battle.units["type"][0]]
-        agents = [FIRST_UNIT_TYPE + AGENT_TYPE_ORDER.index(name) for name in names[: self.n_agents]]
+        agents = [FIRST_UNIT_TYPE + AGENT_TYPES.index(name) for name in names[: self.n_agents]]
         return agents + [unit_data()[name]["api_id"] for name in names[self.n_agents :]]
 
     def unit_shoot_range(self, agent_id: int) -> float:
