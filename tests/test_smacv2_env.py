@@ -465,3 +465,20 @@ def test_arguments_that_can_not_be_are_refused_in_one_sentence(env_args, says):
 
 def test_enemy_types_are_named_as_smacv2_names_them():
     assert [API_NAMES[name] for name in ("Marine", "Zergling", "Colossus")] == ["marine", "zergling", "colossus"]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "ids"),
+    [
+        ("terran_5_vs_5", {1973, 1974, 1975}),
+        ("protoss_5_vs_5", {1971, 1976, 1977}),
+        ("zerg_5_vs_5", {1970, 1972, 1978}),
+    ],
+)
+def test_the_agents_types_have_the_ids_of_smacv2s_map(scenario, ids):
+    env = StarCraft2Env(scenario, seed=1)
+    seen = set()
+    for _ in range(20):
+        env.reset()
+        seen |= {unit.unit_type for unit in env.agents.values()}
+    assert seen == ids

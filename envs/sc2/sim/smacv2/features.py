@@ -177,15 +177,17 @@ def begin(worlds, episode):
 
 @inlined
 def _is_in_cone(u, v, distance, direction, radius, half_angle):
-    """Whether v is in the cone of u. The arctangent is one-sided: whoever looks east also sees west."""
+    """Whether v is in the cone of u. The arctangent is one-sided: whoever looks east also sees west. Places are in
+    single precision, as in the game's messages: units that stand in a row are often just at the edge."""
     if distance > radius:
         return False
-    dx, gaze = v.x - u.x, direction[0]
+    dx, gaze = float(np.float32(v.x)) - float(np.float32(u.x)), direction[0]
+    dy = float(np.float32(v.y)) - float(np.float32(u.y))
     if dx > 0:
         dx, gaze = max(dx, SMALLEST), max(gaze, SMALLEST)
     else:
         dx, gaze = min(dx, -SMALLEST), min(gaze, -SMALLEST)
-    return abs(np.arctan((v.y - u.y) / dx) - np.arctan(direction[1] / gaze)) < half_angle
+    return abs(np.arctan(dy / dx) - np.arctan(direction[1] / gaze)) < half_angle
 
 
 @inlined
