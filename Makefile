@@ -33,7 +33,7 @@ train: $(INSTALLED) ## train OMG on the map 3m and draw its curve; TRAIN_ARGS="k
 test: lint ## lint, then all tests; TEST_ARGS="-k name" chooses some
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
-test-fast: $(INSTALLED) ## two minutes of the tests: all areas, without the slow tests and without lint
+test-fast: $(INSTALLED) ## the quick tests: all areas, without the slow tests and without lint
 	$(BIN)/python -m pytest -m "not slow" $(TEST_ARGS)
 
 check-learning: $(INSTALLED) ## twenty minutes: three short trainings have to come to what the reference did
