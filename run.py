@@ -28,7 +28,8 @@ from controllers.check import check_policy
 from controllers.enemy import EnemyPolicy, EnemySource, SelfPlay
 from controllers.population_controller import PopulationTeam
 from controllers.team import Team
-from envs.multiagentenv import EnvInfo, VectorEnv, fields_of
+from envs.multiagentenv import POLICY, SELF, EnvInfo, VectorEnv, fields_of
+from envs.sc2.sim.maps import is_map_file
 from learners import REGISTRY as LEARNERS
 from runners import REGISTRY as RUNNERS
 from utils.checkpoints import (
@@ -173,10 +174,10 @@ class Run:
         self.runner.setup(scheme=scheme, groups=groups, preprocess=preprocess, mac=self.team)
         seat_policies(self.runner.env)
         self.self_play: SelfPlay | None = None
-        if "self" in self.runner.env.enemy_names:
+        if SELF in self.runner.env.enemy_names:
             self._check_sides()
             self.self_play = SelfPlay(self.mac, episode_layout(args), args.batch_size_run, args)
-            self.runner.env.seat_enemies({"self": self.self_play.draw})
+            self.runner.env.seat_enemies({SELF: self.self_play.draw})
         self.learner = LEARNERS[args.learner](self.mac, scheme, self.logger, args)
         self.clock = Clock(last_test_t=-args.test_interval - 1)  # so that the first episodes are followed by a test
         self.checkpoints = Checkpoints(args.models_path, args.keep_checkpoints)
@@ -628,15 +629,15 @@ def seat_policies(env: VectorEnv) -> None:
     sources: dict[str, EnemySource] = {}
     sizes = env.enemy_info
     for name in env.enemy_names:
-        kind, _, folder = name.partition(":")
-        if kind != "policy":
+        if not name.startswith(POLICY):
             continue
         with th.random.fork_rng([]):  # so that the run draws the same numbers whoever it plays against
-            mac, args = load_mac(folder)
+            mac, args = load_mac(name.removeprefix(POLICY))
+        trained = unfrozen(args)
         for size in ("n_agents", "n_actions", "obs_shape", "state_shape"):
-            if getattr(args, size) != sizes[size]:
+            if trained[size] != sizes[size]:
                 raise UserError(
-                    f"env_args.enemy={name} has {size}={getattr(args, size)}, but the enemy's side here has "
+                    f"env_args.enemy={name} has {size}={trained[size]}, but the enemy's side here has "
                     f"{sizes[size]}; give a policy that was trained for the same armies, with the same observations"
                 )
         sources[name] = EnemyPolicy(mac, episode_layout(args), env.n_envs).as_source()
@@ -704,7 +705,7 @@ def _find_weights(args: Args) -> Path:
 def map_word(config: Config) -> str:
     """Returns the name of the run's map, or else of its environment, for names of folders; of a file: without path."""
     name = str(config["env_args"].get("map_name", config["env"]))
-    return Path(name).stem if Path(name).suffix in (".yaml", ".yml", ".json") else name
+    return Path(name).stem if is_map_file(name) else name
 
 
 def population_factor(config: Config) -> int | None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from config import schema
 from config.schema import OF_PYMARL, RUN
-from utils.config import Key, declared_keys, flatten, nested, recursive_dict_update
+from utils.config import Key, declared_keys, flatten, unflattened
 from utils.dict2namedtuple import Config
 from utils.errors import UserError, nearest, shortened, unknown
 from utils.files import Json
@@ -79,10 +79,7 @@ class Choice:
     parts: list[Part] = field(default_factory=list)
 
     def nested(self) -> Json:
-        config: Json = {"env_args": {}}
-        for key, value in self.values.items():
-            config = recursive_dict_update(config, nested(key, value))
-        return config
+        return {"env_args": {}, **unflattened(self.values)}
 
 
 def choose(settings: Iterable[Setting]) -> Choice:

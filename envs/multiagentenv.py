@@ -291,6 +291,10 @@ class SeededEnv(MultiAgentEnv):
         self._rng.bit_generator.state = state["random"]
 
 
+SELF, POLICY = "self", "policy:"
+"""Names of enemies that policies play: copies of the one that learns, and the one in a folder, `policy:FOLDER`."""
+
+
 class VectorEnv(Env):
     """B worlds at once over arrays [batch, ...]. World i behaves as it would alone with the same seed."""
 

@@ -187,9 +187,9 @@ def play(first: run.BasicMAC, second: run.BasicMAC, stage: Stage) -> list[Json]:
 
 def play_all(members: Sequence[Member], stage: Stage, row: int | None = None) -> list[Pair]:
     """Plays every pair of members, or those that `row` is the first of, and prints a line for each."""
-    macs = [load_mac(member, stage) for member in members]
     names, pairs = labels(members), []
     places = [(i, j) for i, j in combinations_with_replacement(range(len(members)), 2) if row in (None, i)]
+    macs = {j: load_mac(members[j], stage) for j in range(row or 0, len(members))}
     started = time.time()
     for i, j in places:
         rows = play(macs[i], macs[j], stage)

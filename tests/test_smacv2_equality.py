@@ -13,9 +13,9 @@ import pytest
 
 from tests.sc2_server.install import ROOT, install
 
-for package, reason in (("smacv2", "SMACv2"), ("pysc2", "pysc2"), ("websockets", "the stand-in's websockets")):
-    if find_spec(package) is None:
-        pytest.skip(f"{reason} is not installed", allow_module_level=True)
+# Looked for and not imported: smac and smacv2 can't be in one process, which this one may share with smac's tests.
+MISSING = [package for package in ("smacv2", "pysc2", "websockets") if find_spec(package) is None]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} is not installed")
 
 
 @pytest.mark.slow

@@ -221,6 +221,14 @@ def nested(key: str, value: Any) -> Json:
     return value
 
 
+def unflattened(values: Config) -> Json:
+    """Returns the mappings that all dotted keys together stand for."""
+    config: Json = {}
+    for key, value in values.items():
+        config = recursive_dict_update(config, nested(key, value))
+    return config
+
+
 def load_json(path: Path) -> Json:
     """Reads one JSON object. Raises: UserError where the file can't be read, is not well formed or holds no object."""
     try:

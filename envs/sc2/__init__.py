@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envs.multiagentenv import Info, MultiAgentEnv, VectorEnv, WorkerLimits
-from envs.sc2.enemies import BOT, SELF, check_enemies
-from envs.sc2.sim.maps import MAP_FILES
+from envs.multiagentenv import SELF, Info, MultiAgentEnv, VectorEnv, WorkerLimits
+from envs.sc2.enemies import BOT, check_enemies
+from envs.sc2.sim.maps import is_map_file
 from envs.sc2.sim.rules import Rules
 from utils.config import K, M, key
 from utils.dict2namedtuple import Config
@@ -27,7 +27,7 @@ def resolve_engine(engine: str, **env_args: Any) -> str:
     if engine not in ENGINES:
         raise UserError(f"env_args.engine is {engine!r}; it must be one of {', '.join(ENGINES)}")
     names = check_enemies(env_args.get("enemy", BOT), env_args.get("test_enemies"))
-    own_map = env_args.get("map_name", "").endswith(MAP_FILES)
+    own_map = is_map_file(env_args.get("map_name", ""))
     if own_map:
         from envs.sc2.own_maps import load_map
 
@@ -146,7 +146,7 @@ class StarCraft2Env:
             from envs.sc2.sim.rules import ENGINE_VERSION
 
             own = {}
-            if (map_name := env_args.get("map_name", "")).endswith(MAP_FILES):
+            if is_map_file(map_name := env_args.get("map_name", "")):
                 from envs.sc2.own_maps import read_map
 
                 own = {"map": read_map(map_name)}

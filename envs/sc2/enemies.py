@@ -6,10 +6,11 @@ Nothing here compiles or imports a network, so that a mistake is answered at onc
 from collections.abc import Sequence
 from pathlib import Path
 
+from envs.multiagentenv import POLICY, SELF
 from utils.errors import UserError, shortened, unknown
 from utils.registry import Registry
 
-BOT, SELF, SCRIPT, POLICY = "bot", "self", "script:", "policy:"
+BOT, SCRIPT = "bot", "script:"
 SCRIPTS = Registry(
     "script",
     nearest="envs.sc2.sim.scripts:nearest",

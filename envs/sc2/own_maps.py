@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.sc2.sim.maps import AGENT_TYPE_ORDER, MAP_FILES, OVERLAP, OWN, Placement, SC2Map, Spawn, spawn_positions
+from envs.sc2.sim.maps import AGENT_TYPE_ORDER, MOST_UNITS, OVERLAP, OWN, Placement, SC2Map, Spawn, spawn_positions
 from envs.sc2.sim.terrain import BORDER, height_grid, layer_grid
 from envs.sc2.sim.units import layer, unit_data
 from utils.config import Key
@@ -20,9 +20,9 @@ from utils.files import Json, fitted, read_json
 
 LEAST_SIZE, MOST_SIZE = 8, 64
 MOST_CELLS = 1500  # of ground with walls in it: ways round walls are found for every two cells
-MOST_UNITS = 64  # of a side: a colossus's beams count their victims in so many bits
 N_PLACEMENTS = 64  # in which units that are created in an area may stand
 MOST_TRIES = 1000
+SIDES = ("agents", "enemies")
 GROUND, HIGH, CLIFF, VOID = ".^#~"
 LEVEL_OF_CELL = {GROUND: "l", HIGH: "h", CLIFF: "l", VOID: "v"}
 UNITS = tuple(unit_data())
@@ -62,10 +62,6 @@ class Placed(NamedTuple):
     x: float
     y: float
     group: str  # where in the file
-
-
-def is_map_file(name: str) -> bool:
-    return name.endswith(MAP_FILES)
 
 
 def load_map(path: str | Path) -> SC2Map:
@@ -151,9 +147,6 @@ def _checked(content: Json, place: str) -> Json:
     terrain = content.get("terrain") or _open_field(*content.pop("size", (32, 32)))
     _check_rows(terrain, place)
     return {**content, **groups, "terrain": terrain, "enemy_order": content.get("enemy_order", ORDERS[0])}
-
-
-SIDES = ("agents", "enemies")
 
 
 def _group(group: Json, where: str) -> Json:
@@ -261,7 +254,8 @@ def _place(content: Json, grid: np.ndarray, rng: np.random.Generator, place: str
         for i, group in enumerate(content[side]):
             if "area" in group:
                 stand += _in_area(group, f"{side}[{i}]", stand, grid, rng, place)
-    by_group = {f"{side}[{i}]": [] for side in SIDES for i in range(len(content[side]))}  # type: dict[str, list[Placed]]
+    by_group: dict[str, list[Placed]]
+    by_group = {f"{side}[{i}]": [] for side in SIDES for i in range(len(content[side]))}
     for unit in stand:
         by_group[unit.group].append(unit)
     return [[unit for i in range(len(content[side])) for unit in by_group[f"{side}[{i}]"]] for side in SIDES]

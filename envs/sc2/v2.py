@@ -13,7 +13,7 @@ from envs.multiagentenv import Info, MultiAgentEnv, VectorEnv, WorkerLimits
 from envs.sc2 import LOOPS, SmacKeys
 from envs.sc2.sim.rules import ENGINE_VERSION
 from envs.sc2.sim.smacv2.arguments import VERSIONS, checked
-from utils.config import K, Numbers, key
+from utils.config import K, Numbers, key, unflattened
 from utils.dict2namedtuple import Config
 from utils.errors import UserError
 
@@ -111,7 +111,7 @@ class SMACv2Env:
     @staticmethod
     def conflict(values: Config, kinds: dict[str, type]) -> str:
         """Returns a sentence about arguments that can't be, or not together, or nothing."""
-        env_args = _nested(values)
+        env_args = unflattened(values)["env_args"]
         try:
             checked(env_args["map_name"], env_args["capability_config"], env_args, env_args["version"])
         except UserError as mistake:
@@ -153,16 +153,3 @@ def _environment_class() -> type[MultiAgentEnv]:
     from envs.sc2.sim.smacv2.smacv2 import StarCraft2Env as Embedded
 
     return Embedded
-
-
-def _nested(values: Config) -> dict[str, Any]:
-    """Returns the environment's arguments of a configuration with dotted keys, as its constructor takes them."""
-    env_args: dict[str, Any] = {}
-    for name, value in values.items():
-        group, *path = name.split(".")
-        if group == "env_args" and path:
-            place = env_args
-            for part in path[:-1]:
-                place = place.setdefault(part, {})
-            place[path[-1]] = value
-    return env_args

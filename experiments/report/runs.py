@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from envs.multiagentenv import SELF
+from envs.sc2.enemies import BOT
 from run import ENGINE_NAMES
 from utils.config import flatten
 from utils.errors import UserError
@@ -151,7 +153,7 @@ def _test_enemies(settings: Mapping[str, object]) -> list[str]:
 
 def _enemy(name: str) -> str:
     """Returns an enemy as tasks have it: the bot is the world's own."""
-    return "" if name == "bot" else name
+    return "" if name == BOT else name
 
 
 def record_folders(places: Sequence[Path]) -> list[Path]:
@@ -180,8 +182,8 @@ def read_run(folder: Path) -> TrainingRun:
     curves = dict(_curves(folder))
     settings = dict(flatten(config))
     if config["env"] in OF_STARCRAFT:
-        settings.setdefault("env_args.enemy", "bot")  # before there was a choice
-    if "self" not in str(settings.get("env_args.enemy")):
+        settings.setdefault("env_args.enemy", BOT)  # before there was a choice
+    if SELF not in str(settings.get("env_args.enemy")):
         settings = {key: value for key, value in settings.items() if not key.startswith("self_play_")}
     enemies = _test_enemies(settings)
     enemy = _enemy(enemies[0]) if len(enemies) == 1 else ""

@@ -19,7 +19,7 @@ from envs.sc2 import own_maps
 from envs.sc2.enemies import BOT, check_enemies
 from envs.sc2.sim import dynamics, features, heuristic, records
 from envs.sc2.sim.enemies import Enemies, EnemySource
-from envs.sc2.sim.maps import MAP_NAMES, SC2Map, Start, get_map, starts
+from envs.sc2.sim.maps import MAP_NAMES, SC2Map, Start, get_map, is_map_file, starts
 from envs.sc2.sim.movement import N_ROWS
 from envs.sc2.sim.paths import find_ways
 from envs.sc2.sim.rules import ENGINE_VERSION, Rules
@@ -392,7 +392,7 @@ def find_map(map_name: str | Mapping[str, Any]) -> SC2Map:
         return own_maps.map_of(map_name)
     if map_name in MAP_NAMES:
         return get_map(map_name)
-    if own_maps.is_map_file(map_name):
+    if is_map_file(map_name):
         return own_maps.load_map(map_name)
     raise ValueError(f"the embedded engine has no map {map_name!r}; it has {', '.join(MAP_NAMES)}")
 

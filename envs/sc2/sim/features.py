@@ -106,25 +106,31 @@ def distance_between(u, v):
 
 
 @inlined
-def is_pathable(x, y, pathing):
+def _is_pathable(x, y, pathing):
     return 0 <= x < pathing.shape[0] and 0 <= y < pathing.shape[1] and pathing[x, y]
+
+
+@inlined
+def write_moves(u, layout, pathing, avail):
+    """Writes which of stop and the four moves are available to a living agent."""
+    ahead = layout.move_amount / 2
+    avail[1] = 1
+    avail[2] = _is_pathable(int(u.x), int(u.y + ahead), pathing)
+    avail[3] = _is_pathable(int(u.x), int(u.y - ahead), pathing)
+    avail[4] = _is_pathable(int(u.x + ahead), int(u.y), pathing)
+    avail[5] = _is_pathable(int(u.x - ahead), int(u.y), pathing)
 
 
 @inlined
 def _write_avail_actions(units, layout, pathing, avail):
     n_agents = layout.n_agents
-    ahead = layout.move_amount / 2
     avail[:] = 0
     for i in range(n_agents):
         u = units[i]
         if u.health <= 0:
             avail[i, 0] = 1
             continue
-        avail[i, 1] = 1
-        avail[i, 2] = is_pathable(int(u.x), int(u.y + ahead), pathing)
-        avail[i, 3] = is_pathable(int(u.x), int(u.y - ahead), pathing)
-        avail[i, 4] = is_pathable(int(u.x + ahead), int(u.y), pathing)
-        avail[i, 5] = is_pathable(int(u.x - ahead), int(u.y), pathing)
+        write_moves(u, layout, pathing, avail[i])
         if u.heals:  # it heals agent k instead of attacking enemy k
             for k in range(n_agents):
                 v = units[k]
@@ -228,25 +234,38 @@ def write_surroundings(u, layout, pathing, heights, obs, at):
 
 @inlined
 def _write_state(units, last_actions, time, layout, pathing, state):
-    n_agents = layout.n_agents
-    centre_x, centre_y = pathing.shape[0] / 2, pathing.shape[1] / 2
     state[:] = 0
     at = 0
-    for i in range(n_agents):
+    for i in range(layout.n_agents):
         u = units[i]
         if u.health > 0:
-            state[at] = u.health / u.health_max
-            if u.heals:
-                state[at + 1] = u.energy / MAX_MEDIVAC_ENERGY
-            else:
-                state[at + 1] = max(u.cooldown, 0.0) / u.cooldown_max
-            state[at + 2] = (u.x - centre_x) / layout.max_distance_x
-            state[at + 3] = (u.y - centre_y) / layout.max_distance_y
-            if layout.ally_has_shield:
-                state[at + 4] = u.shield / u.shield_max
+            column = write_ally_state(u, u.health / u.health_max, layout, pathing, state, at)
             if layout.type_bits > 0:
-                state[at + 4 + layout.ally_has_shield + u.type_index] = 1
+                state[column + u.type_index] = 1
         at += layout.ally_state_features
+    write_enemies_actions_and_time(units, last_actions, time, layout, pathing, state, at)
+
+
+@inlined
+def write_ally_state(u, health, layout, pathing, state, at):
+    """Writes what the state holds of a living agent, but its type; returns the next column."""
+    state[at] = health
+    if u.heals:
+        state[at + 1] = u.energy / MAX_MEDIVAC_ENERGY
+    else:
+        state[at + 1] = max(u.cooldown, 0.0) / u.cooldown_max
+    state[at + 2] = (u.x - pathing.shape[0] / 2) / layout.max_distance_x
+    state[at + 3] = (u.y - pathing.shape[1] / 2) / layout.max_distance_y
+    if layout.ally_has_shield:
+        state[at + 4] = u.shield / u.shield_max
+        return at + 5
+    return at + 4
+
+
+@inlined
+def write_enemies_actions_and_time(units, last_actions, time, layout, pathing, state, at):
+    """Writes all that the state holds behind the agents."""
+    n_agents, centre_x, centre_y = layout.n_agents, pathing.shape[0] / 2, pathing.shape[1] / 2
     for k in range(layout.n_enemies):
         v = units[n_agents + k]
         if v.health > 0:

@@ -38,6 +38,9 @@ PLAYABLE_AREA = 28.0
 MAP_FILES = (".yaml", ".yml", ".json")
 """How the names of files end that hold a map of one's own."""
 
+MOST_UNITS = 64
+"""Of a side: a colossus's beams count their victims in so many bits."""
+
 
 class Spawn(NamedTuple):
     """One creation call of the map: `n_units` of a type at a point."""
@@ -128,11 +131,15 @@ def map_data() -> dict[str, dict[str, Any]]:
 MAP_NAMES = tuple(map_data())
 
 
+def is_map_file(name: str) -> bool:
+    return name.endswith(MAP_FILES)
+
+
 class NamesAndFiles(tuple[str, ...]):
     """The names of maps, among which any file may stand that could hold one."""
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or (isinstance(name, str) and name.endswith(MAP_FILES))
+        return super().__contains__(name) or (isinstance(name, str) and is_map_file(name))
 
 
 NAMES_AND_FILES = NamesAndFiles(MAP_NAMES)

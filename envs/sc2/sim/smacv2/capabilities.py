@@ -18,13 +18,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from envs.sc2.sim.maps import MOST_UNITS
 from envs.sc2.sim.smacv2.races import API_NAMES, Race
 from utils.errors import UserError, unknown
 
 Generators = Sequence[np.random.Generator]
 
-MOST_UNITS = 64
-"""Of a side: for more the map has no room, nor the engine a bit each."""
 CORNERS = ((0, 0), (0, 1), (1, 1), (1, 0))
 """South-west, north-west, north-east, south-east, as shares of the map's width and height."""
 GAP = 2

@@ -20,12 +20,13 @@ from envs.sc2.sim.env import BattleVectorEnv as SmacVectorEnv
 from envs.sc2.sim.env import Cone, write_new_unit
 from envs.sc2.sim.features import N_ACTIONS_NO_ATTACK, Layout
 from envs.sc2.sim.maps import AGENT_TYPE_ORDER, lattice
+from envs.sc2.sim.replay import SMACV2
 from envs.sc2.sim.rules import ENGINE_VERSION, Rules
 from envs.sc2.sim.smacv2 import dynamics, features
 from envs.sc2.sim.smacv2.arguments import checked, without_nothing
 from envs.sc2.sim.smacv2.capabilities import Draws
 from envs.sc2.sim.smacv2.layout import make_layout, names_in_env_info, ranges, sizes_of
-from envs.sc2.sim.smacv2.races import API_NAMES, MAP_SIZE, flat_map
+from envs.sc2.sim.smacv2.races import API_NAMES, MAP_SIZE, FlatMap, flat_map
 from envs.sc2.sim.terrain import BORDER
 from envs.sc2.sim.units import layer, unit_data
 from utils.config import Key
@@ -43,6 +44,8 @@ class BattleVectorEnv(SmacVectorEnv):
 
     Raises: UserError for arguments that can't be, or not together.
     """
+
+    map: FlatMap
 
     def __init__(
         self,
@@ -109,7 +112,6 @@ class BattleVectorEnv(SmacVectorEnv):
             seeds, sc2_map, self.layout, rules, step_mul, move_amount, heuristic_ai, heuristic_rest, n_threads,
             replay_dir, replay_prefix,
         )  # fmt: skip
-        self.flat_map = sc2_map
         self._type_of = {API_NAMES[name]: index for index, name in enumerate(sc2_map.type_names)}
         self._worth = np.array([worth([name]) for name in sc2_map.type_names])
         self.sight, self.reach = ranges(sc2_map, use_unit_ranges, min_attack_range)
@@ -136,7 +138,7 @@ class BattleVectorEnv(SmacVectorEnv):
         return {
             "state_shape": self.layout.state_size,
             "obs_shape": self.layout.obs_size,
-            "cap_shape": sizes_of(self.flat_map, self.capabilities, self.options).capability,
+            "cap_shape": sizes_of(self.map, self.capabilities, self.options).capability,
             "n_actions": self.layout.n_actions,
             "n_agents": self.map.n_agents,
             "episode_limit": self.map.episode_limit,
@@ -183,7 +185,7 @@ class BattleVectorEnv(SmacVectorEnv):
 
     def more_settings(self) -> dict[str, Any]:
         own = {name: value for name, value in self.options.items() if name in OF_BATTLES}
-        return {"smacv2": {"capability_config": self.capability_config, "version": self.version, **own}}
+        return {SMACV2: {"capability_config": self.capability_config, "version": self.version, **own}}
 
     # -------------------------------------------------------------------------------------------- an episode
 

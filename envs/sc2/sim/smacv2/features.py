@@ -12,17 +12,19 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
+from envs.sc2.sim.dynamics import shuffle
 from envs.sc2.sim.features import (
     DRAWN,
     LOST,
-    MAX_MEDIVAC_ENERGY,
     N_ACTIONS_NO_ATTACK,
     RUNNING,
     WON,
     battle_reward,
     distance_between,
-    is_pathable,
     update_previous,
+    write_ally_state,
+    write_enemies_actions_and_time,
+    write_moves,
     write_surroundings,
 )
 from envs.sc2.sim.jit import borrowed, compiled, inlined
@@ -152,10 +154,7 @@ def draw_looks(worlds, switches, episode):
             order, numbers = episode.order[b], episode.numbers[b]
             for i in range(len(order)):
                 order[i] = i
-            for k in range(len(order) - 1, 0, -1):
-                episode.random[b], draw = next_random(episode.random[b])
-                other = int(draw * (k + 1))
-                order[k], order[other] = order[other], order[k]
+            shuffle(order, episode.random, b)
             if needs_numbers:
                 for k in range(len(numbers)):
                     episode.random[b], numbers[k] = next_random(episode.random[b])
@@ -221,18 +220,13 @@ def _find_targets(units, layout, switches, reach, directions, can_target):
 @inlined
 def _write_avail_actions(units, layout, switches, pathing, can_target, avail):
     n_agents, first_target = layout.n_agents, N_ACTIONS_NO_ATTACK + switches.n_directions
-    ahead = layout.move_amount / 2
     avail[:] = 0
     for i in range(n_agents):
         u = units[i]
         if u.health <= 0:
             avail[i, 0] = 1
             continue
-        avail[i, 1] = 1
-        avail[i, 2] = is_pathable(int(u.x), int(u.y + ahead), pathing)
-        avail[i, 3] = is_pathable(int(u.x), int(u.y - ahead), pathing)
-        avail[i, 4] = is_pathable(int(u.x + ahead), int(u.y), pathing)
-        avail[i, 5] = is_pathable(int(u.x - ahead), int(u.y), pathing)
+        write_moves(u, layout, pathing, avail[i])
         for k in range(switches.n_directions):
             avail[i, N_ACTIONS_NO_ATTACK + k] = 1
         first, last = (0, n_agents) if u.heals else (n_agents, len(units))
@@ -398,24 +392,12 @@ def forget(units, worlds, layout, episode):
 
 @inlined
 def _write_state(units, last_actions, time, layout, switches, episode, pathing, state):
-    n_agents = layout.n_agents
-    centre_x, centre_y = pathing.shape[0] / 2, pathing.shape[1] / 2
     state[:] = 0
     at = 0
-    for i in range(n_agents):
+    for i in range(layout.n_agents):
         u = units[i]
         if u.health > 0:
-            state[at] = _health(u, i, switches, episode)
-            if u.heals:
-                state[at + 1] = u.energy / MAX_MEDIVAC_ENERGY
-            else:
-                state[at + 1] = max(u.cooldown, 0.0) / u.cooldown_max
-            state[at + 2] = (u.x - centre_x) / layout.max_distance_x
-            state[at + 3] = (u.y - centre_y) / layout.max_distance_y
-            column = at + 4
-            if layout.ally_has_shield:
-                state[column] = u.shield / u.shield_max
-                column += 1
+            column = write_ally_state(u, _health(u, i, switches, episode), layout, pathing, state, at)
             if switches.stochastic_attack:
                 state[column] = episode.attack[i]
                 column += 1
@@ -427,23 +409,7 @@ def _write_state(units, last_actions, time, layout, switches, episode, pathing, 
                 column += 2
             state[column + u.type_index] = 1
         at += layout.ally_state_features
-    for k in range(layout.n_enemies):
-        v = units[n_agents + k]
-        if v.health > 0:
-            state[at] = v.health / v.health_max
-            state[at + 1] = (v.x - centre_x) / layout.max_distance_x
-            state[at + 2] = (v.y - centre_y) / layout.max_distance_y
-            if layout.enemy_has_shield:
-                state[at + 3] = v.shield / v.shield_max
-            state[at + 3 + layout.enemy_has_shield + v.type_index] = 1
-        at += layout.enemy_state_features
-    if layout.state_last_action:
-        for i in range(n_agents):
-            if last_actions[i] >= 0:
-                state[at + last_actions[i]] = 1
-            at += layout.n_actions
-    if layout.state_timestep_number:
-        state[at] = time
+    write_enemies_actions_and_time(units, last_actions, time, layout, pathing, state, at)
 
 
 # ------------------------------------------------------------------------------------------------ actions, rewards

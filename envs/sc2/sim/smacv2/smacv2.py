@@ -37,7 +37,7 @@ class StarCraft2Env(smac.StarCraft2Env):
         self.n_actions_no_attack = N_ACTIONS_NO_ATTACK + self.battle.switches.n_directions
         self.n_fov_actions = self.battle.switches.n_directions
         self.conic_fov = self.n_fov_actions > 0
-        self.sizes = sizes_of(self.battle.flat_map, self.battle.capabilities, self.battle.options)
+        self.sizes = sizes_of(self.battle.map, self.battle.capabilities, self.battle.options)
         self._type_names |= {FIRST_UNIT_TYPE + index: name for index, name in enumerate(AGENT_TYPES)}
 
     def full_restart(self) -> None:
