@@ -3,6 +3,8 @@
 `python -m benchmarks.memory --map 8m --episodes 5000`. The buffer is in `components/episode_buffer.py`.
 """
 
+import os
+import subprocess
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from math import prod
@@ -44,8 +46,12 @@ computing to insert an episode, the mean, and to sample {BATCH_SIZE}, the median
 
 def resident_bytes() -> int:
     """Returns what this program has of the main memory now."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+    status = Path("/proc/self/status")
+    if not status.is_file():  # macOS
+        command = ["ps", "-o", "rss=", "-p", str(os.getpid())]
+        return 1024 * int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    lines = status.read_text(encoding="utf-8").splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
 class Play:

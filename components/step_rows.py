@@ -22,6 +22,8 @@ from utils.memory import format_bytes, free_memory
 Layout = Mapping[str, tuple[tuple[int, ...], np.dtype]]
 GROWTH = 1 / 8
 """Room for rows is got in pieces of this share of what there is."""
+ZEROS = 1 << 20
+"""Bytes that are written at a time where room on a disk is taken by writing."""
 
 
 class NoRoom(UserError):
@@ -122,8 +124,19 @@ class DiskRows(MemoryRows):
         # A page that finds the disk full when it is written would end the process: the disk has to promise it before.
         for file, array in zip(self._files, self._arrays.values(), strict=True):
             per_row = array[:1].nbytes
-            os.posix_fallocate(file.fileno(), self._room * per_row, (room - self._room) * per_row)
+            _reserve(file, self._room * per_row, (room - self._room) * per_row)
         self._room = room
+
+
+def _reserve(file: IO[bytes], start: int, n_bytes: int) -> None:
+    """Takes room on the disk for bytes of a file that have not been written yet. Raises: OSError where it is full."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), start, n_bytes)
+        return
+    file.seek(start)  # on macOS room is taken by what is written
+    for written in range(0, n_bytes, ZEROS):
+        file.write(bytes(min(ZEROS, n_bytes - written)))
+    file.flush()
 
 
 class DeviceRows(MemoryRows):

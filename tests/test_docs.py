@@ -1,5 +1,7 @@
 """The documentation: every command is taken by its program, every Python block runs, every link leads somewhere."""
 
+import argparse
+import importlib
 import importlib.util
 import json
 import os
@@ -8,14 +10,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import main
 from config.layers import known_names
 from experiments import pool
-from experiments.executors import OPTIONS as EXECUTOR_OPTIONS
+from utils.command import Answered, Parser
 
 ROOT = main.ROOT
 PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("docs/**/*.md"))}
@@ -55,15 +56,39 @@ def check_command(program, *words):
     elif program == "python" and words[0] == "main.py":
         main._configure(main._experiment(), list(words[1:]))
     elif program == "python" and words[0] == "-m":
-        source = Path(importlib.util.find_spec(words[1]).origin)
-        source = source.with_name("__main__.py") if source.name == "__init__.py" else source
-        unknown = [word for word in words[2:] if word.startswith("--") and not is_option(word, source)]
-        assert not unknown, f"{words[1]} has no {unknown}"
+        assert is_parsed(words[1], words[2:])
     elif program == "pip":
         for word in words:
             assert not word.endswith(".txt") or (ROOT / word).is_file()
     else:
         assert program in OF_OTHERS, f"what is {program}?"
+
+
+def main_of(module):
+    """The main function of a program that is started by `python -m`."""
+    if module == "envs.sc2.sim.render":
+        module = "envs.sc2.sim.film"
+    elif importlib.util.find_spec(module).submodule_search_locations:
+        module += ".__main__"
+    return importlib.import_module(module).main
+
+
+def is_parsed(module, words):
+    """Whether a program's own parser takes the words; nothing else of the program runs."""
+    parsed = []
+
+    def parse_args(parser, argv):
+        parsed.append(argparse.ArgumentParser.parse_args(parser, argv))
+        raise Answered
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Parser, "parse_args", parse_args)
+        return main_of(module)(list(words)) == 0 and bool(parsed)
+
+
+def test_a_command_that_a_program_does_not_take_is_noticed(capsys):
+    assert not is_parsed("experiments.judge", ["--fights=3"])
+    assert "unrecognized arguments: --fights=3" in capsys.readouterr().err
 
 
 SHORT = (
@@ -127,12 +152,72 @@ def test_a_training_that_is_shown_runs(command, tmp_path, monkeypatch):
     assert "print_config" in words or list(tmp_path.glob("shown/sacred/*/metrics.jsonl"))
 
 
-def is_option(word, source):
-    """Whether a file, or one beside or below it, names the option."""
-    option = word.partition("=")[0]
-    if option.removeprefix("--") in EXECUTOR_OPTIONS:
-        return True
-    return any(f'"{option}"' in path.read_text(encoding="utf-8") for path in (source, *source.parent.rglob("*.py")))
+TINY = "--set rnn_hidden_dim=8 batch_size=2 buffer_size=8 test_nepisode=2"
+# Programs that are run, by the words of their commands that make them short. The others take minutes at their least,
+# need what a test has not (a cluster, a database, recordings), or write to reference/; they have tests of their own.
+PROGRAMS = {
+    "benchmarks.engine": {"--map all": "--map 3m", "$": " --seconds 0.05 --envs 2"},
+    "envs.sc2.sim.render": {"$": " --size 160 --every 50"},
+    "experiments.ablation": {r"paper mean\+next": "", "1 2 3": "1", r"t_max \d+": "t_max 60", "$": f" {TINY}"},
+    "experiments.calibrate": {"$": " --map 3m --battles 2"},
+    "experiments.crossplay": {"POOL": "pools/train", r"\d+": "2"},
+    "experiments.export_onnx": {},
+    "experiments.goal_game": {"$": " --seeds 1 --t_max 60"},
+    "experiments.pool": {"1 2 3": "1 2", r"t_max \d+": "t_max 60", "--set": TINY},
+    "experiments.report": {"OLD_PYMARL_RESULTS ": "", r"--at \d+": "--at 60"},
+    "experiments.subgoals": {"$": " --episodes 1 --fps 50 --size 160"},
+    "experiments.sweep": {"vdn ": "", " 8m": "", r"1\.\.10": "1", '--set t_max=\\d+ .*]"': f"{TINY} t_max=60"},
+}
+CHAINS = [("experiments.pool", "experiments.crossplay"), ("experiments.sweep", "experiments.report")]
+CHAINS += [(module,) for module in PROGRAMS if module not in sum(CHAINS, ())]
+LEAVES = {
+    "envs.sc2.sim.render": "film.gif",
+    "experiments.ablation": "results/ablation/3m/*.csv",
+    "experiments.crossplay": "results/crossplay/train/matrix.csv",
+    "experiments.export_onnx": "agent.onnx",
+    "experiments.goal_game": "results/goal_game/curves.csv",
+    "experiments.pool": "pools/train/*/member.yaml",
+    "experiments.report": "report/report.html",
+    "experiments.subgoals": "results/subgoals/**/*.gif",
+    "experiments.sweep": "results/sweep/**/metrics.jsonl",
+}
+STOPS = ("sweep.yaml", "--watch", "ablation --map 3m --seeds 1 2 3")  # a cluster, no end, and all variants
+
+
+def shown_by(module):
+    """The commands of a program that are run."""
+    of_module = [command for _, command in COMMANDS if command.split()[:3] == ["python", "-m", module]]
+    return [command for command in of_module if not any(word in command for word in STOPS)]
+
+
+def shortened(command):
+    for pattern, shorter in PROGRAMS[command.split()[2]].items():
+        command = re.sub(pattern, shorter, command)
+    return command
+
+
+def named_in(command, folder):
+    """What stands for the names in a command: files of a short training, which is tested with a replay."""
+    words = ["--config=iql_omg" if "subgoals" in command else "--config=qmix", "--env-config=sc2"]
+    model = train_first([*words, "with", "env_args.map_name=3m"], folder)
+    if "replays" in command:
+        settings = ("env_args.map_name=3m", f"checkpoint_path={model}", "save_replay=True")
+        assert run_shortened([*words, "with", *settings], folder) == 0
+    replays = [*folder.glob("replays/*/*.sim.json.gz"), None]
+    return {"results/replays/<name>/<file>.sim.json.gz": replays[0], f"{MODEL}/<step>": last_step(model), MODEL: model}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modules", CHAINS, ids=" ".join)
+def test_programs_that_are_shown_run(modules, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert all(map(shown_by, modules))
+    for command in (shortened(command) for module in modules for command in shown_by(module)):
+        for name, file in (named_in(command, tmp_path / "trained") if "<" in command else {}).items():
+            command = command.replace(name, str(file))
+        words = shlex.split(command)
+        assert main_of(words[2])(words[3:]) == 0, command
+    assert all(list(tmp_path.glob(LEAVES[module])) for module in modules if module in LEAVES)
 
 
 @pytest.mark.slow

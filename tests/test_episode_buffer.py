@@ -360,6 +360,14 @@ def test_files_have_no_names_that_could_collide_or_stay(tmp_path):
     assert numbers_in(first) == {0, 1} and numbers_in(second) == {0, 1, 2}
 
 
+def test_where_the_system_promises_no_room_on_a_disk_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "posix_fallocate")  # as on macOS
+    monkeypatch.setattr(step_rows, "ZEROS", 100)
+    buffer = filled_buffer(40, "disk", tmp_path, lengths=(8,) * 40)
+    taken = sum(512 * os.fstat(file.fileno()).st_blocks for file in buffer._rows._files)
+    assert taken >= buffer._rows.n_rows * buffer._rows.bytes_per_row and numbers_in(buffer) == set(range(40))
+
+
 def full_disk(descriptor, start, length):
     raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -191,7 +191,7 @@ def test_the_engine_is_imported_where_neither_its_folder_nor_home_takes_files(tm
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "envs" / "sc2" / "sim" / "__pycache__").write_text("")
     command = [sys.executable, "-c", "import envs.sc2.sim.features"]
-    environment = os.environ | {"HOME": os.devnull}
+    environment = {key: value for key, value in os.environ.items() if key != "NUMBA_CACHE_DIR"} | {"HOME": os.devnull}
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0 and result.stderr.count("\n") == 1 and "NUMBA_CACHE_DIR" in result.stderr
 
