@@ -276,9 +276,10 @@ def _add_components(ex: "Experiment") -> None:
     """
     import run  # noqa: F401  # for all that it imports; the components were imported for their keys
 
-    modules = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    files = {Path(file) for file in modules if file and file.endswith(".py")}
-    _add_sources(ex, {file for file in files if ROOT in file.parents and Path(sys.prefix) not in file.parents})
+    files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
+    ours, installed = f"{ROOT}{os.sep}", f"{Path(sys.prefix)}{os.sep}"
+    own = (file for file in files if file.startswith(ours) and file.endswith(".py") and not file.startswith(installed))
+    _add_sources(ex, map(Path, own))
 
 
 def _add_sources(ex: "Experiment", files: Iterable[Path]) -> None:

@@ -36,6 +36,7 @@ def trained(learner, model, batch, **overrides):
 # --- beside Q
 
 
+@pytest.mark.slow
 def test_without_a_model_it_is_plain_q_learning():
     batch = make_batch(make_model_args("none"), LENGTHS, ENDED)
     made, stats = trained("q_learner_4am", "none", batch)

@@ -56,6 +56,7 @@ def test_a_mistake_is_one_sentence_and_exit_status_2(capsys, params, fragment):
 # --- the learners'
 
 
+@pytest.mark.slow
 def test_each_learner_has_its_row_and_its_times_in_the_json(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(learner, "STEPS", 4)
     monkeypatch.setattr(learner, "REPEATS", 2)
@@ -134,6 +135,7 @@ def test_collecting_says_where_the_time_went(tmp_path, capsys):
     assert len(header) == len(rows[0]) == len(rows[1])
 
 
+@pytest.mark.slow
 def test_training_says_where_the_time_went(tmp_path, capsys):
     path = tmp_path / "training.json"
     assert training.main(["--map", "3m", "--alg", "iql", "--seconds", "0.5", "--json", str(path)]) == 0
@@ -159,6 +161,7 @@ def test_targets_of_collecting_and_training_have_figure_target_and_verdict():
     ]
 
 
+@pytest.mark.slow
 def test_training_shows_how_it_grows_with_the_worlds(tmp_path, capsys):
     path = tmp_path / "training.json"
     params = ["--map", "3m", "--alg", "iql", "--seconds", "0.3", "--worlds", "16", "32", "--json", str(path)]
@@ -181,6 +184,7 @@ def test_a_mistake_in_collecting_and_training_is_one_sentence(capsys, program, p
     assert fragment in captured.err and captured.err.startswith("error: ") and not captured.out
 
 
+@pytest.mark.slow
 def test_all_repeats_every_line_with_a_target_and_keeps_what_each_has_written(tmp_path, capfd, monkeypatch):
     monkeypatch.setitem(benchmarks_all.BENCHMARKS, "engine", ("--map", "3m", "--seconds", "0.1"))
     path = tmp_path / "all.json"

@@ -234,8 +234,11 @@ BYTES = {
 }
 
 
+OTHER_FILES = ("opt", "mixer", "target_agent", "state", "buffer")
+
+
 @pytest.mark.parametrize("name", BYTES)
-@pytest.mark.parametrize("file", ["agent", "opt", "mixer", "target_agent", "state", "buffer"])
+@pytest.mark.parametrize("file", ["agent", *(pytest.param(file, marks=pytest.mark.slow) for file in OTHER_FILES)])
 def test_other_bytes_in_a_weight_file_are_refused(models, tmp_path, file, name):
     shutil.copytree(models, tmp_path / "models")
     path = find_checkpoint(tmp_path / "models", 0) / f"{file}.th"

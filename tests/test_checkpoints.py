@@ -52,10 +52,11 @@ def contents(folder):
 
 
 RESUMED = ["coma", "iql_am", "iql_omg alone", "qmix_beta", "cw_qmix", "qplex", "mappo_epymarl", "ippo_liam", "ippo_omg"]
+RESUMED += ["qmix", "qtran", "iql_omg", "pqn_vdn", "pqn_vdn pieces"]
 RESUMED = [pytest.param(alg, marks=pytest.mark.slow) for alg in RESUMED]
 
 
-@pytest.mark.parametrize("alg", ["iql", "qmix", "qtran", "iql_omg", "mappo", "pqn_vdn", "pqn_vdn pieces", *RESUMED])
+@pytest.mark.parametrize("alg", ["iql", "mappo", *RESUMED])
 def test_a_resumed_run_is_bit_for_bit_the_run_that_was_never_interrupted(tmp_path, alg):
     interval = "critic_target_update_interval" if alg == "coma" else "target_update_interval"
     settings = {"save_model": True} | SETTINGS.get(alg, {interval: 11})
@@ -107,6 +108,7 @@ class StoppedGame(RandomGame):
 STOPS = [pytest.param(step, marks=pytest.mark.slow) for step in (5, 61, 62, 64, 65, 66, 68)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_step", [60, 63, 67, 100, *STOPS])  # 60 to 68: in and around a test
 def test_a_signal_at_any_moment_costs_nothing(tmp_path, stop_step):
     _, info = whole_run(StoppedGame, env_args={"stop_step": 0}, local_results_path=tmp_path / "whole")
@@ -166,6 +168,7 @@ def test_the_last_and_the_best_are_kept(tmp_path, keep, scores, kept):
     assert sorted(os.listdir(tmp_path / "models")) == [str(step) for step in kept]
 
 
+@pytest.mark.slow
 def test_a_run_keeps_as_many_as_it_is_told(tmp_path):
     settings = {"save_model": True, "save_model_interval": 10, "keep_checkpoints": 2}
     folders, info = whole_run(local_results_path=tmp_path, **settings)
@@ -370,6 +373,7 @@ def test_weights_of_another_version_of_the_engine_are_told(tmp_path, caplog):
         assert f"was trained on version {version} of the embedded engine and this run plays version 2" in message
 
 
+@pytest.mark.slow
 def test_a_test_of_weights_of_another_version_of_the_engine_warns(tmp_path, capfd):
     short = ("with", "t_max=60", "env_args.map_name=3m", "rnn_hidden_dim=8", "batch_size=1", "buffer_size=4", "seed=1")
     own = (*short, "test_nepisode=1", "use_tensorboard=False", f"local_results_path={tmp_path}", "save_model=True")

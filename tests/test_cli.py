@@ -323,6 +323,7 @@ def test_a_bare_flag_is_true_and_sacreds_flags_stay_sacreds():
     assert not options["--debug"]
 
 
+@pytest.mark.slow
 def test_print_config_shows_the_merged_configuration_and_records_nothing(tmp_path):
     finished = command_line("print_config", *IQL, "--seed=5", "with", "env_args.map_name=3m", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
@@ -330,6 +331,7 @@ def test_print_config_shows_the_merged_configuration_and_records_nothing(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_runs_started_at_the_same_moment_get_records_of_their_own(tmp_path):
     n_runs, rounds = 6, 20
     folders, lock = [], threading.Lock()
@@ -498,6 +500,7 @@ def test_help_into_a_pipe_that_closes_is_silent():
     assert (finished.returncode, finished.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_run_may_be_started_from_any_thread(tmp_path):
     statuses = []
     params = [*TINY_RUN, f"--local_results_path={tmp_path}"]

@@ -117,6 +117,7 @@ def test_each_seat_is_played_by_whom_the_records_name(stubborn_pool, tmp_path, w
         assert len(seats) == 3 if row["member_i"] == row["member_j"] else len(seats) in (1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alg", ["iql", "iql_omg", "iql_idv", "coma"])
 def test_a_member_with_itself_plays_as_the_plain_team(tmp_path, alg):
     make_pool(tmp_path / "pool", ("a", alg, 4), ("b", "vdn", 5))
@@ -135,6 +136,7 @@ def test_a_member_with_itself_plays_as_the_plain_team(tmp_path, alg):
     assert returns(out, "a", "a") == [record["return"] for record in records]
 
 
+@pytest.mark.slow
 def test_the_same_policy_twice_plays_as_the_plain_team(tmp_path):
     make_pool(tmp_path / "pool", ("a", "vdn", 4), ("c", "vdn", 5))
     shutil.copytree(tmp_path / "pool" / "a", tmp_path / "pool" / "b")
@@ -271,6 +273,7 @@ def test_an_interruption_leaves_nothing(stubborn_pool, tmp_path, monkeypatch, ca
 # --- many processes
 
 
+@pytest.mark.slow
 def test_many_processes_play_the_same_episodes_and_go_on_where_they_stopped(
     stubborn_pool, tmp_path, monkeypatch, capsys
 ):

@@ -168,6 +168,7 @@ def test_one_enemy_has_no_statistics_of_its_own():
     assert not [name for name in logger.stats if "vs_" in name]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_meets_the_enemies_that_the_whole_one_met(tmp_path):
     enemies = ["--env_args.enemy=[bot, script:kite, script:hold]", "--test_interval=60", "--test_nepisode=4"]
     whole, logger = finished(*enemies, t_max=240)
@@ -200,6 +201,7 @@ def test_a_mistake_is_one_sentence_and_nothing_is_written(params, sentence, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_run_of_the_program_records_whom_it_met(tmp_path):
     enemy = "--env_args.enemy=[script:hold, script:focus]"
     params = ["--config=qmix", "--env-config=sc2", *SMALL, *FEW, enemy, "--t_max=20", "--evaluate"]
@@ -246,6 +248,7 @@ def test_the_newest_copy_plays_as_often_as_it_is_told():
         assert drawn == [120, 120, 0, 0, 60, 60, 120, 120]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alg", ["qmix", "ippo"])
 def test_a_resumed_run_of_self_play_is_the_run_that_was_never_interrupted(alg, tmp_path):
     own = [*SELF, *ALGORITHMS[alg], "--test_interval=60", "--test_nepisode=2"]
@@ -264,6 +267,7 @@ def test_a_resumed_run_of_self_play_is_the_run_that_was_never_interrupted(alg, t
     assert again == met[-len(again) :] and len(again) >= 2
 
 
+@pytest.mark.slow
 def test_a_test_of_a_checkpoint_meets_its_copies(tmp_path):
     params = ["--config=qmix", "--env-config=sc2", *SMALL, *FEW, *SELF, f"--local_results_path={tmp_path}"]
     assert main.main([*params, "--t_max=150", "--save_model"]) == 0

@@ -24,8 +24,12 @@ WORLDS = {
     "pettingzoo": ("env_args.module=mpe2.simple_spread_v3", "env_args.time_limit=5"),
     "sc2_beta": ("env_args.map_name=3m", "env_args.engine=sim"),
 }
-PAIRS = [(alg, "sc2") for alg in ALGORITHMS] + [("iql_omg", "goal_game"), ("vdn", "sc2_beta"), ("iql", "lbforaging")]
+OF_EACH_LEARNER = ("iql", "iql_am", "iql_omg", "qtran", "qplex", "cw_qmix", "coma", "mappo", "pqn_vdn")
+PAIRS = [(alg, "sc2") for alg in OF_EACH_LEARNER]
 PAIRS += [
+    ("iql_omg", "goal_game"),
+    ("vdn", "sc2_beta"),
+    ("iql", "lbforaging"),
     ("qmix", "sc2v2"),
     ("iql_omg", "sc2v2"),
     ("iql", "simple_tag"),

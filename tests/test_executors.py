@@ -101,6 +101,7 @@ def test_a_stop_lets_runs_save_and_those_that_wait_never_begin(make_task):
     assert found == {"running": 143, "waiting": executors.STOPPED} and not waiting.log.parent.exists()
 
 
+@pytest.mark.slow
 def test_five_hundred_tiny_runs_cost_little_more_than_themselves(tmp_path):
     """The limit is 5 % and a second per run; of commands that end at once, all that is measured is overhead."""
     tasks = [Task(str(i), ("/bin/true",), tmp_path / str(i) / "log") for i in range(500)]
@@ -374,6 +375,7 @@ def test_all_runs_become_one_slurm_array_and_their_statuses_are_read(cluster, ma
         assert f"#SBATCH {line}\n" in script
 
 
+@pytest.mark.slow
 def test_a_slurm_task_whose_time_is_up_saves_is_requeued_and_goes_on(cluster, make_task, tmp_path):
     executor, task, sent = slurm.SlurmExecutor(tmp_path / "out", 1, 1, 0, ""), make_task("run", 30, 0.05), []
 
@@ -402,6 +404,7 @@ def test_a_stop_on_slurm_lets_runs_save_and_does_not_requeue_them(cluster, make_
     assert ended[0].status == 143 and len(starts(task)) == 1
 
 
+@pytest.mark.slow
 def test_a_slurm_task_that_vanishes_is_reported(cluster, make_task, tmp_path):
     executor, task = slurm.SlurmExecutor(tmp_path / "out", 1, 1, 0, ""), make_task("run", 10_000, 0.02)
     begin(executor, task)

@@ -142,7 +142,17 @@ WITHOUT_TARGETS = (
     "pqn_vdn",
     "pqn_qmix",
 )
-every_learner = pytest.mark.parametrize("name", CASES)
+
+
+def of_learners(names):
+    """A test for each of these cases; quick is the first of each registered learner."""
+    first = {learner: name for name, (learner, _) in reversed(CASES.items())}.values()
+    return pytest.mark.parametrize(
+        "name", [name if name in first else pytest.param(name, marks=pytest.mark.slow) for name in names]
+    )
+
+
+every_learner = of_learners(CASES)
 
 VALUES = {"loss", "grad_norm", "td_error_abs", "q_taken_mean", "target_mean"}
 PREDICTIONS = {"am_loss", "am_action_accuracy", "am_grad_norm"}
@@ -357,7 +367,7 @@ def test_fast_forms_change_no_loss_and_no_gradient(name, monkeypatch):
         assert (grad - expected[key]).norm() / expected[key].norm().clamp(min=1e-4) < 1e-5, key
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in ("omg_random", "mappo_epymarl")])
+@of_learners([name for name in CASES if name not in ("omg_random", "mappo_epymarl")])
 def test_cutting_the_padding_off_changes_nothing(name, monkeypatch):
     without_chance(monkeypatch)
     whole, cut = (make_learner(name, eta=1.0, eta_anneal_time=10**9) for _ in range(2))
@@ -374,7 +384,7 @@ def without_chance(monkeypatch):
     monkeypatch.setattr("modules.am.omg_am.Gaussian.sample", lambda gaussian, generator=None: gaussian.mu)
 
 
-@pytest.mark.parametrize("name", OF_SEATS)
+@of_learners(OF_SEATS)
 def test_all_seats_as_episodes_of_their_own_teach_the_same_as_the_team(name, monkeypatch):
     without_chance(monkeypatch)
     settings = {"eta": 1.0, "eta_anneal_time": 10**9, "grad_norm_clip": 1e9}
@@ -396,7 +406,7 @@ def test_all_seats_as_episodes_of_their_own_teach_the_same_as_the_team(name, mon
 OF_VALUES = [name for name, (learner, own) in CASES.items() if not learner.startswith(("coma", "am_", "ppo"))]
 
 
-@pytest.mark.parametrize("name", [name for name in OF_VALUES if name != "omg_prior"])
+@of_learners([name for name in OF_VALUES if name != "omg_prior"])
 def test_with_lambda_1_the_target_of_an_episode_that_ended_is_its_discounted_return(name):
     learner = make_learner(name, td_lambda=1.0, gamma=0.9, num_mini_batch=1)
     batch = make_batch(learner.args, [8, 5], [True, True])
@@ -411,6 +421,7 @@ def test_with_lambda_1_the_target_of_an_episode_that_ended_is_its_discounted_ret
     assert learner.logger.values(key)[0] * n == pytest.approx(sum(returns) / len(returns), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["qmix", "cw_qmix", "qplex", "mappo", "pqn_vdn", "iql_omg"])
 def test_an_update_does_not_depend_on_the_number_of_threads(name):
     """With networks that are large enough for two threads to share the work."""

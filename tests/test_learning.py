@@ -56,9 +56,10 @@ def train(game, alg, seed, t_max, **settings):
     return parts, logger
 
 
-@pytest.mark.parametrize(
-    "alg", ["iql", "vdn", "qmix", "cw_qmix", "ow_qmix", "qplex", "qtran", "iql_am", "iql_liam", "iql_omg"]
-)
+OTHERS = ("vdn", "cw_qmix", "ow_qmix", "qplex", "qtran", "iql_am", "iql_liam", "iql_omg")
+
+
+@pytest.mark.parametrize("alg", ["iql", "qmix", *(pytest.param(alg, marks=pytest.mark.slow) for alg in OTHERS)])
 def test_every_q_learner_solves_a_matrix_game(alg):
     _, logger = train(MatrixGame, alg, seed=0, t_max=700, epsilon_anneal_time=400)
     assert logger.values("test_return_mean")[-1] == 3
@@ -93,12 +94,14 @@ SLOW = ("ippo_ns", "ippo_epymarl", "mappo", "mappo_ns", "ippo_liam", "ippo_omg",
 SLOW_PPO = (pytest.param(alg, marks=pytest.mark.slow) for alg in SLOW)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alg", ["ippo", "mappo_epymarl", *SLOW_PPO])
 def test_ppo_solves_a_matrix_game(alg):
     _, logger = train(MatrixGame, alg, seed=0, t_max=600, critic_lr=0.005)
     assert logger.values("test_return_mean")[-1] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alg", ["pqn_iql", "pqn_vdn", "pqn_qmix", pytest.param("pqn_omg", marks=pytest.mark.slow)])
 def test_pqn_solves_a_matrix_game(alg):
     settings = {"num_mini_batch": 2, "epsilon_anneal_time": 800, "lr": 0.02}
@@ -106,6 +109,7 @@ def test_pqn_solves_a_matrix_game(alg):
     assert logger.values("test_return_mean")[-1] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("collect_steps", ["null", pytest.param(4, marks=pytest.mark.slow)])  # episodes have three
 def test_pqn_remembers_a_cue_until_it_counts(collect_steps):
     settings = {"num_mini_batch": 2, "epsilon_anneal_time": 1000, "collect_steps": collect_steps}
@@ -113,6 +117,7 @@ def test_pqn_remembers_a_cue_until_it_counts(collect_steps):
     assert logger.values("test_return_mean")[-1] == 1
 
 
+@pytest.mark.slow
 def test_ppo_remembers_a_cue_until_it_counts():
     # Within 2400 steps seeds 1 and 2 find it; seed 0 is still at chance.
     _, logger = train(MemoryGame, "mappo", seed=1, t_max=2400, lr=0.005)
@@ -124,6 +129,7 @@ def test_a_cue_is_remembered_until_it_counts():
     assert logger.values("test_return_mean")[-1] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bootstrap_timeouts", "fixed_point"),
     # 1 + gamma + gamma^2 ... for ever; or only of what is left of three steps, which the hidden state counts

@@ -429,6 +429,7 @@ def test_mistakes_of_sending_are_one_sentence(capsys, params, fragment):
     assert fragment in message and message.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_sending_needs_a_server_and_whole_records(database, tmp_path, capsys):
     (tmp_path / "run.json").write_text('{"status": "COMP')
     address = nobody()

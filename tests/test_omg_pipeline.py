@@ -83,6 +83,7 @@ def stand_in(monkeypatch, tmp_path):
     signal.signal(signal.SIGTERM, before)
 
 
+@pytest.mark.slow
 def test_all_is_done_once_and_what_is_missing_again(tmp_path, stand_in, capsys):
     out = tmp_path / "out"
     assert stand_in("--plan") == (0, []) and not out.exists()
@@ -114,6 +115,7 @@ def test_all_is_done_once_and_what_is_missing_again(tmp_path, stand_in, capsys):
     assert "was begun with map=2c_vs_64zg, not 3m" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_and_the_next_command_goes_on(tmp_path, stand_in, capsys):
     work = tmp_path / "out" / ".work"
     work.mkdir(parents=True)
@@ -127,6 +129,7 @@ def test_a_run_that_fails_is_named_and_the_next_command_goes_on(tmp_path, stand_
     assert status == 0 and started[0] == "agents_liam_seed1" and len(started) == N_RUNS - 6
 
 
+@pytest.mark.slow
 def test_a_signal_lets_the_runs_save_and_the_next_command_goes_on(tmp_path, stand_in, capsys):
     work = tmp_path / "out" / ".work"
     work.mkdir(parents=True)

@@ -279,6 +279,7 @@ def test_a_replay_needs_the_file_no_more(example, tmp_path):
     assert show([str(tmp_path / f"a{SUFFIX}"), str(tmp_path / "a.png")]) == 0
 
 
+@pytest.mark.slow
 def test_a_run_on_it_records_its_content_and_is_resumed(example, tmp_path, capfd):
     few = ["--rnn_hidden_dim=8", "--test_nepisode=1", "--use_tensorboard=False", "--seed=1", "--save_model"]
     params = ["--config=iql", "--env-config=sc2", *few, f"--env_args.map_name={example}", "--env_args.engine=sim"]

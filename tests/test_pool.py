@@ -222,6 +222,7 @@ def test_a_failed_member_is_reported_and_the_others_go_on(tmp_path, stand_in, ca
     assert "iql_3m_sim_seed13" in capsys.readouterr().out.splitlines()[0] and len(load_pool(tmp_path)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_handed_on_and_the_next_command_resumes(tmp_path, stand_in, capsys, sent):
     first, second = (tmp_path / ".work" / f"iql_3m_sim_seed{seed}" for seed in (7, 1))

@@ -274,6 +274,7 @@ def play_tests(parts, n_episodes):
     return episodes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["homologue", "non_homologue"])
 def test_members_of_the_pool_are_drawn_for_each_episode(tmp_path, group):
     macs = make_pool(tmp_path, *POOL)
@@ -301,6 +302,7 @@ def test_a_run_with_a_pool_is_resumed_bit_for_bit_and_saves_the_learner_only(tmp
     assert resumed_info == info
 
 
+@pytest.mark.slow
 def test_whoever_is_tested_meets_the_same_teammates(tmp_path, monkeypatch):
     make_pool(tmp_path / "pool", *POOL)
     met = {"iql": [], "iql_omg": []}
@@ -312,6 +314,7 @@ def test_whoever_is_tested_meets_the_same_teammates(tmp_path, monkeypatch):
     assert first == second and len({tuple(teammates) for _, teammates in first}) == 3
 
 
+@pytest.mark.slow
 def test_a_member_has_its_prior_itself_also_where_it_came_from_elsewhere(tmp_path):
     macs = make_pool(tmp_path, ("a", "iql_omg", 11))
     path = tmp_path / "a" / "member.yaml"
@@ -321,6 +324,7 @@ def test_a_member_has_its_prior_itself_also_where_it_came_from_elsewhere(tmp_pat
     assert equal(parts.team.players[-1].mac.state_dict(), macs["a"].state_dict())
 
 
+@pytest.mark.slow
 def test_a_pool_that_does_not_fit_is_one_sentence(tmp_path):
     make_pool(tmp_path / "one", POOL[0])
     with pytest.raises(UserError, match="needs a member for each of 2 seats, but .*one has 1"):
@@ -380,6 +384,7 @@ def test_only_the_learner_learns_and_a_resumed_run_is_the_same(tmp_path, name, t
     assert resumed_info == info
 
 
+@pytest.mark.slow
 def test_a_seat_gets_as_much_experience_as_a_team(tmp_path, caplog):
     caplog.set_level("INFO")
     _, info = population_run("2iql1iql_omg", "iql_omg", tmp_path, t_max=50, batch_size=2)
@@ -401,6 +406,7 @@ def test_what_does_not_fit_the_environment_is_one_sentence(tmp_path, name, setti
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_teammates_come_from_init_param_path(tmp_path, caplog):
     parts, _, _ = built(alg="iql", seed=5)
     for alg in ("iql", "vdn"):

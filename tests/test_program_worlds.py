@@ -38,6 +38,7 @@ def wait_for_the_end_of(pids, what):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_an_episode_whose_program_crashed_or_vanished_is_dropped_counted_and_played_anew_by_the_episode_runner_too():
     seed = 589  # the worlds' first episodes go beyond the fourth step, the replacement's does not
     seeds = world_seeds(seed, 2)

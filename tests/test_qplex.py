@@ -36,6 +36,7 @@ def test_of_best_actions_the_value_is_the_sum_whose_gradient_reaches_the_agents(
     assert th.allclose(q.grad, weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("learner", "mixer", "is_learned"), [("qplex_learner", "qplex", True), ("q_learner", "qmix", False)]
 )

@@ -169,6 +169,7 @@ def test_the_agents_head_and_the_state_value_learn_from_the_sum_alone(switched_o
     assert not th.equal(before["agent/fc1.weight"], after["agent/fc1.weight"])
 
 
+@pytest.mark.slow
 def test_the_matrix_game_of_the_paper_is_solved(logger):
     """Table 1 of the paper: no monotonic mix can tell that the first actions together are best."""
     payoff = np.array([[8.0, -12, -12], [-12, 0, 0], [-12, 0, 0]])

@@ -290,6 +290,7 @@ def study(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_writes_page_figures_and_tables(study, tmp_path, capsys):
     out = tmp_path / "report"
     assert report.main([str(study), "--out", str(out)]) == 0
@@ -367,6 +368,7 @@ def test_the_page_says_when_there_are_too_few_seeds(tmp_path):
     assert "Finished seeds per cell: 2 to 2. A claim takes at least 10" in as_html(summarise(results(tmp_path)), [])
 
 
+@pytest.mark.slow
 def test_a_watched_report_follows_the_runs(study):
     latest = Latest([study], None, every_seconds=5)
     assert latest.update() and not latest.update()
@@ -420,6 +422,7 @@ def test_a_package_that_is_missing_is_named_with_the_command(package, study, tmp
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_report_is_replaced_whole(study, tmp_path):
     out = tmp_path / "out"
     assert report.main([str(study), "--out", str(out)]) == 0
@@ -474,6 +477,7 @@ def test_runs_that_are_shorter_are_compared_where_they_are(reference, tmp_path):
     assert found.step == 100_007 and found.verdict == "within"
 
 
+@pytest.mark.slow
 def test_the_report_shows_references_and_published_values(reference, tmp_path, capsys):
     make_run(tmp_path / "mine")
     out = tmp_path / "out"

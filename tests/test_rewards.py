@@ -209,6 +209,7 @@ def test_a_run_with_workers_learns_from_own_rewards_and_resumes_bit_for_bit(tmp_
     assert files[0]["buffer.th"]["fields"]["reward"].shape[1:] == (2,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alg", ["iql_liam", "iql_omg", "1iql1iql_am"])
 def test_agent_models_and_populations_learn_from_own_rewards(alg, tmp_path):
     settings = ["t_max=120"]

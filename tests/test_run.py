@@ -81,6 +81,7 @@ def equal(first, second):
 # --- seeds
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tmp_path):
     _, first = whole_run(local_results_path=tmp_path)
     th.rand(3)  # what happened before the run does not matter
@@ -121,6 +122,7 @@ def test_a_replay_buffer_on_a_gpu_that_does_not_compute_is_refused():
         run.args_sanity_check(config, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("collect_steps", "n_steps"), [("null", 8), (5, 6)])
 def test_learners_without_a_replay_buffer_say_what_a_collection_takes(collect_steps, n_steps, tmp_path, caplog):
     caplog.set_level(logging.INFO)
@@ -330,6 +332,7 @@ def test_a_test_of_untrained_weights_is_told(tmp_path, caplog, weights):
     assert ("evaluate=True tests untrained weights" in caplog.text) is not weights
 
 
+@pytest.mark.slow
 def test_more_episodes_at_once_than_memory_holds_are_refused(monkeypatch):
     monkeypatch.setattr(run, "free_memory", lambda: 3_000)
     with pytest.raises(UserError, match="8 episodes at once take .* but 3.0 kB of memory are free; lower"):

@@ -242,6 +242,7 @@ def numbers() -> list[list[float]]:
     return history
 
 
+@pytest.mark.slow
 def test_compiled_code_does_what_the_source_says():
     environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
     command = [sys.executable, "-W", "ignore", "-c", UNCOMPILED]  # the random generator wraps around

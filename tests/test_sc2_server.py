@@ -112,6 +112,7 @@ def test_orders_through_the_protocol_fight_the_engines_battle(launch):
     assert b"MMM" in controller.save_replay()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("version", "build"), [("4.6.2", BUILD_4_6_2), (None, BUILD_4_10_0)])
 def test_a_process_is_of_its_build_and_plays_one_game_after_the_other(launch, version, build):
     process = launch(version)
@@ -173,6 +174,7 @@ def test_a_fault_can_be_at_every_launch(launch, monkeypatch):
             launch()
 
 
+@pytest.mark.slow
 def test_a_client_that_dies_takes_the_process_with_it(launch):
     process = launch()
     process.controller.close()

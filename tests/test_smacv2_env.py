@@ -407,6 +407,7 @@ def test_records_say_which_version_it_is():
 # ------------------------------------------------------------------------------------------------ replays
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env_args", [{"map_name": "zerg_5_vs_5"}, {**OTHERS[1]}])
 def test_a_replay_plays_the_battle_again(env_args, tmp_path):
     env = StarCraft2Env(seed=1, replay_dir=str(tmp_path), **env_args)

@@ -77,6 +77,7 @@ def results(out):
 # --- a grid
 
 
+@pytest.mark.slow
 def test_every_combination_is_trained_once_and_leaves_records_that_a_report_reads(tmp_path, capsys):
     out = tmp_path / "out"
     assert command(out, algs=("iql", "vdn"), maps=("3m", "8m"), settings=("t_max=200", "lr=[0.1,0.2]")) == 0
@@ -144,6 +145,7 @@ def test_a_failed_run_is_named_and_the_others_go_on(tmp_path, capsys):
     assert command(tmp_path / "out", seeds=("13", "1")) == 0 and len(results(tmp_path / "out")) == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_another_machine_is_at_is_left_to_it(tmp_path, capsys):
     """Another command keeps the lock of one run, then finishes it."""
     out = tmp_path / "out"
@@ -166,6 +168,7 @@ def test_a_run_that_another_machine_is_at_is_left_to_it(tmp_path, capsys):
     assert not other.log.exists() and list(results(out)) == [mine.output.name]
 
 
+@pytest.mark.slow
 def test_the_table_shows_how_far_each_run_is(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sweep, "SHOW_SECONDS", 0.1)
     assert command(tmp_path / "out", settings=("t_max=200", "lr=0.5")) == 0
@@ -173,6 +176,7 @@ def test_the_table_shows_how_far_each_run_is(tmp_path, capsys, monkeypatch):
     assert "0 of 2 runs done, 2 under way" in said and "won 50%" in said and "left: " in said
 
 
+@pytest.mark.slow
 def test_a_file_and_options_ask_for_the_same(tmp_path, capsys):
     file = tmp_path / "sweep.yaml"
     file.write_text("algs: [iql, vdn]\nmaps: [3m, 8m]\nseeds: 1..5\nset: {lr: [0.0005, 0.001], t_max: 100}\n")
@@ -202,6 +206,7 @@ def optuna():
     return pytest.importorskip("optuna", reason="optuna is not installed")
 
 
+@pytest.mark.slow
 def test_a_search_trains_trials_and_writes_the_best(tmp_path, optuna, capsys):
     out = tmp_path / "out"
     assert sweep.main([study_file(tmp_path), "--out", str(out), "--jobs=2"]) == 0
@@ -215,6 +220,7 @@ def test_a_search_trains_trials_and_writes_the_best(tmp_path, optuna, capsys):
     assert len(results(out)) == 14
 
 
+@pytest.mark.slow
 def test_an_interrupted_trial_is_tried_again_and_its_runs_go_on(tmp_path, optuna):
     out, file = tmp_path / "out", study_file(tmp_path, trials=2, space={"lr": [0.1]}, seeds=[7])
 
@@ -228,6 +234,7 @@ def test_an_interrupted_trial_is_tried_again_and_its_runs_go_on(tmp_path, optuna
     assert result["steps"] == 240 and yaml.safe_load((out / "best.yaml").read_text())["value"] == pytest.approx(0.9)
 
 
+@pytest.mark.slow
 def test_trials_below_the_median_are_stopped(tmp_path, optuna, monkeypatch, capsys):
     """Six trials that win 90 % or more; then one that wins half as much and takes its time."""
     monkeypatch.setattr(search, "WARMUP_TESTS", 1)

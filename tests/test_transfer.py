@@ -9,7 +9,7 @@ import torch as th
 from components.seats import seats_that_learn
 from tests import test_learner_contract as contract
 from tests.builders import make_batch, make_omg_args
-from tests.test_learner_contract import CASES, OF_SEATS, a_users_learner  # noqa: F401
+from tests.test_learner_contract import CASES, OF_SEATS, a_users_learner, of_learners  # noqa: F401
 from utils.transfer import step_index, to_device_together
 
 
@@ -28,14 +28,14 @@ def make_moved_batch():
     return batch.to("meta")
 
 
-@pytest.mark.parametrize("name", CASES)
+@of_learners(CASES)
 def test_an_update_asks_the_device_for_no_value(name):
     learner = make_learner(name)
     learner.train(make_moved_batch(), t_env=1, episode_num=1)
     assert not learner.logger.stats
 
 
-@pytest.mark.parametrize("name", OF_SEATS)
+@of_learners(OF_SEATS)
 def test_nor_does_one_from_single_seats(name):
     make_learner(name, n_seats=1).train(seats_that_learn(make_moved_batch()), t_env=1, episode_num=1)
 

@@ -127,6 +127,7 @@ class Runs:
         self.runner.close_env()
 
 
+@pytest.mark.slow
 def test_the_parallel_runner_plays_the_episodes_of_the_episode_runner_with_exploration_too():
     with Runs("parallel") as parallel, Runs("episode") as episode:
         assert isinstance(parallel.runner.env, ProcessVectorEnv)
@@ -166,6 +167,7 @@ def test_a_users_mistake_stays_one_and_a_world_that_can_not_be_made_leaves_no_pr
 # --- workers that die or fall silent
 
 
+@pytest.mark.slow
 def test_dead_and_silent_workers_are_replaced_the_others_play_on_and_there_is_a_limit(warnings):
     seeds, troubles = [1, 2, 3], {3: ("hang", 1)}
     env = TroubledGame.vector(seeds, workers=LIMITS, troubles=troubles)
@@ -206,6 +208,7 @@ def test_dead_and_silent_workers_are_replaced_the_others_play_on_and_there_is_a_
     env.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victims", [[1], pytest.param([0, 1], marks=pytest.mark.slow)], ids=str)
 def test_an_episode_whose_world_is_lost_is_dropped_counted_and_played_anew(victims):
     seed = 589  # the worlds' first episodes go beyond the fourth step, those of their replacements do not
