@@ -18,7 +18,10 @@ NO_LIMIT = 1e9
 @inlined
 def choose_target(units, i, loop, types, battle):
     """Keeps a target within weapon range unless another threatens this unit and it does not; else looks for the best
-    one in scan range, at once where the last one is gone or somebody shot at it; else chases whoever did so."""
+    one in scan range, at once where the last one is dead or somebody shot at it.
+
+    Whoever shot from out of scan range, and whoever gets out of weapon range while it threatens the unit, is chased.
+    """
     u = units[i]
     unit_type = types[u.type]
     scans = (loop + u.scan_phase) % battle.scan_period_loops == 0
@@ -28,7 +31,8 @@ def choose_target(units, i, loop, types, battle):
             u.target = NO_UNIT
             scans = True
         elif u.order == HUNT or within(u, v, unit_type.range):
-            if scans and u.order != HUNT and not _threatens(v, i):
+            u.chases = u.target if _threatens(v, i) else NO_UNIT
+            if scans and u.order != HUNT and u.chases == NO_UNIT:
                 _turn_on_attacker(units, i, unit_type, battle)
             return
     if u.order == HUNT:
