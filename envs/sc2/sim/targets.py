@@ -6,7 +6,7 @@ from envs.sc2.sim.jit import compiled, inlined
 from envs.sc2.sim.records import ATTACK_MOVE, HUNT, IDLE, NO_UNIT, within
 from envs.sc2.sim.units import BEAMS, BIOLOGICAL
 
-CALL_FOR_HELP_RANGE = 4.0
+CALL_FOR_HELP_RANGE = 3.0
 CALL_FOR_HELP_LOOPS = 32
 LEASH = 21.0
 MELEE = 1.0  # weapon ranges below it are a melee unit's
