@@ -17,7 +17,6 @@ from envs.sc2.sim.records import ATTACK, IDLE, MOVE, NO_UNIT, next_random, withi
 from envs.sc2.sim.targets import can_heal, choose_in_range, choose_patient, choose_target, has_energy, wants_healing
 from envs.sc2.sim.weapons import heal, regenerate, run_effects, start_shot, sweep_beams, wind_up
 
-AIM_LOOPS = 6  # before its weapon is ready, a moving unit that fires by itself stands to aim
 SCAN_PHASES = 840  # divisible by all periods to 8
 
 # ------------------------------------------------------------------------------------------------ many battles
@@ -260,10 +259,8 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
         if u.heals:
             choose_patient(units, i, types)
             reach = types[u.type].heal_range
-        elif u.free_fire and u.order != ATTACK:
+        elif u.free_fire and u.order == IDLE:
             choose_in_range(units, i, types, battle)
-            if u.order == MOVE and u.cooldown > AIM_LOOPS:
-                u.target = NO_UNIT
         elif u.acquires and u.order != ATTACK:
             choose_target(units, i, loop, types, battle)
         elif u.order == ATTACK and units[u.target].health <= 0:

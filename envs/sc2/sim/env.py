@@ -17,7 +17,7 @@ from numba import set_num_threads
 from envs.multiagentenv import Observations, Outcomes, VectorEnv
 from envs.sc2 import own_maps
 from envs.sc2.enemies import BOT, check_enemies
-from envs.sc2.sim import dynamics, features, heuristic, records
+from envs.sc2.sim import dynamics, features, heuristic, records, targets
 from envs.sc2.sim.enemies import Enemies, EnemySource
 from envs.sc2.sim.maps import MAP_NAMES, SC2Map, Start, get_map, is_map_file, starts
 from envs.sc2.sim.movement import N_ROWS
@@ -444,6 +444,7 @@ def write_new_unit(unit: np.void, type_name: str, type_names: list[str], team: i
     unit["free_fire"] = team == 0 and type_name == "Colossus"
     unit["face_y"] = -1  # units are created facing south
     unit["target"] = unit["shooting_at"] = unit["chases"] = unit["killed_by"] = records.NO_UNIT
+    unit["alert_loop"] = targets.NEVER
 
 
 def _give_enemy_orders(enemies: np.ndarray, order: dict[str, Any], rules: Rules) -> None:

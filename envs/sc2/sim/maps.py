@@ -226,9 +226,7 @@ def spawn_positions(spawns: list[Spawn], grid: np.ndarray) -> list[tuple[str, fl
         free = grid >> spawn_layer & 1 == 1
         places = iter(_places(spawn.point, radius, free))
         for _ in range(spawn.n_units):
-            others = np.array(
-                [unit[:3] for unit in placed if unit[3] <= 1 and spawn_layer <= 1 or unit[3] == spawn_layer]
-            ).reshape(-1, 3)
+            others = np.array([unit[:3] for unit in placed if unit[3] == spawn_layer]).reshape(-1, 3)
             x, y = next(place for place in places if _has_room(place, radius, others, 2 * OVERLAP))
             x, y = _moved_up((x, y), spawn.point, radius, others)
             placed.append((x, y, radius, spawn_layer))

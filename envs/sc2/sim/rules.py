@@ -5,7 +5,7 @@ They are set under `env_args.rules` (see `RuleKeys` in `envs/sc2`); all other ru
 
 from typing import Literal, NamedTuple
 
-ENGINE_VERSION = "3"
+ENGINE_VERSION = "4"
 """Changes with whatever makes battles come out otherwise; figures of two versions are not to be mixed."""
 
 

@@ -6,9 +6,11 @@ from envs.sc2.sim.jit import compiled, inlined
 from envs.sc2.sim.records import ATTACK_MOVE, HUNT, IDLE, NO_UNIT, within
 from envs.sc2.sim.units import BEAMS, BIOLOGICAL
 
-CALL_FOR_HELP_RANGE = 4.0
+CALL_FOR_HELP_RANGE = 3.0
 CALL_FOR_HELP_LOOPS = 32
 LEASH = 21.0
+MELEE = 1.0  # weapon ranges below it are a melee unit's
+NEVER = -1
 MAX_APPROACH = 1.0  # two units never come nearer to each other by more than this in a loop
 NO_LIMIT = 1e9
 
@@ -16,7 +18,10 @@ NO_LIMIT = 1e9
 @inlined
 def choose_target(units, i, loop, types, battle):
     """Keeps a target within weapon range unless another threatens this unit and it does not; else looks for the best
-    one in scan range, at once where the last one is gone; else chases whoever attacked it or called."""
+    one in scan range, at once where the last one is dead or somebody shot at it.
+
+    Whoever shot from out of scan range, and whoever gets out of weapon range while it threatens the unit, is chased.
+    """
     u = units[i]
     unit_type = types[u.type]
     scans = (loop + u.scan_phase) % battle.scan_period_loops == 0
@@ -26,20 +31,24 @@ def choose_target(units, i, loop, types, battle):
             u.target = NO_UNIT
             scans = True
         elif u.order == HUNT or within(u, v, unit_type.range):
-            if scans and u.order != HUNT and not _threatens(v, i):
+            u.chases = u.target if _threatens(v, i) else NO_UNIT
+            if scans and u.order != HUNT and u.chases == NO_UNIT:
                 _turn_on_attacker(units, i, unit_type, battle)
             return
     if u.order == HUNT:
         u.target = best_target(units, i, unit_type, NO_LIMIT, battle)
         return
+    is_alerted = u.alert_loop != NEVER and u.alert_loop < loop
     if u.scan_wait > 0:
         u.scan_wait -= 1
         u.target = NO_UNIT
-    elif scans or (u.chases != NO_UNIT and u.target == NO_UNIT and u.alert_loop < loop):
+    elif scans or (is_alerted and u.target == NO_UNIT):
         u.target = best_target(units, i, unit_type, unit_type.scan_range, battle)
-    if u.target != NO_UNIT:
+    if u.target != NO_UNIT and u.target != u.chases and not _goes_on_chasing(units, i, unit_type):
         u.chases = NO_UNIT
-    elif u.chases != NO_UNIT and u.alert_loop < loop:
+    if is_alerted:
+        u.alert_loop = NEVER
+    if u.chases != NO_UNIT and u.alert_loop == NEVER:
         strayed = (u.x - u.home_x) ** 2 + (u.y - u.home_y) ** 2
         if units[u.chases].health > 0 and (u.order == ATTACK_MOVE or strayed <= LEASH**2):
             u.target = u.chases
@@ -48,6 +57,19 @@ def choose_target(units, i, loop, types, battle):
             if u.order == IDLE:
                 u.order = ATTACK_MOVE
                 u.goal_x, u.goal_y = u.home_x, u.home_y
+
+
+@inlined
+def _goes_on_chasing(units, i, unit_type):
+    """Whether it leaves the target that it has found aside and chases on: as long as whoever it chases is out of its
+    scan range, and after that until it can shoot at somebody without a step, in melee at somebody who attacks it."""
+    u = units[i]
+    if u.chases == NO_UNIT or units[u.chases].health <= 0:
+        return False
+    if not within(u, units[u.chases], unit_type.scan_range):
+        return True
+    found = units[u.target]
+    return not within(u, found, unit_type.range) or (unit_type.range < MELEE and not _threatens(found, i))
 
 
 @inlined
@@ -104,19 +126,28 @@ def best_target(units, i, unit_type, scan_range, battle):
 
 @compiled
 def alert(units, i, attacker, loop, types):
-    """A unit that is shot at and has no target turns on the attacker in the next loop, and calls its friends nearby."""
+    """A unit that is shot at and does not fight looks for a target in the next loop, chases the attacker if he is out
+    of its scan range, and calls its friends nearby that have no target."""
     u = units[i]
-    if u.acquires and u.target == NO_UNIT and u.chases == NO_UNIT and units[attacker].planes & types[u.type].reaches:
-        u.chases, u.alert_loop = attacker, loop
+    if u.target == NO_UNIT or not (within(u, units[u.target], types[u.type].range) or _threatens(units[u.target], i)):
+        _respond(units, i, attacker, loop, types)
     if u.help_wait > loop:
         return
     u.help_wait = loop + CALL_FOR_HELP_LOOPS
     for k in range(len(units)):
         v = units[k]
-        if v.team == u.team and v.health > 0 and v.acquires and v.target == NO_UNIT and v.chases == NO_UNIT:
-            square = (v.x - u.x) ** 2 + (v.y - u.y) ** 2
-            if square <= CALL_FOR_HELP_RANGE**2 and units[attacker].planes & types[v.type].reaches:
-                v.chases, v.alert_loop = attacker, loop
+        is_near = (v.x - u.x) ** 2 + (v.y - u.y) ** 2 <= CALL_FOR_HELP_RANGE**2
+        if v.team == u.team and v.health > 0 and v.target == NO_UNIT and is_near:
+            _respond(units, k, attacker, loop, types)
+
+
+@inlined
+def _respond(units, i, attacker, loop, types):
+    u, v = units[i], units[attacker]
+    if u.acquires and u.order != HUNT and u.chases == NO_UNIT and v.planes & types[u.type].reaches:
+        u.target, u.alert_loop = NO_UNIT, loop
+        if not within(u, v, types[u.type].scan_range):
+            u.chases = attacker
 
 
 # ------------------------------------------------------------------------------------------------ medivacs
