@@ -1,5 +1,6 @@
 """Set-up shared by all tests. Builders of arguments and batches are plain functions in `tests/builders.py`."""
 
+import os
 import signal
 
 import pytest
@@ -26,6 +27,12 @@ def one_thread_and_a_seed():
 def no_game(monkeypatch, tmp_path_factory):
     """`engine: auto` is the embedded engine on every machine; tests of the game set SC2PATH themselves."""
     monkeypatch.setenv("SC2PATH", str(tmp_path_factory.getbasetemp() / "no StarCraft II"))
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    """What a test writes need not outlive a power failure; a run waits for the disk with more than a hundred files."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture

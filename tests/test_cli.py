@@ -90,7 +90,6 @@ def runs(tmp_path_factory):
 # --- mistakes
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("params", "fragments"),
     [
@@ -130,13 +129,21 @@ def runs(tmp_path_factory):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
-def test_a_mistake_is_one_sentence_exit_status_2_and_nothing_on_disk(tmp_path, params, fragments):
-    finished = command_line(*params, cwd=tmp_path)
-    assert finished.returncode == 2
-    assert finished.stdout == "" and finished.stderr.startswith("error: ") and finished.stderr.count("\n") == 1
+def test_a_mistake_is_one_sentence_exit_status_2_and_nothing_on_disk(tmp_path, monkeypatch, capfd, params, fragments):
+    monkeypatch.chdir(tmp_path)
+    assert main.main(list(params)) == 2
+    output, sentence = capfd.readouterr()
+    assert output == "" and sentence.startswith("error: ") and sentence.count("\n") == 1
     for fragment in fragments:
-        assert fragment in finished.stderr
+        assert fragment in sentence
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_program_prints_that_sentence_alone_and_ends_with_that_status(tmp_path):
+    finished = command_line(*IQL, "--env_args.map_name=3mm", cwd=tmp_path)
+    assert finished.returncode == 2 and finished.stdout == "" and list(tmp_path.iterdir()) == []
+    assert finished.stderr.startswith("error: ") and finished.stderr.count("\n") == 1 and "'3mm'" in finished.stderr
 
 
 @pytest.mark.parametrize(
