@@ -17,7 +17,6 @@ STOP, NORTH, SOUTH, EAST, WEST, ATTACK = 1, 2, 3, 4, 5, 6  # ATTACK + k: enemy k
 RULES: dict[str, Any] = {  # whatever the engine's defaults are
     "enemy_list": "created",
     "spawn_age_loops": 0,
-    "enemy_medivac": "march",
     "scan_period_loops": 1,
     "passing_side": "right",
 }

@@ -132,7 +132,7 @@ def test_sensitivity_plays_every_other_value_of_every_rule(tmp_path, capsys, mon
 
     played, original, path = [], calibrate.play, tmp_path / "results.json"
     monkeypatch.setattr(calibrate, "play", play)
-    changed = "enemy_medivac=stay"
+    changed = "passing_side=left"
     params = ("--map", "3m", "--battles", "2", "--sensitivity", "--rules", changed, "--json", str(path))
     status, lines = run(capsys, *params)
     assert status == 0
@@ -144,8 +144,8 @@ def test_sensitivity_plays_every_other_value_of_every_rule(tmp_path, capsys, mon
         assert rows[f"{name}={value}"] == f"{result['win_rate']:.1f}"
     tried = {name for result in results for name in result["changed"]}
     assert tried == set(Rules._fields)
-    assert played == [Rules(enemy_medivac="stay")._replace(**result["changed"]) for result in results]
-    assert "enemy_medivac=march" in rows and "enemy_medivac=stay" not in rows
+    assert played == [Rules(passing_side="left")._replace(**result["changed"]) for result in results]
+    assert "passing_side=right" in rows and "passing_side=left" not in rows
 
 
 def test_an_interruption_keeps_what_was_finished(tmp_path, capsys, monkeypatch):

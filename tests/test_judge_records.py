@@ -80,11 +80,11 @@ def test_a_moment_is_set_and_hidden_things_stay():
 
 
 def replay(**changes) -> dict:
-    """One battle of 3m in which the agents stand and the first one dies in the fourth step."""
+    """One battle of 3m in which the agents stand; the first one dies in the fourth step, the last one in the fifth."""
     sc2_map = get_map("3m")
     units = [["Marine_RL", 1, 9, 16, 0]] * sc2_map.n_agents + [["Marine", 2, 23, 16, 0]] * sc2_map.n_enemies
     episode = {
-        "complete": True, "units": units, "deaths": [[30, 0, 2, 4, 9, 16]], "end_loop": 41,
+        "complete": True, "units": units, "deaths": [[39, 2, 2, 3, 9, 16], [30, 0, 2, 4, 9, 16]], "end_loop": 41,
         "cmds": [[8 * step, unit, "s"] for step in range(5) for unit in range(3)],
         "pos": [[0, 0, 9.0, 16.0], [0, 3, 22.8594, 16.0022]],
     }  # fmt: skip
@@ -100,9 +100,10 @@ def test_a_replay_is_told_beside_the_engine(tmp_path):
     rows = {row.measure: row for row in judge_replays(tmp_path, Rules())}
     assert rows["agents' start, median distance"].engine == 0
     assert rows["enemies' places to loop 48, median distance"].engine == pytest.approx(0, abs=1e-3)
-    assert (rows["agents lost"].game, rows["agents lost"].engine) == (1, 0)
-    assert rows["first agent's death, step"].game == 4
-    assert rows["enemies' Marine kills agents' Marine, per battle"].game == 1
+    assert (rows["agents lost"].game, rows["agents lost"].engine) == (2, 0)
+    assert [rows[f"agents' death {k} of 3, step"].game for k in (1, 2)] == [4, 5]
+    assert np.isnan(rows["agents' death 3 of 3, step"].game) and np.isnan(rows["agents' death 1 of 3, step"].engine)
+    assert rows["enemies' Marine kills agents' Marine, per battle"].game == 2
     assert rows["steps"].game == 6
 
 

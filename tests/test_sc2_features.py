@@ -11,7 +11,6 @@ import pytest
 from envs.sc2.sim import features
 from envs.sc2.sim.env import BattleVectorEnv, attribute_names, fresh_units, make_layout
 from envs.sc2.sim.maps import MAP_NAMES, get_map
-from envs.sc2.sim.rules import Rules
 from envs.sc2.sim.smac import StarCraft2Env
 
 GOLDEN = sorted((Path(__file__).parent / "golden" / "smac").glob("*.npz"))
@@ -57,7 +56,7 @@ class Answers:
     def __init__(self, map_name: str, options: dict):
         self.map = get_map(map_name)
         self.layout = make_layout(self.map, max_distance=32, **options)
-        self.units = fresh_units(self.map, Rules(), sorted({*self.map.ally_types, *self.map.enemy_types}))[0][:1]
+        self.units = fresh_units(self.map, sorted({*self.map.ally_types, *self.map.enemy_types}))[0][:1]
         n_agents = self.map.n_agents
         self.obs = np.zeros((1, n_agents, self.layout.obs_size), np.float32)
         self.state = np.zeros((1, self.layout.state_size), np.float32)

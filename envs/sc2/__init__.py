@@ -59,9 +59,6 @@ class RuleKeys:
     """The embedded engine only: readings of StarCraft II's rules that are not settled (`sim/rules.py`)."""
 
     enemy_list: str = key(RULES.enemy_list, "order of the enemies' ids", choices=("shuffled", "created"))
-    enemy_medivac: str = key(
-        RULES.enemy_medivac, "an enemy medivac goes with the army or stays", choices=("march", "stay")
-    )
     scan_period_loops: int = key(
         RULES.scan_period_loops, "a unit without a target looks for one this often", LOOPS, low=1, high=K
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,7 +77,9 @@ def _judge(argv: Sequence[str] | None) -> None:
     finally:  # what was finished before an interruption counts
         if args.json and settings:
             written = {"machine": machine, "engine_version": ENGINE_VERSION, "battles": args.battles, "seed": args.seed}
-            args.json.write_text(json.dumps(_plain({**written, "settings": settings}), indent=1) + "\n")
+            args.json.write_text(
+                json.dumps(_plain({**written, "settings": settings}), indent=1, allow_nan=False) + "\n"
+            )
         if args.picture and settings and settings[0]["policies"]:
             draw_policies({one["changed"]: one["policies"] for one in settings}, args.picture)
 
@@ -110,11 +113,13 @@ def _print_policies(args: Namespace, policies: list[Policy], rules: Rules, rows:
 
 
 def _plain(value: object) -> object:
-    """The value with every row as an object with its fields' names, as JSON is to have it."""
+    """The value as JSON is to have it: rows as objects with their fields' names, null for what nothing is known of."""
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, float) and math.isnan(value):
+        return None
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 

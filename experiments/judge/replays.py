@@ -10,7 +10,7 @@ import gzip
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from envs.sc2.sim.rules import Rules
 from utils.errors import UserError
 
 STEP_LOOPS = 8
+MOST_DEATHS = 8  # of a side whose times are shown, evenly spread over all
 FIRST_LOOPS = 48  # until which positions are compared
 DIRECTIONS = {"N": 2, "S": 3, "E": 4, "W": 5}
 STOP, ATTACK = 1, 6
@@ -224,8 +225,18 @@ def _figures(map_name: str, n_agents: int) -> dict[str, Any]:
     """By measure: the figure of one battle from its deaths and steps, or None."""
     n_enemies = get_map(map_name).n_enemies
 
-    def first(deaths: list, of_agents: bool) -> int | None:
-        return min((step for step, unit, _ in deaths if (unit < n_agents) == of_agents), default=None)
+    def when(k: int, of_agents: bool) -> Callable[[list, int], int | None]:
+        """The step of the k-th death of a side, None where fewer died."""
+
+        def step_of(deaths: list, steps: int) -> int | None:
+            died = sorted(step for step, unit, _ in deaths if (unit < n_agents) == of_agents)
+            return died[k - 1] if len(died) >= k else None
+
+        return step_of
+
+    def of_each(side: str, n: int, of_agents: bool) -> dict[str, Any]:
+        some = sorted({-(-n * part // MOST_DEATHS) for part in range(1, MOST_DEATHS + 1)})
+        return {f"{side} death {k} of {n}, step": when(k, of_agents) for k in some}
 
     def number(deaths: list, of_agents: bool) -> int:
         return sum((unit < n_agents) == of_agents for _, unit, _ in deaths)
@@ -233,8 +244,8 @@ def _figures(map_name: str, n_agents: int) -> dict[str, Any]:
     return {
         "steps": lambda deaths, steps: steps,
         "won": lambda deaths, steps: float(number(deaths, False) == n_enemies),
-        "first enemy's death, step": lambda deaths, steps: first(deaths, False),
-        "first agent's death, step": lambda deaths, steps: first(deaths, True),
+        **of_each("enemies'", n_enemies, False),
+        **of_each("agents'", n_agents, True),
         "enemies killed": lambda deaths, steps: number(deaths, False),
         "agents lost": lambda deaths, steps: number(deaths, True),
     }

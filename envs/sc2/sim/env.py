@@ -170,7 +170,7 @@ class BattleVectorEnv(VectorEnv):
             has_ways=self._ways.size > 0,
         )
         self._segment = np.array(self.map.enemy_order.get("segment", np.zeros((2, 2))))
-        self._fresh_units, self._chances = fresh_units(self.map, self.rules, type_names)
+        self._fresh_units, self._chances = fresh_units(self.map, type_names)
 
         n_units = self.map.n_agents + self.map.n_enemies
         self.units = np.tile(self._fresh_units[0], (self.n_envs, 1))
@@ -397,7 +397,7 @@ def find_map(map_name: str | Mapping[str, Any]) -> SC2Map:
     raise ValueError(f"the embedded engine has no map {map_name!r}; it has {', '.join(MAP_NAMES)}")
 
 
-def fresh_units(sc2_map: SC2Map, rules: Rules, type_names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def fresh_units(sc2_map: SC2Map, type_names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """The records [start, unit] of records.UNIT when they are created, agents by agent id, enemies in order of
     creation; and [start] the chance that a battle begins with this start or an earlier one."""
     if sc2_map.placements:
@@ -408,7 +408,7 @@ def fresh_units(sc2_map: SC2Map, rules: Rules, type_names: list[str]) -> tuple[n
         allies = starts(sc2_map.ally_spawns, sc2_map.grid, "agents")
         pairs = list(product(allies, starts(sc2_map.enemy_spawns, sc2_map.grid, "enemies")))
     ways = [
-        (_units(sc2_map, rules, type_names, ally_start, enemy_start), ally_start.probability * enemy_start.probability)
+        (_units(sc2_map, type_names, ally_start, enemy_start), ally_start.probability * enemy_start.probability)
         for ally_start, enemy_start in pairs
     ]
     fresh = np.zeros((len(ways), sc2_map.n_agents + sc2_map.n_enemies), records.UNIT)  # padding bytes, too
@@ -417,7 +417,7 @@ def fresh_units(sc2_map: SC2Map, rules: Rules, type_names: list[str]) -> tuple[n
     return fresh, np.cumsum([probability for _, probability in ways])
 
 
-def _units(sc2_map: SC2Map, rules: Rules, type_names: list[str], ally_start: Start, enemy_start: Start) -> np.ndarray:
+def _units(sc2_map: SC2Map, type_names: list[str], ally_start: Start, enemy_start: Start) -> np.ndarray:
     allies = sorted(ally_start.units, key=lambda unit: (sc2_map.ally_types.index(unit[0]), unit[1], unit[2]))
     enemies = enemy_start.units
     units = np.zeros(len(allies) + len(enemies), records.UNIT)
@@ -426,7 +426,7 @@ def _units(sc2_map: SC2Map, rules: Rules, type_names: list[str], ally_start: Sta
         unit = units[k]
         unit["x"], unit["y"], unit["home_x"], unit["home_y"] = x, y, x, y
     units["type_index"] = sc2_map.ally_type_index + sc2_map.enemy_type_index
-    _give_enemy_orders(units[len(allies) :], sc2_map.enemy_order, rules)
+    _give_enemy_orders(units[len(allies) :], sc2_map.enemy_order)
     return units
 
 
@@ -447,7 +447,7 @@ def write_new_unit(unit: np.void, type_name: str, type_names: list[str], team: i
     unit["alert_loop"] = targets.NEVER
 
 
-def _give_enemy_orders(enemies: np.ndarray, order: dict[str, Any], rules: Rules) -> None:
+def _give_enemy_orders(enemies: np.ndarray, order: dict[str, Any]) -> None:
     """The order that the map's script gives once to all enemies."""
     if order["kind"] == "attack_unit_group":
         enemies["order"] = records.HUNT
@@ -456,8 +456,6 @@ def _give_enemy_orders(enemies: np.ndarray, order: dict[str, Any], rules: Rules)
     if "point" in order:  # else it is drawn in every episode
         for axis, point in zip("xy", order["point"], strict=True):
             enemies[f"goal_{axis}"] = _goals_in_formation(point, enemies[axis])
-    if rules.enemy_medivac == "stay":
-        enemies["order"][enemies["heals"] == 1] = records.IDLE
 
 
 def _goals_in_formation(point: float, places: np.ndarray) -> np.ndarray:

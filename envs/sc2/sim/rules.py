@@ -18,9 +18,6 @@ class Rules(NamedTuple):
     """Game loops that have passed since the creation of the units when the agents see them first. In all recorded
     battles of 3m the enemies have then marched for one loop."""
 
-    enemy_medivac: Literal["march", "stay"] = "march"
-    """Whether an enemy medivac goes with the army, or stays where it was created; it heals whoever is near."""
-
     scan_period_loops: int = 8
     """Game loops between two looks for a target of a unit that chooses its own. Of 27 marines that had not acquired an
     opponent 7 loops after it came within 5.5 in recorded battles, all did in the 8th; before, as many in each loop."""
