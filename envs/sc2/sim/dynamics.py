@@ -285,7 +285,7 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
             u.speed = 0.0
             continue
         walk(units, i, goal_x, goal_y, loop, types, grid, cells, ways, battle, places, near)
-    push_apart(units, sequence, types, grid, battle, places)
+    push_apart(units, sequence, types, grid, battle, places, near)
     if n_effects[0] > 0:
         run_effects(units, types, effects, n_effects, battle, places)
 
