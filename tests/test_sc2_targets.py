@@ -115,7 +115,7 @@ def test_an_attack_from_out_of_scan_range_is_answered(enemy_goal):
     assert scene.allies["shield"][0] < 80
 
 
-@pytest.mark.parametrize(("gap", "comes"), [(3.9, True), (4.1, False)])
+@pytest.mark.parametrize(("gap", "comes"), [(2.9, True), (3.1, False)])
 def test_a_hurt_enemy_calls_idle_friends_for_help(gap, comes):
     scene = Scene([(10, 10)], [(14, 10), (14 + gap, 10)])
     scene.order(ATTACK)
@@ -201,14 +201,65 @@ def test_a_marching_enemy_goes_on_when_who_it_chased_is_dead():
     assert (scene.enemies["x"][0], scene.enemies["y"][0]) == pytest.approx((16.6, 2))
 
 
-def test_a_chase_is_forgotten_when_somebody_comes_into_scan_range():
-    scene = Scene([(2, 10), (17, 10)], [(20, 10)], enemy_type="Zealot")
+def chasing(agents, agent_types, enemy_type, **scene):
+    """An enemy at (20, 10) that the first agent has shot at from out of its scan range; the agents live long."""
+    scene = Scene(agents, [(20, 10)], ally_type=agent_types, enemy_type=enemy_type, ally_health=1000, **scene)
     scene.enemies["chases"] = 0
-    scene.loop()
+    return scene
+
+
+def test_a_zealot_chases_on_past_others_until_one_attacks_it_hand_to_hand():
+    types, rules = ["Stalker", "Zealot"], {"scan_period_loops": 1}
+    scene = chasing([(13, 10), (17, 10.7)], types, "Zealot", enemy_health=1000, rules=rules)
+    scene.order(STOP, STOP)
+    scene.loop(16)
+    assert scene.enemies["target"][0] == 0
+    assert scene.enemies["x"][0] < 18.1
+    scene.order(STOP, ATTACK)
+    scene.loop(3)
     assert scene.enemies["target"][0] == 1
-    scene.allies["health"][1] = 0
-    scene.loop(40)
-    assert scene.enemies["target"][0] == records.NO_UNIT
+
+
+def test_a_marine_chases_until_it_can_shoot_at_somebody_once_it_sees_whom_it_chases():
+    scene = chasing([(10, 10), (14, 10)], ["Stalker", "Marine"], "Marine")
+    scene.order(STOP, STOP)
+    scene.loop(16)
+    assert scene.enemies["target"][0] == 0  # out of its scan range: on, past the one within weapon range
+    assert scene.enemies["x"][0] < 18.1
+    scene.loop(32)
+    assert scene.enemies["target"][0] == 1
+
+
+def test_whoever_gets_out_of_weapon_range_is_chased_only_if_it_threatens():
+    for agent_attacks, target in ((True, 0), (False, 1)):
+        scene = Scene([(10, 10), (10, 14.6)], [(14, 12)], ally_health=1000, enemy_health=1000)
+        scene.enemies["target"] = 0
+        scene.order(ATTACK if agent_attacks else STOP, STOP)
+        scene.loop(3)
+        scene.allies["x"][0] = 6
+        scene.loop(10)
+        assert scene.enemies["target"][0] == target
+
+
+def test_whoever_is_chased_and_dies_is_forgotten():
+    scene = chasing([(8, 10)], ["Stalker"], "Zealot")
+    scene.loop(4)
+    assert scene.enemies["target"][0] == 0
+    scene.allies["health"][0] = 0
+    scene.loop(2)
+    assert scene.enemies["target"][0] == scene.enemies["chases"][0] == records.NO_UNIT
+
+
+def test_who_is_shot_at_on_the_way_to_its_target_turns_on_the_attacker():
+    scene = Scene([(10, 10), (13.5, 16.6)], [(14, 10)], ally_type=["Marine", "Stalker"], enemy_type="Zealot")
+    scene.allies["health"] = 1000
+    scene.order(STOP, STOP)
+    scene.loop(8)
+    assert scene.enemies["target"][0] == 0
+    scene.enemies["x"] = 14
+    scene.order(STOP, ATTACK)
+    scene.loop(6)
+    assert scene.enemies["target"][0] == 1
 
 
 def test_a_marching_enemy_answers_however_far_from_home():
@@ -233,7 +284,7 @@ def test_medivacs_and_spine_crawlers_do_not_answer():
 
 
 def test_marching_friends_are_called_too():
-    scene = Scene([(10, 10)], [(14, 10), (17.5, 10)], enemy_goal=(28, 10))
+    scene = Scene([(10, 10)], [(14, 10), (16.9, 10)], enemy_goal=(28, 10))
     scene.enemies["order"][0] = records.IDLE
     scene.order(ATTACK)
     scene.loop(40)
@@ -254,7 +305,7 @@ def test_an_enemy_turns_from_a_target_that_does_not_attack_it_to_one_that_does()
     assert scene.enemies["target"][0] == 1
 
 
-def test_an_agents_colossus_fires_by_itself_while_it_has_no_target_and_goes_after_nobody():
+def test_an_agents_colossus_fires_by_itself_while_it_has_no_order_and_goes_after_nobody():
     scene = Scene([(10, 10), (10, 12)], [(17, 10)], ally_type=["Colossus", "Stalker"], enemy_health=1000)
     scene.enemies["acquires"] = 0
     scene.order(STOP, STOP)
@@ -265,6 +316,16 @@ def test_an_agents_colossus_fires_by_itself_while_it_has_no_target_and_goes_afte
     scene.loop(60)
     assert scene.enemies["health"][0] == health
     assert (scene.allies["x"][0], scene.allies["y"][0]) == (10, 10)
+
+
+def test_an_agents_colossus_does_not_fire_while_it_moves():
+    scene = Scene([(10, 10)], [(17, 10)], ally_type="Colossus", enemy_type="Zealot", enemy_health=1000)
+    scene.enemies["acquires"] = 0
+    for _ in range(5):
+        scene.order(NORTH)
+        scene.loop(8)
+    assert scene.allies["y"][0] == pytest.approx(10 + 5 * 1.125)
+    assert scene.enemies["health"][0] == 1000
 
 
 def test_friends_are_called_every_two_seconds():

@@ -6,7 +6,7 @@ from envs.sc2.sim.jit import compiled, inlined
 from envs.sc2.sim.records import ATTACK_MOVE, HUNT, IDLE, NO_UNIT, within
 from envs.sc2.sim.units import BEAMS, BIOLOGICAL
 
-CALL_FOR_HELP_RANGE = 4.0
+CALL_FOR_HELP_RANGE = 3.0
 CALL_FOR_HELP_LOOPS = 32
 LEASH = 21.0
 MELEE = 1.0  # weapon ranges below it are a melee unit's
@@ -129,10 +129,7 @@ def alert(units, i, attacker, loop, types):
     """A unit that is shot at and does not fight looks for a target in the next loop, chases the attacker if he is out
     of its scan range, and calls its friends nearby that have no target."""
     u = units[i]
-    unit_type = types[u.type]
-    if u.target != NO_UNIT and not within(u, units[u.target], unit_type.range) and not _threatens(units[u.target], i):
-        _respond(units, i, attacker, loop, types)
-    elif u.target == NO_UNIT:
+    if u.target == NO_UNIT or not (within(u, units[u.target], types[u.type].range) or _threatens(units[u.target], i)):
         _respond(units, i, attacker, loop, types)
     if u.help_wait > loop:
         return
@@ -147,7 +144,7 @@ def alert(units, i, attacker, loop, types):
 @inlined
 def _respond(units, i, attacker, loop, types):
     u, v = units[i], units[attacker]
-    if u.acquires and u.chases == NO_UNIT and v.planes & types[u.type].reaches:
+    if u.acquires and u.order != HUNT and u.chases == NO_UNIT and v.planes & types[u.type].reaches:
         u.target, u.alert_loop = NO_UNIT, loop
         if not within(u, v, types[u.type].scan_range):
             u.chases = attacker
