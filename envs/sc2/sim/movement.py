@@ -26,7 +26,13 @@ CORE = 0.1875 - 1e-6  # by which friends may be nearer still until they have bee
 X, Y, RADIUS, YIELDS, TOUCHES, PUSH_X, PUSH_Y = range(7)  # the rows of places
 N_ROWS = 7
 WORD = 64  # bits
+LANES = 8  # doubles that the processor treats at once
 MAY_TOUCH, IS_TOUCHED = 1, 2  # values of TOUCHES beside 0: overlaps somebody perhaps, or by what somebody else did
+
+
+def n_columns(n_units: int) -> int:
+    """Returns how long the rows of places are: full vectors, so that none of the loops over all units has a rest."""
+    return -(-n_units // LANES) * LANES
 
 
 @inlined
@@ -58,7 +64,7 @@ def walk(units, i, goal_x, goal_y, loop, types, grid, cells, ways, battle, place
         _step(units, i, dx, dy, places)
         places[TOUCHES, i] = n_touched > 0
         return
-    n_near = _find_near(places, i, 0, len(units), u.team, step, near)
+    n_near = _find_near(places, i, 0, places.shape[1], u.team, step, near)
     blocker = _blocker(units, i, dx, dy, loop, near, n_near)
     if blocker == NO_UNIT and (u.side == 0 or distance < u.detour or n_near == 0 or u.detour_loops >= DETOUR_LOOPS):
         u.side = 0
@@ -83,7 +89,7 @@ def _go_round(units, i, dx, dy, step, distance, loop, layer, grid, battle, place
         u.detour, u.detour_loops = distance, 0
         u.heading_x, u.heading_y = dx / step, dy / step
         side = _shorter_side(units, i, battle, places, near)
-        n_near = _find_near(places, i, 0, len(units), u.team, step, near)
+        n_near = _find_near(places, i, 0, places.shape[1], u.team, step, near)
     best_angle, best_x, best_y, best_side = 5.0, 0.0, 0.0, 0
     for k in range(2 * n_near + 4 * _touches_wall(u, step, layer, grid)):
         if k < 2 * n_near:
@@ -117,7 +123,7 @@ def _shorter_side(units, i, battle, places, near):
     """To which side a unit turns less to find its way free of those near who stand there: 1 left, -1 right, 0: nobody
     does. Where it is the same, to the side on which friends pass."""
     u = units[i]
-    n_near = _find_near(places, i, 0, len(units), u.team, HORIZON, near)
+    n_near = _find_near(places, i, 0, places.shape[1], u.team, HORIZON, near)
     best_turn, best_side = HALF_TURN + EVEN, 0
     for k in range(n_near):
         v = units[near[k]]
@@ -196,8 +202,8 @@ def _arrive(u):
 
 @inlined
 def place(units, types, places):
-    """Writes the rows [N_ROWS, unit] for the search for neighbours: x, y, separation radius, whom a unit yields to, and
-    whether it may overlap another one; the others are scratch space of `push_apart`.
+    """Writes the rows [N_ROWS, n_columns] for the search for neighbours: x, y, separation radius, whom a unit yields
+    to, and whether it may overlap another one; the others are scratch space of `push_apart`.
 
     Whoever can't be in anybody's way lies far off: the dead, and the layers of each other. It yields to its team, or
     is FIRM.
@@ -209,6 +215,7 @@ def place(units, types, places):
         places[RADIUS, k] = u.separation_radius - OVERLAP / 2
         places[YIELDS, k] = FIRM if (u.target != NO_UNIT and u.speed == 0) or types[u.type].speed == 0 else u.team
         places[TOUCHES, k] = u.health > 0
+    places[X, len(units) :] = NOWHERE
 
 
 @inlined
