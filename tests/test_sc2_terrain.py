@@ -168,15 +168,24 @@ def test_units_of_different_layers_are_in_nobodys_way():
     assert scene.allies["x"][1:].tolist() == [14, 12]
 
 
-@pytest.mark.parametrize("name", ["Colossus", "Medivac"])
-def test_units_of_one_layer_are_in_each_others_way(name):
+@pytest.mark.parametrize(("name", "apart"), [("Colossus", 1.9375), ("Medivac", 1.4375)])
+def test_units_of_one_layer_are_in_each_others_way(name, apart):
     scene = Scene([(10, 10)], [(13, 10)], ally_type=name, enemy_type=name)
     scene.enemies["acquires"] = 0
     for _ in range(6):
         scene.order(EAST)
         scene.loop(8)
         gap = np.hypot(scene.enemies["x"] - scene.allies["x"], scene.enemies["y"] - scene.allies["y"])
-        assert gap >= 1.4375 - 0.01
+        assert gap >= apart - 0.01
+
+
+def test_units_of_different_layers_are_created_at_one_place():
+    """As recorded battles of MMM2 show for its medivac."""
+    for map_name in ("MMM2", "1c3s5z"):
+        env = BattleVectorEnv([0], map_name=map_name)
+        places = list(zip(env._fresh_units[0]["x"].tolist(), env._fresh_units[0]["y"].tolist(), strict=True))
+        at_the_point = [name for name, place in zip(env.map.ally_types, places, strict=False) if place == (9, 16)]
+        assert at_the_point == {"MMM2": ["Marine", "Medivac"], "1c3s5z": ["Colossus", "Stalker"]}[map_name]
 
 
 # ------------------------------------------------------------------------------------------------ the maps

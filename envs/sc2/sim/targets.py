@@ -136,9 +136,9 @@ def alert(units, i, attacker, loop, types):
     u.help_wait = loop + CALL_FOR_HELP_LOOPS
     for k in range(len(units)):
         v = units[k]
-        if v.team == u.team and v.health > 0 and v.target == NO_UNIT:
-            if (v.x - u.x) ** 2 + (v.y - u.y) ** 2 <= CALL_FOR_HELP_RANGE**2:
-                _respond(units, k, attacker, loop, types)
+        is_near = (v.x - u.x) ** 2 + (v.y - u.y) ** 2 <= CALL_FOR_HELP_RANGE**2
+        if v.team == u.team and v.health > 0 and v.target == NO_UNIT and is_near:
+            _respond(units, k, attacker, loop, types)
 
 
 @inlined
