@@ -82,7 +82,7 @@ if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         return (int(bits) & -int(bits)).bit_length() - 1
 
 else:
-    lowest_bit = trailing_zeros
+    lowest_bit = trailing_zeros  # type: ignore[assignment]
     """The number of the lowest bit that is set; some must be."""
 
     @intrinsic
