@@ -30,7 +30,7 @@ def advance(
 
     units [batch, unit]; effects [batch, effect], the first n_effects [batch, 1] of which are under way; sequences
     [batch, unit]: in which order units act, drawn anew here; random [batch]: generators of the battles; loops [batch]:
-    game loops since the start of the episode; places [batch, N_ROWS, unit] and near [batch, unit]: scratch space;
+    game loops since the start of the episode; places [batch, N_ROWS, n_columns] and near [batch, unit]: scratch space;
     worlds [batch]: the mask; types [type] of units.UNIT_TYPE; grid [x, y] of terrain.layer_grid; cells and ways of
     paths.find_ways.
     """
@@ -234,7 +234,7 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
     """Every living unit, in turn: timers, target, and then a shot, a step, or nothing; then pushes, and what is
     under way.
 
-    places [N_ROWS, unit] of `place`, kept up to date; near [unit] is scratch space.
+    places [N_ROWS, n_columns] of `place`, kept up to date; near [unit] is scratch space.
     """
     units, types, grid, cells, ways = borrowed(units), borrowed(types), borrowed(grid), borrowed(cells), borrowed(ways)
     effects, n_effects = borrowed(effects), borrowed(n_effects)
@@ -285,7 +285,7 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
             u.speed = 0.0
             continue
         walk(units, i, goal_x, goal_y, loop, types, grid, cells, ways, battle, places, near)
-    push_apart(units, sequence, types, grid, battle, places)
+    push_apart(units, sequence, types, grid, battle, places, near)
     if n_effects[0] > 0:
         run_effects(units, types, effects, n_effects, battle, places)
 

@@ -20,7 +20,7 @@ from envs.sc2.enemies import BOT, check_enemies
 from envs.sc2.sim import dynamics, features, heuristic, records, targets
 from envs.sc2.sim.enemies import Enemies, EnemySource
 from envs.sc2.sim.maps import MAP_NAMES, SC2Map, Start, get_map, is_map_file, starts
-from envs.sc2.sim.movement import N_ROWS
+from envs.sc2.sim.movement import N_ROWS, n_columns
 from envs.sc2.sim.paths import find_ways
 from envs.sc2.sim.rules import ENGINE_VERSION, Rules
 from envs.sc2.sim.units import BEAMS, planes, unit_data, unit_types
@@ -182,7 +182,7 @@ class BattleVectorEnv(VectorEnv):
         self.result = np.zeros(self.n_envs, np.int64)
         self.counts = np.zeros((self.n_envs, 3), np.int64)  # battles won, battles played, time-outs
         self._sequences = np.tile(np.arange(n_units), (self.n_envs, 1))
-        self._places = np.zeros((self.n_envs, N_ROWS, n_units))
+        self._places = np.zeros((self.n_envs, N_ROWS, n_columns(n_units)))
         self._near = np.zeros((self.n_envs, n_units + 1), np.int64)
         self._random = np.array([np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] for seed in seeds])
         self._previous = np.zeros((self.n_envs, n_units))

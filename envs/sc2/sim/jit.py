@@ -12,6 +12,7 @@ from typing import Any
 import numba
 from numba.core import cgutils
 from numba.core.caching import FunctionCache
+from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 
 from utils.logging import LOGGER_NAME
@@ -77,7 +78,12 @@ if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
     def borrowed(array):
         return array
 
+    def lowest_bit(bits):
+        return (int(bits) & -int(bits)).bit_length() - 1
+
 else:
+    lowest_bit = trailing_zeros  # type: ignore[assignment]
+    """The number of the lowest bit that is set; some must be."""
 
     @intrinsic
     def borrowed(typing_context, array):
