@@ -111,6 +111,18 @@ def test_a_setting_that_differs_from_map_to_map_only_is_said_and_no_other_method
     assert len(found.methods) == 1 and "qmix: t_max differs (200000, 200001)." in found.notes
 
 
+def test_a_setting_that_some_runs_do_not_have_makes_two_methods_that_the_page_shows(tmp_path):
+    """Runs of before and after a setting was added, say."""
+    make_run(tmp_path / "without", seed=1)
+    config = make_run(tmp_path / "with", seed=1) / "config.json"
+    content = json.loads(config.read_text())
+    content["env_args"]["rules"] = {"scan_period_loops": 8}
+    config.write_text(json.dumps(content))
+    found = results(tmp_path)
+    assert len(found.methods) == 2
+    assert "env_args.rules.scan_period_loops=8" in as_html(summarise(found), [tmp_path])
+
+
 def make_runs_against(place, finals, seeds=range(1, 4), trained="bot"):
     """Runs whose tests meet several enemies, and come to about these win rates against each."""
     for seed in seeds:

@@ -260,8 +260,8 @@ def _interval(band: Band, k: int) -> Interval:
 def _shown_settings(settings: Any, method: Method) -> str:
     """Returns the settings that a hover shows: those by which methods differ, and the ones a reader asks for first."""
     first = ("t_max", "lr", "batch_size", "batch_size_run", "buffer_size", "epsilon_anneal_time", "test_nepisode")
-    keys = dict.fromkeys((*(key for key, _ in method.settings), *(key for key in first if key in settings)))
-    return ", ".join(f"{key}={settings[key]}" for key in list(keys)[:MOST_SETTINGS])
+    shown = dict(method.settings) | {key: settings[key] for key in first if key in settings}
+    return ", ".join(f"{key}={value}" for key, value in list(shown.items())[:MOST_SETTINGS])
 
 
 def _aggregates(summary: Summary, suite: Suite) -> "Figure":
