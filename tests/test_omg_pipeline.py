@@ -25,6 +25,8 @@ given = dict(word.lstrip("-").split("=", 1) for word in sys.argv[1:] if "=" in w
 work = Path(given["local_results_path"])
 asked = []
 signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+work.mkdir(parents=True, exist_ok=True)
+(work / "listens").touch()
 alg = given.get("train_alg", given["config"])
 if "liam" in given["config"] and (work.parent / "fail").exists():
     print("bad luck")
@@ -136,7 +138,8 @@ def test_a_signal_lets_the_runs_save_and_the_next_command_goes_on(tmp_path, stan
     (work / "slow").touch()
 
     def interrupt():
-        while not (tmp_path / "out" / "agents" / "omg_optimistic_seed1").exists():
+        omg_is_done, liam_listens = tmp_path / "out/agents/omg_optimistic_seed1", work / "agents_liam_seed1" / "listens"
+        while not (omg_is_done.exists() and liam_listens.exists()):
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGTERM)
 
