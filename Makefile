@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Settings under which OMG learns within minutes: Adam, several worlds at once, as many updates as episodes, a short prior.
-TRAIN_ARGS ?= env_args.map_name=3m t_max=100000 optimizer=adam lr=0.001 runner=parallel batch_size_run=4 \
+# Settings under which OMG learns within minutes: Adam, targets that look further ahead, several worlds at once, as many
+# updates as episodes, a short prior.
+TRAIN_ARGS ?= env_args.map_name=3m t_max=100000 optimizer=adam lr=0.001 td_lambda=0.5 runner=parallel batch_size_run=4 \
 	updates_per_round=4 batch_size=16 target_update_interval=100 epsilon_anneal_time=20000 eta_anneal_time=20000 \
 	omg_vae_pretrain_steps=2000 test_nepisode=64 test_interval=5000 log_interval=5000 runner_log_interval=5000 \
 	learner_log_interval=5000 save_model=True
