@@ -90,19 +90,18 @@ def two_step_return(alg, seed):
     return logger.values("test_return_mean")[-1]
 
 
-SLOW = ("ippo_ns", "ippo_epymarl", "mappo", "mappo_ns", "ippo_liam", "ippo_omg", "mappo_omg")
-SLOW_PPO = (pytest.param(alg, marks=pytest.mark.slow) for alg in SLOW)
+OF_PPO = ("ippo", "mappo_epymarl", "ippo_ns", "ippo_epymarl", "mappo", "mappo_ns", "ippo_liam", "ippo_omg", "mappo_omg")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("alg", ["ippo", "mappo_epymarl", *SLOW_PPO])
+@pytest.mark.parametrize("alg", OF_PPO)
 def test_ppo_solves_a_matrix_game(alg):
     _, logger = train(MatrixGame, alg, seed=0, t_max=600, critic_lr=0.005)
     assert logger.values("test_return_mean")[-1] == 3
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("alg", ["pqn_iql", "pqn_vdn", "pqn_qmix", pytest.param("pqn_omg", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("alg", ["pqn_iql", "pqn_vdn", "pqn_qmix", "pqn_omg"])
 def test_pqn_solves_a_matrix_game(alg):
     settings = {"num_mini_batch": 2, "epsilon_anneal_time": 800, "lr": 0.02}
     _, logger = train(MatrixGame, alg, seed=0, t_max=1000, **settings)
@@ -110,7 +109,7 @@ def test_pqn_solves_a_matrix_game(alg):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("collect_steps", ["null", pytest.param(4, marks=pytest.mark.slow)])  # episodes have three
+@pytest.mark.parametrize("collect_steps", ["null", 4])  # episodes have three
 def test_pqn_remembers_a_cue_until_it_counts(collect_steps):
     settings = {"num_mini_batch": 2, "epsilon_anneal_time": 1000, "collect_steps": collect_steps}
     _, logger = train(MemoryGame, "pqn_vdn", seed=0, t_max=2400, **settings)

@@ -225,29 +225,24 @@ def _figures(map_name: str, n_agents: int) -> dict[str, Any]:
     """By measure: the figure of one battle from its deaths and steps, or None."""
     n_enemies = get_map(map_name).n_enemies
 
-    def when(k: int, of_agents: bool) -> Callable[[list, int], int | None]:
-        """The step of the k-th death of a side, None where fewer died."""
+    def died(deaths: list, of_agents: bool) -> list[int]:
+        """The steps in which units of a side died, in order."""
+        return sorted(step for step, unit, _ in deaths if (unit < n_agents) == of_agents)
 
-        def step_of(deaths: list, steps: int) -> int | None:
-            died = sorted(step for step, unit, _ in deaths if (unit < n_agents) == of_agents)
-            return died[k - 1] if len(died) >= k else None
+    def of_death(k: int, of_agents: bool) -> Callable[[list, int], int | None]:
+        return lambda deaths, steps: next(iter(died(deaths, of_agents)[k - 1 :]), None)
 
-        return step_of
-
-    def of_each(side: str, n: int, of_agents: bool) -> dict[str, Any]:
+    def times(side: str, n: int, of_agents: bool) -> dict[str, Any]:
         some = sorted({-(-n * part // MOST_DEATHS) for part in range(1, MOST_DEATHS + 1)})
-        return {f"{side} death {k} of {n}, step": when(k, of_agents) for k in some}
-
-    def number(deaths: list, of_agents: bool) -> int:
-        return sum((unit < n_agents) == of_agents for _, unit, _ in deaths)
+        return {f"{side} death {k} of {n}, step": of_death(k, of_agents) for k in some}
 
     return {
         "steps": lambda deaths, steps: steps,
-        "won": lambda deaths, steps: float(number(deaths, False) == n_enemies),
-        **of_each("enemies'", n_enemies, False),
-        **of_each("agents'", n_agents, True),
-        "enemies killed": lambda deaths, steps: number(deaths, False),
-        "agents lost": lambda deaths, steps: number(deaths, True),
+        "won": lambda deaths, steps: float(len(died(deaths, False)) == n_enemies),
+        **times("enemies'", n_enemies, False),
+        **times("agents'", n_agents, True),
+        "enemies killed": lambda deaths, steps: len(died(deaths, False)),
+        "agents lost": lambda deaths, steps: len(died(deaths, True)),
     }
 
 

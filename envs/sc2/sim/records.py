@@ -46,10 +46,7 @@ UNIT = np.dtype(
         ("step_y", "f8"),
         ("acted_loop", "i4"),  # when its turn last was
         ("random", "u8"),  # state of the unit's own generator
-        (
-            "chases",
-            "i4",
-        ),  # whoever shot at it or a friend from out of its scan range, or threatens it from out of range
+        ("chases", "i4"),  # whoever shot at it or called from out of its scan range, or threatens it out of its reach
         ("alert_loop", "i4"),  # when it was shot at or called, until it has looked for a target; targets.NEVER
         ("help_wait", "i4"),  # loop until which it does not call for help again
         ("scan_phase", "i4"),  # shifts the loops in which it looks for a target

@@ -38,7 +38,7 @@ def choose_target(units, i, loop, types, battle):
     if u.order == HUNT:
         u.target = best_target(units, i, unit_type, NO_LIMIT, battle)
         return
-    is_alerted = u.alert_loop != NEVER and u.alert_loop < loop
+    is_alerted = NEVER < u.alert_loop < loop
     if u.scan_wait > 0:
         u.scan_wait -= 1
         u.target = NO_UNIT
