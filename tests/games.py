@@ -303,8 +303,10 @@ class ProgramGame(RandomGame):
         self._launch()
 
     def _launch(self) -> None:
-        # `echo` keeps the shell from becoming `sleep`: the program has a child of its own
-        self.program = subprocess.Popen(["sh", "-c", "sleep 1000; echo"])
+        # the program has a child of its own by the time that it has written its line
+        self.program = subprocess.Popen(["sh", "-c", "sleep 1000 & echo; wait"], stdout=subprocess.PIPE)
+        assert self.program.stdout is not None
+        self.program.stdout.readline()
 
     def reset(self) -> tuple[list[np.ndarray], np.ndarray]:
         self.crashed = False
