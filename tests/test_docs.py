@@ -158,7 +158,7 @@ TINY = "--set rnn_hidden_dim=8 batch_size=2 buffer_size=8 test_nepisode=2"
 PROGRAMS = {
     "benchmarks.engine": {"--map all": "--map 3m", "$": " --seconds 0.05 --envs 2"},
     "envs.sc2.sim.render": {"$": " --size 160 --every 50"},
-    "experiments.ablation": {r"paper mean\+next": "", "1 2 3": "1", r"t_max \d+": "t_max 60", "$": f" {TINY}"},
+    "experiments.ablation": {"iql paper ": "", "1 2 3": "1", r"t_max \d+": "t_max 60", "$": f" {TINY}"},
     "experiments.calibrate": {"$": " --map 3m --battles 2"},
     "experiments.crossplay": {"POOL": "pools/train", r"\d+": "2"},
     "experiments.export_onnx": {},
