@@ -49,7 +49,7 @@ def logger() -> RecordingLogger:
 def runs_here(monkeypatch):
     """Has programs play the runs of main.py that they start in this process, which spares each run seconds of imports.
 
-    `test_docs.py` has a sweep whose runs are processes, `test_pool.py` stand-ins for main.py in some.
+    In `test_pool.py` they are processes, as they are for users.
     """
 
     def start(command, log, descriptors=()):

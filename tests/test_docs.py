@@ -218,11 +218,10 @@ def named_in(command, folder, train_first):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runs_here")
 @pytest.mark.parametrize("modules", CHAINS, ids=" ".join)
-def test_programs_that_are_shown_run(modules, tmp_path, monkeypatch, request, train_first):
+def test_programs_that_are_shown_run(modules, tmp_path, monkeypatch, train_first):
     monkeypatch.chdir(tmp_path)
-    if "experiments.sweep" not in modules:  # whose runs are processes, as they are for users
-        request.getfixturevalue("runs_here")
     assert all(map(shown_by, modules))
     for command in (shortened(command) for module in modules for command in shown_by(module)):
         names = named_in(command, tmp_path / "replayed", train_first) if "<" in command else {}
