@@ -130,9 +130,8 @@ class BattleVectorEnv(VectorEnv):
         )  # fmt: skip
         if check_enemies(enemy, test_enemies):
             other = sc2_map.from_other_side()
-            self.enemies = Enemies(self.n_envs, enemy, test_enemies, other, make_layout(other, **options), self.types)
-            self.enemy_info, self.test_enemy_names = self.enemies.env_info, self.enemies.test_names
-            self.enemy_names = tuple(dict.fromkeys((*self.enemies.names, *self.enemies.test_names)))
+            layout = make_layout(other, **options)
+            self._choose_enemies(Enemies(self.n_envs, enemy, test_enemies, other, layout, self.types))
 
     def _set_up(
         self,
@@ -194,6 +193,10 @@ class BattleVectorEnv(VectorEnv):
         # all that the first battle's current episode depends on, for `replay.py`
         self.recorded_random = self._random[0]  # before its reset
         self.recorded_actions: list[np.ndarray] = []  # of each step, [agent]
+
+    def _choose_enemies(self, enemies: Enemies) -> None:
+        self.enemies, self.enemy_info, self.test_enemy_names = enemies, enemies.env_info, enemies.test_names
+        self.enemy_names = tuple(dict.fromkeys((*enemies.names, *enemies.test_names)))
 
     def get_env_info(self) -> dict[str, Any]:
         return {

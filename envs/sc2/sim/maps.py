@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -107,7 +107,7 @@ class SC2Map(NamedTuple):
             index = {name: k for k, name in enumerate(sorted(self.type_names, key=AGENT_TYPE_ORDER.index))}
         return [index.get(name, 0) for name in self.enemy_types]
 
-    def from_other_side(self) -> SC2Map:
+    def from_other_side(self) -> Self:
         """The map on which the enemies are the agents: mirrored from east to west, so that they come from the west."""
         return self._replace(
             ally_race=self.enemy_race,

@@ -78,6 +78,8 @@ def order_the_idle(units, types, n_agents):
         u = units[k]
         if u.health <= 0 or u.heals or u.target != NO_UNIT or not (u.order == IDLE or u.order == ATTACK_MOVE):
             continue
+        if u.acquires == 0:  # it is not played by the bot
+            continue
         closest, closest_square = NO_UNIT, np.inf
         for i in range(n_agents):
             v = units[i]
