@@ -116,7 +116,7 @@ VIEWS = [
 @pytest.mark.parametrize("has_numbers", [False, True])
 def test_a_policy_sees_what_an_agent_there_would_see(race, view, has_numbers, folder):
     rng = np.random.default_rng(3)
-    sides = [[(name, *rng.uniform(11, 21, 2).round(2)) for name in side] for side in TEAMS[race]]
+    sides = [[(name, *rng.uniform(8, 24, 2).round(2)) for name in side] for side in TEAMS[race]]
     sizes = [len(side) for side in sides]
     drawn = [(rng.random(n), rng.random(n) / 2, rng.integers(0, 2, (n, m))) for n, m in (sizes, sizes[::-1])]
     numbers = drawn if has_numbers else [(None,) * 3] * 2
@@ -171,13 +171,15 @@ def test_its_capabilities_are_drawn_for_each_episode_by_the_worlds_seed_alone(fo
         found = []
         for _ in range(2):
             battle.reset(Observations.empty(len(seeds), battle.get_env_info()))
-            found.append([array.copy() for array in battle.enemies.episode[1:4]])
+            episode = battle.enemies.episode
+            found.append([array.copy() for array in (*episode[1:4], episode.random)])
         return found
 
     both, alone = drawn([3, 4]), drawn([4])
     for arrays, others in zip(both, alone):
         assert all(np.array_equal(array[1], other[0]) for array, other in zip(arrays, others))
-    attack, health, mask = both[0]
+    attack, health, mask, random = both[0]
+    assert len({*random.tolist(), *both[1][3].tolist()}) == 4
     assert (attack >= 0.2).all() and (attack <= 0.9).all() and len(np.unique(attack)) == 10
     assert (health >= 0.1).all() and (health <= 0.4).all()
     assert set(mask.ravel().tolist()) == {0, 1} and not np.array_equal(both[0][0], both[1][0])
