@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch as th
 
-from components.action_selectors import REGISTRY as SELECTORS
-from components.episode_buffer import EpisodeBatch, Preprocess, ReplayBuffer, Scheme
+from components.episode_buffer import EpisodeBatch, ReplayBuffer
 from components.step_rows import NoRoom
-from components.transforms import OneHot
 from controllers import REGISTRY as CONTROLLERS
 from controllers.basic_controller import BasicMAC
 from controllers.check import check_policy
 from controllers.enemy import EnemyPolicy, EnemySource, SelfPlay
+from controllers.layout import episode_layout
+from controllers.policy import Policy, load_mac, load_policy
 from controllers.population_controller import PopulationTeam
 from controllers.team import Team
 from envs.multiagentenv import POLICY, SELF, EnvInfo, VectorEnv, fields_of
@@ -42,10 +42,9 @@ from utils.checkpoints import (
     warn_of_other_engine,
     whole_folder,
 )
-from utils.config import declared_keys
 from utils.dict2namedtuple import Args, Config, convert, unfrozen
 from utils.errors import UserError
-from utils.files import Json, fitted, read_json
+from utils.files import Json, fitted
 from utils.logging import Logger, get_logger
 from utils.memory import format_bytes, free_memory, sized_to_fit
 from utils.MY_EXP_PATH import experiment_root
@@ -59,7 +58,7 @@ from utils.weights import StateDict, fits, load_weights
 if TYPE_CHECKING:
     from sacred.run import Run as SacredRun
 
-EpisodeLayout = tuple[Scheme, dict[str, int], Preprocess]
+__all__ = ["ENGINE_NAMES", "BasicMAC", "Policy", "Run", "episode_layout", "load_policy", "run", "sizes_of"]
 SMALLER = "lower batch_size_run or the widths of networks, such as rnn_hidden_dim"
 ABSOLUTE_FACTOR = 10  # by which a test of the best weights is longer than others
 BEST = "best"  # folder beside the checkpoints
@@ -553,74 +552,6 @@ class Run:
             self.log.warning(f"{folder} has no {', no '.join(missing)}: the run goes on, but not bit for bit")
 
 
-class Policy:
-    """A trained policy that acts in one episode at a time, outside of a run.
-
-    policy = load_policy("results/models/<run>/<step>")
-    policy.reset()
-    actions = policy.act(obs, avail_actions)
-    """
-
-    def __init__(self, mac: BasicMAC, layout: EpisodeLayout, n_steps: int):
-        self.mac = mac
-        self._new_batch = lambda: EpisodeBatch(*layout[:2], 1, n_steps, preprocess=layout[2])
-        self.reset()
-
-    def reset(self) -> None:
-        """Resets the hidden states; to be called before the first step of an episode."""
-        self.mac.init_hidden(1)
-        self._batch, self._t = self._new_batch(), 0
-
-    def act(self, obs: np.ndarray, avail_actions: np.ndarray, state: np.ndarray | None = None) -> np.ndarray:
-        """Returns the actions [agent] of one step, without exploration.
-
-        Args:
-            obs: [agent, obs_shape].
-            avail_actions: [agent, n_actions], not 0 where an action is available.
-            state: [state_shape], for agent models that read it.
-
-        Raises: ValueError where a shape is another than the policy was trained with, or the episode is longer.
-        """
-        seen = {"obs": obs, "avail_actions": avail_actions} | ({} if state is None else {"state": state})
-        if self._t == self._batch.max_seq_length:
-            raise ValueError(f"the policy was trained in episodes of at most {self._t} steps; call reset() after it")
-        self._batch.update({key: np.asarray(value)[None] for key, value in seen.items()}, ts=self._t)
-        actions = self.mac.select_actions(self._batch, self._t, t_env=0, test_mode=True).cpu()
-        self._batch.update({"actions": actions}, ts=self._t)
-        self._t += 1
-        return actions[0].numpy()
-
-
-def load_policy(folder: str | Path) -> Policy:
-    """Returns the policy in the folder of a checkpoint, `<models>/<run>/<step>`, computing on the CPU.
-
-    Raises:
-        UserError: the folder has no settings or weights, they do not fit, or the checkpoint is that of a population.
-    """
-    mac, args = load_mac(folder)
-    return Policy(mac, episode_layout(args), args.episode_limit + 1)
-
-
-def load_mac(folder: str | Path) -> tuple[BasicMAC, Args]:
-    """Returns the controller in the folder of a checkpoint, computing on the CPU, and the settings that it was made by.
-
-    Raises: UserError as `load_policy`.
-    """
-    remedy = "give the folder of a checkpoint that a run with save_model=True wrote, named by its step"
-    layout = {"mac": str, "action_selector": str, "population": dict}
-    settings = read_json(Path(folder) / SETTINGS_FILE, layout, "configuration", remedy)
-    if settings["population"]:
-        raise UserError(f"{folder} holds a population, whose seats need each other; resume it with checkpoint_path")
-    with fits(Path(folder) / SETTINGS_FILE):
-        # Checkpoints of earlier versions do not have the keys that were declared later.
-        parts = (CONTROLLERS[settings["mac"]], SELECTORS[settings["action_selector"]])
-        defaults = {name: key.default for part in parts for name, key in declared_keys(part.Keys).items()}
-        args = convert({**defaults, **settings, "device": "cpu", "test_greedy": True})
-        mac = CONTROLLERS[args.mac](*episode_layout(args)[:2], args)
-    mac.load_models(folder)
-    return mac, args
-
-
 def seat_policies(env: VectorEnv) -> None:
     """Has the policies play that the environment names as enemies, `policy:FOLDER`, each as it would play in a test.
 
@@ -654,35 +585,6 @@ def sizes_of(env_info: EnvInfo) -> Config:
     """Returns what networks and episodes need of an environment: its sizes, and its `fields` as mappings."""
     sizes = {key: env_info[key] for key in ("n_agents", "n_actions", "state_shape", "obs_shape", "episode_limit")}
     return {**sizes, "fields": {name: asdict(field) for name, field in fields_of(env_info).items()}}
-
-
-def episode_layout(args: Args) -> EpisodeLayout:
-    """Returns the fields of an episode, as an `EpisodeBatch` takes them: (scheme, groups, preprocess).
-
-    Those in `args.fields` are the environment's (`fields_of` in envs/multiagentenv.py), others the controller's own.
-    """
-    scheme: Scheme = {}
-    for name, field in args.fields.items():
-        entry = {**field, "dtype": getattr(th, field["dtype"])}
-        scheme[name] = {key: value for key, value in entry.items() if value is not None}
-    scheme |= {
-        "actions": {
-            "vshape": (1,),
-            "group": "agents",
-            "dtype": th.long,
-            "store_dtype": th.int16,
-            "below": args.n_actions,
-        },
-        "terminated": {"vshape": (1,), "dtype": th.uint8, "below": 2},
-    }
-    groups = {"agents": args.n_agents}
-    if not args.population:
-        scheme |= CONTROLLERS[args.mac].fields(args)
-    else:
-        learners = args.population[args.train_alg]
-        scheme["agent_idx"] = {"vshape": (learners,), "dtype": th.long, "episode_const": True, "below": args.n_agents}
-    preprocess: Preprocess = {"actions": ("actions_onehot", [OneHot(out_dim=args.n_actions)])}
-    return scheme, groups, preprocess
 
 
 def _find_weights(args: Args) -> Path:

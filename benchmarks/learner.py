@@ -16,11 +16,12 @@ from benchmarks.program import make_parser, parse, print_machine, print_results,
 from components.episode_buffer import EpisodeBatch
 from config.layers import merge
 from controllers import REGISTRY as CONTROLLERS
+from controllers.layout import episode_layout
 from envs.sc2.sim.env import BattleVectorEnv
 from learners import REGISTRY as LEARNERS
 from modules.am.omg_am import OMGAM
 from modules.fast_paths import FAST_PATHS, NO_FAST_PATHS
-from run import episode_layout, sizes_of
+from run import sizes_of
 from utils.command import check_at_least, check_threads, exit_status, n_cores, run_program
 from utils.dict2namedtuple import convert
 from utils.errors import UserError, unknown

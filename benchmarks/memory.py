@@ -18,9 +18,10 @@ import torch as th
 from benchmarks.engine import draw_actions
 from benchmarks.program import make_parser, parse, print_machine, print_results, verdict, write_json
 from components.episode_buffer import EpisodeBatch, ReplayBuffer
+from controllers.layout import episode_layout
 from envs.multiagentenv import Observations, Outcomes
 from envs.sc2.sim.env import BattleVectorEnv
-from run import episode_layout, sizes_of
+from run import sizes_of
 from utils.command import check_at_least, exit_status, run_program
 from utils.dict2namedtuple import convert
 from utils.files import Json

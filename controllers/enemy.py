@@ -10,14 +10,14 @@ from typing import Any, Protocol
 import numpy as np
 import torch as th
 
-from components.episode_buffer import EpisodeBatch, Preprocess, Scheme
+from components.episode_buffer import EpisodeBatch
 from controllers.basic_controller import BasicMAC
+from controllers.layout import EpisodeLayout
 from utils.config import Key
 from utils.dict2namedtuple import Args
 from utils.files import fitted
 from utils.weights import StateDict
 
-Layout = tuple[Scheme, dict[str, int], Preprocess]
 EnemySource = Callable[[float], tuple[dict[str, Any], "EnemyPolicy"]]
 """Returns who plays an episode, and what its record says of it, for a number in [0, 1) that was drawn for it."""
 
@@ -33,8 +33,8 @@ class Seen(Protocol):
 class EnemyPolicy:
     """A policy that acts without exploration in any of `n_worlds` worlds, each at a step of its own."""
 
-    def __init__(self, mac: BasicMAC, layout: Layout, n_worlds: int):
-        """layout: that of the policy's own episodes (`run.episode_layout`)."""
+    def __init__(self, mac: BasicMAC, layout: EpisodeLayout, n_worlds: int):
+        """layout: that of the policy's own episodes (`layout.py`)."""
         self.mac = mac
         for network in mac.networks().values():
             network.requires_grad_(False).eval()
@@ -81,7 +81,7 @@ class SelfPlay:
     The newest one plays an episode with the chance `self_play_newest`, or else one of all, each as likely.
     """
 
-    def __init__(self, mac: BasicMAC, layout: Layout, n_worlds: int, args: Args):
+    def __init__(self, mac: BasicMAC, layout: EpisodeLayout, n_worlds: int, args: Args):
         """mac: the policy, before it has a generator of random numbers."""
         self._template = copy.deepcopy(mac)
         self._template.action_selector.args = args._replace(test_greedy=True)
