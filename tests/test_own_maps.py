@@ -76,8 +76,70 @@ def test_its_units_stand_where_the_file_says(example):
     marines = battle.units[:, 5:11]
     assert (marines["x"] >= 20).all() and (marines["x"] <= 26).all()
     assert (marines["y"] >= 6).all() and (marines["y"] <= 18).all()
-    assert len({places.tobytes() for places in marines["x"]}) > 15  # of 64 ways to stand
+    assert len({places.tobytes() for places in marines["x"]}) == 30
     assert {(float(x), float(y)) for x, y in zip(battle.units["x"][:, 11], battle.units["y"][:, 11])} == {(27, 12)}
+
+
+IN_AREAS = DUEL | {
+    "agents": [
+        {"unit": "Marine", "count": 3, "area": [3, 3, 9, 13]},
+        {"unit": "Marine", "places": [[6, 8]]},
+        {"unit": "Colossus", "area": [3, 3, 9, 13]},
+        {"unit": "Medivac", "count": 2, "area": [3, 3, 5, 5]},
+    ],
+    "enemies": [{"unit": "Zealot", "count": 4, "area": [3, 3, 9, 13]}, {"unit": "Zealot", "at": [14, 8]}],
+    "enemy_order": {"attack": [5, 8]},
+}
+
+
+def test_units_in_areas_stand_elsewhere_in_every_episode_where_they_have_room():
+    battle = BattleVectorEnv(range(50), map_name=IN_AREAS, rules={"spawn_age_loops": 0})
+    drawn = []
+    for _ in range(2):
+        battle.reset(Observations.empty(50, battle.get_env_info()))
+        drawn.append(battle.units.copy())
+    units = np.concatenate(drawn)
+    assert len({row.tobytes() for row in units["x"]}) == 100
+    names = np.array(battle.map.type_names)[units["type"]]
+    assert names[0, :7].tolist() == ["Colossus", *["Marine"] * 4, "Medivac", "Medivac"]
+    assert (np.diff(units["x"][:, 1:5], axis=1) >= 0).all()  # agents are numbered by place
+    for flies in (True, False):
+        for row, flying in zip(units, names == "Medivac"):
+            own = row[flying == flies]
+            gap = np.hypot(own["x"][:, None] - own["x"], own["y"][:, None] - own["y"])
+            gap -= own["radius"][:, None] + own["radius"]
+            assert gap[np.triu_indices(len(own), 1)].min() > -0.13
+    here = ((units["x"] == 6) & (units["y"] == 8)).sum(1), ((units["x"] == 14) & (units["y"] == 8)).sum(1)
+    assert (np.array(here) == 1).all()
+    assert units["x"].mean() == pytest.approx(6, abs=0.8) and units["y"].std() > 2  # all of an area is used
+    enemies = units[:, 7:]
+    for axis, goal in (("x", 5), ("y", 8)):  # they march in formation
+        offsets = enemies[axis] - enemies[axis].mean(1, keepdims=True)
+        np.testing.assert_allclose(enemies[f"goal_{axis}"] - goal, offsets, atol=1e-9)
+        np.testing.assert_array_equal(enemies[f"home_{axis}"], enemies[axis])
+
+
+def test_where_units_in_areas_stand_depends_on_the_worlds_seed_and_its_episodes_alone():
+    def histories(seeds, state=None):
+        battle, found = BattleVectorEnv(seeds, map_name=IN_AREAS, enemy=["bot", "script:focus"]), []
+        if state is not None:
+            battle.load_state_dict(json.loads(json.dumps(state)))
+        for _ in range(3):
+            battle.reset(Observations.empty(len(seeds), battle.get_env_info()))
+            found.append([units.tobytes() for units in battle.units])
+        return found, battle.state_dict()
+
+    (together, state), (alone, _) = histories([3, 4]), histories([4])
+    assert [units[1] for units in together] == [units[0] for units in alone]
+    assert histories([3, 4], state)[0] == histories([7, 8], state)[0] != together
+
+
+def test_units_that_find_no_room_stand_as_when_the_file_was_read():
+    battle = BattleVectorEnv([1], map_name=IN_AREAS, rules={"spawn_age_loops": 0, "enemy_list": "created"})
+    battle.map.placement.areas[~np.isnan(battle.map.placement.areas)] = 0.5  # a wall
+    battle.reset(Observations.empty(1, battle.get_env_info()))
+    places = [unit[1:] for side in battle.map.placement[:2] for unit in side]
+    np.testing.assert_array_equal(np.stack([battle.units["x"][0], battle.units["y"][0]], -1), places)
 
 
 def test_battles_are_fought_on_it(example):

@@ -20,7 +20,6 @@ from utils.files import Json, fitted, read_json
 
 LEAST_SIZE, MOST_SIZE = 8, 64
 MOST_CELLS = 1500  # of ground with walls in it: ways round walls are found for every two cells
-N_PLACEMENTS = 64  # in which units that are created in an area may stand
 MOST_TRIES = 1000
 SIDES = ("agents", "enemies")
 GROUND, HIGH, CLIFF, VOID = ".^#~"
@@ -100,11 +99,9 @@ def map_of(content: Mapping[str, Any], place: str = "the map") -> SC2Map:
     levels = ["".join(f"1{LEVEL_OF_CELL[cell]}" for cell in row) for row in rows]
     _check_ground(pathing, place)
     grid = layer_grid(pathing, levels)
-    draws = N_PLACEMENTS if any("area" in group for group in (*content["agents"], *content["enemies"])) else 1
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
-    rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
-    placements = [_place(content, grid, rng, place) for _ in range(draws)]
-    types = [[unit.type_name for unit in side] for side in placements[0]]
+    allies, enemies = sides = _place(content, grid, place)
+    allies.sort(key=lambda unit: (AGENT_TYPE_ORDER.index(unit.type_name), unit.x, unit.y))
+    types = [[unit.type_name for unit in side] for side in sides]
     n_types = len({*types[0], *types[1]})
     return SC2Map(
         name=content["name"],
@@ -113,16 +110,18 @@ def map_of(content: Mapping[str, Any], place: str = "the map") -> SC2Map:
         unit_type_bits=n_types if n_types > 1 else 0,
         ally_race=_race(types[0]),
         enemy_race=_race(types[1]),
-        ally_types=sorted(types[0], key=AGENT_TYPE_ORDER.index),
+        ally_types=types[0],
         enemy_types=types[1],
-        ally_spawns=[Spawn(1, unit.type_name, (unit.x, unit.y)) for unit in placements[0][0]],
-        enemy_spawns=[Spawn(1, unit.type_name, (unit.x, unit.y)) for unit in placements[0][1]],
+        ally_spawns=[Spawn(1, unit.type_name, (unit.x, unit.y)) for unit in allies],
+        enemy_spawns=[Spawn(1, unit.type_name, (unit.x, unit.y)) for unit in enemies],
         enemy_order=_order(content["enemy_order"], place),
         pathing=pathing,
         grid=grid,
         heights=height_grid(levels),
         playable=(float(pathing.shape[0] - 2 * BORDER), float(pathing.shape[1] - 2 * BORDER)),
-        placements=tuple(Placement(*([unit[:3] for unit in side] for side in sides)) for sides in placements),
+        placement=Placement(
+            [unit[:3] for unit in allies], [unit[:3] for unit in enemies], _areas(content, (*allies, *enemies))
+        ),
         content=content,
     )
 
@@ -242,14 +241,17 @@ def _race(type_names: Sequence[str]) -> str:
 # ------------------------------------------------------------------------------------------------ where units stand
 
 
-def _place(content: Json, grid: np.ndarray, rng: np.random.Generator, place: str) -> list[list[Placed]]:
-    """Returns the units of both sides in the order of the file, those of areas anywhere in them.
+def _place(content: Json, grid: np.ndarray, place: str) -> tuple[list[Placed], list[Placed]]:
+    """Returns the units of both sides in the order of the file, those of areas anywhere in them, the same for the same
+    content.
 
     Raises: UserError where one stands on a wall, or on another, or has no room.
     """
     fixed = [unit for side in SIDES for unit in _fixed(content[side], grid, side, place)]
     _check_places(fixed, grid, place)
     stand: list[Placed] = list(fixed)
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
     for side in SIDES:
         for i, group in enumerate(content[side]):
             if "area" in group:
@@ -258,7 +260,15 @@ def _place(content: Json, grid: np.ndarray, rng: np.random.Generator, place: str
     by_group = {f"{side}[{i}]": [] for side in SIDES for i in range(len(content[side]))}
     for unit in stand:
         by_group[unit.group].append(unit)
-    return [[unit for i in range(len(content[side])) for unit in by_group[f"{side}[{i}]"]] for side in SIDES]
+    agents, enemies = ([unit for i in range(len(content[side])) for unit in by_group[f"{side}[{i}]"]] for side in SIDES)
+    return agents, enemies
+
+
+def _areas(content: Json, units: Sequence[Placed]) -> np.ndarray | None:
+    """Returns the area of each of these units, as Placement has them."""
+    groups = {f"{side}[{i}]": group for side in SIDES for i, group in enumerate(content[side])}
+    areas = np.array([groups[unit.group].get("area", [np.nan] * 4) for unit in units], float)
+    return None if np.isnan(areas).all() else areas
 
 
 def _fixed(groups: Sequence[Json], grid: np.ndarray, side: str, place: str) -> Iterator[Placed]:

@@ -17,10 +17,11 @@ from envs.multiagentenv import Observations
 from envs.sc2.enemies import BOT, check_enemies
 from envs.sc2.sim import dynamics as of_smac
 from envs.sc2.sim import heuristic, records
+from envs.sc2.sim.creation import Types
 from envs.sc2.sim.env import BattleVectorEnv as SmacVectorEnv
 from envs.sc2.sim.env import Cone, write_new_unit
 from envs.sc2.sim.features import N_ACTIONS_NO_ATTACK
-from envs.sc2.sim.maps import AGENT_TYPE_ORDER, lattice
+from envs.sc2.sim.maps import lattice
 from envs.sc2.sim.replay import SMACV2
 from envs.sc2.sim.rules import ENGINE_VERSION, Rules
 from envs.sc2.sim.smacv2 import dynamics, features
@@ -30,7 +31,7 @@ from envs.sc2.sim.smacv2.enemies import Enemies
 from envs.sc2.sim.smacv2.layout import make_layout, names_in_env_info, ranges, sizes_of
 from envs.sc2.sim.smacv2.races import API_NAMES, MAP_SIZE, FlatMap, flat_map
 from envs.sc2.sim.terrain import BORDER
-from envs.sc2.sim.units import layer, unit_data
+from envs.sc2.sim.units import unit_data
 from utils.config import Key
 from utils.files import fitted
 
@@ -332,10 +333,7 @@ def visibility(units: np.ndarray, n_agents: int, sight: np.ndarray) -> np.ndarra
 
 
 def _ground(type_names: list[str]) -> dynamics.Ground:
-    order = sorted(type_names, key=AGENT_TYPE_ORDER.index)
-    ranks = np.array([order.index(name) for name in type_names])
-    layers = np.array([layer(name) for name in type_names])
-    return dynamics.Ground(lattice(), float(BORDER), float(MAP_SIZE - BORDER), ranks, layers)
+    return dynamics.Ground(lattice(), float(BORDER), float(MAP_SIZE - BORDER), Types.of(type_names))
 
 
 def _next_seed(state: np.uint64) -> tuple[np.uint64, int]:
