@@ -299,16 +299,45 @@ def test_a_map_of_smaclite_is_read(tmp_path):
     assert sc2_map.ally_types == ["Stalker", "Zealot", "Zealot"]
     assert sc2_map.enemy_types == ["SpineCrawler", "Marine"]
     assert sc2_map.enemy_order == {"kind": "attack_move_to_point", "point": [9, 16]}
-    np.testing.assert_array_equal(sc2_map.pathing, get_map("3m").pathing)
+    assert [sc2_map.pathing[16, y] for y in (7, 8, 23, 24)] == [False, True, True, False]
+    assert sc2_map.pathing.sum() == 28 * 16  # 32 by 16, less this engine's border
     rows = ["X" * 32] * 4 + [" " * 32] * 24 + ["X" * 32] * 4
     pathing = load_map(written(tmp_path, SMACLITE | {"terrain": rows}, "rows.json")).pathing
     assert pathing.sum() == 28 * 24
     play(BattleVectorEnv([1], map_name=str(tmp_path / "any.json")))
 
 
+def test_the_units_of_a_group_may_be_pairs(tmp_path):
+    pairs = copy.deepcopy(SMACLITE)
+    pairs["groups"][0]["units"] = [["STALKER", 1], ["ZEALOT", 2]]
+    content = read_map(written(tmp_path, pairs, "pairs.json"))
+    assert content == read_map(written(tmp_path, SMACLITE, "any.json"))
+
+
+@pytest.mark.parametrize("is_package", [False, True])
+def test_a_preset_is_read_from_its_own_file(is_package, tmp_path, monkeypatch):
+    folder = tmp_path
+    if is_package:
+        folder = tmp_path / "site" / "smaclite" / "env" / "terrain" / "smaclite_terrain"
+        folder.mkdir(parents=True)
+        (tmp_path / "site" / "smaclite" / "__init__.py").write_text("raise ImportError('it is not imported')")
+        monkeypatch.syspath_prepend(tmp_path / "site")
+    rows = ["X" * 32] * 8 + ["_" * 32] * 8 + ["__CC" + "_" * 28] * 8 + ["X" * 32] * 8
+    (folder / "narrow.slt").write_text("\n".join(rows))
+    path = written(tmp_path, SMACLITE | {"terrain_preset": "NARROW"}, "any.json")
+    pathing = load_map(path).pathing
+    assert pathing[2:30, 16:24].all() and not pathing[2:4, 8:16].any() and pathing[4:30, 8:16].all()
+    with pytest.raises(UserError, match=r"without SMAClite's own file wide.slt; put that beside the map, install"):
+        load_map(written(tmp_path, SMACLITE | {"terrain_preset": "WIDE"}, "wide.json"))
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
+        ({"terrain": ["X" * 32, "X" * 31]}, "terrain has rows of several lengths"),
+        ({"terrain": ["X?"] * 32}, "terrain has '?'; ' ', _ and . are ground"),
+        ({"terrain": 5}, "terrain is no list of rows"),
+        ({"terrain_preset": "../narrow"}, "terrain_preset=../narrow is not known here"),
         ({"num_enemy_units": 3}, "num_enemy_units is 3, but the groups have 2 of ENEMY"),
         ({"terrain_preset": "NARROW"}, "terrain_preset=NARROW is not known here"),
         ({"groups": [{"x": 9, "y": 16, "faction": "FOE", "units": {}}]}, "faction 'FOE'; it is ALLY or ENEMY"),

@@ -5,7 +5,9 @@ A file becomes plain data of one form (`read_map`), which records and replays ho
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,9 +48,11 @@ OPTIONAL = {
 ORDERS = ("hunt", "stand")
 
 SMACLITE_LIMIT = 150
-SMACLITE_CELLS = {" ": GROUND, "_": GROUND, ".": GROUND, "X": CLIFF, "#": CLIFF}
+SMACLITE_CELLS = {" ": GROUND, "_": GROUND, ".": GROUND, "X": CLIFF, "C": CLIFF, "#": CLIFF}
+SMACLITE_SIMPLE = ["#" * 32] * 8 + ["." * 32] * 16 + ["#" * 32] * 8
+"""The terrain of most of SMAClite's maps: two rows narrower than the field of SMAC's."""
 SMACLITE = {
-    "groups": [{"x": COORDINATE, "y": COORDINATE, "faction": str, "units": {str: int}}],
+    "groups": [{"x": COORDINATE, "y": COORDINATE, "faction": str, "units": ({str: int}, [[str, int]])}],
     "num_allied_units": int,
     "num_enemy_units": int,
 }
@@ -346,7 +350,8 @@ def _of_smaclite(content: Json, place: str) -> Json:
         if group["faction"] not in sides:
             raise UserError(f"{place}: groups[{i}] has faction '{shortened(group['faction'])}'; it is ALLY or ENEMY")
         point = [group["x"], group["y"]]
-        sides[group["faction"]] += [{"unit": name, "count": n, "at": point} for name, n in group["units"].items()]
+        units = group["units"].items() if isinstance(group["units"], dict) else group["units"]
+        sides[group["faction"]] += [{"unit": name, "count": n, "at": point} for name, n in units]
     for key, faction in (("num_allied_units", "ALLY"), ("num_enemy_units", "ENEMY")):
         n_units = sum(group["count"] for group in sides[faction])
         if content[key] != n_units:
@@ -361,20 +366,32 @@ def _of_smaclite(content: Json, place: str) -> Json:
 def _terrain_of_smaclite(content: Json, place: str) -> list[str]:
     rows, preset = content.get("terrain"), content.get("terrain_preset", "SIMPLE")
     if rows is None:
-        if preset != "SIMPLE":
-            raise UserError(
-                f"{place}: terrain_preset={shortened(preset)} is not known here; write its rows as 'terrain', or take "
-                "SIMPLE, the open field of SMAC's maps"
-            )
-        field = np.full((32, 32), CLIFF)
-        field[7:25, BORDER:-BORDER] = GROUND
-    else:
-        try:
-            field = np.array([[SMACLITE_CELLS[cell] for cell in row] for row in rows])
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{place}: terrain has {error}; ' ', _ and . are ground, X and # are walls") from error
-        if field.ndim != 2:
-            raise UserError(f"{place}: terrain has rows of several lengths; make them equally long")
-        for edge in (slice(None, BORDER), slice(-BORDER, None)):  # nobody can be there
-            field[edge] = field[:, edge] = CLIFF
+        rows = SMACLITE_SIMPLE if preset == "SIMPLE" else _preset(preset, place)
+    if not (isinstance(rows, list) and rows and all(isinstance(row, (str, list)) for row in rows)):
+        raise UserError(f"{place}: terrain is no list of rows; write each row as text")
+    try:
+        field = np.array([[SMACLITE_CELLS[str(cell)] for cell in row] for row in rows])
+    except KeyError as error:
+        raise UserError(f"{place}: terrain has {error}; ' ', _ and . are ground, X, C and # are walls") from error
+    except ValueError as error:
+        raise UserError(f"{place}: terrain has rows of several lengths; make them equally long") from error
+    for edge in (slice(None, BORDER), slice(-BORDER, None)):  # nobody can be there
+        field[edge] = field[:, edge] = CLIFF
     return ["".join(row) for row in field]
+
+
+def _preset(name: str, place: str) -> list[str]:
+    """Returns the rows of a terrain preset, from its file beside the map or in the installed package.
+
+    Raises: UserError where there is no such file.
+    """
+    file, package = f"{str(name).lower()}.slt", find_spec("smaclite")
+    is_word = re.fullmatch(r"\w{1,40}", str(name))
+    installed = (package and package.submodule_search_locations) or ()
+    for folder in (Path(place).parent, *(Path(root) / "env" / "terrain" / "smaclite_terrain" for root in installed)):
+        if is_word and (folder / file).is_file():
+            return (folder / file).read_text().split()
+    raise UserError(
+        f"{place}: terrain_preset={shortened(name)} is not known here without SMAClite's own file {shortened(file)}; "
+        "put that beside the map, install the package smaclite, or write the rows as 'terrain'"
+    )
