@@ -190,7 +190,7 @@ class Run:
         if not sizes["is_same_army"]:
             raise UserError(
                 f"env_args.enemy=self has the policy play the other side of {self.args.env_args['map_name']}, too, "
-                "where the army is another one; take a map of two equal armies, such as 3m, 8m, 2s3z or MMM"
+                "where the army is another one; take a map of two equal armies, such as 3m, MMM or terran_5_vs_5"
             )
 
     def _check_seats(self) -> None:

@@ -76,8 +76,70 @@ def test_its_units_stand_where_the_file_says(example):
     marines = battle.units[:, 5:11]
     assert (marines["x"] >= 20).all() and (marines["x"] <= 26).all()
     assert (marines["y"] >= 6).all() and (marines["y"] <= 18).all()
-    assert len({places.tobytes() for places in marines["x"]}) > 15  # of 64 ways to stand
+    assert len({places.tobytes() for places in marines["x"]}) == 30
     assert {(float(x), float(y)) for x, y in zip(battle.units["x"][:, 11], battle.units["y"][:, 11])} == {(27, 12)}
+
+
+IN_AREAS = DUEL | {
+    "agents": [
+        {"unit": "Marine", "count": 3, "area": [3, 3, 9, 13]},
+        {"unit": "Marine", "places": [[6, 8]]},
+        {"unit": "Colossus", "area": [3, 3, 9, 13]},
+        {"unit": "Medivac", "count": 2, "area": [3, 3, 5, 5]},
+    ],
+    "enemies": [{"unit": "Zealot", "count": 4, "area": [3, 3, 9, 13]}, {"unit": "Zealot", "at": [14, 8]}],
+    "enemy_order": {"attack": [5, 8]},
+}
+
+
+def test_units_in_areas_stand_elsewhere_in_every_episode_where_they_have_room():
+    battle = BattleVectorEnv(range(50), map_name=IN_AREAS, rules={"spawn_age_loops": 0})
+    drawn = []
+    for _ in range(2):
+        battle.reset(Observations.empty(50, battle.get_env_info()))
+        drawn.append(battle.units.copy())
+    units = np.concatenate(drawn)
+    assert len({row.tobytes() for row in units["x"]}) == 100
+    names = np.array(battle.map.type_names)[units["type"]]
+    assert names[0, :7].tolist() == ["Colossus", *["Marine"] * 4, "Medivac", "Medivac"]
+    assert (np.diff(units["x"][:, 1:5], axis=1) >= 0).all()  # agents are numbered by place
+    for flies in (True, False):
+        for row, flying in zip(units, names == "Medivac"):
+            own = row[flying == flies]
+            gap = np.hypot(own["x"][:, None] - own["x"], own["y"][:, None] - own["y"])
+            gap -= own["radius"][:, None] + own["radius"]
+            assert gap[np.triu_indices(len(own), 1)].min() > -0.13
+    here = ((units["x"] == 6) & (units["y"] == 8)).sum(1), ((units["x"] == 14) & (units["y"] == 8)).sum(1)
+    assert (np.array(here) == 1).all()
+    assert units["x"].mean() == pytest.approx(6, abs=0.8) and units["y"].std() > 2  # all of an area is used
+    enemies = units[:, 7:]
+    for axis, goal in (("x", 5), ("y", 8)):  # they march in formation
+        offsets = enemies[axis] - enemies[axis].mean(1, keepdims=True)
+        np.testing.assert_allclose(enemies[f"goal_{axis}"] - goal, offsets, atol=1e-9)
+        np.testing.assert_array_equal(enemies[f"home_{axis}"], enemies[axis])
+
+
+def test_where_units_in_areas_stand_depends_on_the_worlds_seed_and_its_episodes_alone():
+    def histories(seeds, state=None):
+        battle, found = BattleVectorEnv(seeds, map_name=IN_AREAS, enemy=["bot", "script:focus"]), []
+        if state is not None:
+            battle.load_state_dict(json.loads(json.dumps(state)))
+        for _ in range(3):
+            battle.reset(Observations.empty(len(seeds), battle.get_env_info()))
+            found.append([units.tobytes() for units in battle.units])
+        return found, battle.state_dict()
+
+    (together, state), (alone, _) = histories([3, 4]), histories([4])
+    assert [units[1] for units in together] == [units[0] for units in alone]
+    assert histories([3, 4], state)[0] == histories([7, 8], state)[0] != together
+
+
+def test_units_that_find_no_room_stand_as_when_the_file_was_read():
+    battle = BattleVectorEnv([1], map_name=IN_AREAS, rules={"spawn_age_loops": 0, "enemy_list": "created"})
+    battle.map.placement.areas[~np.isnan(battle.map.placement.areas)] = 0.5  # a wall
+    battle.reset(Observations.empty(1, battle.get_env_info()))
+    places = [unit[1:] for side in battle.map.placement[:2] for unit in side]
+    np.testing.assert_array_equal(np.stack([battle.units["x"][0], battle.units["y"][0]], -1), places)
 
 
 def test_battles_are_fought_on_it(example):
@@ -237,16 +299,45 @@ def test_a_map_of_smaclite_is_read(tmp_path):
     assert sc2_map.ally_types == ["Stalker", "Zealot", "Zealot"]
     assert sc2_map.enemy_types == ["SpineCrawler", "Marine"]
     assert sc2_map.enemy_order == {"kind": "attack_move_to_point", "point": [9, 16]}
-    np.testing.assert_array_equal(sc2_map.pathing, get_map("3m").pathing)
+    assert [sc2_map.pathing[16, y] for y in (7, 8, 23, 24)] == [False, True, True, False]
+    assert sc2_map.pathing.sum() == 28 * 16  # 32 by 16, less this engine's border
     rows = ["X" * 32] * 4 + [" " * 32] * 24 + ["X" * 32] * 4
     pathing = load_map(written(tmp_path, SMACLITE | {"terrain": rows}, "rows.json")).pathing
     assert pathing.sum() == 28 * 24
     play(BattleVectorEnv([1], map_name=str(tmp_path / "any.json")))
 
 
+def test_the_units_of_a_group_may_be_pairs(tmp_path):
+    pairs = copy.deepcopy(SMACLITE)
+    pairs["groups"][0]["units"] = [["STALKER", 1], ["ZEALOT", 2]]
+    content = read_map(written(tmp_path, pairs, "pairs.json"))
+    assert content == read_map(written(tmp_path, SMACLITE, "any.json"))
+
+
+@pytest.mark.parametrize("is_package", [False, True])
+def test_a_preset_is_read_from_its_own_file(is_package, tmp_path, monkeypatch):
+    folder = tmp_path
+    if is_package:
+        folder = tmp_path / "site" / "smaclite" / "env" / "terrain" / "smaclite_terrain"
+        folder.mkdir(parents=True)
+        (tmp_path / "site" / "smaclite" / "__init__.py").write_text("raise ImportError('it is not imported')")
+        monkeypatch.syspath_prepend(tmp_path / "site")
+    rows = ["X" * 32] * 8 + ["_" * 32] * 8 + ["__CC" + "_" * 28] * 8 + ["X" * 32] * 8
+    (folder / "narrow.slt").write_text("\n".join(rows))
+    path = written(tmp_path, SMACLITE | {"terrain_preset": "NARROW"}, "any.json")
+    pathing = load_map(path).pathing
+    assert pathing[2:30, 16:24].all() and not pathing[2:4, 8:16].any() and pathing[4:30, 8:16].all()
+    with pytest.raises(UserError, match=r"without SMAClite's own file wide.slt; put that beside the map, install"):
+        load_map(written(tmp_path, SMACLITE | {"terrain_preset": "WIDE"}, "wide.json"))
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
+        ({"terrain": ["X" * 32, "X" * 31]}, "terrain has rows of several lengths"),
+        ({"terrain": ["X?"] * 32}, "terrain has '?'; ' ', _ and . are ground"),
+        ({"terrain": 5}, "terrain is no list of rows"),
+        ({"terrain_preset": "../narrow"}, "terrain_preset=../narrow is not known here"),
         ({"num_enemy_units": 3}, "num_enemy_units is 3, but the groups have 2 of ENEMY"),
         ({"terrain_preset": "NARROW"}, "terrain_preset=NARROW is not known here"),
         ({"groups": [{"x": 9, "y": 16, "faction": "FOE", "units": {}}]}, "faction 'FOE'; it is ALLY or ENEMY"),

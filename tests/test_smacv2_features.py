@@ -13,7 +13,7 @@ from envs.sc2.sim import features as of_smac
 from envs.sc2.sim import records
 from envs.sc2.sim.smacv2 import features, layout
 from envs.sc2.sim.smacv2.capabilities import Capabilities
-from envs.sc2.sim.smacv2.env import DEFAULTS, OF_LAYOUT, empty_episode, visibility, worth
+from envs.sc2.sim.smacv2.env import DEFAULTS, OF_LAYOUT, visibility, worth
 from envs.sc2.sim.smacv2.races import flat_map, race_of
 from envs.sc2.sim.units import planes, unit_data
 
@@ -54,7 +54,7 @@ class Answers:
             self.map, self.options["use_unit_ranges"], self.options["min_attack_range"]
         )
         n_agents = self.map.n_agents
-        self.episode = empty_episode(1, self.layout, self.switches)
+        self.episode = features.empty_episode(1, self.layout, self.switches)
         self.units = np.zeros((1, n_agents + self.map.n_enemies), records.UNIT)
         if os.environ.get("NUMBA_DISABLE_JIT") == "1":
             self.units = self.units.view(np.recarray)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envs.multiagentenv import SELF, Info, MultiAgentEnv, VectorEnv, WorkerLimits
-from envs.sc2.enemies import BOT, check_enemies
+from envs.multiagentenv import Info, MultiAgentEnv, VectorEnv, WorkerLimits
+from envs.sc2.enemies import BOT, check_enemies, conflict
 from envs.sc2.sim.maps import is_map_file
 from envs.sc2.sim.rules import Rules
 from utils.config import K, M, key
@@ -104,34 +104,22 @@ class SmacKeys:
     window_size_y: int = key(1200, "height of the game's window", "pixels", low=1, high=10 * K)
     heuristic_ai: bool = key(False, "a hand-written policy acts instead of the agents")
     heuristic_rest: bool = key(False, "that policy keeps to the actions that the agents have")
+    enemy: list | str = key(BOT, "who plays against: bot, script:NAME, policy:FOLDER, self; of a list one is drawn")
+    test_enemies: list | None = key(None, "who plays against in tests, each in turn; null: those of `enemy`")
     rules: RuleKeys = RuleKeys()  # noqa: RUF009 (immutable)
 
 
 class StarCraft2Env:
     """The registry's entry: makes the environment of the resolved engine."""
 
-    @dataclass(frozen=True)
-    class Keys(SmacKeys):
-        enemy: list | str = key(BOT, "who plays against: bot, script:NAME, policy:FOLDER, self; of a list one is drawn")
-        test_enemies: list | None = key(None, "who plays against in tests, each in turn; null: those of `enemy`")
+    Keys = SmacKeys
 
     def __new__(cls, engine: str = "auto", **env_args: Any) -> MultiAgentEnv:  # type: ignore[misc]
         return _environment_class(resolve_engine(engine, **env_args))(**env_args)
 
     @classmethod
     def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
-        enemy, test_enemies = config["env_args.enemy"], config["env_args.test_enemies"] or []
-        if config["population"] and SELF in (enemy, *(enemy if isinstance(enemy, list) else ()), *test_enemies):
-            return (
-                "env_args.enemy=self has a policy play against its own copies, but --config names a population of "
-                "several; train one algorithm, such as --config=qmix"
-            )
-        if config["test_nepisode"] < len(test_enemies):
-            return (
-                f"test_nepisode={config['test_nepisode']} is fewer than the {len(test_enemies)} env_args.test_enemies, "
-                "so that some would never be met; raise test_nepisode"
-            )
-        return ""
+        return conflict(config)
 
     @staticmethod
     def resolve(engine: str = "auto", **env_args: Any) -> str:

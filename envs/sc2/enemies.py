@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from envs.multiagentenv import POLICY, SELF
+from utils.dict2namedtuple import Config
 from utils.errors import UserError, shortened, unknown
 from utils.registry import Registry
 
@@ -62,3 +63,19 @@ def check_enemies(enemy: str | Sequence[str] = BOT, test_enemies: Sequence[str] 
     return tuple(
         name for name in dict.fromkeys((*names, *read_enemies(test_enemies or (), "test_enemies"))) if name != BOT
     )
+
+
+def conflict(config: Config) -> str:
+    """Returns a sentence about enemies that can't be with the run's other keys, or nothing."""
+    enemy, test_enemies = config["env_args.enemy"], config["env_args.test_enemies"] or []
+    if config["population"] and SELF in (enemy, *(enemy if isinstance(enemy, list) else ()), *test_enemies):
+        return (
+            "env_args.enemy=self has a policy play against its own copies, but --config names a population of "
+            "several; train one algorithm, such as --config=qmix"
+        )
+    if config["test_nepisode"] < len(test_enemies):
+        return (
+            f"test_nepisode={config['test_nepisode']} is fewer than the {len(test_enemies)} env_args.test_enemies, "
+            "so that some would never be met; raise test_nepisode"
+        )
+    return ""

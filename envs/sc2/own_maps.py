@@ -5,7 +5,9 @@ A file becomes plain data of one form (`read_map`), which records and replays ho
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +22,6 @@ from utils.files import Json, fitted, read_json
 
 LEAST_SIZE, MOST_SIZE = 8, 64
 MOST_CELLS = 1500  # of ground with walls in it: ways round walls are found for every two cells
-N_PLACEMENTS = 64  # in which units that are created in an area may stand
 MOST_TRIES = 1000
 SIDES = ("agents", "enemies")
 GROUND, HIGH, CLIFF, VOID = ".^#~"
@@ -47,9 +48,11 @@ OPTIONAL = {
 ORDERS = ("hunt", "stand")
 
 SMACLITE_LIMIT = 150
-SMACLITE_CELLS = {" ": GROUND, "_": GROUND, ".": GROUND, "X": CLIFF, "#": CLIFF}
+SMACLITE_CELLS = {" ": GROUND, "_": GROUND, ".": GROUND, "X": CLIFF, "C": CLIFF, "#": CLIFF}
+SMACLITE_SIMPLE = ["#" * 32] * 8 + ["." * 32] * 16 + ["#" * 32] * 8
+"""The terrain of most of SMAClite's maps: two rows narrower than the field of SMAC's."""
 SMACLITE = {
-    "groups": [{"x": COORDINATE, "y": COORDINATE, "faction": str, "units": {str: int}}],
+    "groups": [{"x": COORDINATE, "y": COORDINATE, "faction": str, "units": ({str: int}, [[str, int]])}],
     "num_allied_units": int,
     "num_enemy_units": int,
 }
@@ -100,11 +103,9 @@ def map_of(content: Mapping[str, Any], place: str = "the map") -> SC2Map:
     levels = ["".join(f"1{LEVEL_OF_CELL[cell]}" for cell in row) for row in rows]
     _check_ground(pathing, place)
     grid = layer_grid(pathing, levels)
-    draws = N_PLACEMENTS if any("area" in group for group in (*content["agents"], *content["enemies"])) else 1
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
-    rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
-    placements = [_place(content, grid, rng, place) for _ in range(draws)]
-    types = [[unit.type_name for unit in side] for side in placements[0]]
+    allies, enemies = sides = _place(content, grid, place)
+    allies.sort(key=lambda unit: (AGENT_TYPE_ORDER.index(unit.type_name), unit.x, unit.y))
+    types = [[unit.type_name for unit in side] for side in sides]
     n_types = len({*types[0], *types[1]})
     return SC2Map(
         name=content["name"],
@@ -113,16 +114,18 @@ def map_of(content: Mapping[str, Any], place: str = "the map") -> SC2Map:
         unit_type_bits=n_types if n_types > 1 else 0,
         ally_race=_race(types[0]),
         enemy_race=_race(types[1]),
-        ally_types=sorted(types[0], key=AGENT_TYPE_ORDER.index),
+        ally_types=types[0],
         enemy_types=types[1],
-        ally_spawns=[Spawn(1, unit.type_name, (unit.x, unit.y)) for unit in placements[0][0]],
-        enemy_spawns=[Spawn(1, unit.type_name, (unit.x, unit.y)) for unit in placements[0][1]],
+        ally_spawns=[Spawn(1, unit.type_name, (unit.x, unit.y)) for unit in allies],
+        enemy_spawns=[Spawn(1, unit.type_name, (unit.x, unit.y)) for unit in enemies],
         enemy_order=_order(content["enemy_order"], place),
         pathing=pathing,
         grid=grid,
         heights=height_grid(levels),
         playable=(float(pathing.shape[0] - 2 * BORDER), float(pathing.shape[1] - 2 * BORDER)),
-        placements=tuple(Placement(*([unit[:3] for unit in side] for side in sides)) for sides in placements),
+        placement=Placement(
+            [unit[:3] for unit in allies], [unit[:3] for unit in enemies], _areas(content, (*allies, *enemies))
+        ),
         content=content,
     )
 
@@ -242,14 +245,17 @@ def _race(type_names: Sequence[str]) -> str:
 # ------------------------------------------------------------------------------------------------ where units stand
 
 
-def _place(content: Json, grid: np.ndarray, rng: np.random.Generator, place: str) -> list[list[Placed]]:
-    """Returns the units of both sides in the order of the file, those of areas anywhere in them.
+def _place(content: Json, grid: np.ndarray, place: str) -> tuple[list[Placed], list[Placed]]:
+    """Returns the units of both sides in the order of the file, those of areas anywhere in them, the same for the same
+    content.
 
     Raises: UserError where one stands on a wall, or on another, or has no room.
     """
     fixed = [unit for side in SIDES for unit in _fixed(content[side], grid, side, place)]
     _check_places(fixed, grid, place)
     stand: list[Placed] = list(fixed)
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
     for side in SIDES:
         for i, group in enumerate(content[side]):
             if "area" in group:
@@ -258,7 +264,15 @@ def _place(content: Json, grid: np.ndarray, rng: np.random.Generator, place: str
     by_group = {f"{side}[{i}]": [] for side in SIDES for i in range(len(content[side]))}
     for unit in stand:
         by_group[unit.group].append(unit)
-    return [[unit for i in range(len(content[side])) for unit in by_group[f"{side}[{i}]"]] for side in SIDES]
+    agents, enemies = ([unit for i in range(len(content[side])) for unit in by_group[f"{side}[{i}]"]] for side in SIDES)
+    return agents, enemies
+
+
+def _areas(content: Json, units: Sequence[Placed]) -> np.ndarray | None:
+    """Returns the area of each of these units, as Placement has them."""
+    groups = {f"{side}[{i}]": group for side in SIDES for i, group in enumerate(content[side])}
+    areas = np.array([groups[unit.group].get("area", [np.nan] * 4) for unit in units], float)
+    return None if np.isnan(areas).all() else areas
 
 
 def _fixed(groups: Sequence[Json], grid: np.ndarray, side: str, place: str) -> Iterator[Placed]:
@@ -336,7 +350,8 @@ def _of_smaclite(content: Json, place: str) -> Json:
         if group["faction"] not in sides:
             raise UserError(f"{place}: groups[{i}] has faction '{shortened(group['faction'])}'; it is ALLY or ENEMY")
         point = [group["x"], group["y"]]
-        sides[group["faction"]] += [{"unit": name, "count": n, "at": point} for name, n in group["units"].items()]
+        units = group["units"].items() if isinstance(group["units"], dict) else group["units"]
+        sides[group["faction"]] += [{"unit": name, "count": n, "at": point} for name, n in units]
     for key, faction in (("num_allied_units", "ALLY"), ("num_enemy_units", "ENEMY")):
         n_units = sum(group["count"] for group in sides[faction])
         if content[key] != n_units:
@@ -351,20 +366,32 @@ def _of_smaclite(content: Json, place: str) -> Json:
 def _terrain_of_smaclite(content: Json, place: str) -> list[str]:
     rows, preset = content.get("terrain"), content.get("terrain_preset", "SIMPLE")
     if rows is None:
-        if preset != "SIMPLE":
-            raise UserError(
-                f"{place}: terrain_preset={shortened(preset)} is not known here; write its rows as 'terrain', or take "
-                "SIMPLE, the open field of SMAC's maps"
-            )
-        field = np.full((32, 32), CLIFF)
-        field[7:25, BORDER:-BORDER] = GROUND
-    else:
-        try:
-            field = np.array([[SMACLITE_CELLS[cell] for cell in row] for row in rows])
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{place}: terrain has {error}; ' ', _ and . are ground, X and # are walls") from error
-        if field.ndim != 2:
-            raise UserError(f"{place}: terrain has rows of several lengths; make them equally long")
-        for edge in (slice(None, BORDER), slice(-BORDER, None)):  # nobody can be there
-            field[edge] = field[:, edge] = CLIFF
+        rows = SMACLITE_SIMPLE if preset == "SIMPLE" else _preset(preset, place)
+    if not (isinstance(rows, list) and rows and all(isinstance(row, (str, list)) for row in rows)):
+        raise UserError(f"{place}: terrain is no list of rows; write each row as text")
+    try:
+        field = np.array([[SMACLITE_CELLS[str(cell)] for cell in row] for row in rows])
+    except KeyError as error:
+        raise UserError(f"{place}: terrain has {error}; ' ', _ and . are ground, X, C and # are walls") from error
+    except ValueError as error:
+        raise UserError(f"{place}: terrain has rows of several lengths; make them equally long") from error
+    for edge in (slice(None, BORDER), slice(-BORDER, None)):  # nobody can be there
+        field[edge] = field[:, edge] = CLIFF
     return ["".join(row) for row in field]
+
+
+def _preset(name: str, place: str) -> list[str]:
+    """Returns the rows of a terrain preset, from its file beside the map or in the installed package.
+
+    Raises: UserError where there is no such file.
+    """
+    file, package = f"{str(name).lower()}.slt", find_spec("smaclite")
+    is_word = re.fullmatch(r"\w{1,40}", str(name))
+    installed = (package and package.submodule_search_locations) or ()
+    for folder in (Path(place).parent, *(Path(root) / "env" / "terrain" / "smaclite_terrain" for root in installed)):
+        if is_word and (folder / file).is_file():
+            return (folder / file).read_text().split()
+    raise UserError(
+        f"{place}: terrain_preset={shortened(name)} is not known here without SMAClite's own file {shortened(file)}; "
+        "put that beside the map, install the package smaclite, or write the rows as 'terrain'"
+    )

@@ -11,6 +11,7 @@ from typing import Any
 
 from envs.multiagentenv import Info, MultiAgentEnv, VectorEnv, WorkerLimits
 from envs.sc2 import LOOPS, SmacKeys
+from envs.sc2.enemies import BOT, check_enemies, conflict
 from envs.sc2.sim.rules import ENGINE_VERSION
 from envs.sc2.sim.smacv2.arguments import VERSIONS, checked
 from utils.config import K, Numbers, key, unflattened
@@ -116,11 +117,12 @@ class SMACv2Env:
             checked(env_args["map_name"], env_args["capability_config"], env_args, env_args["version"])
         except UserError as mistake:
             return str(mistake)
-        return ""
+        return conflict(values)
 
     @staticmethod
     def resolve(engine: str = "auto", **env_args: Any) -> str:
         _check_engine(engine)
+        check_enemies(env_args.get("enemy", BOT), env_args.get("test_enemies"))
         return "sim"
 
     @staticmethod

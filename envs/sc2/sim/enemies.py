@@ -62,7 +62,7 @@ class Enemies:
         check_enemies(enemy, test_enemies)
         self.names = read_enemies(enemy)
         self.test_names = read_enemies(test_enemies or (), "test_enemies") or self.names
-        self.n_envs, self.layout = n_envs, layout
+        self.n_envs, self.layout, self.n_commands = n_envs, layout, layout.n_actions
         self._side = Side(layout.n_agents, types, sc2_map.pathing, layout.move_amount)
         self._heights = sc2_map.heights
         self._is_same_army = sorted(sc2_map.ally_types) == sorted(sc2_map.enemy_types)
@@ -75,8 +75,8 @@ class Enemies:
 
         self.sources: dict[str, EnemySource] = {}
         self.notes: list[dict[str, Any]] = [{"enemy": BOT} for _ in range(n_envs)]
-        self.recorded_actions: list[np.ndarray] = []  # of the first battle's episode, each step [own unit]
-        self.replayed: np.ndarray | None = None  # actions [step, own unit] that the enemies repeat
+        self.recorded_commands: list[np.ndarray] = []  # of the first battle's episode, each step [own unit]
+        self.replayed: np.ndarray | None = None  # commands [step, own unit] that the enemies repeat
         self.dealt = np.zeros(n_envs, np.int64)  # test episodes
         self._players: list[Script | EnemyPolicy | None] = [None] * n_envs  # None: the bot
         self._groups: list[tuple[Script | EnemyPolicy, np.ndarray]] = []  # who plays, and in which battles
@@ -84,7 +84,7 @@ class Enemies:
         self._own = np.zeros((n_envs, n_own), np.int64)  # the unit behind each of the own ones
         self._units = np.zeros((n_envs, n_units), records.UNIT)
         self._targets = np.full((n_envs, n_own), -1, np.int64)
-        self._actions = np.zeros((n_envs, n_own), np.int64)
+        self._commands = np.zeros((n_envs, n_own), np.int64)
         self._last_actions = np.full((n_envs, n_own), -1, np.int64)
         self._seen = Observations.empty(n_envs, self.env_info)
 
@@ -126,7 +126,7 @@ class Enemies:
                 k = (int(self.dealt[b]) * self.n_envs + b) % len(names)
                 self.dealt[b] += 1
             elif len(names) > 1:
-                k = int(_draw(random, b) * len(names))
+                k = int(draw(random, b) * len(names))
             name = names[k]
             self.notes[b], self._players[b] = {"enemy": name}, None
             if name.startswith(SCRIPT):
@@ -134,16 +134,17 @@ class Enemies:
             elif name != BOT:
                 if name not in self.sources:
                     raise UserError(f"env_args.enemy={name}: {NOT_SEATED}")
-                notes, self._players[b] = self.sources[name](_draw(random, b))
+                notes, self._players[b] = self.sources[name](draw(random, b))
                 self.notes[b] |= notes
+                self._draw_for_policy(random, b)
 
-    def repeat(self, actions: np.ndarray | None) -> None:
-        """Has the enemies of the first battle repeat actions [step, own unit] of a replay. Raises: ValueError"""
-        if actions is None or actions.shape[1] != self.layout.n_agents:
+    def repeat(self, commands: np.ndarray | None) -> None:
+        """Has the enemies of the first battle repeat commands [step, own unit] of a replay. Raises: ValueError"""
+        if commands is None or commands.shape[1] != self.layout.n_agents:
             raise ValueError("the replay has no actions of these enemies")
-        if ((actions < 0) | (actions >= self.layout.n_actions)).any():
+        if ((commands < 0) | (commands >= self.n_commands)).any():
             raise ValueError("the replay has an action of the enemies that there is not")
-        self.replayed = actions
+        self.replayed = commands
 
     def begin(self, units: np.ndarray, worlds: np.ndarray) -> None:
         """Takes over the fresh enemies in those battles of the mask that no bot plays."""
@@ -158,7 +159,7 @@ class Enemies:
             if not callable(player):
                 player.begin(new)
         if worlds[0]:
-            self.recorded_actions = []
+            self.recorded_commands = []
 
     def _take_over(self, units: np.ndarray, battles: np.ndarray) -> None:
         """Makes the enemies of these battles units that only obey, as the agents' are."""
@@ -167,8 +168,8 @@ class Enemies:
         of_agents = {"acquires": 0, "order": records.IDLE, "free_fire": self._shoots_freely[own["type"]]}
         for name, value in {**of_agents, **dict.fromkeys(("goal_x", "goal_y", "step_x", "step_y"), 0.0)}.items():
             units[name][battles, first:] = value
-        mirrored_x = self._side.pathing.shape[0] - own["x"]
-        self._own[battles] = first + np.lexsort((own["y"], mirrored_x, self._ranks[own["type"]]))
+        mirrored_x = np.float32(self._side.pathing.shape[0] - own["x"])  # in the precision of the game's messages
+        self._own[battles] = first + np.lexsort((np.float32(own["y"]), mirrored_x, self._ranks[own["type"]]))
         self._targets[battles] = self._last_actions[battles] = -1
 
     def give_orders(self, units: np.ndarray, episode_steps: np.ndarray, worlds: np.ndarray, move_amount: float) -> None:
@@ -180,40 +181,59 @@ class Enemies:
             battles = battles[worlds[battles]]
             if not len(battles):
                 continue
-            self._act(player, units, episode_steps, battles)
-            actions = self._actions[battles]
-            if ((actions < 0) | (actions >= self.layout.n_actions)).any():
-                wrong = actions[(actions < 0) | (actions >= self.layout.n_actions)][0]
-                raise ValueError(f"{self.notes[battles[0]]['enemy']} gives action {wrong} of {self.layout.n_actions}")
+            if self.replayed is not None:
+                self._commands[0] = self.replayed[episode_steps[0]]
+            else:
+                self._act(player, units, episode_steps, battles)
             if battles[0] == 0:
-                self.recorded_actions.append(actions[0].copy())
-            self._last_actions[battles] = actions
-            n_agents, types = self.layout.n_enemies, self._side.types
-            dynamics.give_enemy_orders(units, self._actions, self._own, battles, move_amount, n_agents, types)
+                self.recorded_commands.append(self._commands[0].copy())
+            actions, n_agents = self._commands % self.layout.n_actions, self.layout.n_enemies
+            dynamics.give_enemy_orders(units, actions, self._own, battles, move_amount, n_agents, self._side.types)
 
     def _act(
         self, player: Script | EnemyPolicy, units: np.ndarray, episode_steps: np.ndarray, battles: np.ndarray
     ) -> None:
-        if self.replayed is not None:
-            self._actions[0] = self.replayed[episode_steps[0]]
-            return
+        """Writes the commands of these battles."""
         see_from_other_side(units, self._own, battles, self._type_indices, self._side.pathing.shape[0], self._units)
         if callable(player):
-            self._actions[battles] = STOP
-            player(self._units, battles, self._side, self._targets, self._actions)
-            tend(self._units, battles, self._side, self._actions)
+            self._commands[battles] = STOP
+            player(self._units, battles, self._side, self._targets, self._commands)
+            tend(self._units, battles, self._side, self._commands)
+            self._check(self._commands, battles)
             return
-        is_seen = np.zeros(self.n_envs, bool)
-        is_seen[battles] = True
+        worlds = np.zeros(self.n_envs, bool)
+        worlds[battles] = True
+        self._observe(episode_steps, worlds)
+        self._last_actions[battles] = player.act(self._seen, battles)
+        self._check(self._last_actions, battles)
+        self._translate(worlds)
+
+    def _check(self, actions: np.ndarray, battles: np.ndarray) -> None:
+        actions, n_actions = actions[battles], self.layout.n_actions
+        wrong = (actions < 0) | (actions >= n_actions)
+        if wrong.any():
+            raise ValueError(f"{self.notes[battles[0]]['enemy']} gives action {actions[wrong][0]} of {n_actions}")
+
+    # what another view of battles than SMAC's does in its own way
+
+    def _draw_for_policy(self, random: np.ndarray, b: int) -> None:
+        """Draws what an episode of battle b holds only where a policy plays the enemies."""
+
+    def _observe(self, episode_steps: np.ndarray, worlds: np.ndarray) -> None:
+        """Writes what a policy sees in the battles of the mask."""
         features.observe(
-            self._units, self._last_actions, episode_steps, is_seen, self.layout, self._side.pathing, self._heights,
+            self._units, self._last_actions, episode_steps, worlds, self.layout, self._side.pathing, self._heights,
             *self._seen,
         )  # fmt: skip
-        self._actions[battles] = player.act(self._seen, battles)
+
+    def _translate(self, worlds: np.ndarray) -> None:
+        """Writes the commands for the actions that a policy has given in the battles of the mask."""
+        np.copyto(self._commands, self._last_actions, where=worlds[:, None])
 
 
 @compiled
-def _draw(random, b):
+def draw(random, b):
+    """Returns the next number of battle b, in [0, 1)."""
     random[b], number = records.next_random(random[b])
     return number
 

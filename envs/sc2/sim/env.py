@@ -17,7 +17,7 @@ from numba import set_num_threads
 from envs.multiagentenv import Observations, Outcomes, VectorEnv
 from envs.sc2 import own_maps
 from envs.sc2.enemies import BOT, check_enemies
-from envs.sc2.sim import dynamics, features, heuristic, records, targets
+from envs.sc2.sim import creation, dynamics, features, heuristic, records, targets
 from envs.sc2.sim.enemies import Enemies, EnemySource
 from envs.sc2.sim.maps import MAP_NAMES, SC2Map, Start, get_map, is_map_file, starts
 from envs.sc2.sim.movement import N_ROWS, n_columns
@@ -130,9 +130,8 @@ class BattleVectorEnv(VectorEnv):
         )  # fmt: skip
         if check_enemies(enemy, test_enemies):
             other = sc2_map.from_other_side()
-            self.enemies = Enemies(self.n_envs, enemy, test_enemies, other, make_layout(other, **options), self.types)
-            self.enemy_info, self.test_enemy_names = self.enemies.env_info, self.enemies.test_names
-            self.enemy_names = tuple(dict.fromkeys((*self.enemies.names, *self.enemies.test_names)))
+            layout = make_layout(other, **options)
+            self._choose_enemies(Enemies(self.n_envs, enemy, test_enemies, other, layout, self.types))
 
     def _set_up(
         self,
@@ -171,6 +170,7 @@ class BattleVectorEnv(VectorEnv):
         )
         self._segment = np.array(self.map.enemy_order.get("segment", np.zeros((2, 2))))
         self._fresh_units, self._chances = fresh_units(self.map, type_names)
+        self._creation_types = creation.Types.of(type_names)
 
         n_units = self.map.n_agents + self.map.n_enemies
         self.units = np.tile(self._fresh_units[0], (self.n_envs, 1))
@@ -194,6 +194,10 @@ class BattleVectorEnv(VectorEnv):
         # all that the first battle's current episode depends on, for `replay.py`
         self.recorded_random = self._random[0]  # before its reset
         self.recorded_actions: list[np.ndarray] = []  # of each step, [agent]
+
+    def _choose_enemies(self, enemies: Enemies) -> None:
+        self.enemies, self.enemy_info, self.test_enemy_names = enemies, enemies.env_info, enemies.test_names
+        self.enemy_names = tuple(dict.fromkeys((*enemies.names, *enemies.test_names)))
 
     def get_env_info(self) -> dict[str, Any]:
         return {
@@ -344,6 +348,14 @@ class BattleVectorEnv(VectorEnv):
         )
 
     def _create_units(self, worlds: np.ndarray) -> None:
+        if self.map.placement is not None and self.map.placement.areas is not None:
+            goal = np.array(self.map.enemy_order.get("point", (np.nan, np.nan)), float)
+            creation.create_in_areas(
+                self.units, self._fresh_units[0], self.map.placement.areas, goal, self._creation_types, self.map.grid,
+                self.n_effects, self._sequences, self._random, self.loops, worlds, self.map.n_agents,
+                self.rules.enemy_list == "shuffled", self._fresh_units[0].copy(),
+            )  # fmt: skip
+            return
         dynamics.reset_units(
             self.units, self._fresh_units, self._chances, self.n_effects, self._sequences, self._random, self.loops,
             worlds, self.map.n_agents, self._segment, self.rules.enemy_list == "shuffled",
@@ -400,10 +412,8 @@ def find_map(map_name: str | Mapping[str, Any]) -> SC2Map:
 def fresh_units(sc2_map: SC2Map, type_names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """The records [start, unit] of records.UNIT when they are created, agents by agent id, enemies in order of
     creation; and [start] the chance that a battle begins with this start or an earlier one."""
-    if sc2_map.placements:
-        pairs = [
-            (Start(allies, 1 / len(sc2_map.placements)), Start(enemies, 1.0)) for allies, enemies in sc2_map.placements
-        ]
+    if sc2_map.placement is not None:
+        pairs = [(Start(sc2_map.placement.allies, 1.0), Start(sc2_map.placement.enemies, 1.0))]
     else:
         allies = starts(sc2_map.ally_spawns, sc2_map.grid, "agents")
         pairs = list(product(allies, starts(sc2_map.enemy_spawns, sc2_map.grid, "enemies")))

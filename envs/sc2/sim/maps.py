@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -51,10 +51,13 @@ class Spawn(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """One way in which the units of both sides may stand: (type, x, y) of each, in the order of creation."""
+    """How the units of a map of one's own stand: (type, x, y) of each, agents by agent id, enemies as created."""
 
     allies: list[tuple[str, float, float]]
     enemies: list[tuple[str, float, float]]
+    areas: np.ndarray | None
+    """float64 [unit, (west, south, east, north)]: whoever has an area stands anywhere in it, anew in every episode, and
+    whoever has none, not a number, stays. None: all stay."""
 
 
 class SC2Map(NamedTuple):
@@ -76,7 +79,7 @@ class SC2Map(NamedTuple):
     heights: np.ndarray  # float64 [x, y], 0..1
 
     playable: tuple[float, float] = (PLAYABLE_AREA, PLAYABLE_AREA)
-    placements: tuple[Placement, ...] = ()  # of a map of one's own: the ways in which all units may stand
+    placement: Placement | None = None  # of a map of one's own
     content: dict[str, Any] | None = None  # of a map of one's own: from which it can be made again
 
     @property
@@ -107,7 +110,7 @@ class SC2Map(NamedTuple):
             index = {name: k for k, name in enumerate(sorted(self.type_names, key=AGENT_TYPE_ORDER.index))}
         return [index.get(name, 0) for name in self.enemy_types]
 
-    def from_other_side(self) -> SC2Map:
+    def from_other_side(self) -> Self:
         """The map on which the enemies are the agents: mirrored from east to west, so that they come from the west."""
         return self._replace(
             ally_race=self.enemy_race,

@@ -43,7 +43,7 @@ class Replay(NamedTuple):
     random: int  # state of the battle's generator before its reset
     actions: np.ndarray  # int64 [step, agent], as the environment was given them
     checksum: str  # of the units at the end
-    enemy_actions: np.ndarray | None = None  # int64 [step, enemy], as sim/enemies.py has them; None: a bot played them
+    enemy_actions: np.ndarray | None = None  # int64 [step, enemy], commands of sim/enemies.py; None: a bot played them
 
     @classmethod
     def of(cls, battle: BattleVectorEnv) -> Replay:
@@ -66,7 +66,7 @@ class Replay(NamedTuple):
         enemies, enemy_actions = battle.enemies, None
         if enemies is not None and enemies.is_commanded:
             settings["enemy"] = enemies.notes[0]["enemy"]
-            enemy_actions = np.array(enemies.recorded_actions, np.int64)
+            enemy_actions = np.array(enemies.recorded_commands, np.int64)
         actions = np.array(battle.recorded_actions, np.int64)
         return cls(settings, int(battle.recorded_random), actions, checksum(battle.units[0]), enemy_actions)
 
@@ -148,7 +148,7 @@ def _make_battle(settings: dict[str, Any]) -> BattleVectorEnv:
         return BattleVectorEnv([0], **settings)
     from envs.sc2.sim.smacv2.env import BattleVectorEnv as SmacV2VectorEnv  # here: most replays are of SMAC
 
-    of_smac = {name: value for name, value in settings.items() if name not in (SMACV2, "enemy")}
+    of_smac = {name: value for name, value in settings.items() if name != SMACV2}
     return SmacV2VectorEnv([0], **of_smac, **settings[SMACV2])
 
 

@@ -10,16 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
+from envs.sc2.sim.creation import Types, has_room, shares_layer, sort_agents
 from envs.sc2.sim.dynamics import game_loop, set_order, shuffle, start_units
-from envs.sc2.sim.jit import borrowed, compiled, inlined
+from envs.sc2.sim.jit import borrowed, compiled
 from envs.sc2.sim.maps import OVERLAP
 from envs.sc2.sim.movement import place
 from envs.sc2.sim.records import ATTACK, ATTACK_MOVE, IDLE, NO_UNIT, next_random
-from envs.sc2.sim.units import AIR
 
 ORDER_PERIOD = 8
 """Game loops between two looks of the map's script for enemies without an order."""
-TINY = 1e-9
 
 
 @compiled
@@ -78,6 +77,8 @@ def order_the_idle(units, types, n_agents):
         u = units[k]
         if u.health <= 0 or u.heals or u.target != NO_UNIT or not (u.order == IDLE or u.order == ATTACK_MOVE):
             continue
+        if u.acquires == 0:  # it is not played by the bot
+            continue
         closest, closest_square = NO_UNIT, np.inf
         for i in range(n_agents):
             v = units[i]
@@ -98,8 +99,7 @@ class Ground(NamedTuple):
     lattice: np.ndarray  # int64 [point, (x, y)] of maps.lattice
     low: float  # the edge of the ground, in the west and the south
     high: float  # in the east and the north
-    ranks: np.ndarray  # int64 [type]: the agents' types in the order of their ids
-    layers: np.ndarray  # int64 [type]
+    types: Types
 
 
 @compiled
@@ -117,7 +117,7 @@ def create(
             for k in range(units.shape[1]):
                 fresh[k] = new_units[int(k >= n_agents), teams[b, k]]
                 _place(fresh, k, points[b, k, 0], points[b, k, 1], ground)
-            _sort_agents(fresh, n_agents, ground.ranks)
+            sort_agents(fresh, n_agents, ground.types.ranks)
             start_units(b, units, fresh, n_effects, sequences, random, loops, n_agents, shuffles_enemies)
             random[b], draw = next_random(random[b])
             phases[b] = int(draw * ORDER_PERIOD)
@@ -133,29 +133,12 @@ def _place(units, k, x, y, ground):
     for p in range(len(ground.lattice)):
         place_x, place_y = x + ground.lattice[p, 0] * u.radius, y + ground.lattice[p, 1] * u.radius
         inside = low <= place_x <= high and low <= place_y <= high
-        if inside and _has_room(units, k, place_x, place_y, 2 * OVERLAP, ground.layers):
+        if inside and has_room(units, k, k, place_x, place_y, 2 * OVERLAP, ground.types.layers):
             u.x, u.y = place_x, place_y
-            _move_up(units, k, x, y, ground.layers)
+            _move_up(units, k, x, y, ground.types.layers)
             break
     u.home_x, u.home_y = u.x, u.y
     u.goal_x, u.goal_y = 0.0, 0.0
-
-
-@inlined
-def _shares_layer(u, v, layers):
-    return (layers[u.type] == AIR) == (layers[v.type] == AIR)
-
-
-@compiled
-def _has_room(units, k, x, y, overlap, layers):
-    u = units[k]
-    for j in range(k):
-        v = units[j]
-        if _shares_layer(u, v, layers):
-            gap = np.sqrt((v.x - x) ** 2 + (v.y - y) ** 2) - v.radius - u.radius
-            if gap < -overlap - TINY:
-                return False
-    return True
 
 
 @compiled
@@ -168,29 +151,8 @@ def _move_up(units, k, x, y, layers):
         return
     for j in range(k):
         v = units[j]
-        if v.x == x and v.y == y and _shares_layer(u, v, layers):
+        if v.x == x and v.y == y and shares_layer(u, v, layers):
             scale = (u.radius + v.radius - OVERLAP) / distance
-            if scale < 1 and _has_room(units, k, x + scale * dx, y + scale * dy, OVERLAP, layers):
+            if scale < 1 and has_room(units, k, k, x + scale * dx, y + scale * dy, OVERLAP, layers):
                 u.x, u.y = x + scale * dx, y + scale * dy
             return
-
-
-@compiled
-def _sort_agents(units, n_agents, ranks):
-    """By type, then x, then y, both in single precision as the game tells them; equals stay in order."""
-    for i in range(1, n_agents):
-        k = i
-        while k > 0 and _is_before(units[k], units[k - 1], ranks):
-            kept = units[k : k + 1].copy()
-            units[k] = units[k - 1]
-            units[k - 1] = kept[0]
-            k -= 1
-
-
-@inlined
-def _is_before(u, v, ranks):
-    if ranks[u.type] != ranks[v.type]:
-        return ranks[u.type] < ranks[v.type]
-    if np.float32(u.x) != np.float32(v.x):
-        return np.float32(u.x) < np.float32(v.x)
-    return np.float32(u.y) < np.float32(v.y)

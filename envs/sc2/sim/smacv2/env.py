@@ -14,21 +14,24 @@ from typing import Any, Literal
 import numpy as np
 
 from envs.multiagentenv import Observations
+from envs.sc2.enemies import BOT, check_enemies
 from envs.sc2.sim import dynamics as of_smac
 from envs.sc2.sim import heuristic, records
+from envs.sc2.sim.creation import Types
 from envs.sc2.sim.env import BattleVectorEnv as SmacVectorEnv
 from envs.sc2.sim.env import Cone, write_new_unit
-from envs.sc2.sim.features import N_ACTIONS_NO_ATTACK, Layout
-from envs.sc2.sim.maps import AGENT_TYPE_ORDER, lattice
+from envs.sc2.sim.features import N_ACTIONS_NO_ATTACK
+from envs.sc2.sim.maps import lattice
 from envs.sc2.sim.replay import SMACV2
 from envs.sc2.sim.rules import ENGINE_VERSION, Rules
 from envs.sc2.sim.smacv2 import dynamics, features
 from envs.sc2.sim.smacv2.arguments import checked, without_nothing
 from envs.sc2.sim.smacv2.capabilities import Draws
+from envs.sc2.sim.smacv2.enemies import Enemies
 from envs.sc2.sim.smacv2.layout import make_layout, names_in_env_info, ranges, sizes_of
 from envs.sc2.sim.smacv2.races import API_NAMES, MAP_SIZE, FlatMap, flat_map
 from envs.sc2.sim.terrain import BORDER
-from envs.sc2.sim.units import layer, unit_data
+from envs.sc2.sim.units import unit_data
 from utils.config import Key
 from utils.files import fitted
 
@@ -46,6 +49,7 @@ class BattleVectorEnv(SmacVectorEnv):
     """
 
     map: FlatMap
+    enemies: Enemies | None = None
 
     def __init__(
         self,
@@ -60,6 +64,8 @@ class BattleVectorEnv(SmacVectorEnv):
         heuristic_rest: bool = False,
         rules: Mapping[str, Any] | Rules = Rules(),  # noqa: B008 (immutable)
         n_threads: int = 1,
+        enemy: str | Sequence[str] = BOT,
+        test_enemies: Sequence[str] | None = None,
         conic_fov: bool = False,
         num_fov_actions: int = 12,
         use_unit_ranges: bool = False,
@@ -101,13 +107,9 @@ class BattleVectorEnv(SmacVectorEnv):
         self.capabilities = checked(map_name, capability_config, options, version)
         self.options, self.version, self.capability_config = options, version, without_nothing(capability_config or {})
         sc2_map = flat_map(map_name, self.capabilities.n_units, self.capabilities.n_enemies)
-        self.layout, self.switches = make_layout(
-            sc2_map,
-            self.capabilities,
-            blanks=version == "head",
-            move_amount=float(move_amount),
-            **{name: options[name] for name in OF_LAYOUT},
-        )
+        of_layout = {name: options[name] for name in OF_LAYOUT} | {"blanks": version == "head"}
+        of_layout["move_amount"] = float(move_amount)
+        self.layout, self.switches = make_layout(sc2_map, self.capabilities, **of_layout)
         self._set_up(
             seeds, sc2_map, self.layout, rules, step_mul, move_amount, heuristic_ai, heuristic_rest, n_threads,
             replay_dir, replay_prefix,
@@ -115,7 +117,15 @@ class BattleVectorEnv(SmacVectorEnv):
         self._type_of = {API_NAMES[name]: index for index, name in enumerate(sc2_map.type_names)}
         self._worth = np.array([worth([name]) for name in sc2_map.type_names])
         self.sight, self.reach = ranges(sc2_map, use_unit_ranges, min_attack_range)
-        self.episode = empty_episode(self.n_envs, self.layout, self.switches)
+        self.episode = features.empty_episode(self.n_envs, self.layout, self.switches)
+        if check_enemies(enemy, test_enemies):
+            other = sc2_map.from_other_side()
+            self._choose_enemies(
+                Enemies(
+                    self.n_envs, enemy, test_enemies, other, *make_layout(other, self.capabilities, **of_layout),
+                    self.types, (self.sight, self.reach), self.capabilities,
+                )
+            )  # fmt: skip
         self.kill_unit_step_mul = kill_unit_step_mul if self.switches.stochastic_health else 0
         self.teams = np.zeros(self.units.shape, np.int64)  # [battle, unit] types, in the order of creation
         self.points = np.zeros((*self.units.shape, 2))  # where they were to be created
@@ -247,6 +257,8 @@ class BattleVectorEnv(SmacVectorEnv):
         features.doom(self.units, worlds, self.layout, self.episode, self._doomed)
         self._play(worlds, self.step_mul - self.kill_unit_step_mul)
         self.units["health"][:, : self.map.n_agents][self._doomed] = 0
+        if self.enemies is not None:
+            self.enemies.kill(self.units, worlds)
         self._play(worlds, self.kill_unit_step_mul)
 
     def _play(self, worlds: np.ndarray, n_loops: int) -> None:
@@ -281,7 +293,7 @@ class BattleVectorEnv(SmacVectorEnv):
 DEFAULTS = {
     name: parameter.default
     for name, parameter in inspect.signature(BattleVectorEnv).parameters.items()
-    if name not in ("seeds", "map_name", "capability_config", "version", "rules", "n_threads")
+    if name not in ("seeds", "map_name", "capability_config", "version", "rules", "n_threads", "enemy", "test_enemies")
 }
 """SMACv2's options of one environment, with its defaults."""
 OF_LAYOUT = (
@@ -304,25 +316,6 @@ OF_BATTLES = (
 # ------------------------------------------------------------------------------------------------ units
 
 
-def empty_episode(n_envs: int, layout: Layout, switches: features.Switches) -> features.Episode:
-    """Returns the arrays that an environment keeps beside its units; see `features.Episode`."""
-    n_agents, n_enemies = layout.n_agents, layout.n_enemies
-    needs_numbers = switches.blanks and 0 < switches.prob_obs_enemy < 1
-    return features.Episode(
-        direction=np.zeros((n_envs, n_agents, 2)),
-        attack=np.ones((n_envs, n_agents)),
-        health=np.zeros((n_envs, n_agents)),
-        enemy_mask=np.zeros((n_envs, n_agents, n_enemies), np.uint8),
-        known=np.zeros((n_envs, n_enemies, n_agents), np.uint8),
-        seen_by=np.full((n_envs, n_enemies), features.NOBODY),
-        can_target=np.zeros((n_envs, n_agents, max(n_agents, n_enemies)), np.uint8),
-        order=np.tile(np.arange(n_agents), (n_envs, 1)),
-        numbers=np.zeros((n_envs, needs_numbers * n_enemies * (n_agents - 1))),
-        rolls=np.zeros((n_envs, n_agents)),
-        random=np.zeros(n_envs, np.uint64),
-    )
-
-
 def worth(type_names: Iterable[str]) -> float:
     """Returns the full health and shields of units of these types, which is what damage can be worth."""
     return float(sum(unit_data()[name]["hp"] + unit_data()[name]["shield"] for name in type_names))
@@ -340,10 +333,7 @@ def visibility(units: np.ndarray, n_agents: int, sight: np.ndarray) -> np.ndarra
 
 
 def _ground(type_names: list[str]) -> dynamics.Ground:
-    order = sorted(type_names, key=AGENT_TYPE_ORDER.index)
-    ranks = np.array([order.index(name) for name in type_names])
-    layers = np.array([layer(name) for name in type_names])
-    return dynamics.Ground(lattice(), float(BORDER), float(MAP_SIZE - BORDER), ranks, layers)
+    return dynamics.Ground(lattice(), float(BORDER), float(MAP_SIZE - BORDER), Types.of(type_names))
 
 
 def _next_seed(state: np.uint64) -> tuple[np.uint64, int]:

@@ -19,6 +19,7 @@ from envs.sc2.sim.features import (
     N_ACTIONS_NO_ATTACK,
     RUNNING,
     WON,
+    Layout,
     battle_reward,
     distance_between,
     update_previous,
@@ -69,6 +70,25 @@ class Episode(NamedTuple):
     numbers: np.ndarray  # float64 [batch, enemy * (agent - 1)]: uniform, for who is told of enemies
     rolls: np.ndarray  # float64 [batch, agent]: uniform, for attacks that depend on chance
     random: np.ndarray  # uint64 [batch]: state of the generator of all of these numbers
+
+
+def empty_episode(n_envs: int, layout: Layout, switches: Switches) -> Episode:
+    """Returns the arrays that an environment keeps beside its units; see `Episode`."""
+    n_agents, n_enemies = layout.n_agents, layout.n_enemies
+    needs_numbers = switches.blanks and 0 < switches.prob_obs_enemy < 1
+    return Episode(
+        direction=np.zeros((n_envs, n_agents, 2)),
+        attack=np.ones((n_envs, n_agents)),
+        health=np.zeros((n_envs, n_agents)),
+        enemy_mask=np.zeros((n_envs, n_agents, n_enemies), np.uint8),
+        known=np.zeros((n_envs, n_enemies, n_agents), np.uint8),
+        seen_by=np.full((n_envs, n_enemies), NOBODY),
+        can_target=np.zeros((n_envs, n_agents, max(n_agents, n_enemies)), np.uint8),
+        order=np.tile(np.arange(n_agents), (n_envs, 1)),
+        numbers=np.zeros((n_envs, needs_numbers * n_enemies * (n_agents - 1))),
+        rolls=np.zeros((n_envs, n_agents)),
+        random=np.zeros(n_envs, np.uint64),
+    )
 
 
 # ------------------------------------------------------------------------------------------------ observing
