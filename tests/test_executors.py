@@ -158,7 +158,8 @@ def test_a_run_whose_parent_dies_is_asked_to_save(tmp_path, make_task):
 
 
 @pytest.fixture
-def ray():
+def ray(monkeypatch):
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # of itself Ray lets every other process go first
     return pytest.importorskip("ray", reason="ray is not installed")
 
 
@@ -232,7 +233,7 @@ def test_a_training_whose_ray_node_is_lost_is_bit_for_bit_the_one_that_was_never
     from experiments import sweep
     from experiments.executors.ray import RayExecutor
 
-    short = {"t_max": 4000, "save_model_interval": 300, "test_interval": 600, "batch_size": 4, "rnn_hidden_dim": 16}
+    short = {"t_max": 3000, "save_model_interval": 300, "test_interval": 600, "batch_size": 4, "rnn_hidden_dim": 16}
     alone, broken = (
         sweep.make_run(tmp_path / place, sweep.Spec(("iql",), env="goal_game"), "iql", None, 1, short)
         for place in ("alone", "broken")
