@@ -229,7 +229,7 @@ def set_order(u, order, target):
 # ------------------------------------------------------------------------------------------------ one game loop
 
 
-@compiled
+@inlined
 def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, ways, battle, places, near):
     """Every living unit, in turn: timers, target, and then a shot, a step, or nothing; then pushes, and what is
     under way.

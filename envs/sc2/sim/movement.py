@@ -118,7 +118,7 @@ def _go_round(units, i, dx, dy, step, distance, loop, layer, grid, battle, place
         places[TOUCHES, i] = 1
 
 
-@compiled
+@inlined
 def _shorter_side(units, i, battle, places, near):
     """To which side a unit turns less to find its way free of those near who stand there: 1 left, -1 right, 0: nobody
     does. Where it is the same, to the side on which friends pass."""
