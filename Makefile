@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Python compiles a package's files when it first imports them: most of them it never does.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 # Settings under which OMG learns within minutes: Adam, targets that look further ahead, several worlds at once, as many
 # updates as episodes, a short prior.
 TRAIN_ARGS ?= env_args.map_name=3m t_max=100000 optimizer=adam lr=0.001 td_lambda=0.5 runner=parallel batch_size_run=4 \
@@ -10,9 +12,10 @@ TRAIN_ARGS ?= env_args.map_name=3m t_max=100000 optimizer=adam lr=0.001 td_lambd
 	omg_vae_pretrain_steps=2000 test_nepisode=64 test_interval=5000 log_interval=5000 runner_log_interval=5000 \
 	learner_log_interval=5000 save_model=True
 TRAIN_FOLDER ?= results/train
-TEST_ARGS ?= -n 2
+# Each process gets a half of the tests in their order, so that what tests of a file share is made once.
+TEST_ARGS ?= -n 2 --dist worksteal
 
-.PHONY: help install train test test-fast check-learning lint format docs clean
+.PHONY: help install train test test-fast engine check-learning lint format docs clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -20,9 +23,8 @@ help: ## list these targets
 $(INSTALLED): requirements.txt requirements-envs.txt requirements-report.txt requirements-dev.txt requirements-pysc2.txt \
 		requirements-marl-eval.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-pysc2.txt \
-		-r requirements-marl-eval.txt
+	$(PIP_INSTALL) -r requirements-dev.txt
+	$(PIP_INSTALL) --no-deps -r requirements-pysc2.txt -r requirements-marl-eval.txt
 	touch $@
 
 install: $(INSTALLED) ## install what the project needs into .venv, once
@@ -31,11 +33,15 @@ train: $(INSTALLED) ## train OMG on the map 3m and draw its curve; TRAIN_ARGS="k
 	$(BIN)/python main.py --config=iql_omg --env-config=sc2 with $(TRAIN_ARGS) local_results_path=$(TRAIN_FOLDER)
 	$(BIN)/python -m experiments.report $(TRAIN_FOLDER) --out $(TRAIN_FOLDER)/report
 
-test: lint ## lint, then all tests; TEST_ARGS="-k name" chooses some
+test: $(INSTALLED) ## lint, then all tests; TEST_ARGS="-k name" chooses some
+	$(MAKE) --no-print-directory -j 2 lint engine
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
 test-fast: $(INSTALLED) ## the quick tests: all areas, without the slow tests and without lint
 	$(BIN)/python -m pytest -m "not slow" $(TEST_ARGS)
+
+engine: $(INSTALLED) ## compile the embedded engine once for all processes that start afterwards
+	$(BIN)/python -m tests.compile_engine
 
 check-learning: $(INSTALLED) ## twenty minutes: three short trainings have to come to what the reference did
 	$(BIN)/python -m experiments.reference --short --check --seeds 1 --out results/check-learning
@@ -50,7 +56,7 @@ format: $(INSTALLED) ## rewrite files in the house format
 	$(BIN)/ruff format .
 
 docs: $(INSTALLED) ## build the documentation into site/ and check its links
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	$(PIP_INSTALL) -r requirements-docs.txt
 	$(BIN)/mkdocs build --strict
 
 clean: ## remove caches; results and .venv stay

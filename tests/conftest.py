@@ -2,11 +2,16 @@
 
 import os
 import signal
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch as th
 
 import main  # noqa: F401  # before pytest takes the root, which has an __init__.py, for it where the checkout is named main
+from experiments import attempt
+from experiments.executors import local
 from tests.builders import RecordingLogger
 
 
@@ -38,3 +43,24 @@ def no_waiting_for_the_disk(monkeypatch):
 @pytest.fixture
 def logger() -> RecordingLogger:
     return RecordingLogger()
+
+
+@pytest.fixture
+def runs_here(monkeypatch):
+    """Has programs play the runs of main.py that they start in this process, which spares each run seconds of imports.
+
+    In `test_pool.py` they are processes, as they are for users.
+    """
+
+    def start(command, log, descriptors=()):
+        _, _, work, program, *arguments = command
+        ended = []
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as output, redirect_stdout(output), redirect_stderr(output), monkeypatch.context() as patch:
+            patch.setattr(os, "execve", lambda _, words, environment: ended.append(main.main(words[2:])))
+            attempt.main(Path(work), program, *arguments)
+        return SimpleNamespace(returncode=ended[0], poll=lambda: ended[0], wait=lambda seconds: ended[0])
+
+    monkeypatch.setattr(attempt, "end_with_parent", lambda: None)
+    monkeypatch.setattr(attempt, "lock_run", lambda work, seconds: True)  # this process keeps a lock up to its end
+    monkeypatch.setattr(local, "open_process", start)

@@ -33,11 +33,14 @@ def registered(game: type[MultiAgentEnv]) -> Iterator[None]:
 
 
 def configure(alg: str, env_args: dict[str, Any] | None = None, batch_size_run: int = 1, **settings: Any) -> dict:
-    """What main.py hands to run.py for `--config=alg --key=value ...`, but in the registered game, without a GPU."""
+    """What main.py hands to run.py for `--config=alg --key=value ...`, but in the registered game, without a GPU and,
+    unless a setting asks for them, without worker processes, which take a second each to start.
+    """
     quiet = {"use_cuda": False, "use_tensorboard": False}
     params = [f"--{key}={value}" for key, value in (quiet | settings).items()]
     config = main.read_settings(*[f"--config={alg}", "--env-config=sc2", *params])
     world = {"env": NAME, "env_args": env_args or {}, "batch_size_run": batch_size_run}
+    world["runner"] = settings.get("runner", "episode")
     if config["batch_size"] == config["batch_size_run"]:  # a batch is what has just been played
         world |= {"batch_size": batch_size_run, "buffer_size": batch_size_run}
     with nullcontext() if NAME in REGISTRY else registered(Game):

@@ -4,25 +4,50 @@ import csv
 
 import pytest
 
-from experiments import ablation
+import main as command_line
+from experiments import ablation, jobs
 from experiments.ablation import COLUMNS, VARIANTS, summarise
 
-pytestmark = pytest.mark.slow
-SHORT = ("--t_max", "60", "--set", "test_nepisode=1", "batch_size=1", "rnn_hidden_dim=8")
+# Stands in for main.py: leaves the records of a run whose share of won tests is a tenth of its seed.
+STAND_IN = """
+import json, sys
+from pathlib import Path
+given = dict(word.lstrip("-").split("=", 1) for word in sys.argv[1:] if "=" in word)
+records = Path(given["local_results_path"], "sacred", "1")
+records.mkdir(parents=True)
+(records / "config.json").write_text("{}")
+line = {"t_env": 60, "key": "test_battle_won_mean", "value": int(given["seed"]) / 10}
+(records / "metrics.jsonl").write_text(json.dumps(line) + "\\n")
+"""
 
 
-def test_variants_are_compared_over_seeds_and_finished_runs_stay(tmp_path, capsys):
-    command = ["--variants", "iql", "mean+next", "--seeds", "1", "2", "--out", str(tmp_path), *SHORT]
+def test_variants_are_compared_over_seeds_and_finished_runs_stay(tmp_path, capsys, monkeypatch):
+    script = tmp_path / "stand_in.py"
+    script.write_text(STAND_IN)
+    monkeypatch.setattr(jobs, "MAIN", script)
+    command = ["--variants", "iql", "mean+next", "--seeds", "1", "2", "--out", str(tmp_path)]
     assert ablation.main(command) == 0
     with (tmp_path / "table.csv").open() as lines:
         rows = list(csv.DictReader(lines))
     assert [(row["variant"], row["n_seeds"]) for row in rows] == [("iql", "2"), ("mean+next", "2")]
+    assert [row["seeds"] for row in rows] == ["0.10 0.20"] * 2
     assert "engine" in (tmp_path / "table.md").read_text()
     curves = {file: file.stat().st_mtime_ns for file in (tmp_path / "curves").iterdir()}
     assert len(curves) == 4
     assert ablation.main(command) == 0
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "curves").iterdir()} == curves
     assert "| mean+next | 2 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_run_of_each_variant_is_one_that_there_is(variant, tmp_path):
+    args = ablation._parse(["--variants", variant, "--seeds", "1", "--out", str(tmp_path)])
+    (job,) = ablation.jobs(args)
+    config = command_line.read_settings(*job.arguments)
+    assert config["seed"] == 1 and config["dueling"] is True
+    for setting in VARIANTS[variant]:
+        key, _, value = setting.partition("=")
+        assert str(config[key]) == value
 
 
 def test_a_row_is_the_mean_over_seeds_of_the_last_tests(tmp_path):

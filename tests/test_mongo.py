@@ -238,7 +238,7 @@ def test_without_a_server_a_run_is_recorded_on_disk_and_sent_later_once(database
     started = time.monotonic()
     address = nobody()
     folder = play(tmp_path, address, short_run)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 25  # the driver itself would wait for 30
     assert f"No MongoDB answers at {address}" in caplog.text
     assert f"python -m experiments.send_records {folder} --mongo_db={address}" in caplog.text
     assert json.loads((folder / "run.json").read_text())["status"] == "COMPLETED"

@@ -159,6 +159,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(tmp_path, capsys, params, s
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runs_here")
 @pytest.mark.parametrize("name", ["foraging", "predator_prey"])
 def test_the_whole_evaluation_runs_and_goes_on(tmp_path, monkeypatch, capsys, name):
     world = worlds.WORLDS[name]

@@ -32,7 +32,7 @@ def programs_of(env):
 
 
 def wait_for_the_end_of(pids, what):
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while survivors := [pid for pid in pids if is_running(pid)]:
         assert time.monotonic() < deadline, (what, survivors)
         time.sleep(0.05)

@@ -258,7 +258,9 @@ if __name__ == "__main__":
     print(*(worker.process.pid for worker in env._workers), flush=True)
     if sys.argv[1] == "forgets to close":
         sys.exit()
-    env.step(seen.avail_actions.argmax(-1), seen, outcomes)  # the second world hangs
+    send = env._workers[1].send
+    env._workers[1].send = lambda *call: send(*call) or print("the second world hangs", flush=True)
+    env.step(seen.avail_actions.argmax(-1), seen, outcomes)
 """
 ENDS = ("killed", "killed with its group", "killed beside a stopped worker", "forgets to close")
 
@@ -279,17 +281,18 @@ def test_nothing_outlives_the_process_that_plays():
     pipes = {"cwd": ROOT, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
     processes = {end: subprocess.Popen([*command, end], **pipes) for end in ENDS}
     pids = {end: list(map(int, process.stdout.readline().split())) for end, process in processes.items()}
-    time.sleep(0.2)  # until the second worlds hang
+    for end, process in processes.items():
+        assert end == "forgets to close" or process.stdout.readline() == "the second world hangs\n"
     for end, process in processes.items():
         if end == "killed with its group":
             os.killpg(process.pid, signal.SIGKILL)
         elif end != "forgets to close":
             process.kill()
-        status = process.wait(10)
+        status = process.wait(60)
         process.stdout.close()
         assert status == (0 if end == "forgets to close" else -signal.SIGKILL)
     os.kill(pids["killed beside a stopped worker"][1], signal.SIGSTOP)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     for end in ENDS:
         while any(map(is_group, (processes[end].pid, *pids[end]))):
             assert time.monotonic() < deadline, end

@@ -299,7 +299,8 @@ def _collect_pushes(units, battle, places, near):
             pushed = True
         for k in near[:n_near]:
             if places[TOUCHES, k] != MAY_TOUCH or k > i:  # else it has been k's turn
-                _push(units, i, k, battle, places)
+                if places[YIELDS, i] != FIRM or places[YIELDS, k] != FIRM:
+                    _push(units, i, k, battle, places)
                 places[TOUCHES, k] = places[TOUCHES, k] or IS_TOUCHED
     return pushed
 
