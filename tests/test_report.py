@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import threading
 import urllib.error
@@ -151,6 +152,14 @@ def test_results_against_several_enemies_are_never_pooled(tmp_path):
     assert means == pytest.approx({**wanted, ("script:kite", "script:kite"): 0.6}, abs=0.06)
     page = as_html(summarise(found), [tmp_path])
     assert "against script:kite" in page and "Results of 6 runs" in page
+    title, methods, *rows = report.by_enemy(summarise(found))
+    assert title == "3m by enemy, sc2, the embedded engine (not StarCraft II), version 2"
+    assert methods.split() == ["qmix", "enemy=bot", "qmix", "enemy=script:kite"]
+    assert [row.split()[0] for row in rows] == ["bot", "script:kite"]
+    shown = [[float(number) for number in re.findall(r" (\d\.\d+) \(", row)] for row in rows]
+    assert shown == [pytest.approx(row, abs=0.06) for row in ([0.9, 0.7], [0.2, 0.6])]
+    make_run(tmp_path / "other" / "1")
+    assert report.by_enemy(summarise(results(tmp_path / "other"))) == []
 
 
 def test_a_run_against_one_other_enemy_is_of_another_task_than_one_against_the_bot(tmp_path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch as th
 
 import main
 from envs.multiagentenv import Observations, Outcomes
@@ -298,6 +299,29 @@ def test_a_policy_with_a_cone_plays_itself_and_its_copies(tmp_path):
     with Run(settings(*others), logger) as run:
         run.evaluate()
     assert [episode["enemy"] for episode in logger.test_episodes] == [f"policy:{tmp_path / 'own'}", "script:kite"]
+
+
+@pytest.mark.slow
+def test_a_resumed_run_is_the_run_that_was_never_interrupted(tmp_path):
+    own = ["--env_args.enemy=[bot, script:kite, self]", "--self_play_interval=60", "--test_interval=60"]
+    own += ["--env_args.version=head", "--env_args.prob_obs_enemy=0.5", "--test_nepisode=3"]
+
+    def met_by(t_max, state=None):
+        logger = RecordingLogger()
+        logger.state_dict, logger.load_state_dict = dict, lambda state: None
+        with Run(settings(*own), logger) as run:
+            if state is not None:
+                run.load(state)
+            run.train(t_max)
+            run.save(tmp_path / str(t_max))
+            weights = run.mac.state_dict()
+        return [(one["enemy"], one["return"]) for one in logger.test_episodes], weights
+
+    whole, weights = met_by(300)
+    met_by(150)
+    rest, again = met_by(300, tmp_path / "150")
+    assert rest == whole[-len(rest) :] and len(rest) >= 3
+    assert all(th.equal(weights[name], again[name]) for name in weights)
 
 
 @pytest.mark.parametrize(

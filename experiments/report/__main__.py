@@ -5,11 +5,12 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from envs.sc2.enemies import BOT
 from experiments.report.against import as_rows, compare, published, read_references
 from experiments.report.figures import draw_all
 from experiments.report.groups import Results, group
 from experiments.report.page import as_html
-from experiments.report.runs import find_runs
+from experiments.report.runs import Task, find_runs
 from experiments.report.summary import Summary, summarise
 from experiments.report.tables import in_words, write_tables
 from utils.command import Parser, check_at_least, exit_status, run_program
@@ -58,13 +59,15 @@ def beside(summary: Summary, against: Path) -> list[Json]:
 def in_text(summary: Summary) -> str:
     """Returns what the command prints: a line for each cell, what may be claimed, and what is missing or left out."""
     results, lines = summary.results, []
+    width = max(16, *(len(task.title) + 2 for task, _ in summary.cells))
     for suite in summary.suites:
         lines.append(suite.title)
         for (task, method), of in summary.cells.items():
             if task in suite.tasks:
                 finished = f"{len(of.cell.scores)} of {len(of.cell.runs)} runs"
-                lines.append(f"  {task.title:<16}{method.title:<40}{in_words(of.last):<24}{finished}")
+                lines.append(f"  {task.title:<{width}}{method.title:<40}{in_words(of.last):<24}{finished}")
         lines += [f"  {claim}" for claim in suite.claims]
+    lines += by_enemy(summary)
     for title, sentences in (
         ("Missing", results.missing()),
         ("Left out", [f"{gone.folder}: {gone.reason}" for gone in results.left_out]),
@@ -72,6 +75,25 @@ def in_text(summary: Summary) -> str:
         if sentences:
             lines += [f"{title}:", *(f"  {sentence}" for sentence in sentences)]
     return "\n".join(lines)
+
+
+def by_enemy(summary: Summary) -> list[str]:
+    """Returns a table for each task whose tests met several enemies: a row for each of them, a column for each method.
+    The figures are those above; nothing is pooled."""
+    of_all: dict[Task, list[Task]] = {}
+    for task in dict.fromkeys(task for task, _ in summary.cells):
+        of_all.setdefault(task._replace(enemy=""), []).append(task)
+    lines = []
+    for of, tasks in of_all.items():
+        methods = list(dict.fromkeys(method for task, method in summary.cells if task in tasks))
+        if len(tasks) > 1:
+            lines.append(f"{of.title} by enemy, {of.suite_title}")
+            lines.append(f"  {'':<24}" + "".join(f"{method.title:<40}" for method in methods))
+            for task in tasks:
+                cells = [summary.cells.get((task, method)) for method in methods]
+                words = [in_words(cell.last) if cell else "–" for cell in cells]
+                lines.append(f"  {task.enemy or BOT:<24}" + "".join(f"{word:<40}" for word in words))
+    return [line.rstrip() for line in lines]
 
 
 def report(args: Namespace) -> None:
