@@ -110,6 +110,8 @@ def run_shortened(words, folder):
     kept = [word for word in words if word.lstrip("-").partition("=")[0] not in chosen]
     own = ON_POLICY if config.get("learner") in ("ppo_learner", "pqn_learner") else OFF_POLICY
     short = [*SHORT, *(f"{key}={value}" for key, value in own.items() if key in config)]
+    if enemies := config["env_args"].get("test_enemies"):
+        short.append(f"test_nepisode={len(enemies)}")  # each is met
     return main.main([*kept, *([] if "with" in words else ["with"]), *short, f"local_results_path={folder}"])
 
 
@@ -174,7 +176,7 @@ PROGRAMS = {
     "experiments.export_onnx": {},
     "experiments.goal_game": {"$": " --seeds 1 --t_max 60"},
     "experiments.pool": {"1 2 3": "1 2", r"t_max \d+": "t_max 60", "--set": TINY},
-    "experiments.report": {"OLD_PYMARL_RESULTS ": "", r"--at \d+": "--at 60"},
+    "experiments.report": {"OLD_PYMARL_RESULTS ": "", r"--at \d+": "--at 60", "results/blackbox": "results/sweep"},
     "experiments.subgoals": {"$": " --episodes 1 --fps 50 --size 160"},
     "experiments.sweep": {"vdn ": "", " 8m": "", r"1\.\.10": "1", '--set t_max=\\d+ .*]"': f"{TINY} t_max=60"},
 }
