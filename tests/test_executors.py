@@ -202,7 +202,7 @@ def test_runs_of_a_ray_node_that_is_lost_go_on_elsewhere_from_their_newest_check
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         executor = RayExecutor(cluster.address, None, 1.0, 0.0, retries=3)
-        inner = [make_task(f"run{i}", 60, 0.1) for i in range(2)]
+        inner = [make_task(f"run{i}", 30, 0.1) for i in range(2)]
         tasks = [
             Task(t.name, (sys.executable, attempt.__file__, str(t.log.parent), *t.command[1:]), t.log) for t in inner
         ]
@@ -217,8 +217,8 @@ def test_runs_of_a_ray_node_that_is_lost_go_on_elsewhere_from_their_newest_check
         began = sorted(starts(task) for task in tasks)
         assert began[0] == [0] and began[1][0] == 0 and len(began[1]) == 2 and began[1][1] > 5
         for task in tasks:
-            assert sorted(set(steps(task))) == list(range(1, 61))
-            assert steps(task) == list(range(1, 61))  # nothing was done twice, nothing is missing
+            assert sorted(set(steps(task))) == list(range(1, 31))
+            assert steps(task) == list(range(1, 31))  # nothing was done twice, nothing is missing
         executor.close()
     finally:
         ray.shutdown()
@@ -233,7 +233,7 @@ def test_a_training_whose_ray_node_is_lost_is_bit_for_bit_the_one_that_was_never
     from experiments import sweep
     from experiments.executors.ray import RayExecutor
 
-    short = {"t_max": 3000, "save_model_interval": 300, "test_interval": 600, "batch_size": 4, "rnn_hidden_dim": 16}
+    short = {"t_max": 1800, "save_model_interval": 200, "test_interval": 600, "batch_size": 4, "rnn_hidden_dim": 16}
     alone, broken = (
         sweep.make_run(tmp_path / place, sweep.Spec(("iql",), env="goal_game"), "iql", None, 1, short)
         for place in ("alone", "broken")
@@ -249,7 +249,7 @@ def test_a_training_whose_ray_node_is_lost_is_bit_for_bit_the_one_that_was_never
         queue = sweep.SweepQueue([broken], executor)
 
         def kill_its_node():
-            if not killed and broken.steps() >= 900:
+            if not killed and broken.steps() >= 600:
                 process = subprocess.check_output(["pgrep", "-f", str(broken.work)], text=True).split()[0]
                 raylets = {node.all_processes["raylet"][0].process.pid: node for node in nodes}
                 while int(process) not in raylets and int(process) > 1:
