@@ -15,8 +15,9 @@ import numpy as np
 from envs.multiagentenv import Observations
 from envs.sc2.enemies import BOT, SCRIPT, SCRIPTS, check_enemies, read_enemies
 from envs.sc2.sim import dynamics, features, records
+from envs.sc2.sim.creation import Types
 from envs.sc2.sim.jit import borrowed, compiled
-from envs.sc2.sim.maps import AGENT_TYPE_ORDER, SC2Map
+from envs.sc2.sim.maps import SC2Map
 from envs.sc2.sim.scripts import STOP, Side, tend
 from utils.config import Key
 from utils.errors import UserError
@@ -70,7 +71,7 @@ class Enemies:
         of_opponents = dict(zip(sc2_map.enemy_types, sc2_map.enemy_type_index, strict=True))
         indices = [[of.get(name, 0) for name in sc2_map.type_names] for of in (of_own, of_opponents)]
         self._type_indices = np.array(indices)
-        self._ranks = np.array([AGENT_TYPE_ORDER.index(name) for name in sc2_map.type_names])
+        self._ranks = Types.of(sc2_map.type_names).ranks
         self._shoots_freely = np.array([name == "Colossus" for name in sc2_map.type_names])
 
         self.sources: dict[str, EnemySource] = {}

@@ -299,7 +299,7 @@ def _collect_pushes(units, battle, places, near):
             pushed = True
         for k in near[:n_near]:
             if places[TOUCHES, k] != MAY_TOUCH or k > i:  # else it has been k's turn
-                if places[YIELDS, i] != FIRM or places[YIELDS, k] != FIRM:
+                if places[YIELDS, i] != FIRM or places[YIELDS, k] != FIRM:  # else neither would move
                     _push(units, i, k, battle, places)
                 places[TOUCHES, k] = places[TOUCHES, k] or IS_TOUCHED
     return pushed

@@ -24,6 +24,7 @@ def choose_target(units, i, loop, types, battle):
     """
     u = units[i]
     unit_type = types[u.type]
+    # 32 bits: dividing 64 takes the processor longer
     scans = np.uint32(loop + u.scan_phase) % np.uint32(battle.scan_period_loops) == 0
     if u.target != NO_UNIT:
         v = units[u.target]
