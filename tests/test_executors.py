@@ -192,6 +192,23 @@ def test_runs_on_ray_return_their_statuses_and_a_stop_lets_them_save(ray, make_t
 
 
 @pytest.mark.slow
+def test_a_run_that_is_killed_on_ray_starts_again_as_often_as_retries_allow(ray, tmp_path):
+    """As a run of a lost machine whose worker still reports how it ended."""
+    from experiments.executors.ray import RayExecutor
+
+    def killed(name, times):
+        code = f"import os; print('began', flush=True); n = open({str(tmp_path / name)!r}).read().count('began'); "
+        return Task(name, (sys.executable, "-c", f"{code}n > {times} or os.kill(os.getpid(), 9)"), tmp_path / name)
+
+    executor = RayExecutor(None, 2, 1.0, 0.0, retries=2)
+    try:
+        assert run_all(executor, [killed("twice", 2), killed("always", 99)]) == {"twice": 0, "always": 137}
+    finally:
+        executor.close()
+    assert (tmp_path / "twice").read_text() == (tmp_path / "always").read_text() == "began\n" * 3
+
+
+@pytest.mark.slow
 def test_runs_of_a_ray_node_that_is_lost_go_on_elsewhere_from_their_newest_checkpoint(ray, make_task, tmp_path):
     from ray.cluster_utils import Cluster
 

@@ -4,7 +4,9 @@ The checkout, the Python environment and the results folder must have the same p
 again elsewhere when its machine is lost; `attempt.py` then goes on from the newest checkpoint.
 """
 
+import signal
 import socket
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +16,7 @@ from utils.errors import UserError
 CONNECT_SECONDS = 5.0
 SECONDS_TO_SAVE = 90.0  # that a run gets after its task was cancelled
 LOST = 1  # exit status of a run whose machines were lost too often
+KILLED = 128 + signal.SIGKILL  # of a run that did not end by itself: its machine goes down, or has no memory left
 
 
 class RayExecutor:
@@ -28,6 +31,8 @@ class RayExecutor:
         self.n_at_once = n_at_once
         self._tasks: dict[Any, Task] = {}  # by the reference of their result
         self._asked: set[Task] = set()
+        self._retries = retries
+        self._killed: Counter[str] = Counter()  # how often each task's run was
         if address and address != "auto":
             _check_reachable(address)
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -52,12 +57,19 @@ class RayExecutor:
             return []
         waiting = list(self._tasks)
         done, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)
-        return [self._result(reference) for reference in done]
+        return [ended for reference in done if (ended := self._result(reference)) is not None]
 
-    def _result(self, reference: Any) -> Ended:
+    def _result(self, reference: Any) -> Ended | None:
+        """How a task ended; None if it starts again. When a machine is lost, a run can be killed, and its worker say so,
+        before Ray takes note; for Ray the task has then come to its end."""
         task = self._tasks.pop(reference)
         try:
-            return Ended(task, self._ray.get(reference))
+            status = self._ray.get(reference)
+            if status == KILLED and task not in self._asked and self._killed[task.name] < self._retries:
+                self._killed[task.name] += 1
+                self.start(task)
+                return None
+            return Ended(task, status)
         except self._ray.exceptions.TaskCancelledError:
             return Ended(task, STOPPED)
         except self._ray.exceptions.RayError as error:
