@@ -60,8 +60,8 @@ class RayExecutor:
         return [ended for reference in done if (ended := self._result(reference)) is not None]
 
     def _result(self, reference: Any) -> Ended | None:
-        """How a task ended; None if it starts again. When a machine is lost, a run can be killed, and its worker say so,
-        before Ray takes note; for Ray the task has then come to its end."""
+        """How a task ended; None if it starts again. When a machine is lost, its run can be killed, and the worker say
+        so, before Ray takes note; for Ray the task has then come to its end."""
         task = self._tasks.pop(reference)
         try:
             status = self._ray.get(reference)

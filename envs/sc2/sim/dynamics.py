@@ -30,9 +30,9 @@ def advance(
 
     units [batch, unit]; effects [batch, effect], the first n_effects [batch, 1] of which are under way; sequences
     [batch, unit]: in which order units act, drawn anew here; random [batch]: generators of the battles; loops [batch]:
-    game loops since the start of the episode; places [batch, N_ROWS, n_columns] and near [batch, unit]: scratch space;
-    worlds [batch]: the mask; types [type] of units.UNIT_TYPE; grid [x, y] of terrain.layer_grid; cells and ways of
-    paths.find_ways.
+    game loops since the start of the episode; places [batch, N_ROWS, n_columns] and near [batch, 2 * unit]: scratch
+    space; worlds [batch]: the mask; types [type] of units.UNIT_TYPE; grid [x, y] of terrain.layer_grid; cells and
+    ways of paths.find_ways.
     """
     for b in range(units.shape[0]):
         if worlds[b]:
@@ -234,7 +234,7 @@ def game_loop(units, effects, n_effects, sequence, loop, types, grid, cells, way
     """Every living unit, in turn: timers, target, and then a shot, a step, or nothing; then pushes, and what is
     under way.
 
-    places [N_ROWS, n_columns] of `place`, kept up to date; near [unit] is scratch space.
+    places [N_ROWS, n_columns] of `place`, kept up to date; near [2 * unit] is scratch space.
     """
     units, types, grid, cells, ways = borrowed(units), borrowed(types), borrowed(grid), borrowed(cells), borrowed(ways)
     effects, n_effects = borrowed(effects), borrowed(n_effects)

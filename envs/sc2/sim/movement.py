@@ -3,6 +3,7 @@
 import numpy as np
 
 from envs.sc2.sim.jit import borrowed, compiled, inlined, lowest_bit
+from envs.sc2.sim.lanes import LANES, bits, lanes
 from envs.sc2.sim.records import ATTACK_MOVE, IDLE, NO_UNIT
 from envs.sc2.sim.units import AIR, GROUND, ROOMY
 from envs.sc2.sim.weapons import NOWHERE
@@ -26,12 +27,12 @@ CORE = 0.1875 - 1e-6  # by which friends may be nearer still until they have bee
 X, Y, RADIUS, YIELDS, TOUCHES, PUSH_X, PUSH_Y = range(7)  # the rows of places
 N_ROWS = 7
 WORD = 64  # bits
-LANES = 8  # doubles that the processor treats at once
+ALL = np.uint64(2**64 - 1)
 MAY_TOUCH, IS_TOUCHED = 1, 2  # values of TOUCHES beside 0: overlaps somebody perhaps, or by what somebody else did
 
 
 def n_columns(n_units: int) -> int:
-    """Returns how long the rows of places are: full vectors, so that none of the loops over all units has a rest."""
+    """Returns how long the rows of places are: full vectors."""
     return -(-n_units // LANES) * LANES
 
 
@@ -59,10 +60,10 @@ def walk(units, i, goal_x, goal_y, loop, types, grid, cells, ways, battle, place
         return
     scale = step / distance
     dx, dy = _along_walls(u, dx * scale, dy * scale, layer, grid)
-    n_blockers, n_touched = _in_the_way(places, i, u.team, dx, dy)
-    if u.side == 0 and n_blockers == 0:
+    is_blocked, is_touched = _in_the_way(places, i, u.team, dx, dy)
+    if u.side == 0 and not is_blocked:
         _step(units, i, dx, dy, places)
-        places[TOUCHES, i] = n_touched > 0
+        places[TOUCHES, i] = is_touched
         return
     n_near = _find_near(places, i, 0, places.shape[1], u.team, step, near)
     blocker = _blocker(units, i, dx, dy, loop, near, n_near)
@@ -88,8 +89,7 @@ def _go_round(units, i, dx, dy, step, distance, loop, layer, grid, battle, place
     if begins:
         u.detour, u.detour_loops = distance, 0
         u.heading_x, u.heading_y = dx / step, dy / step
-        side = _shorter_side(units, i, battle, places, near)
-        n_near = _find_near(places, i, 0, places.shape[1], u.team, step, near)
+        side = _shorter_side(units, i, battle, places, near[n_near:])
     best_angle, best_x, best_y, best_side = 5.0, 0.0, 0.0, 0
     for k in range(2 * n_near + 4 * _touches_wall(u, step, layer, grid)):
         if k < 2 * n_near:
@@ -169,6 +169,9 @@ def _touching_ways(u, v, step):
 
 @inlined
 def _touches_wall(u, step, layer, grid):
+    """Whether there is a wall within a step, which is shorter than a cell."""
+    if _is_free(u.x, u.y, layer + ROOMY, grid):
+        return False
     free = _is_free(u.x + step, u.y, layer, grid) and _is_free(u.x - step, u.y, layer, grid)
     return not (free and _is_free(u.x, u.y + step, layer, grid) and _is_free(u.x, u.y - step, layer, grid))
 
@@ -220,52 +223,68 @@ def place(units, types, places):
 
 @inlined
 def _in_the_way(places, i, team, dx, dy):
-    """(how many units ahead are in the way of a step, how many overlap after it): foes and the FIRM are as soon as they
-    overlap, friends when it would bring them nearer than their CORE. Without branches, so that it vectorises."""
+    """(whether a unit ahead is in the way of a step, whether one overlaps after it): foes and the FIRM are in the way
+    as soon as they overlap, friends when it would bring them nearer than their CORE."""
     x, y, radius = places[X, i], places[Y, i], places[RADIUS, i] - CONTACT
-    n_blockers = n_touched = 0
-    for k in range(places.shape[1]):
-        from_x, from_y = places[X, k] - x, places[Y, k] - y
-        room = radius + places[RADIUS, k]
-        near = room - CORE if places[YIELDS, k] == team else room
-        square = (from_x - dx) ** 2 + (from_y - dy) ** 2
-        n_blockers += (square < near * near) & (from_x * dx + from_y * dy > 0)
-        n_touched += (square < room * room) & (k != i)
-    return n_blockers, n_touched
+    blocks, touches = np.uint64(0), np.uint64(0)
+    own, own_lanes = np.uint64(1) << np.uint64(i % LANES), i - i % LANES
+    for k in range(0, places.shape[1], LANES):
+        from_x, from_y = lanes(places, X, k) - x, lanes(places, Y, k) - y
+        room = lanes(places, RADIUS, k) + radius
+        after_x, after_y = from_x - dx, from_y - dy
+        square = after_x * after_x + after_y * after_y
+        core = room - CORE
+        is_touched = square < room * room
+        is_ahead = from_x * dx + from_y * dy > 0
+        is_foe = lanes(places, YIELDS, k) != team
+        blocks |= bits(((square < core * core) | (is_touched & is_foe)) & is_ahead)
+        touches |= bits(is_touched) & ~(own if k == own_lanes else np.uint64(0))
+    return blocks != 0, touches != 0
+
+
+@inlined
+def _bit(k):
+    """The word in which bit k is set; without bits where k is not in it."""
+    return np.uint64(1) << np.uint64(k) if 0 <= k < WORD else np.uint64(0)
 
 
 @inlined
 def _find_near(places, i, first, last, team, reach, near):
     """Writes into `near` which of the units from first to last are nearer to unit i than `reach`, edge to edge, and do
-    not yield to this team; gives their number. First it sets a bit for each, without branches, so that it vectorises.
-    """
+    not yield to this team; gives their number."""
     x, y, reach = places[X, i], places[Y, i], places[RADIUS, i] + reach
     n_near = 0
-    for start in range(first, last, WORD):
-        stop = min(start + WORD, last)
-        xs, ys = places[X, start:stop], places[Y, start:stop]
-        radii, yields = places[RADIUS, start:stop], places[YIELDS, start:stop]
-        bits = np.uint64(0)
-        for k in range(len(xs)):
-            room = reach + radii[k]
-            square = (xs[k] - x) ** 2 + (ys[k] - y) ** 2
-            bits |= np.uint64((square < room * room) & (yields[k] != team) & (k != i - start)) << np.uint64(k)
-        while bits != 0:
-            near[n_near] = start + lowest_bit(bits)
+    for start in range(first // LANES * LANES, last, WORD):
+        found = np.uint64(0)
+        for k in range(start, min(start + WORD, last), LANES):
+            from_x, from_y = lanes(places, X, k) - x, lanes(places, Y, k) - y
+            room = lanes(places, RADIUS, k) + reach
+            is_near = (from_x * from_x + from_y * from_y < room * room) & (lanes(places, YIELDS, k) != team)
+            found |= bits(is_near) << np.uint64(k - start)
+        found &= ~_bit(i - start)
+        if start < first:
+            found &= ALL << np.uint64(first - start)
+        if last < start + WORD:
+            found &= ALL >> np.uint64(start + WORD - last)
+        while found != 0:
+            near[n_near] = start + lowest_bit(found)
             n_near += 1
-            bits &= bits - np.uint64(1)
+            found &= found - np.uint64(1)
     return n_near
 
 
 @inlined
 def _enters_core(places, i, dx, dy):
-    """Whether a step leads into another unit's CORE; without branches."""
+    """Whether a step leads into another unit's CORE."""
     x, y, radius = places[X, i], places[Y, i], places[RADIUS, i] - CORE - CONTACT
-    n_entered = 0
-    for k in range(places.shape[1]):
-        from_x, from_y, room = places[X, k] - x, places[Y, k] - y, radius + places[RADIUS, k]
-        n_entered += ((from_x - dx) ** 2 + (from_y - dy) ** 2 < room * room) & (from_x * dx + from_y * dy > 0)
-    return n_entered > 0
+    entered = np.uint64(0)
+    for k in range(0, places.shape[1], LANES):
+        from_x, from_y = lanes(places, X, k) - x, lanes(places, Y, k) - y
+        room = lanes(places, RADIUS, k) + radius
+        after_x, after_y = from_x - dx, from_y - dy
+        is_in = after_x * after_x + after_y * after_y < room * room
+        entered |= bits(is_in & (from_x * dx + from_y * dy > 0))
+    return entered != 0
 
 
 @inlined
