@@ -42,6 +42,15 @@ class ActingTeam(Protocol):
     def seats_of(self, world: int) -> tuple[list[int], list[str]]: ...
 
 
+def bootstraps_timeouts(args: Args) -> bool:
+    """Whether targets reach beyond the time limit. SMAC says that it was one only where episodes continue, and PyMARL
+    takes what is not said for an end."""
+    if args.bootstrap_timeouts is not None:
+        return args.bootstrap_timeouts
+    default = getattr(getattr(ENVS[args.env], "Keys", None), "continuing_episode", True)
+    return args.env_args.get("continuing_episode", default)
+
+
 class EpisodeRunner:
     """Plays `batch_size_run` episodes per call of `run`; `t_env` counts the environment steps of training.
 
@@ -56,7 +65,9 @@ class EpisodeRunner:
         collect_steps: int | None = key(
             None, "steps of each world between updates, over the ends of episodes; null: an episode", low=1, high=M
         )
-        bootstrap_timeouts: bool = key(True, "the value after a time-out counts; False, as in PyMARL: it is an end")
+        bootstrap_timeouts: bool | None = key(
+            None, "the value after a time-out counts; null: on StarCraft II as env_args.continuing_episode, else yes"
+        )
 
     parallel = False  # whether worlds that need no process of their own get one, too
 
@@ -73,6 +84,7 @@ class EpisodeRunner:
         self.episode_limit = env_info["episode_limit"]
         self.seen = [name for name in fields_of(env_info) if name != "reward"]
         self.outcomes = Outcomes.empty(self.batch_size, self.env.info_keys, env_info)
+        self.bootstraps_timeouts = bootstraps_timeouts(args)
         self.t_env = 0
         self.dropped_episodes = 0
         self.n_ended = 0  # training episodes that ended in the last `run`
@@ -232,7 +244,7 @@ class EpisodeRunner:
             self.env.step(fields["actions"][:, t, :, 0], self._observations(fields, t + 1), self.outcomes, running)
 
             over, cut_off = self.outcomes.terminated, self.outcomes.truncated
-            is_end = over if self.args.bootstrap_timeouts else over | cut_off
+            is_end = over if self.bootstraps_timeouts else over | cut_off
             fields["reward"][rows, t] = rewards[rows]
             fields["terminated"][rows, t, 0] = is_end[rows]
             fields["filled"][rows, t + 1] = 1

@@ -63,7 +63,7 @@ class StepCollector:
             runner.env.step(fields["actions"][:, t, :, 0], runner._observations(fields, t + 1), runner.outcomes, None)
             over, cut_off, lost = runner.outcomes.terminated, runner.outcomes.truncated, runner.outcomes.lost
             fields["reward"][:, t] = rewards
-            fields["terminated"][:, t, 0] = over if runner.args.bootstrap_timeouts else over | cut_off
+            fields["terminated"][:, t, 0] = over if runner.bootstraps_timeouts else over | cut_off
             self.returns += rewards
             self.lengths += 1
             self.is_first = over | cut_off | lost

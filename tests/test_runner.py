@@ -105,6 +105,17 @@ def test_a_time_out_is_stored_as_an_end_only_where_timeouts_do_not_bootstrap(boo
     assert ended["terminated"].sum() == 1 and ended["terminated"][0, lengths_of(ended)[0] - 1] == 1
 
 
+@pytest.mark.parametrize(("continues", "is_end"), [(None, 1), (False, 1), (True, 0)])
+@pytest.mark.parametrize(("env", "map_name"), [("sc2", "3m"), ("sc2v2", "terran_5_vs_5")])
+def test_on_starcraft_a_time_out_is_an_end_unless_episodes_continue(env, map_name, continues, is_end):
+    """Agents who stand, and enemies who hold their places, until the time is over."""
+    option = {} if continues is None else {"continuing_episode": continues}
+    runner, _, _ = set_up(env=(env, {"map_name": map_name, "engine": "sim", "enemy": "script:hold", **option}))
+    runner.team.select_actions = lambda batch, t, *_, bs, **__: batch["avail_actions"][bs, t, :, 1].long()
+    batch = play_until(runner, lambda batch: lengths_of(batch) == [runner.episode_limit])
+    assert batch["terminated"][0, :, 0].tolist() == [0] * (runner.episode_limit - 1) + [is_end, 0]
+
+
 def test_rollouts_record_no_graph():
     runner, mac, _ = set_up()
     batch = runner.run()
