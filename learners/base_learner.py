@@ -48,6 +48,7 @@ class Learner:
         gamma: float = key(0.99, "discount per environment step", low=0, high=1)
         lr: float = key(0.0005, "the optimiser's learning rate", above=0, high=K)
         critic_lr: float = key(0.0005, "the optimiser's learning rate for a critic", above=0, high=K)
+        lr_decay: bool = key(False, "learning rates fall with the environment steps, evenly, to 0 at t_max")
         optimizer: str = key("rmsprop", "what descends the loss", choices=("rmsprop", "adam", "radam"))
         optim_alpha: float = key(0.99, "RMSprop's smoothing of squared gradients", low=0, high=1)
         optim_eps: float = key(0.00001, "the optimiser's epsilon", above=0, high=K)
@@ -152,6 +153,9 @@ class Learner:
         optimiser.zero_grad()
         loss.backward()
         grad_norm = th.nn.utils.clip_grad_norm_(params, self.args.grad_norm_clip)
+        if self.args.lr_decay:
+            for group in optimiser.param_groups:
+                group["lr"] = group.setdefault("initial_lr", group["lr"]) * max(1 - t_env / self.args.t_max, 0)
         optimiser.step()
         return grad_norm
 

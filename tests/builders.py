@@ -107,6 +107,7 @@ def make_args(**overrides: Any) -> SimpleNamespace:
         central_loss=1.0,
         central_mixing_embed_dim=16,
         lr=0.0005,
+        lr_decay=False,
         optimizer="rmsprop",
         optim_alpha=0.99,
         optim_eps=1e-5,

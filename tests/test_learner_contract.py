@@ -344,6 +344,34 @@ def test_a_loss_that_is_not_finite_stops_before_it_spoils_the_weights(name):
 
 
 @every_learner
+def test_learning_rates_that_decay_are_halved_half_way_and_0_at_the_end(name):
+    decaying, steady = make_learner(name, lr_decay=True, t_max=1000), make_learner(name)
+    given = rates_of(steady)
+    for t_env, share in ((0, 1.0), (500, 0.5), (750, 0.25)):
+        before = state_of(decaying)
+        decaying.train(some_episodes(decaying.args), t_env=t_env, episode_num=0)
+        # A prior is not trained together with the rest.
+        stepped = [part for part in given if not equal(before[part], decaying.state_dict()[part])]
+        assert stepped
+        assert {part: rates_of(decaying)[part] for part in stepped} == {part: share * given[part] for part in stepped}
+    before = weights_of(decaying)
+    decaying.train(some_episodes(decaying.args), t_env=1000, episode_num=0)
+    assert equal(before, weights_of(decaying))
+
+
+def rates_of(learner):
+    return {
+        part: optimiser.param_groups[0]["lr"]
+        for part, optimiser in learner.parts().items()
+        if isinstance(optimiser, th.optim.Optimizer)
+    }
+
+
+def weights_of(learner):
+    return deepcopy({name: dict(network.named_parameters()) for name, network in networks_of(learner).items()})
+
+
+@every_learner
 def test_after_updates_the_policy_acts_by_what_it_has_learned(name):
     learner = train(make_learner(name), 2)
     batch = some_episodes(learner.args)
