@@ -31,8 +31,7 @@ class RayExecutor:
         self.n_at_once = n_at_once
         self._tasks: dict[Any, Task] = {}  # by the reference of their result
         self._asked: set[Task] = set()
-        self._retries = retries
-        self._killed: Counter[str] = Counter()  # how often each task's run was
+        self._killed: Counter[Task] = Counter()  # how often the run of each was
         if address and address != "auto":
             _check_reachable(address)
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -65,8 +64,8 @@ class RayExecutor:
         task = self._tasks.pop(reference)
         try:
             status = self._ray.get(reference)
-            if status == KILLED and task not in self._asked and self._killed[task.name] < self._retries:
-                self._killed[task.name] += 1
+            if status == KILLED and task not in self._asked and self._killed[task] < self._options["max_retries"]:
+                self._killed[task] += 1
                 self.start(task)
                 return None
             return Ended(task, status)

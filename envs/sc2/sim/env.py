@@ -183,7 +183,7 @@ class BattleVectorEnv(VectorEnv):
         self.counts = np.zeros((self.n_envs, 3), np.int64)  # battles won, battles played, time-outs
         self._sequences = np.tile(np.arange(n_units), (self.n_envs, 1))
         self._places = np.zeros((self.n_envs, N_ROWS, n_columns(n_units)))
-        self._near = np.zeros((self.n_envs, 2 * n_units + 2), np.int64)
+        self._near = np.zeros((self.n_envs, 2 * n_units), np.int64)
         self._random = np.array([np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] for seed in seeds])
         self._previous = np.zeros((self.n_envs, n_units))
         self._reward = np.zeros(self.n_envs)

@@ -67,10 +67,10 @@ else:
         """A vector as it is, a number eight times."""
         if of in (VECTOR, MASK):
             return value
-        undefined, zeros = ir.Constant(IR_VECTOR, ir.Undefined), ir.VectorType(ir.IntType(32), LANES)
+        undefined, index = ir.Constant(IR_VECTOR, ir.Undefined), ir.IntType(32)
         value = context.cast(builder, value, of, types.float64)
-        first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-        return builder.shuffle_vector(first, undefined, ir.Constant(zeros, [0] * LANES))
+        first = builder.insert_element(undefined, value, ir.Constant(index, 0))
+        return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(index, LANES), [0] * LANES))
 
     def _define(python_operator: Any, result: types.Type, instruction: Callable) -> None:
         """Gives an operator its meaning between two vectors, or a vector and a number."""
@@ -87,11 +87,11 @@ else:
         def overloaded(a, b):
             return (lambda a, b: operate(a, b)) if {a, b} & {VECTOR, MASK} else None  # type: ignore[call-arg]
 
-    _define(operator.add, VECTOR, lambda builder, a, b: builder.fadd(a, b))
-    _define(operator.sub, VECTOR, lambda builder, a, b: builder.fsub(a, b))
-    _define(operator.mul, VECTOR, lambda builder, a, b: builder.fmul(a, b))
+    _define(operator.add, VECTOR, ir.IRBuilder.fadd)
+    _define(operator.sub, VECTOR, ir.IRBuilder.fsub)
+    _define(operator.mul, VECTOR, ir.IRBuilder.fmul)
     _define(operator.lt, MASK, lambda builder, a, b: builder.fcmp_ordered("<", a, b))
     _define(operator.gt, MASK, lambda builder, a, b: builder.fcmp_ordered(">", a, b))
     _define(operator.ne, MASK, lambda builder, a, b: builder.fcmp_unordered("!=", a, b))
-    _define(operator.and_, MASK, lambda builder, a, b: builder.and_(a, b))
-    _define(operator.or_, MASK, lambda builder, a, b: builder.or_(a, b))
+    _define(operator.and_, MASK, ir.IRBuilder.and_)
+    _define(operator.or_, MASK, ir.IRBuilder.or_)
