@@ -24,7 +24,7 @@ from modules.am.trajectory_am import TrajectoryAM
 from modules.critics.value import MLPCritic
 from modules.network import Outputs
 from modules.numpy_layers import Layer, numpy_gru_cell, numpy_layer, relu
-from modules.packed_gru import packed_gru, tanh_
+from modules.packed_gru import gru_of_candidates, packed_gru
 
 NumpyStep = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """`forward` of a network in NumPy: inputs [rows, in] and hidden states [rows, H] to outputs and hidden states."""
@@ -89,10 +89,7 @@ def _rnn_step_candidates(
     parts = (rows.split(n_rows) for rows in (all_from_inputs, chosen, hidden))
     for from_inputs, of_rows, h in zip(*parts, strict=True):
         x = F.relu(from_inputs + all_from_features[of_rows].transpose(1, 2))
-        reset_x, update_x, new_x = F.linear(x, rnn.weight_ih, rnn.bias_ih).chunk(3, -1)
-        reset_h, update_h, new_h = F.linear(h, rnn.weight_hh, rnn.bias_hh).unsqueeze(-2).chunk(3, -1)
-        new = tanh_(new_x + th.sigmoid(reset_x + reset_h) * new_h)
-        qs.append(agent.head(th.lerp(new, h.unsqueeze(-2).expand_as(new), th.sigmoid(update_x + update_h))))
+        qs.append(agent.head(gru_of_candidates(x, h, rnn)))
     return th.cat(qs)
 
 

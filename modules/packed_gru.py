@@ -5,36 +5,46 @@ a step are the first rows of the step before. `batch_sizes[t]` is the number of 
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import torch as th
+import torch.nn.functional as F
 from torch import nn
+
+from modules import gru_kernels as kernels
 
 
 def packed_gru(x: th.Tensor, hidden_state: th.Tensor, cell: nn.GRUCell, batch_sizes: Sequence[int]) -> th.Tensor:
     """Returns hidden states [N, H] after each row of x [N, in], from `hidden_state` [batch_sizes[0], H], of a cell."""
     weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
-    if not x.is_cuda:
+    if x.device.type == "cpu":
         return _PackedGRU.apply(x, hidden_state, *weights, list(batch_sizes))
     sizes = th.tensor(batch_sizes)
     return th.gru(x, sizes, hidden_state.unsqueeze(0).contiguous(), weights, True, 1, 0.0, cell.training, False)[0]
 
 
-def tanh_(x: th.Tensor) -> th.Tensor:
-    """Computes tanh in place, without a graph; on a CPU by NumPy, which is several times as fast as torch."""
+def gru_of_candidates(x: th.Tensor, hidden: th.Tensor, cell: nn.GRUCell) -> th.Tensor:
+    """Returns a cell's hidden states [..., K, H] after each of the inputs x [..., K, in], from those before [..., H].
+
+    Without gradients.
+    """
+    n_candidates = x.shape[-2]
     if x.device.type != "cpu":
-        return x.tanh_()
-    np.tanh(x.numpy(), out=x.numpy())
-    return x
+        before = hidden.unsqueeze(-2).expand(*x.shape[:-1], -1)
+        return cell(x.flatten(0, -2), before.reshape(-1, cell.hidden_size)).unflatten(0, x.shape[:-1])
+    b_rz, b_m = cell.bias_hh.split([2 * cell.hidden_size, cell.hidden_size])
+    from_x = F.linear(x, cell.weight_ih, cell.bias_ih + F.pad(b_rz, (0, cell.hidden_size)))
+    from_h, hs = F.linear(hidden, cell.weight_hh), x.new_empty(*x.shape[:-1], cell.hidden_size)
+    rows = (tensor.flatten(0, -2).numpy() for tensor in (from_h, hidden, from_x, hs))
+    from_h_rows, h_rows, x_rows, hs_rows = rows
+    kernels.gru_candidates(x_rows, from_h_rows, contiguous(b_m), h_rows, hs_rows, n_candidates)
+    return hs
 
 
 class _PackedGRU(th.autograd.Function):
-    """The recurrence with its gradient written out: a few operations per step, in the cache.
-
-    r, z = sigmoid(W_r x + U_r h + b_r), sigmoid(W_z x + U_z h + b_z);  m = U_n h + b_m
-    n = tanh(W_n x + b_n + r * m);  h' = n + z * (h - n)
-    """
+    """The recurrence on a CPU with its gradient written out: a product and a kernel of `gru_kernels.py` per step."""
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -48,43 +58,31 @@ class _PackedGRU(th.autograd.Function):
         batch_sizes: list[int],
     ) -> th.Tensor:
         size = w_hh.shape[1]
-        w_rz, w_n = w_hh[: 2 * size].t(), w_hh[2 * size :].t()
-        b_rz, b_m = b_ih[: 2 * size] + b_hh[: 2 * size], b_hh[2 * size :]
-        rz = th.addmm(b_rz, x, w_ih[: 2 * size].t())
-        n = th.addmm(b_ih[2 * size :], x, w_ih[2 * size :].t())
-        m, hs = th.empty_like(n), th.empty_like(n)
-        h = h_0
-        steps = zip(*(rows.split(batch_sizes) for rows in (rz, *rz.chunk(2, 1), n, m, hs)), strict=True)
-        for rz_t, r_t, z_t, n_t, m_t, h_t in steps:
-            h = h[: len(h_t)]
-            rz_t.addmm_(h, w_rz).sigmoid_()
-            th.addmm(b_m, h, w_n, out=m_t)
-            tanh_(n_t.addcmul_(r_t, m_t))
-            h = th.lerp(n_t, h, z_t, out=h_t)
-        ctx.save_for_backward(x, h_0, w_ih, w_hh, rz, n, m, hs)
+        b_rz, b_m = b_hh.split([2 * size, size])
+        gates = th.addmm(b_ih + F.pad(b_rz, (0, size)), x, w_ih.t())
+        m, hs = gates.new_empty(len(x), size), gates.new_empty(len(x), size)
+        w_h, bias_m, h = contiguous(w_hh.t()), contiguous(b_m), contiguous(h_0)
+        arrays, before, from_h = (gates.numpy(), m.numpy(), hs.numpy()), 0, np.empty((len(h), len(w_hh)), h.dtype)
+        for stop, count in zip(accumulate(batch_sizes), batch_sizes, strict=True):
+            np.matmul(h[before : before + count], w_h, out=from_h[:count])
+            kernels.gru_step(arrays[0], from_h, bias_m, h, before, *arrays[1:], stop - count, stop)
+            h, before = arrays[2], stop - count
+        ctx.save_for_backward(x, h_0, w_ih, w_hh, gates, m, hs)
         ctx.batch_sizes = batch_sizes
         return hs
 
     @staticmethod
     def backward(ctx: Any, grad: th.Tensor) -> tuple[th.Tensor | None, ...]:  # type: ignore[override]
-        x, h_0, w_ih, w_hh, rz, n, m, hs = ctx.saved_tensors
-        w_ih, w_hh = w_ih.contiguous(), w_hh.contiguous()  # row after row, for products from this side
-        d_n, d_h = th.empty_like(n), grad.clone()
-        # One block for each row block of w_hh, as rows of one matrix: a single product takes them all back.
-        d_gates = hs.new_empty(len(hs), len(w_hh))
-        saved = (d_h, *rz.chunk(2, 1), n, m, hs, d_n, d_gates, *d_gates.chunk(3, 1))
-        carry = hs.new_zeros(0, hs.shape[1])
-        for d_h_t, r_t, z_t, n_t, m_t, h_t, d_n_t, d_gates_t, d_r_t, d_z_t, d_m_t in zip(
-            *(reversed(rows.split(ctx.batch_sizes)) for rows in saved), strict=True
-        ):
-            d_h_t[: len(carry)] += carry
-            kept = d_h_t * z_t
-            d_new = d_h_t.sub_(kept)
-            th.mul(h_t - n_t, d_new, out=d_z_t)  # h' - n = z * (h - n)
-            th.addcmul(d_new, d_new * n_t, n_t, value=-1, out=d_n_t)
-            by_r = th.mul(d_n_t, r_t, out=d_m_t) * m_t
-            th.addcmul(by_r, by_r, r_t, value=-1, out=d_r_t)
-            carry = kept.addmm_(d_gates_t, w_hh)
+        x, h_0, w_ih, w_hh, gates, m, hs = ctx.saved_tensors
+        d_h, d_n, d_gates = grad.clone(memory_format=th.contiguous_format), th.empty_like(hs), th.empty_like(gates)
+        w_h, stop, carry = contiguous(w_hh), len(hs), np.zeros((0, hs.shape[1]), np.float32)
+        arrays = [rows.numpy() for rows in (gates, m, hs, d_n, d_gates)]
+        for count in reversed(ctx.batch_sizes):
+            rows = slice(stop - count, stop)
+            kernels.gru_step_back(d_h.numpy(), carry, *arrays, stop - count, stop)
+            carry = arrays[-1][rows] @ w_h
+            carry += d_h.numpy()[rows]
+            stop -= count
 
         starts = [h_0, *hs.split(ctx.batch_sizes)[:-1]]
         h_before = th.cat([rows[:count] for rows, count in zip(starts, ctx.batch_sizes, strict=True)])
@@ -94,4 +92,10 @@ class _PackedGRU(th.autograd.Function):
         d_gates.chunk(3, 1)[2].copy_(d_n)  # x enters n where h enters m; the rest is the same
         d_w_ih, d_b_ih = (x.t() @ d_gates).t(), (ones @ d_gates).squeeze(0)
         d_x = d_gates @ w_ih if ctx.needs_input_grad[0] else None
-        return d_x, carry, d_w_ih, d_w_hh, d_b_ih, d_b_hh, None
+        return d_x, th.from_numpy(carry), d_w_ih, d_w_hh, d_b_ih, d_b_hh, None
+
+
+def contiguous(tensor: th.Tensor) -> np.ndarray:
+    """Returns the tensor's values as an array whose rows follow each other in memory."""
+    return np.ascontiguousarray(tensor.detach().numpy())
+

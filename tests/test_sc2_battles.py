@@ -25,6 +25,7 @@ from envs.sc2.sim.env import BattleVectorEnv
 from envs.sc2.sim.maps import MAP_NAMES
 from envs.sc2.sim.units import BIOLOGICAL
 from tests.scenes import RECORDS_UNCOMPILED, STOP, draw, largest_overlap
+from utils.jit import sources_stamp, warn_without_cache
 from utils.logging import LOGGER_NAME
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -158,12 +159,12 @@ def test_compiled_code_is_stale_as_soon_as_any_file_of_the_engine_changes(tmp_pa
         assert kernel._cache._cache_file._source_stamp == jit.STAMP
     copied = tmp_path / "sim"
     shutil.copytree(jit.FOLDER, copied, ignore=shutil.ignore_patterns("__pycache__"))
-    assert jit.sources_stamp(copied) == jit.STAMP
+    assert sources_stamp(copied) == jit.STAMP
     for path in (copied / "weapons.py", copied / "smacv2" / "features.py"):
         path.write_text("MIN_DAMAGE = 1\n")
-        assert (stamp := jit.sources_stamp(copied)) != jit.STAMP
+        assert (stamp := sources_stamp(copied)) != jit.STAMP
         shutil.copy(jit.FOLDER / path.relative_to(copied), path)
-        assert stamp != jit.sources_stamp(copied) == jit.STAMP
+        assert stamp != sources_stamp(copied) == jit.STAMP
 
 
 @pytest.mark.parametrize("reason", ["no folder", "a full disk", "a torn file"])
@@ -178,12 +179,12 @@ def test_code_is_compiled_where_it_cannot_be_kept_and_that_is_said_once(reason, 
         monkeypatch.setattr(caching.IndexDataCacheFile, "_save_data", lambda *_: None)
         monkeypatch.setattr(caching.IndexDataCacheFile, "_save_index", lambda *_: None)
     monkeypatch.setattr(logging.getLogger(LOGGER_NAME), "propagate", True)
-    jit.warn_without_cache.cache_clear()
+    warn_without_cache.cache_clear()
     for i in range(2):
         assert jit.compiled(lambda number, i=i: number + 1)(i) == i + 1
     (message,) = set(caplog.messages)
     assert "NUMBA_CACHE_DIR" in message
-    jit.warn_without_cache.cache_clear()
+    warn_without_cache.cache_clear()
 
 
 def test_the_engine_is_imported_where_neither_its_folder_nor_home_takes_files(tmp_path):
