@@ -29,7 +29,7 @@ from utils.weights import StateDict
 
 HARDLY_SHORTER = 0.1
 """A buffer of which not even this share fits is refused: episodes are rarely shorter, as a share of their limit."""
-ON_HOST = ("filled", "terminated")
+ON_HOST = ("filled", "terminated", "avail_actions", "agent_idx")
 """Fields by which the host knows how much there is to compute, without asking a GPU."""
 Field = dict[str, Any]
 Scheme = dict[str, Field]
@@ -198,6 +198,10 @@ class EpisodeBatch:
     def on_host(self, key: str) -> th.Tensor:
         """Returns a field by name in main memory. Those of ON_HOST stay there when a batch is moved."""
         return self._host_fields[key] if key in self._host_fields else self._field(key).cpu()
+
+    def steps_on_host(self) -> dict[str, th.Tensor]:
+        """Returns those fields of ON_HOST, in main memory, that have an entry for each step."""
+        return {key: self.on_host(key) for key in ON_HOST if key in self.data.transition_data}
 
     def keep_on_host(self, fields: dict[str, th.Tensor] | None = None) -> None:
         """Copies the fields of ON_HOST to main memory, unless given: now, rather than in the middle of an update."""

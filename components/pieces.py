@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch as th
 import torch.nn.functional as F
 
-from components.episode_buffer import ON_HOST, EpisodeBatch
+from components.episode_buffer import EpisodeBatch
 from utils.transfer import to_device
 
 HIDDEN_BEFORE, ACTIONS_BEFORE = "hidden_before", "actions_before"
@@ -49,7 +49,7 @@ def batch_of_pieces(batch: EpisodeBatch, pieces: Pieces, hidden: th.Tensor, last
 
     hidden [b, T, agent, H] and last_actions [b, T, agent, u] are those before each step of the whole episodes.
     """
-    on_host = {key: _padded(pieces.take(batch.on_host(key))) for key in ON_HOST}
+    on_host = {key: _padded(pieces.take(field)) for key, field in batch.steps_on_host().items()}
     on_host["filled"] = _padded(pieces.filled.to(th.uint8)).unsqueeze(-1)
     pieces = pieces.to(batch.device)
     fields = {key: _padded(pieces.take(value)) for key, value in batch.data.transition_data.items()}

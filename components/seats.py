@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import torch as th
 
-from components.episode_buffer import ALL, OF_TEAM, ON_HOST, EpisodeBatch
+from components.episode_buffer import ALL, OF_TEAM, EpisodeBatch
 from utils.transfer import to_device
 
 SEAT = {"vshape": (), "group": "agents", "dtype": th.long, "episode_const": True}
@@ -43,8 +43,12 @@ def cut_seats(batch: EpisodeBatch, episodes: th.Tensor, seats: th.Tensor, ts: sl
 
 def seats_that_learn(batch: EpisodeBatch) -> EpisodeBatch:
     """Returns the seats `agent_idx` [b, m] of a batch of teams: b * m episodes of one agent."""
-    seats = batch["agent_idx"]
-    episodes = th.arange(batch.batch_size).repeat_interleave(seats.shape[1])
-    cut = cut_seats(batch, episodes, seats.flatten())
-    cut.keep_on_host({key: batch.on_host(key)[episodes] for key in ON_HOST})
+    seats = batch.on_host("agent_idx")
+    episodes, seats = th.arange(batch.batch_size).repeat_interleave(seats.shape[1]), seats.flatten()
+    cut = cut_seats(batch, episodes, seats)
+    on_host = batch.steps_on_host()
+    for key, field in on_host.items():
+        of_agents = batch.scheme[key].get("group") == "agents"
+        on_host[key] = field[episodes, :, seats].unsqueeze(2) if of_agents else field[episodes]
+    cut.keep_on_host(on_host)
     return cut

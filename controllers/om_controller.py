@@ -14,6 +14,7 @@ from components.episode_buffer import EpisodeBatch, Episodes, Scheme
 from controllers.basic_controller import BasicMAC, hidden_before, with_rows
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.agent_model import FEATURES, AgentModel
+from modules.inputs import living
 from modules.network import Network, Outputs
 from modules.unroll import step_candidates, step_from, unroll_with_hidden
 from utils.config import K, key
@@ -70,8 +71,11 @@ class MultiModuleMAC(BasicMAC):
         return th.cat([super().step_inputs(ep_batch, t, bs, test_mode), features], -1)
 
     def infer(self, ep_batch: EpisodeBatch) -> Outputs:
-        """Returns the model's outputs and hidden states, [b, T, agent, ...] each, after each step of whole episodes."""
-        steps = ep_batch.steps(self.device)
+        """Returns the model's outputs and hidden states, [b, T, agent, ...] each, after each step of whole episodes.
+
+        Those of the dead are zeros.
+        """
+        steps = living(ep_batch, self.device)
         return unroll_with_hidden(self.am, steps.pack(self.am.build_inputs(ep_batch)), steps)
 
     def packed_inputs(self, ep_batch: EpisodeBatch, features: th.Tensor | None = None) -> th.Tensor:
@@ -106,12 +110,12 @@ class MultiModuleMAC(BasicMAC):
     def step_candidates(
         self, ep_batch: EpisodeBatch, features: th.Tensor, ahead: th.Tensor, hidden_states: th.Tensor
     ) -> th.Tensor:
-        """Returns Q-values [N, agent, K, action] of one step, on the features of each of the steps `ahead` [b, T, K].
+        """Returns Q-values [N, K, action] of one step, on the features of each of the steps `ahead` [b, T, K].
 
-        The N rows are those of the filled steps, as `ep_batch.steps` packs them.
+        The N rows are the steps of living agents, as `living` packs them.
         """
-        steps = ep_batch.steps(self.device)
-        return step_candidates(self.agent, super().packed_inputs(ep_batch), features, ahead, hidden_states, steps)
+        seats = living(ep_batch, self.device)
+        return step_candidates(self.agent, self.build_inputs(ep_batch), features, ahead, hidden_states, seats)
 
     def init_hidden(self, batch_size: int) -> None:
         super().init_hidden(batch_size)

@@ -26,6 +26,7 @@ from utils.config import flatten
 from utils.errors import UserError, unknown
 from utils.files import Json, read_config
 from utils.MY_EXP_PATH import check_results_path, experiment_root
+from utils.rl_utils import is_alive
 from utils.subgoals import mean_hit_ratio, nearest_steps
 from utils.weights import fits
 
@@ -68,7 +69,8 @@ def infer(mac: Any, batch: EpisodeBatch) -> Inference:
     decoded = mac.am.vae.decode(mac.am.features(outputs))
     filled = batch["filled"].squeeze(-1).bool()
     n_states = filled.sum(1)
-    acted = th.arange(filled.shape[1]) < n_states.unsqueeze(1) - 1
+    has_acted = th.arange(filled.shape[1]) < n_states.unsqueeze(1) - 1
+    acted = has_acted.unsqueeze(-1) & is_alive(batch["avail_actions"], filled.unsqueeze(-1))
     return Inference(decoded, nearest_steps(decoded, states, filled, acted), n_states)
 
 

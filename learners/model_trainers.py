@@ -18,11 +18,13 @@ import torch.nn.functional as F
 
 from components.episode_buffer import EpisodeBatch
 from components.epsilon_schedules import DecayThenFlatSchedule
-from components.transitions import Transitions
+from components.transitions import Transitions, played_mask
 from learners.base_learner import Learner, Policy
 from modules.am.agent_model import FEATURES
 from modules.am.omg_am import OMGAM, Gaussian
+from modules.inputs import living
 from modules.network import Outputs
+from utils.rl_utils import is_alive
 from utils.subgoals import (
     active_units,
     candidate_steps,
@@ -33,12 +35,14 @@ from utils.subgoals import (
     signal_to_noise,
     skill,
 )
-from utils.transfer import step_index
+from utils.transfer import step_index, to_device
 from utils.weights import Stateful
 
+SeatIndex = tuple[th.Tensor, th.Tensor, th.Tensor]
+"""Indices of episodes, of steps and of agents, [N] each."""
 ValuesOf = Callable[[th.Tensor, th.Tensor], th.Tensor]
-"""(subgoals [b, T+1, agent, Z], steps `ahead` [b, T+1, K] of the candidates) to their values [N, agent, K], where the N
-rows are the filled steps as `EpisodeBatch.steps` packs them."""
+"""(subgoals [b, T+1, agent, Z], steps `ahead` [b, T+1, K] of the candidates) to their values [N, K], where the N rows
+are the steps of living agents as `living` packs them."""
 
 
 class ModelPolicy(Policy, Protocol):
@@ -72,10 +76,10 @@ class Hindsight(NamedTuple):
     choice: th.Tensor  # how many steps ahead each is, less one: [b, T+1, agent]
     step: th.Tensor  # the step of the chosen state: [b, T+1, agent]
 
-    def at(self, index: tuple[th.Tensor, th.Tensor]) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
-        """Returns the indices (episode, step, agent) of the states chosen at indices of episodes and steps."""
-        step = self.step[index]
-        return index[0].unsqueeze(1).expand_as(step), step, th.arange(step.shape[1], device=step.device).expand_as(step)
+    def at(self, index: SeatIndex) -> SeatIndex:
+        """Returns the indices of the states that were chosen at those of steps."""
+        episodes, _, agents = index
+        return episodes, self.step[index], agents
 
 
 class NoTrainer:
@@ -173,10 +177,11 @@ class SubgoalTrainer(ModelTrainer):
 
     def infer(self, batch: EpisodeBatch) -> Inferred:
         outputs, trajectory = self.mac.infer(batch)
-        posterior = Gaussian.of(outputs)
-        drawn = posterior.sample(self.learner.generator)
-        features = (drawn if self.am.draws() else posterior.mu).detach()
-        return Inferred(batch.with_field(FEATURES, features), outputs, trajectory, drawn)
+        seats = living(batch, outputs.device)
+        posterior = Gaussian(*map(seats.pack, Gaussian.of(outputs)))
+        drawn = seats.unpack(posterior.sample(self.learner.generator))
+        features = drawn if self.am.draws() else Gaussian.of(outputs).mu
+        return Inferred(batch.with_field(FEATURES, features.detach()), outputs, trajectory, drawn)
 
     @th.no_grad()
     def look_back(self, inferred: Inferred, values_of: ValuesOf, t_env: int) -> EpisodeBatch:
@@ -188,11 +193,11 @@ class SubgoalTrainer(ModelTrainer):
         self.eta = self.eta_at(t_env)
         batch, mode, horizon = inferred.batch, self.args.subgoal_mode, self.args.omg_horizon
         device = inferred.outputs.device
-        filled = batch.steps(device)
+        filled, seats = batch.steps(device), living(batch, device)
         ahead = candidate_steps(batch["filled"].sum((1, 2)).to(device), batch.max_seq_length, horizon)  # [b, T+1, K]
         prior = Gaussian(*map(filled.unpack, self.am.vae.encode(filled.pack(self.am.observations(batch)))))
         if isinstance(mode, bool) or mode in ("optimistic", "conservative"):
-            values = filled.unpack(values_of(prior.mu, ahead))  # [b, T+1, agent, K]
+            values = seats.unpack(values_of(prior.mu, ahead).unsqueeze(1))  # [b, T+1, agent, K]
         else:
             values = prior.mu.new_empty(*prior.mu.shape[:3], horizon)
         choice = choose_candidate(values, mode, self.learner.generator)  # [b, T+1, agent]
@@ -205,7 +210,8 @@ class SubgoalTrainer(ModelTrainer):
         if self.eta == 0:
             return batch
         draws = th.rand(*step.shape[:2], 1, 1, device=device, generator=self.learner.generator)
-        return batch.with_field(FEATURES, th.where(draws < self.eta, picked.mu, batch[FEATURES]))
+        alive = seats.filled.to(device).unsqueeze(-1)  # the dead keep zeros
+        return batch.with_field(FEATURES, th.where(draws < self.eta, picked.mu * alive, batch[FEATURES]))
 
     def eta_at(self, t_env: int) -> float:
         """Returns the chance of a picked subgoal; `eta_steps` says which steps count."""
@@ -216,54 +222,56 @@ class SubgoalTrainer(ModelTrainer):
         return self.eta_schedule.eval((t_env - self.learns_from) // (self.args.population_factor or 1))
 
     def loss(self, inferred: Inferred, transitions: Transitions) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-        """Returns the posterior's loss towards the subgoals of the last `look_back` (equation 5)."""
+        """Returns the posterior's loss towards the subgoals of the last `look_back` (equation 5), of the living."""
         assert inferred.drawn is not None
-        played = transitions.played
+        acted = seats_that_acted(inferred.batch, inferred.outputs.device)
         return self.am.loss(
-            observations=self.am.observations(inferred.batch)[played],
-            subgoal=Gaussian.of(inferred.outputs).at(played),
-            trajectory=inferred.hidden[played],
-            drawn=inferred.drawn[played],
-            chosen=self.hindsight.prior.at(played),
+            observations=self.am.observations(inferred.batch)[acted],
+            subgoal=Gaussian.of(inferred.outputs[acted]),
+            trajectory=inferred.hidden[acted],
+            drawn=inferred.drawn[acted],
+            chosen=self.hindsight.prior.at(acted),
         )
 
     def train(self, inferred: Inferred, transitions: Transitions, t_env: int, times: int = 1) -> dict[str, th.Tensor]:
         stats = super().train(inferred, transitions, t_env, times)
         if not self.learner.is_log_due(t_env):
             return stats
-        choice = self.hindsight.choice[transitions.played]
+        choice = self.hindsight.choice[seats_that_acted(inferred.batch, inferred.outputs.device)]
         shares = {f"subgoal_k{k + 1}": (choice == k).float().mean() for k in range(self.args.omg_horizon)}
         return {**stats, "eta": th.tensor(self.eta), **self._diagnose(inferred, transitions), **shares}
 
     @th.no_grad()
     def _diagnose(self, inferred: Inferred, transitions: Transitions) -> dict[str, th.Tensor]:
-        """Returns how much subgoals tell, and how much the policy listens, over played steps: see utils/subgoals.py.
+        """Returns how much subgoals tell, and how much the policy listens, over the living: see utils/subgoals.py.
 
-        Subgoals are exchanged with those at the same step of another episode of the batch, where it has that step.
+        Subgoals are exchanged with those at the same step of another episode of the batch, where the agent lives there.
         """
-        batch, posterior, played = inferred.batch, Gaussian.of(inferred.outputs.detach()), transitions.played
-        states = self.am.observations(batch)
+        batch, posterior = inferred.batch, Gaussian.of(inferred.outputs.detach())
+        acted, states = seats_that_acted(batch, posterior.mu.device), self.am.observations(batch)
         _, hidden = self.mac.unroll_with_hidden(batch, posterior.mu)
         hidden = before(hidden)
         q, exchanged = (
-            self.mac.step_from(batch, subgoals, hidden)[played] for subgoals in (posterior.mu, posterior.mu.roll(1, 0))
+            self.mac.step_from(batch, subgoals, hidden)[acted] for subgoals in (posterior.mu, posterior.mu.roll(1, 0))
         )
-        both = (transitions.mask.roll(1, 0) > 0).squeeze(-1)[played]
+        has_acted = th.zeros_like(posterior.mu[..., 0], dtype=th.bool)
+        has_acted[acted] = True
+        both = has_acted.roll(1, 0)[acted]
         return {
-            "subgoal_hit_ratio": self._hit_ratio(batch, posterior.mu, transitions.mask > 0),
-            "omg_active_units": active_units(*self.hindsight.prior.at(played)),
-            "omg_signal_to_noise": signal_to_noise(*posterior.at(played)),
+            "subgoal_hit_ratio": self._hit_ratio(batch, posterior.mu, has_acted),
+            "omg_active_units": active_units(*self.hindsight.prior.at(acted)),
+            "omg_signal_to_noise": signal_to_noise(*posterior.at(acted)),
             "omg_skill": skill(
-                self.am.vae.decode(posterior.mu[played]), states[played], states[self.hindsight.at(played)]
+                self.am.vae.decode(posterior.mu[acted]), states[acted], states[self.hindsight.at(acted)]
             ),
-            "omg_q_sensitivity": q_sensitivity(q[both], exchanged[both], transitions.avail[played][both]),
+            "omg_q_sensitivity": q_sensitivity(q[both], exchanged[both], transitions.avail[acted][both]),
         }
 
-    def _hit_ratio(self, batch: EpisodeBatch, subgoals: th.Tensor, played: th.Tensor) -> th.Tensor:
-        """Returns the mean subgoal hit ratio over episodes and agents; `played` [b, T, 1] bool."""
-        filled = batch["filled"].bool().squeeze(-1).to(played.device)
-        acted, decoded = F.pad(played.squeeze(-1), (0, 1)), self.am.vae.decode(subgoals)
-        return mean_hit_ratio(nearest_steps(decoded, self.am.observations(batch), filled, acted), filled.sum(1))
+    def _hit_ratio(self, batch: EpisodeBatch, subgoals: th.Tensor, acted: th.Tensor) -> th.Tensor:
+        """Returns the mean subgoal hit ratio over episodes and agents; `acted` [b, T+1, agent] bool."""
+        filled = batch["filled"].bool().squeeze(-1).to(acted.device)
+        nearest = nearest_steps(self.am.vae.decode(subgoals), self.am.observations(batch), filled, acted)
+        return mean_hit_ratio(nearest, filled.sum(1))
 
     def parts(self) -> dict[str, Stateful]:
         return {"prior_opt": self.prior_optimiser, **super().parts()}
@@ -273,6 +281,17 @@ class SubgoalTrainer(ModelTrainer):
 
     def set_counts(self, counts: dict[str, int]) -> None:
         self.learns_from = counts["learns_from"]
+
+
+def seats_that_acted(batch: EpisodeBatch, device: str | th.device) -> SeatIndex:
+    """Returns the transitions of living agents, of those that were played."""
+
+    def index() -> SeatIndex:
+        alive = is_alive(batch.on_host("avail_actions"), batch.on_host("filled").bool())
+        episodes, steps, agents = (alive[:, :-1] & played_mask(batch)).nonzero(as_tuple=True)
+        return to_device(episodes, device), to_device(steps, device), to_device(agents, device)
+
+    return batch.cached(("acted", device), ("avail_actions", "filled", "terminated"), index)
 
 
 def model_trainer(learner: Learner) -> NoTrainer:
@@ -312,7 +331,7 @@ def q_of_candidates(
     def values_of(subgoals: th.Tensor, ahead: th.Tensor) -> th.Tensor:
         after = mac.unroll_with_hidden(inferred.batch)[1] if hidden is None else hidden
         q = mac.step_candidates(inferred.batch, subgoals, ahead, before(after))
-        available = inferred.batch.steps(q.device).pack(avail).unsqueeze(-2)
+        available = living(inferred.batch, q.device).pack(avail)  # [N, 1, action]
         if learner.args.omg_value == "max":
             return q.masked_fill(~available, -th.inf).max(-1).values
         return (q * available).sum(-1) / available.sum(-1).clamp(min=1)

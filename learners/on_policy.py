@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch as th
 
-from components.episode_buffer import ON_HOST, EpisodeBatch
+from components.episode_buffer import EpisodeBatch
 from learners.base_learner import Learner, Policy
 from learners.model_trainers import model_trainer
 from utils.config import K, M, key
@@ -67,7 +67,7 @@ class OnPolicyLearner(Learner):
         # Drawn in main memory, where the lengths of episodes are known.
         for episodes in th.randperm(batch.batch_size).chunk(self.args.num_mini_batch):
             part = batch[episodes]
-            part.keep_on_host({key: batch.on_host(key)[episodes] for key in ON_HOST})
+            part.keep_on_host({key: field[episodes] for key, field in batch.steps_on_host().items()})
             yield part, to_device(episodes, batch.device)
 
     def counts(self) -> dict[str, int]:

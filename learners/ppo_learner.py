@@ -23,7 +23,7 @@ from learners.on_policy import OnPolicyLearner
 from modules.critics import VALUES
 from modules.critics.value import READS, OneOutput, value_input_size, value_inputs
 from modules.initial import orthogonal_
-from modules.inputs import is_alive, last_actions
+from modules.inputs import last_actions, living
 from modules.moments import RunningMoments
 from modules.network import Network
 from modules.unroll import step_candidates, unroll, unroll_with_hidden
@@ -34,6 +34,7 @@ from utils.rl_utils import (
     build_td_lambda_targets,
     chosen,
     clipped_surrogate,
+    is_alive,
     masked_mean,
     n_step_returns,
     value_errors,
@@ -259,11 +260,10 @@ class PPOLearner(OnPolicyLearner):
         """
 
         def values_of(subgoals: th.Tensor, ahead: th.Tensor) -> th.Tensor:
-            steps = batch.steps(subgoals.device)
-            rows = steps.pack(inputs)
-            _, hidden = unroll_with_hidden(self.critic, rows, steps)
-            observed = rows[..., : -self.features_size]
-            return step_candidates(self.critic, observed, subgoals, ahead, before(hidden), steps).squeeze(-1)
+            steps, observed = batch.steps(subgoals.device), inputs[..., : -self.features_size]
+            _, hidden = unroll_with_hidden(self.critic, steps.pack(inputs), steps)
+            seats = living(batch, subgoals.device)
+            return step_candidates(self.critic, observed, subgoals, ahead, before(hidden), seats).squeeze(-1)
 
         return values_of
 

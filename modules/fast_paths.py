@@ -28,8 +28,8 @@ from modules.packed_gru import gru_of_candidates, packed_gru
 
 NumpyStep = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """`forward` of a network in NumPy: inputs [rows, in] and hidden states [rows, H] to outputs and hidden states."""
-ROWS_AT_ONCE = {"cpu": 128, "cuda": 16384, "meta": 128}
-"""Agents' steps, where each of them is computed with several features."""
+ROWS_AT_ONCE = {"cpu": 512, "cuda": 16384, "meta": 512}
+"""Seats' steps, where each of them is computed with several features."""
 
 
 class FastPaths(NamedTuple):
@@ -40,7 +40,7 @@ class FastPaths(NamedTuple):
     numpy_step: Callable[..., NumpyStep] | None = None
     """Makes the network's NumpyStep, with the weights that the network has at that moment."""
     step_candidates: Callable[..., th.Tensor] | None = None
-    """(network, inputs [N, a, in], features [M, a, Z], rows [N, K], hidden [N, a, H]) to outputs [N, a, K, out]."""
+    """(network, inputs [N, in], features [M, Z], rows of features [N, K], hidden [N, H]) to outputs [N, K, out]."""
 
 
 NO_FAST_PATHS = FastPaths()
@@ -79,17 +79,15 @@ def _rnn_step_candidates(
     agent: RNNAgent, inputs: th.Tensor, features: th.Tensor, chosen: th.Tensor, hidden: th.Tensor
 ) -> th.Tensor:
     """Products that depend on the inputs or the features alone are computed once for all pairs of the two."""
-    rnn = agent.rnn
     w_inputs, w_features = agent.fc1.weight.split([inputs.shape[-1], features.shape[-1]], 1)
     all_from_inputs = F.linear(inputs, w_inputs, agent.fc1.bias).unsqueeze(-2)
     all_from_features = F.linear(features, w_features)
     # A few rows at a time: what is between inputs and Q-values is K times as large, and so stays in the cache.
-    n_rows = max(ROWS_AT_ONCE[inputs.device.type] // inputs.shape[1], 1)
+    parts = (rows.split(ROWS_AT_ONCE[inputs.device.type]) for rows in (all_from_inputs, chosen, hidden))
     qs = []
-    parts = (rows.split(n_rows) for rows in (all_from_inputs, chosen, hidden))
     for from_inputs, of_rows, h in zip(*parts, strict=True):
-        x = F.relu(from_inputs + all_from_features[of_rows].transpose(1, 2))
-        qs.append(agent.head(gru_of_candidates(x, h, rnn)))
+        x = F.relu(from_inputs + all_from_features[of_rows], inplace=True)
+        qs.append(agent.head(gru_of_candidates(x, h, agent.rnn)))
     return th.cat(qs)
 
 

@@ -18,7 +18,7 @@ F = np.float32
 
 FLAT = F(9.0)
 """Beyond this tanh is 1 in 32 bits."""
-# tanh(x) / x = P(x^2) / Q(x^2), fitted up to FLAT with the least largest relative error, 6e-8; in 32 bits it lies within
+# tanh(x) / x = P(x^2) / Q(x^2), fitted up to FLAT with the least largest relative error, 6e-8; in 32 bits it is within
 # 4e-7 of tanh. Loops with it become vector instructions, which loops with the C library's tanh do not.
 P0, P1, P2 = F(0.999999941), F(0.129192311), F(2.92076469e-3)
 P3, P4, P5 = F(9.26744732e-6), F(-1.27805194e-8), F(1.82554413e-11)

@@ -9,6 +9,8 @@ import torch as th
 import torch.nn.functional as F
 
 from components.episode_buffer import ALL, EpisodeBatch, Episodes
+from components.packed_steps import PackedSteps
+from utils.rl_utils import is_alive
 from utils.transfer import StepIndex
 
 
@@ -38,13 +40,18 @@ def agent_ids(batch: EpisodeBatch, n_agents: int, device: str | th.device, bs: E
     return ids[bs]
 
 
-def is_alive(avail_actions: th.Tensor, filled: th.Tensor) -> th.Tensor:
-    """Whether there is still a choice, at this or a later step: the dead have a single action left. [b, T, agent].
+def living(batch: EpisodeBatch, device: str | th.device) -> PackedSteps:
+    """Returns which rows the steps of living agents become, one for each agent, for tensors on `device`.
 
-    From avail_actions [b, T, agent, u] and filled [b, T, 1] bool.
+    What a model infers of the dead is read by nobody who has a choice.
     """
-    has_choice = (avail_actions.sum(-1) > 1) & filled
-    return has_choice.flip(1).cumsum(1).flip(1) > 0
+    sources = ("avail_actions", "filled")
+
+    def pack() -> PackedSteps:
+        alive = is_alive(batch.on_host("avail_actions"), batch.on_host("filled").bool())
+        return PackedSteps(alive.to(th.uint8), device)
+
+    return batch.cached(("living", device), sources, pack)
 
 
 def others(batch: EpisodeBatch, of_team: th.Tensor, index: StepIndex) -> th.Tensor:

@@ -26,20 +26,18 @@ def packed_gru(x: th.Tensor, hidden_state: th.Tensor, cell: nn.GRUCell, batch_si
 
 
 def gru_of_candidates(x: th.Tensor, hidden: th.Tensor, cell: nn.GRUCell) -> th.Tensor:
-    """Returns a cell's hidden states [..., K, H] after each of the inputs x [..., K, in], from those before [..., H].
+    """Returns a cell's hidden states [N, K, H] after each of the inputs x [N, K, in], from those before [N, H].
 
     Without gradients.
     """
-    n_candidates = x.shape[-2]
+    n_candidates = x.shape[1]
     if x.device.type != "cpu":
-        before = hidden.unsqueeze(-2).expand(*x.shape[:-1], -1)
-        return cell(x.flatten(0, -2), before.reshape(-1, cell.hidden_size)).unflatten(0, x.shape[:-1])
+        return cell(x.flatten(0, 1), hidden.repeat_interleave(n_candidates, 0)).unflatten(0, x.shape[:2])
     b_rz, b_m = cell.bias_hh.split([2 * cell.hidden_size, cell.hidden_size])
     from_x = F.linear(x, cell.weight_ih, cell.bias_ih + F.pad(b_rz, (0, cell.hidden_size)))
-    from_h, hs = F.linear(hidden, cell.weight_hh), x.new_empty(*x.shape[:-1], cell.hidden_size)
-    rows = (tensor.flatten(0, -2).numpy() for tensor in (from_h, hidden, from_x, hs))
-    from_h_rows, h_rows, x_rows, hs_rows = rows
-    kernels.gru_candidates(x_rows, from_h_rows, contiguous(b_m), h_rows, hs_rows, n_candidates)
+    from_h, hs = F.linear(hidden, cell.weight_hh), x.new_empty(*x.shape[:2], cell.hidden_size)
+    h, rows_of_x, rows_of_hs = hidden.numpy(), from_x.flatten(0, 1).numpy(), hs.flatten(0, 1).numpy()
+    kernels.gru_candidates(rows_of_x, from_h.numpy(), contiguous(b_m), h, rows_of_hs, n_candidates)
     return hs
 
 
@@ -98,4 +96,3 @@ class _PackedGRU(th.autograd.Function):
 def contiguous(tensor: th.Tensor) -> np.ndarray:
     """Returns the tensor's values as an array whose rows follow each other in memory."""
     return np.ascontiguousarray(tensor.detach().numpy())
-

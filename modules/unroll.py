@@ -76,7 +76,7 @@ def _unroll(
         outputs, hiddens = fast_unroll(network, rows.flatten(0, 1), hidden, batch_sizes)
         return outputs, hiddens, lambda computed: steps.unpack(computed.unflatten(0, (-1, n_agents)))
     inputs = steps.unpack(rows)
-    hidden = network.init_hidden().expand(len(inputs), n_agents, -1) if before is None else before
+    hidden = network.init_hidden().expand(len(inputs), inputs.shape[2], -1) if before is None else before
     outputs_of_steps, hiddens_of_steps = [], []
     for t in range(inputs.shape[1]):
         outputs, hidden = step(network, inputs[:, t], hidden)
@@ -106,22 +106,26 @@ def step_from(network: Network, rows: th.Tensor, hidden: th.Tensor, steps: Packe
 
 @th.no_grad()
 def step_candidates(
-    network: Network, rows: th.Tensor, features: th.Tensor, ahead: th.Tensor, hidden: th.Tensor, steps: PackedSteps
+    network: Network, inputs: th.Tensor, features: th.Tensor, ahead: th.Tensor, hidden: th.Tensor, seats: PackedSteps
 ) -> th.Tensor:
-    """Returns one step at every filled step with each of K features appended to the inputs: [N, agent, K, out].
+    """Returns one step of every seat with each of K features appended to its inputs: [N, K, out].
 
     Args:
-        rows: inputs [N, agent, in] of the filled steps, in the order of `steps`, without the features.
+        inputs: [batch, time, agent, in], without the features.
         features: [batch, time, agent, Z].
-        ahead: [batch, time, K], the steps of the same episode whose features are tried.
+        ahead: [batch, time, K], the steps of the same episode whose features, of the same seat, are tried.
         hidden: [batch, time, agent, H], the state before each step.
-        steps: where these steps stand in [batch, time].
+        seats: which steps of which seats [batch, time, agent] are computed, and in which order.
     """
-    # The rows of the packed features, in place of steps of episodes.
-    chosen = steps.pack(steps.row_of().gather(1, ahead.flatten(1)).view_as(ahead))
-    rows_of_features, states = steps.pack(features), steps.pack(hidden)
     fast_candidates = FAST_PATHS.get(type(network), NO_FAST_PATHS).step_candidates
     if fast_candidates is not None:
-        return fast_candidates(network, rows, rows_of_features, chosen, states)
-    each = [th.cat([rows, rows_of_features[k]], -1) for k in chosen.unbind(1)]  # K times [N, agent, in + Z]
-    return th.stack([step(network, inputs_k, states)[0] for inputs_k in each], -2)
+        n_episodes, n_steps, n_agents = features.shape[:3]
+        episode, seat = (th.arange(n, device=ahead.device) for n in (n_episodes, n_agents))
+        first = ((episode.view(-1, 1, 1) * n_steps + ahead) * n_agents).unsqueeze(2)
+        rows, states, chosen = (seats.pack(x).flatten(0, -2) for x in (inputs, hidden, first + seat.view(-1, 1)))
+        return fast_candidates(network, rows, features.flatten(0, 2), chosen, states)
+    each = []
+    for step_k in ahead.unbind(-1):
+        tried = features.gather(1, step_k[..., None, None].expand_as(features))
+        each.append(seats.pack(step(network, th.cat([inputs, tried], -1), hidden)[0]).flatten(0, -2))
+    return th.stack(each, 1)

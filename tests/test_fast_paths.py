@@ -116,12 +116,13 @@ def test_one_step_with_each_of_many_features(kind, options):
     network, inputs, filled = made(kind, options)
     observed, features = inputs.split([INPUTS, FEATURES], -1)
     ahead, hidden = th.randint(2, (4, 9, 5)), th.randn(4, 9, 3, network.init_hidden().shape[-1])
-    steps = PackedSteps(filled)
-    given = (network, steps.pack(observed), features, ahead, hidden, steps)
-    by_fast, expected = by_both(kind, "step_candidates", lambda: steps.unpack(step_candidates(*given)))
+    lengths = th.tensor([[8, 3, 9], [2, 2, 2], [5, 1, 4], [5, 5, 0]])
+    seats = PackedSteps((th.arange(9).view(1, -1, 1) < lengths.unsqueeze(1)).to(th.uint8))
+    given = (network, observed, features, ahead, hidden, seats)
+    by_fast, expected = by_both(kind, "step_candidates", lambda: seats.unpack(step_candidates(*given).unsqueeze(1)))
     assert by_fast.shape == (4, 9, 3, 5, 5) and close([by_fast], [expected], atol=1e-5)
-    alone, _ = step(network, th.cat([observed[0, 3], features[0, ahead[0, 3, 2]]], -1), hidden[0, 3])
-    assert close([expected[0, 3, :, 2]], [alone])
+    alone, _ = step(network, th.cat([observed[0, 2], features[0, ahead[0, 2, 2]]], -1), hidden[0, 2])
+    assert close([expected[0, 2, :, 2]], [alone])
 
 
 # --- who gets one
@@ -145,7 +146,7 @@ def test_a_subclass_inherits_none_and_gets_them_by_one_line(monkeypatch):
         lambda: unroll(agent, steps.pack(inputs), steps),
         lambda: step_from(agent, steps.pack(inputs), hidden, steps),
         lambda: acting_step(agent)(inputs[:, 0], hidden[:, 0])[0],
-        lambda: step_candidates(agent, steps.pack(observed), features, ahead, hidden, steps),
+        lambda: step_candidates(agent, observed, features, ahead, hidden, PackedSteps(filled.expand(-1, -1, 3))),
     ]
     with monkeypatch.context() as patch:
         patch.setitem(

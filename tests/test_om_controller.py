@@ -6,6 +6,7 @@ import torch as th
 from modules.agents import REGISTRY as AGENTS
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.omg_am import OMGAM
+from modules.inputs import living
 from modules.unroll import step
 from tests.builders import act, every_seat, make_batch, make_mac, make_omg_args, make_scheme
 from utils.errors import UserError
@@ -84,7 +85,7 @@ def test_steps_on_given_features_are_those_of_the_network(agent):
     mac, batch = make_mac(args), make_batch(args, [8, 8])
     features, hidden = th.randn(2, 9, 3, args.omg_subgoal_dim), th.randn(2, 9, 3, args.rnn_hidden_dim)
     inputs, ahead = mac.build_inputs(batch), th.randint(9, (2, 9, 5))
-    together = batch.steps("cpu").unpack(mac.step_candidates(batch, features, ahead, hidden))
+    together = living(batch, "cpu").unpack(mac.step_candidates(batch, features, ahead, hidden).unsqueeze(1))
     for k in range(5):
         tried = th.stack([features[b, ahead[b, :, k]] for b in range(2)])
         alone, _ = step(mac.agent, th.cat([inputs, tried], -1), hidden)

@@ -28,6 +28,13 @@ def test_unpacking_gives_the_steps_back_and_zeros_in_the_padding(lengths):
     assert th.equal(steps.unpack(steps.pack(values)), values * filled)
 
 
+def test_seats_have_rows_of_their_own_for_as_long_as_they_live():
+    steps = PackedSteps(th.tensor([[[1, 1], [1, 0], [1, 0]], [[0, 1], [0, 1], [0, 0]]], dtype=th.uint8))
+    names = th.arange(12).view(2, 3, 2)
+    assert steps.pack(names).tolist() == [[0], [7], [1], [2], [9], [4]] and steps.batch_sizes == [3, 2, 1]
+    assert steps.unpack(steps.pack(names)).tolist() == [[[0, 1], [2, 0], [4, 0]], [[0, 7], [0, 9], [0, 0]]]
+
+
 @settings(max_examples=20, deadline=None)
 @given(lengths=st.lists(st.integers(1, 6), min_size=1, max_size=5))
 def test_the_packed_gru_is_the_cell_episode_by_episode_in_values_and_gradients(lengths):

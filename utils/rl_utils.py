@@ -24,20 +24,18 @@ def build_td_lambda_targets(
         raise ValueError("reward, discount, mask and value_tp1 must be [batch, time, n]")
     if value_tp1.shape[1] != reward.shape[1]:
         raise ValueError(f"{reward.shape[1]} transitions need as many values, not {value_tp1.shape[1]}")
-    one_step = reward + th.where(discount > 0, discount * value_tp1, 0.0)
-    if td_lambda == 0:
-        return one_step.masked_fill(mask == 0, 0.0)
     in_episode = mask > 0
-    goes_on = th.cat([in_episode[:, 1:], th.zeros_like(in_episode[:, :1])], dim=1)
-    returns = th.zeros_like(one_step)
-    return_tp1 = value_tp1[:, -1]
-    for t in reversed(range(reward.shape[1])):
-        # An episode that was cut off continues from its last value: what follows in the tensor is padding.
-        return_tp1 = th.where(goes_on[:, t], return_tp1, value_tp1[:, t])
-        mixed = (1 - td_lambda) * value_tp1[:, t] + td_lambda * return_tp1
-        return_t = reward[:, t] + th.where(discount[:, t] > 0, discount[:, t] * mixed, 0.0)
-        returns[:, t] = return_tp1 = th.where(in_episode[:, t], return_t, 0.0)
-    return returns
+    # After an episode's last transition, also where it was cut off, V takes the place of the next return.
+    weight = th.where(F.pad(in_episode[:, 1:], (0, 0, 0, 1)), td_lambda, 0.0)
+    value_part = reward + th.where(discount > 0, discount * (1 - weight) * value_tp1, 0.0)
+    value_part = value_part.where(in_episode, 0.0)
+    if td_lambda == 0:
+        return value_part
+    return_tp1, returns = th.zeros_like(value_tp1[:, 0]), []
+    for value_part_t, factor_t in zip(reversed(value_part.unbind(1)), reversed((discount * weight).unbind(1))):
+        return_tp1 = value_part_t + factor_t * return_tp1
+        returns.append(return_tp1)
+    return th.stack(returns[::-1], 1)
 
 
 def n_step_returns(
@@ -120,3 +118,12 @@ def gaussian_kl(mu_q: th.Tensor, log_var_q: th.Tensor, mu_p: th.Tensor, log_var_
         raise ValueError("the means and log-variances must have the same last dimension")
     quotient = (log_var_q.exp() + (mu_q - mu_p) ** 2) / log_var_p.exp()
     return 0.5 * (log_var_p - log_var_q + quotient - 1).sum(-1)
+
+
+def is_alive(avail_actions: th.Tensor, filled: th.Tensor) -> th.Tensor:
+    """Whether there is still a choice, at this or a later step: the dead have a single action left. [b, T, agent].
+
+    From avail_actions [b, T, agent, u] and filled [b, T, 1] bool.
+    """
+    has_choice = (avail_actions.sum(-1) > 1) & filled
+    return has_choice.flip(1).cumsum(1).flip(1) > 0

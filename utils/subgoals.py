@@ -31,14 +31,15 @@ def choose_candidate(values: th.Tensor, mode: str | int | bool, generator: th.Ge
 
 
 def nearest_steps(decoded: th.Tensor, states: th.Tensor, filled: th.Tensor, acted: th.Tensor) -> th.Tensor:
-    """Returns the step whose state is nearest (L2) to what each subgoal stands for, -1 if nobody acted: [b, T, agent].
+    """Returns the step whose state is nearest (L2) to what each subgoal stands for, -1 where the agent did not act:
+    [b, T, agent].
 
     decoded, states [b, T, agent, D]: the states that the subgoals stand for, and those of the episode.
-    filled, acted [b, T] bool: steps that have a state, and those in which the agents acted.
+    filled [b, T], acted [b, T, agent] bool: steps that have a state, and those in which agents acted.
     """
     distance = th.cdist(decoded.transpose(1, 2).contiguous(), states.transpose(1, 2).contiguous())
     nearest = distance.masked_fill(~filled[:, None, None], th.inf).argmin(-1)
-    return nearest.masked_fill(~acted.unsqueeze(1), -1).transpose(1, 2)
+    return nearest.transpose(1, 2).masked_fill(~acted, -1)
 
 
 def mean_hit_ratio(nearest: th.Tensor, n_states: th.Tensor) -> th.Tensor:

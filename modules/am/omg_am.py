@@ -243,7 +243,7 @@ class OMGAM(AgentModel):
     def loss(
         self, observations: th.Tensor, subgoal: Gaussian, trajectory: th.Tensor, drawn: th.Tensor, chosen: Gaussian
     ) -> Loss:
-        """Returns the posterior's loss and what to log, means over all rows [N, agent, ...] (equation 5).
+        """Returns the posterior's loss and what to log, means over all rows [N, ...] (equation 5).
 
         MSE(o_t, decode(g, h_t)) + omg_cvae_alpha KL(q_phi || p_psi)
 

@@ -10,10 +10,11 @@ from torch import nn
 
 from components.episode_buffer import ALL, EpisodeBatch, Episodes
 from modules.am.agent_model import AgentModel, Loss, check_others
-from modules.inputs import agent_ids, is_alive, last_actions, others
+from modules.inputs import agent_ids, last_actions, others
 from modules.network import Outputs
 from utils.config import WIDE, key
 from utils.dict2namedtuple import Args
+from utils.rl_utils import is_alive
 from utils.transfer import StepIndex
 
 

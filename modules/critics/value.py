@@ -12,9 +12,10 @@ from torch import nn
 
 from components.episode_buffer import EpisodeBatch
 from modules.am.agent_model import FEATURES
-from modules.inputs import agent_ids, is_alive, last_actions
+from modules.inputs import agent_ids, last_actions
 from modules.network import Network, Outputs
 from utils.dict2namedtuple import Args
+from utils.rl_utils import is_alive
 
 READS = ("obs", "state", "state_obs", "state_team")
 """What a critic may read: the own observation, the state, both, or the state and all agents' observations."""
