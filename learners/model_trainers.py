@@ -22,9 +22,8 @@ from components.transitions import Transitions, played_mask
 from learners.base_learner import Learner, Policy
 from modules.am.agent_model import FEATURES
 from modules.am.omg_am import OMGAM, Gaussian
-from modules.inputs import living
+from modules.inputs import lives_on_host, living
 from modules.network import Outputs
-from utils.rl_utils import is_alive
 from utils.subgoals import (
     active_units,
     candidate_steps,
@@ -287,8 +286,7 @@ def seats_that_acted(batch: EpisodeBatch, device: str | th.device) -> SeatIndex:
     """Returns the transitions of living agents, of those that were played."""
 
     def index() -> SeatIndex:
-        alive = is_alive(batch.on_host("avail_actions"), batch.on_host("filled").bool())
-        episodes, steps, agents = (alive[:, :-1] & played_mask(batch)).nonzero(as_tuple=True)
+        episodes, steps, agents = (lives_on_host(batch)[:, :-1] & played_mask(batch)).nonzero(as_tuple=True)
         return to_device(episodes, device), to_device(steps, device), to_device(agents, device)
 
     return batch.cached(("acted", device), ("avail_actions", "filled", "terminated"), index)

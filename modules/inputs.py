@@ -46,12 +46,15 @@ def living(batch: EpisodeBatch, device: str | th.device) -> PackedSteps:
     What a model infers of the dead is read by nobody who has a choice.
     """
     sources = ("avail_actions", "filled")
+    return batch.cached(("living", device), sources, lambda: PackedSteps(lives_on_host(batch).to(th.uint8), device))
 
-    def pack() -> PackedSteps:
-        alive = is_alive(batch.on_host("avail_actions"), batch.on_host("filled").bool())
-        return PackedSteps(alive.to(th.uint8), device)
 
-    return batch.cached(("living", device), sources, pack)
+def lives_on_host(batch: EpisodeBatch) -> th.Tensor:
+    """Returns who lives in which step, [b, T, agent] bool, in main memory; all do in the first, so that some do."""
+    filled = batch.on_host("filled").bool()
+    lives = is_alive(batch.on_host("avail_actions"), filled)
+    lives[:, 0] |= filled[:, 0]
+    return lives
 
 
 def others(batch: EpisodeBatch, of_team: th.Tensor, index: StepIndex) -> th.Tensor:

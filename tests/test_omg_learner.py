@@ -1,5 +1,7 @@
 """The OMG learner: the equations of the paper on small numbers, and what may train what."""
 
+import copy
+
 import pytest
 import torch as th
 
@@ -8,9 +10,10 @@ from learners.model_trainers import q_of_candidates
 from learners.omg_learner import OMGLearner
 from modules.am.agent_model import FEATURES
 from modules.am.omg_am import Gaussian
+from modules.inputs import living
 from modules.unroll import step
 from tests.builders import make_batch, make_mac, make_omg_args, make_scheme
-from tests.test_agent_models import encoded
+from tests.test_agent_models import encoded, killed
 from utils.rl_utils import gaussian_kl
 
 
@@ -68,6 +71,32 @@ def test_the_q_loss_does_not_train_the_model_nor_the_models_loss_the_policy(logg
     posterior = copies(parts(learner)[2])
     learner.train(batch, 200, 1)
     assert all(th.allclose(a, b, atol=1e-9) for a, b in zip(posterior, copies(parts(learner)[2])))
+
+
+def test_nothing_is_inferred_nor_learned_of_the_dead(logger):
+    args = make_omg_args(eta=0.0)
+    whole = make_batch(args, lengths=[8, 5, 4])
+    batch = killed(whole)
+    learner, other = make_learner(args, logger), make_learner(args, logger)
+    other.load_state_dict(copy.deepcopy(learner.state_dict()))
+    inferred, of_all = learner.model.infer(batch), learner.model.infer(whole)
+    lives = th.ones(3, 9, 3, 1) * batch["filled"].unsqueeze(-1)
+    lives[0, 2:, 1] = lives[-1, 1:] = 0  # in the first step everybody lives
+    for name in ("outputs", "hidden"):
+        assert th.allclose(getattr(inferred, name), getattr(of_all, name) * lives, atol=1e-6)
+    assert not inferred.batch[FEATURES][lives.expand_as(inferred.drawn) == 0].any()
+    seen_differently = batch[:]
+    seen_differently.data.transition_data["obs"] = batch["obs"].masked_fill(lives == 0, 7.0)
+    for each, given in ((learner, batch), (other, seen_differently)):
+        each.generator = th.Generator().manual_seed(3)
+        now, n_living = each.model.infer(given), len(living(given, "cpu"))
+        each.model.look_back(now, lambda subgoals, ahead, n=n_living: th.zeros(n, args.omg_horizon), t_env=1)
+        zeros = th.zeros_like(now.drawn)  # the subgoals of the last steps are those of what the dead see
+        each.model.hindsight = each.model.hindsight._replace(prior=Gaussian(zeros, zeros))
+        before = copies(parts(each)[2])
+        each.model.train(now, make_transitions(given, args.gamma), t_env=1)
+        assert not same(before, copies(parts(each)[2]))
+    assert same(copies(parts(learner)[2]), copies(parts(other)[2]))
 
 
 @pytest.mark.parametrize("pairing", ["same", "next"])
