@@ -1,11 +1,12 @@
 """Reference curves: `python -m experiments.reference` trains the default suite, or the part of it that is named.
 
-`--export` puts what has been trained into `reference/`, which `report --against reference` reads; `--short --check` is
+`--export` adds what has been trained to `reference/`, which `report --against reference` reads; `--short --check` is
 `make check-learning`: three short runs against their bands. Published values are in `reference/published.csv`.
 """
 
 import sys
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,17 @@ import yaml
 
 from experiments import sweep
 from experiments.executors import add_arguments, check_arguments
-from experiments.report.against import OUTSIDE, as_rows, compare, published, read_references, write_reference
+from experiments.report.against import (
+    COLUMNS,
+    OUTSIDE,
+    as_rows,
+    compare,
+    published,
+    read_references,
+    read_rows,
+    run_of,
+    write_reference,
+)
 from experiments.report.groups import group
 from experiments.report.runs import find_runs
 from experiments.report.summary import summarise
@@ -60,23 +71,25 @@ def train(args: Namespace) -> int:
 
 
 def export(args: Namespace) -> None:
-    """Writes all finished runs of the folder into `reference/`, with settings, versions and machine beside them."""
+    """Adds all finished runs of the folder to `reference/`, with settings, versions and machine beside them."""
     runs, left_out = find_runs([args.out])
     results = group(runs, left_out)
     finished = [score.run for cell in results.cells.values() for score in cell.scores]
     name = "short" if args.short else "suite"
     keys = METHOD_KEYS if args.short else ("t_max",)
     write_reference(finished, keys, FOLDER / f"{name}.csv")
+    runs_there = {run_of(row): row for row in read_rows(FOLDER / f"{name}.csv", COLUMNS)}.values()
+    counts = Counter(f"{row['algorithm']} on {row['map']}" for row in runs_there)
     about = {
         "command": f"python -m experiments.reference{' --short' if args.short else ''}",
         "settings": list(SHORT) if args.short else [f"t_max={args.t_max}", "final_eval=best"],
-        "commits": sorted({run.commit for run in finished}),
-        "engine_versions": sorted({run.task.version for run in finished}),
+        "commits": sorted({row["commit"] for row in runs_there}),
+        "engine_versions": sorted({row["engine_version"] for row in runs_there}),
         "packages": machine_info("numpy", "torch", "numba")["versions"],
-        "runs": {f"{method.title} on {task.title}": len(cell.scores) for (task, method), cell in results.cells.items()},
+        "runs": dict(sorted(counts.items())),
     }
     (FOLDER / f"{name}.yaml").write_text(yaml.safe_dump(about, sort_keys=False), encoding="utf-8")
-    print(f"{FOLDER / name}.csv: {len(finished)} runs")
+    print(f"{FOLDER / name}.csv: {len(finished)} runs from {args.out}, {len(runs_there)} in all")
 
 
 def check(out: Path) -> int:
@@ -100,7 +113,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="more settings of main.py")
     parser.add_argument("--short", action="store_true", help="three algorithms on 3m for 20,000 steps")
     parser.add_argument("--check", action="store_true", help="compare with reference/; status 1 outside of the bands")
-    parser.add_argument("--export", action="store_true", help="write what has been trained to reference/")
+    parser.add_argument("--export", action="store_true", help="add what has been trained to reference/")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/reference, or results/short")
     parser.add_argument("--plan", action="store_true", help="only show the runs")
     add_arguments(parser)

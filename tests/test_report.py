@@ -14,7 +14,7 @@ import yaml
 
 from experiments.report import __main__ as report
 from experiments.report import statistics
-from experiments.report.against import COLUMNS, compare, read_references, write_reference
+from experiments.report.against import COLUMNS, compare, read_references, read_rows, write_reference
 from experiments.report.groups import group
 from experiments.report.page import as_html
 from experiments.report.runs import WON, find_runs, read_run
@@ -486,6 +486,7 @@ def test_a_reference_of_another_engine_version_or_other_settings_is_not_used(ref
     make_run(tmp_path / "mine", version="3")
     (found,) = compare(summarise(results(tmp_path / "mine")), read_references(reference))
     assert found.verdict == "none of this engine version" and found.reference is None
+    (reference / "suite.csv").unlink()
     write_reference(find_runs([tmp_path / "theirs"])[0], ["lr"], reference / "suite.csv")
     make_run(tmp_path / "other", lr=0.1)
     (found,) = compare(summarise(results(tmp_path / "other")), read_references(reference))
@@ -550,3 +551,21 @@ def test_the_reference_command_checks_short_runs_against_their_bands(reference, 
     assert command.main(["--algs", "qmixx", "--plan"]) == 2 and "did you mean 'qmix'" in capsys.readouterr().err
     assert command.main([*words[:4], "--export", "--seeds", "1..2", "--out", str(tmp_path / "new")]) in (0, 1)
     assert (reference / "short.csv").is_file() and "3m" in (reference / "short.yaml").read_text()
+
+
+def test_a_reference_grows_by_parts_and_holds_one_version_of_an_engine(tmp_path):
+    file = tmp_path / "reference" / "suite.csv"
+
+    def export(name, seeds, share, version="4"):
+        for seed in seeds:
+            make_run(tmp_path / name / str(seed), "qmix", "3m", seed, curve(seed, share), t_max=1, version=version)
+        write_reference(find_runs([tmp_path / name])[0], ["t_max"], file)
+        return {
+            (row["seed"], row["engine_version"]): row["won"] for row in read_rows(file, COLUMNS)
+        }  # of the last test
+
+    first = export("first", [1, 2], 0.5)
+    both = export("second", [2, 10], 0.9)
+    assert set(both) == {("1", "4"), ("2", "4"), ("10", "4")}
+    assert both["1", "4"] == first["1", "4"] and both["2", "4"] != first["2", "4"]
+    assert set(export("third", [3], 0.9, version="5")) == {("3", "5")}

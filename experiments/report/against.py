@@ -51,9 +51,11 @@ class Verdict(NamedTuple):
 
 
 def write_reference(runs: Sequence[TrainingRun], settings: Sequence[str], file: Path) -> None:
-    """Writes the test curves, against the world's own enemies, of runs that were given the keys `settings`.
+    """Adds the test curves, against the world's own enemies, of runs that were given the keys `settings` to a file.
 
-    Raises: OSError.
+    They replace those of the same runs there, and all that an environment of another version of the same engine left.
+
+    Raises: OSError. UserError: the file is torn.
     """
     rows: list[Json] = []
     own = [run for run in runs if not run.task.enemy]
@@ -67,8 +69,19 @@ def write_reference(runs: Sequence[TrainingRun], settings: Sequence[str], file: 
             for t, value in zip(*run.curves.get(metric, ((), ()))):
                 found.setdefault(t, {})[name] = f"{value:.4g}"
         rows += [{**row, "t_env": int(t), **values} for t, values in found.items()]
+    versions = {(row["env"], row["engine"]): row["engine_version"] for row in rows}
+    new = {run_of(row) for row in rows}
+    for old in read_rows(file, COLUMNS) if file.is_file() else []:
+        engine = old["env"], old["engine"]
+        if run_of(old) not in new and versions.get(engine, old["engine_version"]) == old["engine_version"]:
+            rows.append(old)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_csv(file, COLUMNS, rows)
+    write_csv(file, COLUMNS, sorted(rows, key=lambda row: (*run_of(row), int(str(row["t_env"])))))
+
+
+def run_of(row: Mapping[str, object]) -> tuple[str, ...]:
+    """Returns what tells the run of a row of a reference from all others."""
+    return tuple(str(row[column]) for column in (*PLACE, "seed"))
 
 
 def read_rows(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
