@@ -7,6 +7,7 @@ import logging
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
+from operator import attrgetter
 from statistics import median
 from time import perf_counter, process_time
 
@@ -43,13 +44,24 @@ TARGET_TIMES_LOOP = 3.0
 """The loop's time over the update's, of TARGET."""
 TARGET_SHARE_OF_PRODUCTS = 0.5
 """The time of the update's matrix products alone over the update's, of TARGET."""
+IN_PARTS = "iql_omg"
+"""The algorithm of whose update is shown where its time goes."""
+PARTS = {
+    "the model infers": (("model", "infer"),),
+    "subgoals are picked": (("model", "look_back"),),
+    "values": (("mac", "unroll_with_hidden"), ("target_mac", "unroll_with_hidden")),
+    "the policy learns": (("", "descend"),),
+    "the model learns": (("model", "train"),),
+}
+"""Methods of the learner's attributes, or of its own, by what they do; what one calls within another is the other's."""
 COLUMNS = ("batch", "update", "lowest", "highest", "loop", "times", "ragged")
 HEADER = f"{'map':<12}{'algorithm':<10}" + "".join(f"{name:>9}" for name in COLUMNS)
 DESCRIPTION = f"""Measures whole updates of the default algorithms on random episodes of {STEPS} steps: as they are, and
 with policy networks that go step by step through their `forward` (modules/unroll.py); the two take turns. Prints
 milliseconds of computing on one thread, or on a GPU the time that passes, the batch's transfer included: the median,
 lowest and highest of {REPEATS} repeats; the loop over the update ("times"); and an update of episodes between
-{STEPS // 2} and {STEPS} steps long ("ragged"). Then how an update of the first algorithm grows with the batch."""
+{STEPS // 2} and {STEPS} steps long ("ragged"). Then how an update of the first algorithm grows with the batch, and
+where the time of {IN_PARTS}'s goes."""
 JSON_HELP = """also write the results there: "machine", and "results", "growth" and "threads", with all repeats"""
 THREADS_HELP = f"""also compare one thread with this many, by qmix on {", ".join(THREADS_MAPS)}: milliseconds that pass
 and those of computing (default: 1, no comparison)"""
@@ -203,6 +215,45 @@ def measure_threads(map_name: str, n_threads: int) -> Json:
     return {"map": map_name, "passed": times.passed, "computed": times.computed}
 
 
+def measure_parts(algorithm: str, map_name: str, device: str) -> Json:
+    """Returns the shares of an update's time that its parts take, those of PARTS that the learner has."""
+    case, spent = Case(algorithm, map_name, device), dict.fromkeys(PARTS, 0.0)
+    inside: list[str] = []
+
+    def timed(name: str, method: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **kwargs: object) -> object:
+            if inside:  # of another part
+                return method(*args, **kwargs)
+            inside.append(name)
+            started = process_time()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                spent[name] += process_time() - started
+                inside.pop()
+
+        return call
+
+    for name, methods in PARTS.items():
+        for owner, method in methods:
+            part = attrgetter(owner)(case.learner) if owner else case.learner
+            setattr(part, method, timed(name, getattr(part, method)))
+    case.update(case.full)
+    spent |= dict.fromkeys(spent, 0.0)
+    started = process_time()
+    for _ in range(REPEATS):
+        case.update(case.full)
+    whole = process_time() - started
+    shares = {name: seconds / whole for name, seconds in spent.items()}
+    return {"map": map_name, "algorithm": algorithm, "shares": {**shares, "the rest": 1 - sum(shares.values())}}
+
+
+def parts_words(result: Json) -> str:
+    """Returns one line: where an update's time goes."""
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in result["shares"].items())
+    return f"{result['map']}, {result['algorithm']}, where an update's time goes: {shares}"
+
+
 def verdicts(result: Json) -> list[str]:
     """Returns one line for each target that this result can be held against."""
     times, what = result["milliseconds"], f"{result['map']}, {result['algorithm']}"
@@ -260,9 +311,12 @@ def run_all(args: Namespace) -> None:
     results = print_results(HEADER, measured, row, verdicts)
     growth = [measure_growth(args.alg[0], map_name, args.device) for map_name in args.map]
     print(*map(growth_words, growth), sep="\n")
+    in_parts = args.map if IN_PARTS in args.alg and args.device == "cpu" else []
+    parts = [measure_parts(IN_PARTS, map_name, args.device) for map_name in in_parts]
+    print(*map(parts_words, parts), sep="\n", end="\n" if parts else "")
     threads = [measure_threads(map_name, args.threads) for map_name in THREADS_MAPS if args.threads > 1]
     print(*map(threads_words, threads), sep="\n", end="\n" if threads else "")
-    write_json(args.json, machine=machine, results=results, growth=growth, threads=threads)
+    write_json(args.json, machine=machine, results=results, growth=growth, parts=parts, threads=threads)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -71,7 +71,13 @@ def test_each_learner_has_its_row_and_its_times_in_the_json(tmp_path, capsys, mo
     assert list(written["growth"][0]["milliseconds"]) == ["8", "16", "32"] and written["threads"] == []
     rows = capsys.readouterr().out.splitlines()[2:]
     assert [row.split()[1] for row in rows[:5]] == algorithms
-    assert rows[-1].startswith("3m, iql, milliseconds per episode, by batch: 8: ")
+    assert rows[-2].startswith("3m, iql, milliseconds per episode, by batch: 8: ")
+    assert rows[-1].startswith("3m, iql_omg, where an update's time goes: the model infers ")
+    (parts,) = written["parts"]
+    assert list(parts["shares"]) == [*learner.PARTS, "the rest"]
+    assert sum(parts["shares"].values()) == pytest.approx(1) and all(
+        0 < share < 1 for share in parts["shares"].values()
+    )
 
 
 def test_in_the_loop_the_policy_goes_step_by_step(monkeypatch):
