@@ -59,12 +59,13 @@ class _PackedGRU(th.autograd.Function):
         b_rz, b_m = b_hh.split([2 * size, size])
         gates = th.addmm(b_ih + F.pad(b_rz, (0, size)), x, w_ih.t())
         m, hs = gates.new_empty(len(x), size), gates.new_empty(len(x), size)
-        w_h, bias_m, h = contiguous(w_hh.t()), contiguous(b_m), contiguous(h_0)
-        arrays, before, from_h = (gates.numpy(), m.numpy(), hs.numpy()), 0, np.empty((len(h), len(w_hh)), h.dtype)
+        w_h, bias_m = contiguous(w_hh.t()), contiguous(b_m)
+        h, before, from_h = contiguous(h_0), 0, np.empty((len(h_0), len(w_hh)), np.float32)
+        gates_, m_, hs_ = gates.numpy(), m.numpy(), hs.numpy()
         for stop, count in zip(accumulate(batch_sizes), batch_sizes, strict=True):
             np.matmul(h[before : before + count], w_h, out=from_h[:count])
-            kernels.gru_step(arrays[0], from_h, bias_m, h, before, *arrays[1:], stop - count, stop)
-            h, before = arrays[2], stop - count
+            kernels.gru_step(gates_, from_h, bias_m, h, before, m_, hs_, stop - count, stop)
+            h, before = hs_, stop - count
         ctx.save_for_backward(x, h_0, w_ih, w_hh, gates, m, hs)
         ctx.batch_sizes = batch_sizes
         return hs
@@ -74,13 +75,13 @@ class _PackedGRU(th.autograd.Function):
         x, h_0, w_ih, w_hh, gates, m, hs = ctx.saved_tensors
         d_h, d_n, d_gates = grad.clone(memory_format=th.contiguous_format), th.empty_like(hs), th.empty_like(gates)
         w_h, stop, carry = contiguous(w_hh), len(hs), np.zeros((0, hs.shape[1]), np.float32)
-        arrays = [rows.numpy() for rows in (gates, m, hs, d_n, d_gates)]
+        d_h_, gates_, m_, hs_, d_n_, d_gates_ = (rows.numpy() for rows in (d_h, gates, m, hs, d_n, d_gates))
         for count in reversed(ctx.batch_sizes):
-            rows = slice(stop - count, stop)
-            kernels.gru_step_back(d_h.numpy(), carry, *arrays, stop - count, stop)
-            carry = arrays[-1][rows] @ w_h
-            carry += d_h.numpy()[rows]
-            stop -= count
+            start = stop - count
+            kernels.gru_step_back(d_h_, carry, gates_, m_, hs_, d_n_, d_gates_, start, stop)
+            carry = np.matmul(d_gates_[start:stop], w_h)
+            carry += d_h_[start:stop]
+            stop = start
 
         starts = [h_0, *hs.split(ctx.batch_sizes)[:-1]]
         h_before = th.cat([rows[:count] for rows, count in zip(starts, ctx.batch_sizes, strict=True)])
