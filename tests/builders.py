@@ -20,6 +20,7 @@ from controllers.basic_controller import BasicMAC
 from controllers.om_controller import MultiModuleMAC
 from modules.network import Network
 from modules.unroll import unroll_with_hidden
+from utils.rl_utils import is_alive
 
 GOLDEN = Path(__file__).parent / "golden" / "pymarl"
 
@@ -197,6 +198,15 @@ def act(mac: BasicMAC, batch: EpisodeBatch, test_mode: bool = True) -> th.Tensor
     """What the policy acts by, one step at a time: [b, T, agent, action]."""
     mac.init_hidden(batch.batch_size)
     return th.stack([mac.forward(batch, t, test_mode=test_mode) for t in range(batch.max_seq_length)], 1)
+
+
+def acts_in(mac: BasicMAC, batch: EpisodeBatch) -> th.Tensor:
+    """Where the policy acts by what it learns, [b, T, agent] bool: in all steps, or with an agent model in those of
+    agents that still have a choice, as nothing is inferred of others when learning."""
+    filled = batch["filled"] > 0
+    if "am" in mac.networks():
+        return is_alive(batch["avail_actions"], filled)
+    return filled.expand(-1, -1, batch["obs"].shape[2])
 
 
 def with_noisy_padding(batch: EpisodeBatch, size: float, seed: int = 1) -> EpisodeBatch:

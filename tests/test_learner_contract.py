@@ -15,6 +15,7 @@ from modules.fast_paths import FAST_PATHS
 from tests.builders import (
     RecordingLogger,
     act,
+    acts_in,
     every_seat,
     make_batch,
     make_mac,
@@ -25,7 +26,7 @@ from tests.builders import (
 from tests.test_peers import EPYMARL
 from tests.test_run import equal
 from utils.errors import UserError
-from utils.rl_utils import is_alive, masked_mean
+from utils.rl_utils import masked_mean
 
 
 class WeightedLearner(QLearner):
@@ -375,10 +376,8 @@ def weights_of(learner):
 def test_after_updates_the_policy_acts_by_what_it_has_learned(name):
     learner = train(make_learner(name), 2)
     batch = some_episodes(learner.args)
-    counts = (batch["filled"] > 0).expand(-1, -1, learner.args.n_agents)
-    if "am" in learner.mac.networks():  # it infers nothing of agents that have no choice any more
-        counts = is_alive(batch["avail_actions"], counts[..., :1])
-        assert counts.float().mean() > 0.5
+    counts = acts_in(learner.mac, batch)
+    assert counts.float().mean() > 0.5
     learned = learner.mac.unroll(batch, test_mode=True)
     assert th.allclose(act(learner.mac, batch)[counts], learned[counts], atol=1e-5)
 
@@ -395,7 +394,8 @@ def test_fast_forms_change_no_loss_and_no_gradient(name, monkeypatch):
     grads, expected = gradients_of(fast), gradients_of(plain)
     assert grads.keys() == expected.keys()
     for key, grad in grads.items():
-        assert (grad - expected[key]).norm() / expected[key].norm().clamp(min=1e-4) < 1e-5, key
+        # Tanh in 32 bits: the compiled one is within 4e-7 of torch's, and three updates carry that on.
+        assert (grad - expected[key]).norm() / expected[key].norm().clamp(min=1e-4) < 2e-5, key
 
 
 @of_learners([name for name in CASES if name not in ("omg_random", "mappo_epymarl")])

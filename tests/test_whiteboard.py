@@ -22,7 +22,7 @@ from modules.agents.rnn_agent import RNNAgent
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.base_am import BaseAM
 from modules.unroll import step
-from tests.builders import act, make_batch, make_mac, make_omg_args
+from tests.builders import act, acts_in, make_batch, make_mac, make_omg_args
 from tests.test_run import built
 from utils.errors import UserError
 
@@ -153,9 +153,9 @@ def test_a_change_in_one_place_acts_by_what_it_learns(change, monkeypatch):
     before = act(parts.mac, batch)
     parts.train()
     after, learned = act(parts.mac, batch), parts.mac.unroll(batch, test_mode=True)
-    filled = batch["filled"].squeeze(-1) > 0
-    assert th.allclose(after[filled], learned[filled], atol=1e-5)
-    assert not th.allclose(after[filled], before[filled], atol=1e-4)
+    counts = acts_in(parts.mac, batch)
+    assert th.allclose(after[counts], learned[counts], atol=1e-5)
+    assert not th.allclose(after[counts], before[counts], atol=1e-4)
     played = parts.runner.run(test_mode=True)
     if kind is Watched:
         assert Watched.asked > 20  # in training and in tests
