@@ -140,7 +140,7 @@ def test_the_choice_of_k_where_a_state_is_worth_what_is_seen_in_it(mode, share_o
     loss = made.am.loss
     made.am.loss = lambda **given: (seen.append(given["chosen"].mu), loss(**given))[1]
     made.train(batch, 0, 0)
-    assert seen[0].squeeze(-1).tolist() == [[value, value] for value in picked]
+    assert seen[0].squeeze(-1).tolist() == [value for value in picked for _ in range(2)]  # of both agents
     assert logger.values("subgoal_k1") == pytest.approx([share_of_k1])
     assert logger.values("subgoal_k2") == pytest.approx([1 - share_of_k1])
 

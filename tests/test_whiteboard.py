@@ -21,6 +21,7 @@ from modules.agents import REGISTRY as AGENTS
 from modules.agents.rnn_agent import RNNAgent
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.base_am import BaseAM
+from modules.inputs import living
 from modules.unroll import step
 from tests.builders import act, acts_in, make_batch, make_mac, make_omg_args
 from tests.test_run import built
@@ -176,13 +177,16 @@ def test_omg_tries_subgoals_by_the_networks_own_forward(kind, monkeypatch):
     mac, batch = make_mac(args), make_batch(args, [8, 3])
     features, ahead = th.randn(2, 9, 3, args.omg_subgoal_dim), th.randint(4, (2, 9, 3))
     hidden = th.randn(2, 9, 3, args.rnn_hidden_dim)
-    values = batch.steps("cpu").unpack(mac.step_candidates(batch, features, ahead, hidden))
-    inputs = mac.build_inputs(batch)
+    seats, inputs = living(batch, "cpu"), mac.build_inputs(batch)
+    values = seats.unpack(mac.step_candidates(batch, features, ahead, hidden).unsqueeze(1))
+    lives = seats.filled > 0
+    assert lives.sum() > 20
     for b, length in enumerate((8, 3)):
         for t in range(length + 1):
             for k in range(3):
                 tried = th.cat([inputs[b, t], features[b, ahead[b, t, k]]], -1)
-                assert th.allclose(values[b, t, :, k], step(mac.agent, tried, hidden[b, t])[0], atol=1e-6)
+                alone = step(mac.agent, tried, hidden[b, t])[0]
+                assert th.allclose(values[b, t, lives[b, t], k], alone[lives[b, t]], atol=1e-6)
 
 
 # --- the command line
