@@ -209,7 +209,7 @@ class SubgoalTrainer(ModelTrainer):
         if self.eta == 0:
             return batch
         draws = th.rand(*step.shape[:2], 1, 1, device=device, generator=self.learner.generator)
-        alive = seats.filled.to(device).unsqueeze(-1)  # the dead keep zeros
+        alive = to_device(seats.filled, device).unsqueeze(-1)  # the dead keep zeros
         return batch.with_field(FEATURES, th.where(draws < self.eta, picked.mu * alive, batch[FEATURES]))
 
     def eta_at(self, t_env: int) -> float:
