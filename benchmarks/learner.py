@@ -216,7 +216,7 @@ def measure_threads(map_name: str, n_threads: int) -> Json:
 
 
 def measure_parts(algorithm: str, map_name: str, device: str) -> Json:
-    """Returns the shares of an update's time that its parts take, those of PARTS that the learner has."""
+    """Returns the shares of an update's time that PARTS take, and the rest of it."""
     case, spent = Case(algorithm, map_name, device), dict.fromkeys(PARTS, 0.0)
     inside: list[str] = []
 

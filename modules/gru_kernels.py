@@ -13,7 +13,7 @@ import numpy as np
 
 from utils.jit import compiler, sources_stamp
 
-compiled = compiler(sources_stamp(Path(__file__).parent))
+compiled = compiler(sources_stamp(Path(__file__)))
 F = np.float32
 
 FLAT = F(9.0)

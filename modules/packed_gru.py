@@ -33,11 +33,11 @@ def gru_of_candidates(x: th.Tensor, hidden: th.Tensor, cell: nn.GRUCell) -> th.T
     n_candidates = x.shape[1]
     if x.device.type != "cpu":
         return cell(x.flatten(0, 1), hidden.repeat_interleave(n_candidates, 0)).unflatten(0, x.shape[:2])
-    b_rz, b_m = cell.bias_hh.split([2 * cell.hidden_size, cell.hidden_size])
-    from_x = F.linear(x, cell.weight_ih, cell.bias_ih + F.pad(b_rz, (0, cell.hidden_size)))
+    bias_x, bias_m = biases(cell.bias_ih, cell.bias_hh)
+    from_x = F.linear(x, cell.weight_ih, bias_x)
     from_h, hs = F.linear(hidden, cell.weight_hh), x.new_empty(*x.shape[:2], cell.hidden_size)
     h, rows_of_x, rows_of_hs = hidden.numpy(), from_x.flatten(0, 1).numpy(), hs.flatten(0, 1).numpy()
-    kernels.gru_candidates(rows_of_x, from_h.numpy(), contiguous(b_m), h, rows_of_hs, n_candidates)
+    kernels.gru_candidates(rows_of_x, from_h.numpy(), bias_m, h, rows_of_hs, n_candidates)
     return hs
 
 
@@ -56,11 +56,11 @@ class _PackedGRU(th.autograd.Function):
         batch_sizes: list[int],
     ) -> th.Tensor:
         size = w_hh.shape[1]
-        b_rz, b_m = b_hh.split([2 * size, size])
-        gates = th.addmm(b_ih + F.pad(b_rz, (0, size)), x, w_ih.t())
+        bias_x, bias_m = biases(b_ih, b_hh)
+        gates = th.addmm(bias_x, x, w_ih.t())
         m, hs = gates.new_empty(len(x), size), gates.new_empty(len(x), size)
-        w_h, bias_m = contiguous(w_hh.t()), contiguous(b_m)
-        h, before, from_h = contiguous(h_0), 0, np.empty((len(h_0), len(w_hh)), np.float32)
+        w_h, h, before = contiguous(w_hh.t()), contiguous(h_0), 0
+        from_h = np.empty((len(h), len(w_hh)), np.float32)
         gates_, m_, hs_ = gates.numpy(), m.numpy(), hs.numpy()
         for stop, count in zip(accumulate(batch_sizes), batch_sizes, strict=True):
             np.matmul(h[before : before + count], w_h, out=from_h[:count])
@@ -92,6 +92,13 @@ class _PackedGRU(th.autograd.Function):
         d_w_ih, d_b_ih = (x.t() @ d_gates).t(), (ones @ d_gates).squeeze(0)
         d_x = d_gates @ w_ih if ctx.needs_input_grad[0] else None
         return d_x, th.from_numpy(carry), d_w_ih, d_w_hh, d_b_ih, d_b_hh, None
+
+
+def biases(b_ih: th.Tensor, b_hh: th.Tensor) -> tuple[th.Tensor, np.ndarray]:
+    """Returns what is added to W x, [3 H], with b_r and b_z of both kinds; and b_m [H], which kernels add to U h."""
+    size = len(b_hh) // 3
+    b_rz, b_m = b_hh.split([2 * size, size])
+    return b_ih + F.pad(b_rz, (0, size)), contiguous(b_m)
 
 
 def contiguous(tensor: th.Tensor) -> np.ndarray:

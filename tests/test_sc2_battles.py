@@ -179,6 +179,7 @@ def test_code_is_compiled_where_it_cannot_be_kept_and_that_is_said_once(reason, 
         monkeypatch.setattr(caching.IndexDataCacheFile, "_save_data", lambda *_: None)
         monkeypatch.setattr(caching.IndexDataCacheFile, "_save_index", lambda *_: None)
     monkeypatch.setattr(logging.getLogger(LOGGER_NAME), "propagate", True)
+    caplog.set_level("WARNING", LOGGER_NAME)  # whatever a test before has set
     warn_without_cache.cache_clear()
     for i in range(2):
         assert jit.compiled(lambda number, i=i: number + 1)(i) == i + 1

@@ -15,11 +15,11 @@ from numba.core.caching import FunctionCache
 from utils.logging import LOGGER_NAME
 
 
-def sources_stamp(folder: Path) -> str:
-    """Changes with every source file there: numba itself looks only at the file of the function it has cached, not at
-    the files of the functions that this one calls."""
+def sources_stamp(place: Path) -> str:
+    """Changes with that file, or with every source file in that folder: numba itself looks only at the file of the
+    function it has cached, not at the files of the functions that this one calls."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
