@@ -14,7 +14,7 @@ from envs.multiagentenv import Info, SeededEnv, VectorEnv, WorkerLimits
 from utils.config import STEPS, K, M, key
 from utils.errors import UserError
 
-MOVES = ((0, 1), (0, -1), (-1, 0), (1, 0), (0, 0))
+MOVES = ((0, 1), (0, -1), (-1, 0), (1, 0), (0, 0))  # to the east and to the north, by action
 PICK_UP = len(MOVES) - 1
 
 
@@ -57,7 +57,11 @@ class GridForaging(SeededEnv):
         cls, seeds: Sequence[int], *, workers: WorkerLimits | None = None, parallel: bool = True, **env_args: Any
     ) -> VectorEnv:
         """Returns worlds that are played together in this process: a step is cheaper than a message to another."""
-        return super().vector(seeds, **env_args)
+        if cls is not GridForaging:  # a class that changes the rules plays by its own, world by world
+            return super().vector(seeds, **env_args)
+        from envs.grid_foraging_worlds import GridForagingWorlds
+
+        return GridForagingWorlds([cls(seed=seed, **env_args) for seed in seeds])
 
     def reset(self) -> tuple[list[np.ndarray], np.ndarray]:
         size = self.keys.field_size

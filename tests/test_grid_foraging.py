@@ -1,9 +1,13 @@
 """The grid of foods: who moves where, who gets what, what is seen, and when it ends."""
 
+import numpy as np
 import pytest
 
-from envs.check import check_env
+from envs.check import check_env, check_vector_env
 from envs.grid_foraging import PICK_UP, GridForaging
+from envs.grid_foraging_worlds import GridForagingWorlds
+from envs.multiagentenv import Observations, Outcomes
+from envs.vector import SerialVectorEnv
 from utils.errors import UserError
 
 NORTH, SOUTH, WEST, EAST = range(4)
@@ -76,3 +80,44 @@ def test_everything_starts_on_a_cell_of_its_own_and_a_seed_repeats_it():
         assert first.players == second.players and first.foods == second.foods
     with pytest.raises(UserError, match="field_size=3 has no room for 2 players and 8 foods"):
         GridForaging(field_size=3, foods=8)
+
+
+@pytest.mark.parametrize("common_reward", [True, False])
+@pytest.mark.parametrize("sizes", [{"field_size": 5}, {"players": 1, "foods": 1, "field_size": 3}, {"players": 4}])
+def test_worlds_played_together_are_the_worlds_played_alone(common_reward, sizes):
+    args = {"common_reward": common_reward, "max_episode_steps": 60, "food_value": 0.7, "field_size": 4} | sizes
+    together = GridForaging.vector(range(5), **args)
+    alone = SerialVectorEnv([GridForaging(seed=seed, **args) for seed in range(5)])
+    info = together.get_env_info()
+    assert type(together) is GridForagingWorlds and info == alone.get_env_info()
+    answers = [(Observations.empty(5, info), Outcomes.empty(5, env.info_keys, info)) for env in (together, alone)]
+    (seen, brought), (own_seen, own_brought) = answers
+    rng, waiting = np.random.default_rng(0), np.ones(5, bool)
+    ends = set()
+    for _ in range(400):
+        played = ~waiting & (rng.random(5) < 0.8)
+        actions = (rng.random(seen.avail_actions.shape) * (seen.avail_actions > 0)).argmax(2)
+        for env, answer in zip((together, alone), answers):
+            env.reset(answer[0], waiting)
+            env.step(actions, *answer, played)
+        for ours, of_each in zip((*seen, *brought[:3]), (*own_seen, *own_brought[:3])):
+            np.testing.assert_array_equal(ours, of_each)
+        np.testing.assert_array_equal(brought.info["food_picked"], own_brought.info["food_picked"])
+        waiting = played & (brought.terminated | brought.truncated)
+        ends |= set(brought.terminated[waiting].tolist())
+    assert ends == {True, False} and together.state_dict() == alone.state_dict()
+
+
+def test_worlds_played_together_keep_the_contract():
+    def worlds():
+        return GridForaging.vector(range(3), common_reward=False, max_episode_steps=20)
+
+    check_vector_env(worlds(), make_env=worlds)
+
+
+def test_a_class_with_rules_of_its_own_plays_by_them():
+    class NobodyFinds(GridForaging):
+        def step(self, actions):
+            return 0.0, *super().step(actions)[1:]
+
+    assert type(NobodyFinds.vector([1])) is SerialVectorEnv
