@@ -14,6 +14,8 @@ TRAIN_ARGS ?= env_args.map_name=3m t_max=100000 optimizer=adam lr=0.001 td_lambd
 TRAIN_FOLDER ?= results/train
 # Each process gets a half of the tests in their order, so that what tests of a file share is made once.
 TEST_ARGS ?= -n 2 --dist worksteal
+# Where it is set, each of the many programs that tests start would compile torch and all else anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install train test test-fast engine check-learning lint format docs clean
 

@@ -101,7 +101,7 @@ class BasicMAC:
     ) -> th.Tensor:
         """Returns actions [b, agent] at step `t_ep` of episodes `bs` and advances their hidden states."""
         agent_outputs = self.forward(ep_batch, t_ep, bs, test_mode)
-        self.action_selector.worlds = np.linspace(0, 1, ep_batch.batch_size)[bs]
+        self.action_selector.worlds = self._worlds[bs]
         return self.action_selector.select_action(agent_outputs, ep_batch["avail_actions"][bs, t_ep], t_env, test_mode)
 
     def forward(self, ep_batch: EpisodeBatch, t: int, bs: Episodes = ALL, test_mode: bool = False) -> th.Tensor:
@@ -172,6 +172,7 @@ class BasicMAC:
         Steps with gradients always compute with the weights of the moment.
         """
         self.hidden_states = self._first_hidden(self.agent, batch_size)
+        self._worlds = np.linspace(0, 1, batch_size)
         self._acting_steps: dict[Network, Step] = {}
 
     def restart(self, rows: np.ndarray) -> None:
