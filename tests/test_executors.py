@@ -157,68 +157,88 @@ def test_a_run_whose_parent_dies_is_asked_to_save(tmp_path, make_task):
 # --- Ray
 
 
-@pytest.fixture
-def ray(monkeypatch):
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # of itself Ray lets every other process go first
-    return pytest.importorskip("ray", reason="ray is not installed")
+@pytest.fixture(scope="class")
+def ray():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")  # of itself Ray lets every other process go first
+        yield pytest.importorskip("ray", reason="ray is not installed")
+
+
+@pytest.fixture(scope="class")
+def on_ray(ray):
+    """Ray on this machine, which takes seconds to start."""
+    from experiments.executors.ray import RayExecutor
+
+    executor = RayExecutor(None, 2, 1.0, 0.0, retries=2)
+    yield executor
+    executor.close()
+
+
+@pytest.fixture(scope="class")
+def ray_cluster(ray):
+    """A cluster whose nodes, of a core each, tests add and remove."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
 
 
 @pytest.mark.slow
-def test_runs_on_ray_return_their_statuses_and_a_stop_lets_them_save(ray, make_task, tmp_path):
-    from experiments.executors.ray import RayExecutor
-
-    executor = RayExecutor(None, 2, 1.0, 0.0, retries=0)
-    try:
+class TestRayOnThisMachine:
+    def test_runs_on_ray_return_their_statuses_and_a_stop_lets_them_save(self, on_ray, make_task, tmp_path):
         bad = Task("bad", (sys.executable, "-c", "import sys; print('no'); sys.exit(3)"), tmp_path / "bad" / "log")
-        assert run_all(executor, [make_task("a"), make_task("b"), bad]) == {"a": 0, "b": 0, "bad": 3}
+        assert run_all(on_ray, [make_task("a"), make_task("b"), bad]) == {"a": 0, "b": 0, "bad": 3}
         assert bad.log.read_text() == "no\n"
         endless, waiting = make_task("endless", 10_000), [make_task(f"w{i}", 10_000) for i in range(3)]
         for task in (endless, *waiting):
-            executor.start(task)
+            on_ray.start(task)
         while not (endless.log.parent / "steps").exists():
             time.sleep(0.05)
-        executor.stop([endless, *waiting])
+        on_ray.stop([endless, *waiting])
         found = {}
         while len(found) < 4:
-            found |= {ended.task.name: ended.status for ended in executor.poll()}
+            found |= {ended.task.name: ended.status for ended in on_ray.poll()}
             time.sleep(0.05)
         assert set(found.values()) == {executors.STOPPED}
         last = steps(endless)[-1]
         assert (endless.log.parent / "models" / "run" / str(last)).is_dir()
         time.sleep(0.2)
         assert steps(endless)[-1] == last  # the process itself has ended, too
-    finally:
-        executor.close()
+
+    def test_a_run_that_is_killed_on_ray_starts_again_as_often_as_retries_allow(self, on_ray, tmp_path):
+        """As a run of a lost machine whose worker still reports how it ended."""
+
+        def killed(name, times):
+            code = f"import os; print('began', flush=True); n = open({str(tmp_path / name)!r}).read().count('began'); "
+            command = (sys.executable, "-c", f"{code}n > {times} or os.kill(os.getpid(), 9)")
+            return Task(name, command, tmp_path / name)
+
+        assert run_all(on_ray, [killed("twice", 2), killed("always", 99)]) == {"twice": 0, "always": 137}
+        assert (tmp_path / "twice").read_text() == (tmp_path / "always").read_text() == "began\n" * 3
+
+    def test_five_hundred_tiny_runs_on_ray_cost_little_more_than_themselves(self, on_ray, tmp_path):
+        """As on this machine, of commands that end at once all that is measured is overhead."""
+        run_all(on_ray, [Task("first", ("/bin/true",), tmp_path / "first" / "log")])  # Ray starts its workers
+        tasks = [Task(str(i), ("/bin/true",), tmp_path / str(i) / "log") for i in range(500)]
+        began = time.monotonic()
+        assert set(run_all(on_ray, tasks).values()) == {0}
+        assert time.monotonic() - began < 500 * 0.2
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_on_ray_starts_again_as_often_as_retries_allow(ray, tmp_path):
-    """As a run of a lost machine whose worker still reports how it ended."""
-    from experiments.executors.ray import RayExecutor
+class TestRayOnSeveralMachines:
+    def test_runs_of_a_node_that_is_lost_go_on_elsewhere_from_their_newest_checkpoint(
+        self, ray_cluster, make_task, tmp_path
+    ):
+        from experiments.executors.ray import RayExecutor
 
-    def killed(name, times):
-        code = f"import os; print('began', flush=True); n = open({str(tmp_path / name)!r}).read().count('began'); "
-        return Task(name, (sys.executable, "-c", f"{code}n > {times} or os.kill(os.getpid(), 9)"), tmp_path / name)
-
-    executor = RayExecutor(None, 2, 1.0, 0.0, retries=2)
-    try:
-        assert run_all(executor, [killed("twice", 2), killed("always", 99)]) == {"twice": 0, "always": 137}
-    finally:
-        executor.close()
-    assert (tmp_path / "twice").read_text() == (tmp_path / "always").read_text() == "began\n" * 3
-
-
-@pytest.mark.slow
-def test_runs_of_a_ray_node_that_is_lost_go_on_elsewhere_from_their_newest_checkpoint(ray, make_task, tmp_path):
-    from ray.cluster_utils import Cluster
-
-    from experiments.executors.ray import RayExecutor
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    first, _ = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
-    try:
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-        executor = RayExecutor(cluster.address, None, 1.0, 0.0, retries=3)
+        first, _ = ray_cluster.add_node(num_cpus=1), ray_cluster.add_node(num_cpus=1)
+        executor = RayExecutor(ray_cluster.address, None, 1.0, 0.0, retries=3)
         inner = [make_task(f"run{i}", 30, 0.1) for i in range(2)]
         tasks = [
             Task(t.name, (sys.executable, attempt.__file__, str(t.log.parent), *t.command[1:]), t.log) for t in inner
@@ -227,7 +247,7 @@ def test_runs_of_a_ray_node_that_is_lost_go_on_elsewhere_from_their_newest_check
 
         def kill_one():
             if not killed and all(t.log.parent.joinpath("steps").exists() and len(steps(t)) > 5 for t in tasks):
-                cluster.remove_node(first, allow_graceful=False)
+                ray_cluster.remove_node(first, allow_graceful=False)
                 killed.append(first)
 
         assert run_all(executor, tasks, 300, kill_one) == {"run0": 0, "run1": 0} and killed
@@ -237,73 +257,47 @@ def test_runs_of_a_ray_node_that_is_lost_go_on_elsewhere_from_their_newest_check
             assert sorted(set(steps(task))) == list(range(1, 31))
             assert steps(task) == list(range(1, 31))  # nothing was done twice, nothing is missing
         executor.close()
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
 
+    def test_a_training_whose_node_is_lost_is_bit_for_bit_the_one_that_was_never_interrupted(
+        self, ray_cluster, tmp_path
+    ):
+        """A sweep of one run of main.py, once alone and once with its node killed in the middle."""
+        from experiments import sweep
+        from experiments.executors.ray import RayExecutor
 
-@pytest.mark.slow
-def test_a_training_whose_ray_node_is_lost_is_bit_for_bit_the_one_that_was_never_interrupted(ray, tmp_path):
-    """A sweep of one run of main.py, once alone and once with its node killed in the middle."""
-    from ray.cluster_utils import Cluster
-
-    from experiments import sweep
-    from experiments.executors.ray import RayExecutor
-
-    short = {"t_max": 1800, "save_model_interval": 200, "test_interval": 600, "batch_size": 4, "rnn_hidden_dim": 16}
-    alone, broken = (
-        sweep.make_run(tmp_path / place, sweep.Spec(("iql",), env="goal_game"), "iql", None, 1, short)
-        for place in ("alone", "broken")
-    )
-    queue = sweep.SweepQueue([alone], local.LocalExecutor(1))
-    queue.run()
-    assert not queue.failed
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    nodes = [cluster.add_node(num_cpus=1, resources={f"node{i}": 1}) for i in range(2)]
-    try:
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-        executor, killed = RayExecutor(cluster.address, None, 1.0, 0.0, retries=3), []
+        short = {"t_max": 1800, "save_model_interval": 200, "test_interval": 600, "batch_size": 4, "rnn_hidden_dim": 16}
+        alone, broken = (
+            sweep.make_run(tmp_path / place, sweep.Spec(("iql",), env="goal_game"), "iql", None, 1, short)
+            for place in ("alone", "broken")
+        )
+        queue = sweep.SweepQueue([alone], local.LocalExecutor(1))
+        queue.run()
+        assert not queue.failed
+        while len(ray_cluster.worker_nodes) < 2:
+            ray_cluster.add_node(num_cpus=1)
+        executor, killed = RayExecutor(ray_cluster.address, None, 1.0, 0.0, retries=3), []
         queue = sweep.SweepQueue([broken], executor)
 
         def kill_its_node():
             if not killed and broken.steps() >= 600:
                 process = subprocess.check_output(["pgrep", "-f", str(broken.work)], text=True).split()[0]
-                raylets = {node.all_processes["raylet"][0].process.pid: node for node in nodes}
+                raylets = {node.all_processes["raylet"][0].process.pid: node for node in ray_cluster.worker_nodes}
                 while int(process) not in raylets and int(process) > 1:
                     process = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[1]
-                cluster.remove_node(raylets[int(process)], allow_graceful=False)
+                ray_cluster.remove_node(raylets[int(process)], allow_graceful=False)
                 killed.append(process)
 
         queue._tick = kill_its_node
         queue.run()
         assert killed and not queue.failed
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
 
-    def curves(run):
-        lines = [json.loads(line) for line in (run.output / sweep.RECORDS / "metrics.jsonl").open()]
-        return [(e["t_env"], e["key"], e["value"]) for e in lines if e["key"] != "steps_per_second"]
+        def curves(run):
+            lines = [json.loads(line) for line in (run.output / sweep.RECORDS / "metrics.jsonl").open()]
+            return [(e["t_env"], e["key"], e["value"]) for e in lines if e["key"] != "steps_per_second"]
 
-    assert sorted(curves(broken)) == sorted(curves(alone)) and len(list(broken.output.glob("models/*"))) == 1
-    weights = [next(run.output.glob("models/*/agent.th")).read_bytes() for run in (alone, broken)]
-    assert weights[0] == weights[1]
-
-
-@pytest.mark.slow
-def test_two_hundred_tiny_runs_on_ray_cost_little_more_than_themselves(ray, tmp_path):
-    """As on this machine, of commands that end at once all that is measured is overhead."""
-    from experiments.executors.ray import RayExecutor
-
-    executor = RayExecutor(None, 2, 1.0, 0.0, retries=0)
-    try:
-        run_all(executor, [Task("first", ("/bin/true",), tmp_path / "first" / "log")])  # Ray starts its workers
-        tasks = [Task(str(i), ("/bin/true",), tmp_path / str(i) / "log") for i in range(200)]
-        began = time.monotonic()
-        assert set(run_all(executor, tasks, 600).values()) == {0}
-        assert time.monotonic() - began < 200 * 0.2
-    finally:
-        executor.close()
+        assert sorted(curves(broken)) == sorted(curves(alone)) and len(list(broken.output.glob("models/*"))) == 1
+        weights = [next(run.output.glob("models/*/agent.th")).read_bytes() for run in (alone, broken)]
+        assert weights[0] == weights[1]
 
 
 def test_a_ray_cluster_that_can_not_be_reached_is_one_sentence(ray):
