@@ -162,6 +162,29 @@ def test_a_record_is_what_sacreds_own_observer_writes(tmp_path):
     assert contents(ours.source_dir) == contents(theirs.source_dir)
 
 
+class Grows:
+    """Puts another entry into a dict while it is written, as a run's own thread may."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __getstate__(self):
+        self.place[f"entry {len(self.place)}"] = 1
+        return {}
+
+
+def test_a_run_may_put_more_into_its_info_while_it_is_written(tmp_path):
+    def body(run):
+        run.info |= {"loss": [1.0], "deep": {}}
+        run.info["grows"] = Grows(run.info)
+        run.info["deep"] |= {"grows": Grows(run.info["deep"]), "last": 2}
+
+    ours = FileRecords(tmp_path)
+    assert tiny([ours], body).status == "COMPLETED"
+    info = read(ours.dir, "info.json")
+    assert info["loss"] == [1.0] and info["deep"]["last"] == 2 and read(ours.dir, "run.json")["status"] == "COMPLETED"
+
+
 def test_the_folder_of_another_run_is_left_alone(tmp_path):
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "run.json").write_text("{}")

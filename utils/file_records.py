@@ -75,8 +75,9 @@ class FileRecords(FileStorageObserver):
         return path
 
     def save_json(self, obj: object, filename: str) -> None:
+        """Writes what Sacred has to say. The run, in its own thread, may put more into `info` in the meantime."""
         with self._lock:
-            self.files.replace(filename, json.dumps(flatten(obj), sort_keys=True, indent=2).encode())
+            self.files.replace(filename, json.dumps(flatten(_copied(obj)), sort_keys=True, indent=2).encode())
 
     def save_file(self, filename: str, target_name: str | None = None) -> None:
         name = target_name or os.path.basename(filename)
@@ -108,3 +109,10 @@ class FileRecords(FileStorageObserver):
         if self.dir is not None:  # it has begun
             super().failed_event(fail_time, fail_trace)
             self.files.finish()
+
+
+def _copied(value: object) -> object:
+    """Returns copies of dicts and of dicts in them, which another thread may make larger while they are walked over."""
+    if type(value) is not dict:
+        return value
+    return {key: _copied(entry) for key, entry in list(value.items())}
