@@ -64,13 +64,17 @@ class GridForaging(SeededEnv):
         return GridForagingWorlds([cls(seed=seed, **env_args) for seed in seeds])
 
     def reset(self) -> tuple[list[np.ndarray], np.ndarray]:
+        self.draw_start()
+        return self.get_obs(), self.get_state()
+
+    def draw_start(self) -> None:
+        """Begins an episode, with everything on a cell of its own."""
         size = self.keys.field_size
         cells = self._rng.choice(size**2, self.n_agents + self.keys.foods, replace=False).tolist()
         places = [(cell % size, cell // size) for cell in cells]
         self.players, self.foods = places[: self.n_agents], places[self.n_agents :]
         self.is_there = [True] * self.keys.foods
         self.t = 0
-        return self.get_obs(), self.get_state()
 
     def step(self, actions: Sequence[int]) -> tuple[float | list[float], bool, Info]:
         actions = [int(action) for action in actions]

@@ -8,6 +8,8 @@ from envs.grid_foraging import MOVES, PICK_UP, GridForaging
 from envs.multiagentenv import Observations, Outcomes
 from envs.vector import SerialVectorEnv
 
+STEPS = np.array(MOVES)
+
 
 class GridForagingWorlds(SerialVectorEnv):
     """Has the given worlds draw where everything starts, and plays their episodes itself."""
@@ -27,9 +29,9 @@ class GridForagingWorlds(SerialVectorEnv):
         """Where, in what a player sees, the distance 0 to something stands, [other or food, axis]."""
 
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
-        rows = self._rows(worlds)
+        rows = self.rows_of(worlds)
         for row in rows.tolist():
-            self.envs[row].reset()
+            self.envs[row].draw_start()
             self.players[row], self.foods[row] = self.envs[row].players, self.envs[row].foods
         self.is_there[rows], self.t[rows] = True, 0
         self._show(rows, observations)
@@ -37,11 +39,11 @@ class GridForagingWorlds(SerialVectorEnv):
     def step(
         self, actions: np.ndarray, observations: Observations, outcomes: Outcomes, worlds: np.ndarray | None = None
     ) -> None:
-        rows = self._rows(worlds)
+        rows = self.rows_of(worlds)
         actions = actions[rows]
         if not np.take_along_axis(self._avail_actions(rows), actions[..., None], 2).all():
             raise ValueError(f"actions {actions.tolist()} are not all available")
-        self.players[rows] += np.array(MOVES)[actions]
+        self.players[rows] += STEPS[actions]
         is_on = (self.players[rows, :, None] == self.foods[rows, None]).all(3)  # [world, player, food]
         finds = is_on & (actions == PICK_UP)[..., None] & self.is_there[rows, None]
         n_finders = finds.sum(1, keepdims=True)
@@ -55,9 +57,6 @@ class GridForagingWorlds(SerialVectorEnv):
         outcomes.lost[rows] = False
         outcomes.info["food_picked"][rows] = 1 - n_left / self.keys.foods
         self._show(rows, observations)
-
-    def _rows(self, worlds: np.ndarray | None) -> np.ndarray:
-        return np.arange(self.n_envs) if worlds is None else np.flatnonzero(worlds)
 
     def _show(self, rows: np.ndarray, observations: Observations) -> None:
         seen = self._see(rows)
@@ -81,5 +80,5 @@ class GridForagingWorlds(SerialVectorEnv):
 
     def _avail_actions(self, rows: np.ndarray) -> np.ndarray:
         """Returns whether each action can be done, [world, player, action]."""
-        ends = self.players[rows, :, None] + np.array(MOVES)
+        ends = self.players[rows, :, None] + STEPS
         return ((ends >= 0) & (ends < self.keys.field_size)).all(3)

@@ -316,6 +316,10 @@ class VectorEnv(Env):
         Raises: ValueError where an action is not available.
         """
 
+    def rows_of(self, worlds: np.ndarray | None) -> np.ndarray:
+        """Returns the indices of the worlds of a mask (None: of all)."""
+        return np.arange(self.n_envs) if worlds is None else np.flatnonzero(worlds)
+
     def episode_notes(self) -> list[Info]:
         """Returns what was drawn for the episode of each world, by name, for its record; `enemy`: who plays against."""
         return [{} for _ in range(self.n_envs)]

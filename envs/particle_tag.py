@@ -186,7 +186,7 @@ class TagVectorEnv(VectorEnv):
         return self.envs[0].get_env_info()
 
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
-        rows = self._rows(worlds)
+        rows = self.rows_of(worlds)
         for i in rows:
             self.worlds.reset(i, self.envs[i]._rng)
         self._write(rows, observations)
@@ -194,16 +194,13 @@ class TagVectorEnv(VectorEnv):
     def step(
         self, actions: np.ndarray, observations: Observations, outcomes: Outcomes, worlds: np.ndarray | None = None
     ) -> None:
-        rows = self._rows(worlds)
+        rows = self.rows_of(worlds)
         rewards = self.worlds.step(rows, actions[rows])
         outcomes.reward[rows] = rewards.sum(1) if self.envs[0].common_reward else rewards
         outcomes.terminated[rows] = outcomes.lost[rows] = False
         outcomes.truncated[rows] = self.worlds.t[rows] == self.envs[0].episode_limit
         outcomes.info["caught"][rows] = self.worlds.caught[rows]
         self._write(rows, observations)
-
-    def _rows(self, worlds: np.ndarray | None) -> np.ndarray:
-        return np.arange(self.n_envs) if worlds is None else np.flatnonzero(worlds)
 
     def _write(self, rows: np.ndarray, observations: Observations) -> None:
         observations.obs[rows], observations.state[rows] = self.worlds.observe(rows), self.worlds.states(rows)

@@ -45,14 +45,14 @@ class SerialVectorEnv(VectorEnv):
         return {name: field for name, field in self.get_env_info().get("fields", {}).items() if name != "reward"}
 
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
-        for i in _chosen(self.n_envs, worlds):
+        for i in self.rows_of(worlds).tolist():
             self.envs[i].reset()
             self._write(i, observations)
 
     def step(
         self, actions: np.ndarray, observations: Observations, outcomes: Outcomes, worlds: np.ndarray | None = None
     ) -> None:
-        for i in _chosen(self.n_envs, worlds):
+        for i in self.rows_of(worlds).tolist():
             env = self.envs[i]
             name = type(env).__name__
             outcomes.reward[i], over, info = answers.read_step(name, env.step(actions[i]), outcomes.reward.shape[1:])
@@ -141,7 +141,7 @@ class ProcessVectorEnv(VectorEnv):
 
     def reset(self, observations: Observations, worlds: np.ndarray | None = None) -> None:
         assert self._shared is not None
-        self._ask(_chosen(self.n_envs, worlds), "reset")
+        self._ask(self.rows_of(worlds).tolist(), "reset")
         rows = slice(None) if worlds is None else worlds
         self._lost[rows] = self._shared.outcomes.lost[rows] = False
         _copy_rows(vars(self._shared.observations), vars(observations), rows)
@@ -152,7 +152,7 @@ class ProcessVectorEnv(VectorEnv):
         assert self._shared is not None
         rows = slice(None) if worlds is None else worlds
         self._shared.actions[rows] = actions[rows]
-        self._call([i for i in _chosen(self.n_envs, worlds) if not self._lost[i]], "step")
+        self._call([i for i in self.rows_of(worlds).tolist() if not self._lost[i]], "step")
         self._shared.outcomes.lost[self._lost] = True
         _copy_rows(vars(self._shared.observations), vars(observations), rows)
         _copy_rows(self._shared.outcomes._asdict(), outcomes._asdict(), rows)
@@ -233,10 +233,6 @@ class ProcessVectorEnv(VectorEnv):
 
     def _name(self, i: int) -> str:
         return f"environment {i} of 0 to {self.n_envs - 1}"
-
-
-def _chosen(n_worlds: int, worlds: np.ndarray | None) -> Sequence[int]:
-    return range(n_worlds) if worlds is None else np.flatnonzero(worlds).tolist()
 
 
 def _copy_rows(source: dict, target: dict, rows: np.ndarray | slice) -> None:
