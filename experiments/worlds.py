@@ -96,7 +96,7 @@ FORAGING = World(
     is_agent_shift=True,
     factor=2,
     settings=(
-        *("agent=mlp", "dueling=True", "optimizer=adam", "runner=parallel", "batch_size_run=8", "updates_per_round=2"),
+        *("agent=mlp", "dueling=True", "optimizer=adam", "runner=parallel", "batch_size_run=32", "updates_per_round=2"),
         *("lr=0.005", "batch_size=32", "target_update_interval=100", "epsilon_start=0.5", "epsilon_anneal_time=50000"),
         "gamma=0.95",  # the paper names none; with 0.99 IQL takes 25 steps an episode or more, not 10
     ),
@@ -127,7 +127,10 @@ FORAGING = World(
     scales={
         "tiny": Scale(
             *(1, 1, 200, 1, 1, 200, 100, 2, 8),
-            settings=("rnn_hidden_dim=8", "batch_size=2", "buffer_size=16", "env_args.max_episode_steps=10"),
+            settings=(
+                *("rnn_hidden_dim=8", "batch_size_run=8", "batch_size=2", "buffer_size=16"),
+                "env_args.max_episode_steps=10",
+            ),
         ),
         "small": Scale(3, 6, 200_000, 3, 0, 100_000, 20_000, 20, 320),
         "paper": Scale(10, 30, 150_000, 5, 2, 300_000, 50_000, 40, 960),
