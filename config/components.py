@@ -54,7 +54,7 @@ class Part(NamedTuple):
     key: str
     name: str
     kind: type[Any]
-    keys: dict[str, Key]
+    keys: Mapping[str, Key]
 
     def explain(self, values: Config) -> str:
         """Returns the component and its keys with their values, as a page of help has them."""
@@ -101,7 +101,7 @@ def choose(settings: Iterable[Setting]) -> Choice:
         for name, key in keys.items():
             if choice.values[name] and isinstance(names_of(key), Registry):
                 choice.parts.append(part := part_of(name, key, choice.values[name]))
-                take(part.keys | _undeclared(part, given))
+                take({**part.keys, **_undeclared(part, given)})
 
     take(RUN)
     return choice

@@ -13,6 +13,11 @@ import main  # noqa: F401  # before pytest takes the root, which has an __init__
 from experiments import attempt
 from experiments.executors import local
 from tests.builders import RecordingLogger
+from utils.file_records import FileRecords
+
+if not th.cuda.is_available():
+    # The same numbers: torch's own also writes a traceback for each kind of accelerator, a hundred times the work.
+    th.manual_seed = th.default_generator.manual_seed
 
 
 def pytest_configure():
@@ -38,6 +43,15 @@ def no_game(monkeypatch, tmp_path_factory):
 def no_waiting_for_the_disk(monkeypatch):
     """What a test writes need not outlive a power failure; a run waits for the disk with more than a hundred files."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture(autouse=True)
+def no_copies_of_sources(request, monkeypatch):
+    """A run copies more than a hundred files into its records, a quarter of a short one's time; with the marker
+    `sources` a test has them.
+    """
+    if "sources" not in request.keywords:
+        monkeypatch.setattr(FileRecords, "find_or_save", lambda self, filename, folder: folder / Path(filename).name)
 
 
 @pytest.fixture

@@ -602,7 +602,7 @@ def test_a_recorded_address_without_its_password_is_left_out(tmp_path):
         ("mine.json", '{"t_max": ' + "9" * 400 + "}", r"t_max=9*\.\.\. \(400 characters\) is not allowed"),
         ("mine.json", '{"lr": NaN}', "lr=nan is not allowed"),
         ("mine.json", "[" * 100_000, "mine.json can't be read as JSON"),
-        ("mine.yaml", "a: " + "[" * 100_000, "mine.yaml can't be read as YAML"),
+        ("mine.yaml", "a: " + "[" * 100_000, "mine.yaml: line 1, column 1003: exceeded maximum nesting depth"),
         ("mine.yaml", "lrr: 1", "mine.yaml: unknown key 'lrr'; did you mean 'lr'"),
         ("mine.yaml", "lr: !!int x", "line 1, column 5: x is no"),
     ],

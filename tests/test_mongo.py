@@ -26,6 +26,7 @@ from utils.errors import UserError
 
 SERVER = Path(sys.executable).with_name("secantusd-py")
 QUIET = {"--capture": "no"}
+pytestmark = pytest.mark.sources
 
 
 class Server:

@@ -2,6 +2,7 @@
 A component declares its keys beside its class by `key`; those of a run are in config/schema.py.
 """
 
+import functools
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias, get_args, get_type_hints
 
 from utils.dict2namedtuple import Config
@@ -129,20 +131,21 @@ def key(default: object, help: str, unit: str = "", **limits: Any) -> Any:
     return field(default=default, metadata={"key": Key((), unit, default=default, help=help, **limits)})
 
 
-def declared_keys(declaration: Any, prefix: str = "") -> dict[str, Key]:
+@functools.cache
+def declared_keys(declaration: Any, prefix: str = "") -> MappingProxyType[str, Key]:
     """Returns the keys that a dataclass of keys declares, by their dotted names; a dataclass in it is a group."""
     hints = get_type_hints(declaration)
     keys: dict[str, Key] = {}
     for one in fields(declaration):
         name, hint = prefix + one.name, hints[one.name]
-        if is_dataclass(hint):
+        if isinstance(hint, type) and is_dataclass(hint):
             keys |= declared_keys(hint, f"{name}.")
         else:
             kinds = get_args(hint) or (hint,)
             kind = tuple(kind for kind in kinds if kind is not type(None))
             declared = replace(one.metadata["key"], kind=kind, nullable=kind != kinds)
             keys[name] = replace(declared, default=declared.read(declared.default))
-    return keys
+    return MappingProxyType(keys)
 
 
 def _as_kind(value: object, kind: type) -> object:

@@ -5,6 +5,11 @@ from typing import Any
 
 import yaml
 
+try:
+    from yaml import CSafeLoader as SafeLoader
+except ImportError:  # PyYAML without libyaml, in which reading takes ten times as long
+    from yaml import SafeLoader  # type: ignore[assignment]
+
 from utils.config import DECIMAL, Key, decimal
 from utils.errors import UserError
 from utils.files import Json, fitted, read_bytes, values_in
@@ -28,12 +33,12 @@ class AnyKey(Key):
         return "a value in YAML, such as 3, true, text or [1, 2]"
 
 
-class YamlLoader(yaml.SafeLoader):
+class YamlLoader(SafeLoader):
     """PyYAML's safe loader with decimal numbers only, without dates, and which refuses a key that is given twice."""
 
     yaml_implicit_resolvers = {
         first: [entry for entry in resolvers if entry[0].rpartition(":")[2] in ("null", "bool", "merge")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        for first, resolvers in SafeLoader.yaml_implicit_resolvers.items()
     }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Json:
