@@ -263,6 +263,7 @@ def _experiment() -> "Experiment":
     # Descriptors, not `sys`: Sacred's `sys` capture reads and writes one buffer from two threads and loses lines, and
     # misses what compiled code and worker processes print.
     SETTINGS.CAPTURE_MODE = "fd"
+    SETTINGS.DISCOVER_SOURCES = "none"  # `_add_components` finds all of them, when they are imported
     ex = Experiment("pymarl", save_git_info=False)  # with git information Sacred stops where git is not installed
     ex.logger = get_logger()  # type: ignore[assignment]
     ex.main(my_main)
@@ -270,10 +271,7 @@ def _experiment() -> "Experiment":
 
 
 def _add_components(ex: "Experiment") -> None:
-    """Has Sacred store the sources of the components that are chosen, and of all that these import.
-
-    Sacred itself finds what is imported before the run starts.
-    """
+    """Has Sacred store the sources of the components that are chosen, and of all that these import."""
     import run  # noqa: F401  # for all that it imports; the components were imported for their keys
 
     files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}

@@ -9,11 +9,10 @@ from types import SimpleNamespace
 import pytest
 import torch as th
 
-import main  # noqa: F401  # before pytest takes the root, which has an __init__.py, for it where the checkout is named main
+import main  # before pytest takes the root, which has an __init__.py, for it where the checkout is named main
 from experiments import attempt
 from experiments.executors import local
 from tests.builders import RecordingLogger
-from utils.file_records import FileRecords
 
 if not th.cuda.is_available():
     # The same numbers: torch's own also writes a traceback for each kind of accelerator, a hundred times the work.
@@ -46,12 +45,13 @@ def no_waiting_for_the_disk(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def no_copies_of_sources(request, monkeypatch):
-    """A run copies more than a hundred files into its records, a quarter of a short one's time; with the marker
+def no_sources(request, monkeypatch):
+    """A run copies more than a hundred files into its records, a third of a short one's time; with the marker
     `sources` a test has them.
     """
     if "sources" not in request.keywords:
-        monkeypatch.setattr(FileRecords, "find_or_save", lambda self, filename, folder: folder / Path(filename).name)
+        monkeypatch.setattr(main, "_add_sources", lambda ex, files: None)
+        monkeypatch.setattr(main, "_add_components", lambda ex: None)
 
 
 @pytest.fixture
