@@ -17,7 +17,7 @@ TEST_ARGS ?= -n 2 --dist worksteal
 # Where it is set, each of the many programs that tests start would compile torch and all else anew, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install train test test-fast engine check-learning lint format docs clean
+.PHONY: help install train test test-fast engine engine-smac engine-smacv2 check-learning lint format docs clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -42,8 +42,10 @@ test: $(INSTALLED) ## lint, then all tests; TEST_ARGS="-k name" chooses some
 test-fast: $(INSTALLED) ## the quick tests: all areas, without the slow tests and without lint
 	$(BIN)/python -m pytest -m "not slow" $(TEST_ARGS)
 
-engine: $(INSTALLED) ## compile the embedded engine once for all processes that start afterwards
-	$(BIN)/python -m tests.compile_engine
+engine: engine-smac engine-smacv2 ## compile the embedded engine once for all processes that start afterwards
+
+engine-smac engine-smacv2: engine-%: $(INSTALLED)
+	$(BIN)/python -m tests.compile_engine $*
 
 check-learning: $(INSTALLED) ## twenty minutes: three short trainings have to come to what the reference did
 	$(BIN)/python -m experiments.reference --short --check --seeds 1 --out results/check-learning
