@@ -3,7 +3,6 @@
 import errno
 import json
 import logging
-import multiprocessing
 import os
 import random
 import signal
@@ -18,6 +17,7 @@ import main
 import run
 from tests.games import RandomGame, configure, registered
 from tests.test_run import SHORT, RecordedRun, built, equal, quiet_logger, sequential, whole_run
+from tests.warm import warm_process
 from utils.checkpoints import (
     Checkpoints,
     find_checkpoint,
@@ -29,7 +29,6 @@ from utils.dict2namedtuple import convert
 from utils.errors import UserError
 from utils.weights import load_into
 
-ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = {
     "iql_omg": {"omg_vae_pretrain_steps": 70, "target_update_interval": 11},
     "iql_omg alone": {"learner": "am_learner"},
@@ -273,16 +272,15 @@ def one_life(folder, number, t_max, save_model_interval=1):
     th.save(sacred_run.info, Path(folder) / "info.th")
 
 
+N_LIVES = 12
+
+
 @pytest.mark.slow
-def test_no_kill_leaves_a_checkpoint_that_cannot_be_read_and_the_curve_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    processes = multiprocessing.get_context("forkserver")
-    # With all that a life needs, since the seconds that imports take would be spent twenty times.
-    processes.set_forkserver_preload(["tests.test_checkpoints", "torch._dynamo", "sacred", "learners.q_learner"])
+def test_no_kill_leaves_a_checkpoint_that_cannot_be_read_and_the_curve_goes_on(tmp_path):
     moments = random.Random(1)
     newest = 0
-    for life in range(20):
-        process = processes.Process(target=one_life, args=(str(tmp_path), life, 10**9))
+    for life in range(N_LIVES):
+        process = warm_process(one_life, str(tmp_path), life, 10**9)
         process.start()
         deadline = time.monotonic() + 300
         while not list(tmp_path.glob(f"models/*_{life}/*")) and process.is_alive() and time.monotonic() < deadline:
@@ -299,7 +297,7 @@ def test_no_kill_leaves_a_checkpoint_that_cannot_be_read_and_the_curve_goes_on(t
         newest = max(steps, default=0)
     assert newest > 0
     t_max = newest + 100
-    process = processes.Process(target=one_life, args=(str(tmp_path), 20, t_max, 10**9))
+    process = warm_process(one_life, str(tmp_path), N_LIVES, t_max, 10**9)
     process.start()
     process.join(300)
     assert process.exitcode == 0

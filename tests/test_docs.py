@@ -4,7 +4,6 @@ import argparse
 import importlib
 import importlib.util
 import json
-import os
 import re
 import shlex
 import shutil
@@ -17,6 +16,7 @@ import pytest
 import main
 from config.layers import known_names
 from experiments import pool
+from tests.warm import run_program
 from utils.command import Answered, Parser
 
 ROOT = main.ROOT
@@ -253,11 +253,8 @@ def test_the_notebook_runs(tmp_path):
 def run_code(code, folder):
     for pattern, short in SHORTER.items():
         code = re.sub(pattern, short, code)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
-    finished = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=600
-    )
-    assert finished.returncode == 0, finished.stderr
+    status, errors = run_program(code, folder)
+    assert status == 0, errors
 
 
 def is_for_absent_package(body):

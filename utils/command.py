@@ -3,7 +3,6 @@ checks, and the description of the machine. The training program reads its own c
 """
 
 import argparse
-import functools
 import importlib.metadata
 import io
 import multiprocessing
@@ -125,7 +124,6 @@ def main_script() -> str:
     return script
 
 
-@functools.cache
 def version_of(package: str) -> str | None:
     """Returns the version of a package that is installed; None for any other."""
     try:
