@@ -257,6 +257,11 @@ def run_code(code, folder):
     assert status == 0, errors
 
 
+def test_a_page_whose_python_fails_is_seen(tmp_path):
+    status, errors = run_program("import main\nraise ValueError('a wrong page')", tmp_path)
+    assert status == 1 and "ValueError: a wrong page" in errors
+
+
 def is_for_absent_package(body):
     needed = re.match(r"# needs (\w+)", body)
     return needed and importlib.util.find_spec(needed[1]) is None
