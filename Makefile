@@ -12,9 +12,9 @@ TRAIN_ARGS ?= env_args.map_name=3m t_max=100000 optimizer=adam lr=0.001 td_lambd
 	omg_vae_pretrain_steps=2000 test_nepisode=64 test_interval=5000 log_interval=5000 runner_log_interval=5000 \
 	learner_log_interval=5000 save_model=True
 TRAIN_FOLDER ?= results/train
-# Each process gets a third of the tests in their order, so that what tests of a file share is made once. Three, as two
-# cores are idle for a sixth of the time otherwise: tests wait for what they have started or killed.
-TEST_ARGS ?= -n 3 --dist worksteal
+# Each process gets a half of the tests in their order, so that what tests of a file share is made once. (Three take
+# longer on two cores, although tests wait for a tenth of the time.)
+TEST_ARGS ?= -n 2 --dist worksteal
 # Where it is set, each of the many programs that tests start would compile torch and all else anew, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
