@@ -12,13 +12,16 @@ from envs.sc2.enemies import SCRIPT, SCRIPTS
 from envs.sc2.sim.env import BattleVectorEnv as Smac
 from envs.sc2.sim.smacv2.env import BattleVectorEnv as SmacV2
 
-BATTLES: dict[str, list[tuple[type[Smac], Mapping[str, Any]]]] = {
-    "smac": [
-        (Smac, {"map_name": "3m"}),
-        (Smac, {"map_name": "3m", "heuristic_ai": True}),
-        *((Smac, {"map_name": "3m", "enemy": f"{SCRIPT}{name}"}) for name in SCRIPTS),
-    ],
-    "smacv2": [(SmacV2, {"map_name": "terran_5_vs_5"})],
+BATTLES: dict[str, tuple[type[Smac], list[dict[str, Any]]]] = {
+    "smac": (
+        Smac,
+        [
+            {"map_name": "3m"},
+            {"map_name": "3m", "heuristic_ai": True},
+            *({"map_name": "3m", "enemy": f"{SCRIPT}{name}"} for name in SCRIPTS),
+        ],
+    ),
+    "smacv2": (SmacV2, [{"map_name": "terran_5_vs_5"}]),
 }
 
 
@@ -35,8 +38,8 @@ def play(battles: type[Smac], env_args: Mapping[str, Any], n: int = 1, apart: in
 
 if __name__ == "__main__":
     for which in sys.argv[1:]:
-        for battles, env_args in BATTLES[which]:
+        battles, settings = BATTLES[which]
+        for env_args in settings:
             play(battles, env_args)
-        battles, env_args = BATTLES[which][0]
-        play(battles, env_args, n=2, apart=2)
-        play(battles, {**env_args, "n_threads": 2}, n=8)
+        play(battles, settings[0], n=2, apart=2)
+        play(battles, {**settings[0], "n_threads": 2}, n=8)

@@ -46,7 +46,7 @@ def no_waiting_for_the_disk(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def no_sources(request, monkeypatch):
-    """A run copies more than a hundred files into its records, a third of a short one's time; with the marker
+    """A run copies more than a hundred files into its records, a quarter of a short one's time; with the marker
     `sources` a test has them.
     """
     if "sources" not in request.keywords:

@@ -272,7 +272,7 @@ def one_life(folder, number, t_max, save_model_interval=1):
     th.save(sacred_run.info, Path(folder) / "info.th")
 
 
-N_LIVES = 12
+N_LIVES = 20
 
 
 @pytest.mark.slow

@@ -257,6 +257,7 @@ def run_code(code, folder):
     assert status == 0, errors
 
 
+@pytest.mark.slow
 def test_a_page_whose_python_fails_is_seen(tmp_path):
     status, errors = run_program("import main\nraise ValueError('a wrong page')", tmp_path)
     assert status == 1 and "ValueError: a wrong page" in errors

@@ -27,6 +27,7 @@ def warm_process(target, *args):
 def run_program(code, folder):
     """Runs a Python program in a folder; returns its exit status and what it wrote to standard error."""
     errors = Path(folder) / "stderr.txt"
+    errors.touch()  # also where the process dies before its first line
     process = warm_process(_as_program, code, str(folder), str(errors))
     process.start()
     process.join(600)
@@ -35,7 +36,7 @@ def run_program(code, folder):
 
 
 def _as_program(code, folder, errors):
-    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
+    os.dup2(os.open(errors, os.O_WRONLY), 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.chdir(folder)
     os.environ["MPLBACKEND"] = "Agg"
