@@ -41,6 +41,13 @@ def cut_seats(batch: EpisodeBatch, episodes: th.Tensor, seats: th.Tensor, ts: sl
     return EpisodeBatch(scheme, groups, len(seats), n_steps, data, batch.preprocess, batch.device)
 
 
+def every_seat(batch: EpisodeBatch, ts: slice = ALL) -> EpisodeBatch:
+    """Returns all seats of a batch of teams, one episode after the other: b * n episodes of one agent, steps `ts`."""
+    n_agents = batch.groups["agents"]
+    episodes = th.arange(batch.batch_size).repeat_interleave(n_agents)
+    return cut_seats(batch, episodes, th.arange(n_agents).repeat(batch.batch_size), ts)
+
+
 def seats_that_learn(batch: EpisodeBatch) -> EpisodeBatch:
     """Returns the seats `agent_idx` [b, m] of a batch of teams: b * m episodes of one agent."""
     seats = batch.on_host("agent_idx")

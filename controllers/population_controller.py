@@ -11,7 +11,7 @@ import numpy as np
 import torch as th
 
 from components.episode_buffer import ALL, EpisodeBatch, Episodes, Scheme
-from components.seats import cut_seats, seats_that_learn
+from components.seats import every_seat, seats_that_learn
 from controllers import REGISTRY as CONTROLLERS
 from controllers.basic_controller import BasicMAC
 from controllers.team import Team
@@ -60,7 +60,6 @@ class PopulationTeam(Team):
             self.players += [self._member(member) for member in load_pool(args.opponent_pool)]
             self._check_enough_members()
         self.player_of: np.ndarray | None = None  # of each seat, [batch, agent]: indices of players
-        self._playing: list[tuple[Player, np.ndarray, np.ndarray]] = []  # with their episodes and seats
 
     def _player(self, name: str, is_learner: bool, own: Config) -> Player:
         """Returns a policy built from its own keys over those of the run."""
@@ -123,12 +122,8 @@ class PopulationTeam(Team):
         for b in np.flatnonzero(worlds).tolist():
             self.player_of[b] = self._deal_seats().numpy()
             batch["agent_idx"][b] = th.tensor(self.seats_of(b)[0])
-        self._playing = []
-        for i, player in enumerate(self.players):
-            episodes, seats = np.nonzero(self.player_of == i)
-            if len(episodes):
-                player.mac.init_hidden(len(episodes))
-                self._playing.append((player, episodes, seats))
+        for i in np.unique(self.player_of).tolist():
+            self.players[i].mac.init_hidden(self.player_of.size)
 
     @th.no_grad()
     def select_actions(
@@ -138,18 +133,15 @@ class PopulationTeam(Team):
         assert self.player_of is not None, "call reset before the first step of an episode"
         is_running = np.zeros(batch.batch_size, bool)
         is_running[bs] = True
-        actions = np.zeros(self.player_of.shape, np.int64)
         # The last step is all that a policy reads of the past: the rest is in its hidden state.
-        window = slice(max(t_ep - 1, 0), t_ep + 1)
-        for player, episodes, seats in self._playing:
-            plays = is_running[episodes]
-            if plays.any():
-                seen = cut_seats(batch, th.from_numpy(episodes), th.from_numpy(seats), window)
-                rows = slice(None) if plays.all() else np.flatnonzero(plays)
-                acts_greedily = test_mode or player.acts_greedily
-                own = player.mac.select_actions(seen, min(t_ep, 1), t_env, rows, acts_greedily)
-                actions[episodes[rows], seats[rows]] = own[:, 0].cpu().numpy()
-        return th.from_numpy(actions[bs])
+        seen = every_seat(batch, slice(max(t_ep - 1, 0), t_ep + 1))
+        actions = np.zeros(self.player_of.size, np.int64)
+        for i in np.unique(self.player_of[bs]).tolist():
+            player, rows = self.players[i], np.flatnonzero((self.player_of == i) & is_running[:, None])
+            acts_greedily = test_mode or player.acts_greedily
+            own = player.mac.select_actions(seen, min(t_ep, 1), t_env, rows, acts_greedily)
+            actions[rows] = own[:, 0].cpu().numpy()
+        return th.from_numpy(actions.reshape(self.player_of.shape)[bs])
 
     def seats_of(self, world: int) -> tuple[list[int], list[str]]:
         """Returns the learner's seats in the current episode of a world, and who plays each of the other seats."""

@@ -14,7 +14,6 @@ import torch as th
 
 from components.episode_buffer import EpisodeBatch
 from components.packed_steps import PackedSteps
-from components.seats import cut_seats
 from components.transforms import OneHot
 from controllers.basic_controller import BasicMAC
 from controllers.om_controller import MultiModuleMAC
@@ -178,12 +177,6 @@ def one_step_game(args: SimpleNamespace, payoff: np.ndarray) -> EpisodeBatch:
     batch.update({"obs": np.ones((len(joint_actions), args.n_agents, 1)), "terminated": ones[:, 0]}, ts=0)
     batch.update({"actions": joint_actions, "reward": payoff[tuple(joint_actions.T)][:, None]}, ts=0)
     return batch
-
-
-def every_seat(batch: EpisodeBatch) -> EpisodeBatch:
-    """Every seat of every episode as an episode of its own: the row b * n + a is seat a of episode b."""
-    n, b = batch.groups["agents"], batch.batch_size
-    return cut_seats(batch, th.arange(b).repeat_interleave(n), th.arange(n).repeat(b))
 
 
 def make_mac(args: SimpleNamespace, n_seats: int | None = None) -> BasicMAC:

@@ -4,13 +4,14 @@ import pytest
 import torch as th
 import torch.nn.functional as F
 
+from components.seats import every_seat
 from components.transitions import make_transitions
 from modules.am import REGISTRY
 from modules.am.omg_am import Gaussian
 from modules.am.trajectory_am import both_alive
 from modules.inputs import others
 from modules.unroll import step
-from tests.builders import every_seat, make_batch, make_mac, make_omg_args, make_scheme, same, unrolled
+from tests.builders import make_batch, make_mac, make_omg_args, make_scheme, same, unrolled
 from utils.errors import UserError
 from utils.transfer import step_index
 

@@ -8,6 +8,7 @@ from copy import deepcopy
 import pytest
 import torch as th
 
+from components.seats import every_seat
 from learners import REGISTRY
 from learners.base_learner import LossNotFinite
 from learners.q_learner import QLearner, TDLoss
@@ -16,7 +17,6 @@ from tests.builders import (
     RecordingLogger,
     act,
     acts_in,
-    every_seat,
     make_batch,
     make_mac,
     make_omg_args,

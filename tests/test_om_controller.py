@@ -3,12 +3,13 @@
 import pytest
 import torch as th
 
+from components.seats import every_seat
 from modules.agents import REGISTRY as AGENTS
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.omg_am import OMGAM
 from modules.inputs import living
 from modules.unroll import step
-from tests.builders import act, every_seat, make_batch, make_mac, make_omg_args, make_scheme
+from tests.builders import act, make_batch, make_mac, make_omg_args, make_scheme
 from utils.errors import UserError
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch as th
 
-from components.seats import cut_seats
+from components.seats import cut_seats, every_seat
 from modules.inputs import agent_ids, last_actions, others
-from tests.builders import every_seat, make_args, make_batch
+from tests.builders import make_args, make_batch
 from utils.transfer import step_index
 
 ARGS = make_args()
