@@ -51,7 +51,8 @@ class Experience(NamedTuple):
     inputs: th.Tensor  # of the critic, [b, T+1, a, in]
     avail: th.Tensor  # [b, T+1, a, u]
     actions: th.Tensor  # [b, T, a], and so all that follow
-    mask: th.Tensor  # 1.0 where the agent's step counts
+    mask: th.Tensor  # 1.0 where the policy learns from the agent's step
+    played: th.Tensor  # 1.0 where there was a step, of the dead, too: all that returns go on by are learned
     log_pi: th.Tensor  # of the actions, by the policy that played
     value: th.Tensor  # by the critic before the updates
     return_: th.Tensor
@@ -70,12 +71,10 @@ class Chunks(NamedTuple):
     hidden: th.Tensor  # of the critic before the first step of each, [piece, a, H]
 
     def cut(self, experience: Experience) -> Experience:
-        inputs, avail, actions, mask, log_pi, value, return_, advantage = (
-            self.pieces.take(field) for field in experience if field is not None
-        )
-        inputs, avail = (F.pad(field, (0, 0, 0, 0, 0, 1)) for field in (inputs, avail))
-        mask = mask * self.pieces.filled.unsqueeze(-1)
-        return Experience(inputs, avail, actions, mask, log_pi, value, return_, advantage, self.hidden)
+        cut = Experience(*(self.pieces.take(field) for field in experience if field is not None))
+        inputs, avail = (F.pad(field, (0, 0, 0, 0, 0, 1)) for field in (cut.inputs, cut.avail))
+        mask, played = (field * self.pieces.filled.unsqueeze(-1) for field in (cut.mask, cut.played))
+        return cut._replace(inputs=inputs, avail=avail, mask=mask, played=played, hidden=self.hidden)
 
 
 class PPOLearner(OnPolicyLearner):
@@ -102,7 +101,7 @@ class PPOLearner(OnPolicyLearner):
         standardise_rewards: bool = key(False, "rewards are less their running mean, over their deviation")
         standardise_returns: bool = key(True, "the critic learns returns less their running mean, over their deviation")
         standardise_advantages: bool = key(True, "advantages are less their mean, over their deviation")
-        death_masking: bool = key(True, "the dead are not learned from; the critic reads zeros and their id")
+        death_masking: bool = key(True, "the policy learns nothing from the dead; the critic reads zeros and their id")
         recompute_returns: bool = key(False, "compute returns and advantages anew in each epoch")
         target_update_interval_or_tau: float | None = key(
             None, "target critic: collections between copies, or up to 1 a share; null: none", above=0, high=M
@@ -153,9 +152,10 @@ class PPOLearner(OnPolicyLearner):
         batch = inferred.batch
         inputs = value_inputs(batch, args)
         learned = self.model.look_back(inferred, self._value_of_candidates(batch, inputs), t_env)
-        actions_t, mask = transitions.actions, transitions.mask.expand_as(transitions.actions)
+        actions_t, played = transitions.actions, transitions.mask.expand_as(transitions.actions)
+        mask = played
         if args.death_masking:
-            mask = mask * is_alive(transitions.avail, batch["filled"].bool())[:, :-1]
+            mask = played * is_alive(transitions.avail, batch["filled"].bool())[:, :-1]
         learned_inputs = inputs if learned is batch else value_inputs(learned, args)
         with th.no_grad():
             old_log_pi_t = chosen(self._policy(batch, transitions.avail), actions_t).log()
@@ -175,8 +175,8 @@ class PPOLearner(OnPolicyLearner):
                 if args.standardise_advantages:
                     centred = advantage_t - masked_mean(advantage_t, mask)
                     advantage_t = centred / (masked_mean(centred**2, mask).sqrt() + 1e-5)
-            played = (mask, old_log_pi_t, learned_value[:, :-1], return_t, advantage_t)
-            experience = Experience(learned_inputs, transitions.avail, actions_t, *played)
+            values = (old_log_pi_t, learned_value[:, :-1], return_t, advantage_t)
+            experience = Experience(learned_inputs, transitions.avail, actions_t, mask, played, *values)
             if chunks:
                 experience = chunks.cut(experience)
             for part, episodes in self.mini_batches(chunks.batch if chunks else batch):
@@ -192,7 +192,7 @@ class PPOLearner(OnPolicyLearner):
 
     def _train_critic(self, batch: EpisodeBatch, experience: Experience, t_env: int) -> dict[str, th.Tensor]:
         """Steps the critic; returns what to log."""
-        args, mask, return_t = self.args, experience.mask, experience.return_
+        args, mask, return_t = self.args, experience.played, experience.return_
         value_t = self._values(self.critic, batch, experience.inputs, experience.hidden)[:, :-1]
         eps_clip = args.eps_clip if args.clip_values else None
         loss = masked_mean(value_errors(value_t, return_t, experience.value, eps_clip, args.huber_delta), mask)

@@ -110,18 +110,46 @@ def test_critics_of_each_kind_read_what_they_say_and_nothing_of_padding_or_the_d
         assert th.equal(inputs[0, 0, 2, :7], batch["state"][0, 0])
 
 
-def test_what_the_dead_see_and_are_paid_is_not_learned():
-    own_reward = dict(critic_reads="obs", common_reward=False, q_nstep=1, standardise_returns=False)
-    learners = [made(**own_reward, obs_last_action=False) for _ in range(2)]
+def batch_with_a_death(args, lengths=(8, 5)):
+    """Episodes in which agent 1 is dead from step 2 on."""
+    batch = make_batch(args, list(lengths), [True] * len(lengths))
+    batch["avail_actions"][:, 2:, 1] = th.tensor([1, 0, 0, 0, 0], dtype=th.uint8)
+    batch["actions"][:, 2:, 1] = 0
+    return batch
+
+
+def test_what_the_dead_see_is_not_learned():
+    learners = [made(critic_reads="obs", obs_last_action=False) for _ in range(2)]
     for learner, number in zip(learners, (0, 3), strict=True):
-        batch = make_batch(learner.args, [8, 5], [True, True])
-        batch.data.transition_data["reward"] = batch["reward"].repeat(1, 1, 3)
-        batch["avail_actions"][:, 2:, 1] = th.tensor([1, 0, 0, 0, 0], dtype=th.uint8)
-        batch["actions"][:, 2:, 1] = 0
-        batch["obs"][:, 2:, 1], batch["reward"][:, 2:, 1] = number, number
+        batch = batch_with_a_death(learner.args)
+        batch["obs"][:, 2:, 1] = number
         learner.train(batch, 0, 0)
     first, second = learners
     assert first.logger.stats == second.logger.stats
+
+
+def test_the_policy_learns_nothing_from_the_dead():
+    learner = made()
+    seen = []
+    learner._train_policy = lambda part, experience, t_env: seen.append(experience.mask) or {}
+    batch = batch_with_a_death(learner.args)
+    learner.train(batch, 0, 0)
+    alive = th.ones(2, 8, 3)
+    alive[:, 2:, 1], alive[1, 5:] = 0, 0
+    assert all(th.equal(mask, alive) for mask in seen) and seen
+
+
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_the_critic_learns_what_the_team_earns_after_a_death(chunk):
+    """Returns of the living go on by the values of the dead."""
+    settings = dict(td_lambda=1.0, q_nstep=0, standardise_returns=False, clip_values=False, critic_lr=0.01)
+    learner = made(**settings, obs_last_action=False, data_chunk_length=chunk)
+    batch = batch_with_a_death(learner.args, lengths=[8])
+    batch["reward"][:] = th.tensor([0, 0, 0, 0, 0, 0, 0, 1, 0]).view(1, 9, 1)[:, : batch["reward"].shape[1]]
+    for _ in range(50):
+        learner.train(batch, 0, 0)
+    values = learner._values(learner.critic, batch, value_inputs(batch, learner.args))[0, 2:8, 1]
+    assert values.tolist() == pytest.approx([learner.args.gamma ** (7 - t) for t in range(2, 8)], abs=0.1)
 
 
 def test_a_first_pass_in_one_part_has_ratios_of_one_and_leaves_the_gradient_of_the_policy():
