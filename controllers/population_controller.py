@@ -123,7 +123,7 @@ class PopulationTeam(Team):
             self.player_of[b] = self._deal_seats().numpy()
             batch["agent_idx"][b] = th.tensor(self.seats_of(b)[0])
         for i in np.unique(self.player_of).tolist():
-            self.players[i].mac.init_hidden(self.player_of.size)
+            self.players[i].mac.init_hidden(self.player_of.size)  # rows of `every_seat`: it uses those it plays
 
     @th.no_grad()
     def select_actions(
