@@ -52,7 +52,7 @@ class Experience(NamedTuple):
     avail: th.Tensor  # [b, T+1, a, u]
     actions: th.Tensor  # [b, T, a], and so all that follow
     mask: th.Tensor  # 1.0 where the policy learns from the agent's step
-    played: th.Tensor  # 1.0 where there was a step, of the dead, too: all that returns go on by are learned
+    played: th.Tensor  # 1.0 where the critic does: in every step, of the dead, too
     log_pi: th.Tensor  # of the actions, by the policy that played
     value: th.Tensor  # by the critic before the updates
     return_: th.Tensor
@@ -135,12 +135,13 @@ class PPOLearner(OnPolicyLearner):
         self.training_steps = 0
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
-        """Performs `epochs` times `num_mini_batch` updates of critic and policy, by means over steps that count of
+        """Performs `epochs` times `num_mini_batch` updates of critic and policy, by means over played steps of
 
         critic: l(V_t, G_t), see `value_errors`
         policy: -min(r_t A_t, clip(r_t, 1 - eps, 1 + eps) A_t) - entropy_coef * H(pi_t), r_t = pi(u_t) / pi_old(u_t)
 
-        where A_t = G_t - V_t, by default of the critic before its updates.
+        where A_t = G_t - V_t, by default of the critic before its updates. With `death_masking` the policy's mean is
+        over the living alone, the critic's over all: returns of the living go on by values of the dead.
 
         With OMG (the paper's second algorithm) the policy and the V_t of advantages read the inferred subgoals, on
         which the policy acted; the critic is trained, with a chance of eta, on those that hindsight picks by their V.
