@@ -85,10 +85,11 @@ def jobs(args: Namespace) -> list[Curve]:
                 first = beside_a_pool(f"{n - 1}qmix1{alg}", alg, args.teammates)
                 own = ("runner=parallel", f"batch_size_run={n}")  # the episodes between two updates at once
             own += (f"env_args.map_name={args.map}", "dueling=True", f"seed={seed}", f"t_max={args.t_max}")
-            arguments = (*first, *own, f"test_interval={max(args.t_max // N_TESTS, 1)}", *VARIANTS[variant], *args.set)
+            own += (f"test_interval={max(args.t_max // N_TESTS, 1)}", *args.set)
+            own += () if variant == "iql" else (*args.set_omg, *VARIANTS[variant])
             steps = args.t_max * (n if args.teammates else 1)
             output = args.out / "curves" / f"{name}.csv"
-            made.append(Curve(name, arguments, steps, output, args.out / WORK / name, variant=variant, seed=seed))
+            made.append(Curve(name, first + own, steps, output, args.out / WORK / name, variant=variant, seed=seed))
     return made
 
 
@@ -149,6 +150,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--t_max", type=int, default=200_000, help="environment steps (default: %(default)s)")
     parser.add_argument("--teammates", type=Path, metavar="POOL", help="frozen ones, as experiments.pool trains them")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="further settings of every run")
+    parser.add_argument("--set_omg", nargs="+", default=[], metavar="KEY=VALUE", help="the same, of OMG's runs alone")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/ablation/<map>")
     add_arguments(parser)
     args = parser.parse_args(argv)

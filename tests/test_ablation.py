@@ -50,6 +50,14 @@ def test_the_run_of_each_variant_is_one_that_there_is(variant, tmp_path):
         assert str(config[key]) == value
 
 
+def test_settings_reach_all_runs_or_those_of_omg(tmp_path):
+    given = ["--seeds", "1", "--variants", "iql", "eta_steps=learner", "--set", "lr=0.001", "--out", str(tmp_path)]
+    jobs = ablation.jobs(ablation._parse([*given, "--set_omg", "eta_steps=environment", "omg_horizon=3"]))
+    iql, omg = (command_line.read_settings(*job.arguments) for job in jobs)
+    assert iql["lr"] == omg["lr"] == 0.001 and "omg_horizon" not in iql
+    assert omg["omg_horizon"] == 3 and omg["eta_steps"] == "learner"  # the variant's own
+
+
 def test_a_row_is_the_mean_over_seeds_of_the_last_tests(tmp_path):
     jobs = []
     for seed, wins in ((1, [0.9, *[0.2] * 5]), (2, [0.0, *[0.4] * 5])):
