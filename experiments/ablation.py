@@ -12,20 +12,28 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import main as command_line
 from envs import REGISTRY as ENVS
 from envs.sc2.sim.maps import MAP_NAMES, get_map
 from experiments.executors import add_arguments, check_arguments, make_executor
 from experiments.jobs import WORK, Job, JobQueue, only_one
 from experiments.omg_runs import beside_a_pool
+from experiments.stages import check_settings, write_settings
 from run import ENGINE_NAMES
 from utils.command import Parser, check_at_least, exit_status, run_program
 from utils.errors import UserError, unknown
 from utils.intervals import mean_interval
 from utils.MY_EXP_PATH import check_results_path, experiment_root
+from utils.pools import load_pool
 from utils.records import METRIC, write_csv
 
 READ = ("omg_policy_reads=mean", "omg_next_subgoal=next", "omg_kl_reduction=mean", "eta_steps=learner")
 """The readings that are compared with the paper's, alone and together."""
+CHANGES = (
+    *("eta=0.0", "omg_value=max", "omg_horizon=1", "omg_horizon=10", "omg_subgoal_dim=16"),
+    *("omg_vae_alpha=0.0001", "omg_vae_alpha=0.01", "omg_cvae_alpha=0.0001", "omg_cvae_alpha=0.01"),
+)
+"""What is changed in the default, one at a time; a mean over 64 dimensions weighs a KL term as 1/64 of the weight does."""
 VARIANTS: dict[str, tuple[str, ...]] = {
     "iql": (),
     "paper": (),
@@ -34,10 +42,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "mean+next+kl": READ[:3],
     "mean+next+eta": (*READ[:2], READ[3]),
     "all": READ,
-    **{
-        f"mean+next, {setting}": (*READ[:2], setting)
-        for setting in ("eta=0.0", "omg_value=max", "omg_horizon=1", "omg_horizon=10", "omg_subgoal_dim=16")
-    },
+    "draw+next": ("omg_policy_reads=draw", READ[1]),
+    **{f"mean+next, {setting}": (*READ[:2], setting) for setting in CHANGES},
 }
 """Settings of each variant over the paper's reading, `iql_omg_paper`; "iql" is IQL with the same dueling head."""
 LAST_TESTS = 5
@@ -74,8 +80,8 @@ def tests(rows: Sequence[Mapping[str, Any]]) -> list[float]:
 def jobs(args: Namespace) -> list[Curve]:
     """The run of each variant and seed."""
     made = []
-    for variant in args.variants:
-        for seed in args.seeds:
+    for variant in dict.fromkeys(args.variants):
+        for seed in dict.fromkeys(args.seeds):
             alg = "iql" if variant == "iql" else "iql_omg_paper"
             n = get_map(args.map).n_agents
             name = f"{variant.replace(', ', '+').replace('=', '_')}_seed{seed}"
@@ -123,22 +129,39 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def run(args: Namespace) -> int:
-    """Trains what is missing, and reports; returns the exit status."""
+    """Trains what is missing, and reports; returns the exit status.
+
+    Raises: UserError where main.py would refuse a run, or the folder holds runs with other settings.
+    """
     wanted = jobs(args)
+    for job in wanted:
+        config = command_line.read_settings(*job.arguments)
+    if args.teammates:
+        load_pool(args.teammates)
+    engine = ENVS["sc2"].resolve(**config["env_args"])
+    names = ("map", "t_max", "set", "set_omg")
+    beside = {"teammates": str(args.teammates)} if args.teammates else {}
+    settings = {"engine": engine, **{name: getattr(args, name) for name in names}, **beside}
+    check_settings(args.out, settings)
     with only_one(args.out) as lock:
+        write_settings(args.out, settings)
         executor = make_executor(args, (args.out / WORK).absolute(), lock)
         queue = JobQueue([job for job in wanted if not job.output.exists()], args.jobs, lock, executor=executor)
         queue.run()
         done = [job for job in wanted if job.output.exists()]
-        rows = summarise(done)
-        write_csv(args.out / "table.csv", COLUMNS, rows)
-        text = as_table(rows)
-        last = f"the mean of the last {LAST_TESTS} tests"
-        beside = f"one seat beside {args.teammates.name}" if args.teammates else "a team"
-        head = f"{args.map} as {beside}, {ENGINE_NAMES[ENVS['sc2'].resolve()]}, {args.t_max:,} steps; {last} per seed"
-        (args.out / "table.md").write_text(f"{head}\n\n{text}\n", encoding="utf-8")
-        print(f"{head}\n{text}\nwritten to {args.out}")
+        if done:
+            _report(args, engine, summarise(done))
     return 1 if queue.failed else 0
+
+
+def _report(args: Namespace, engine: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    write_csv(args.out / "table.csv", COLUMNS, rows)
+    text = as_table(rows)
+    last = f"the mean of the last {LAST_TESTS} tests"
+    beside = f"one seat beside {args.teammates.name}" if args.teammates else "a team"
+    head = f"{args.map} as {beside}, {ENGINE_NAMES[engine]}, {args.t_max:,} steps; {last} per seed"
+    (args.out / "table.md").write_text(f"{head}\n\n{text}\n", encoding="utf-8")
+    print(f"{head}\n{text}\nwritten to {args.out}")
 
 
 def _parse(argv: Sequence[str] | None) -> Namespace:
@@ -151,7 +174,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--teammates", type=Path, metavar="POOL", help="frozen ones, as experiments.pool trains them")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="further settings of every run")
     parser.add_argument("--set_omg", nargs="+", default=[], metavar="KEY=VALUE", help="the same, of OMG's runs alone")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/ablation/<map>")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: results/ablation/<map>_<pool>")
     add_arguments(parser)
     args = parser.parse_args(argv)
     if args.map not in MAP_NAMES:
@@ -161,7 +184,9 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
             raise UserError(f"--variants: {unknown('variant', name, VARIANTS)}")
     check_arguments(args)
     check_at_least(1, t_max=args.t_max)
-    args.out = (args.out or experiment_root() / "ablation" / args.map).absolute()
+    args.teammates = args.teammates and args.teammates.absolute()
+    words = [args.map, *([args.teammates.name] if args.teammates else [])]
+    args.out = (args.out or experiment_root() / "ablation" / "_".join(words)).absolute()
     check_results_path(args.out, "--out")
     return args
 

@@ -88,6 +88,20 @@ class PoolOrder:
         return pool.main(params)
 
 
+def write_settings(out: Path, settings: Json) -> None:
+    """Writes what a folder of results is made with, for `check_settings`."""
+    (out / SETTINGS_FILE).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+
+
+def check_settings(out: Path, settings: Json) -> None:
+    """Raises: UserError where the folder holds results of other settings."""
+    file = out / SETTINGS_FILE
+    found, wanted = (dict(flatten(content)) for content in (load_yaml(file) if file.is_file() else {}, settings))
+    for key in found and wanted:
+        if found.get(key) != wanted[key]:
+            raise UserError(f"{out} was begun with {key}={found.get(key)}, not {wanted[key]}; give another --out")
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """All that one evaluation does, in this order. Members of its pools are in one of them only."""
@@ -100,20 +114,12 @@ class Evaluation:
 
     def check(self) -> None:
         """Raises: UserError where the folder holds an evaluation with other settings."""
-        file = self.out / SETTINGS_FILE
-        found, wanted = (
-            dict(flatten(content)) for content in (load_yaml(file) if file.is_file() else {}, self.settings)
-        )
-        for key in found and wanted:
-            if found.get(key) != wanted[key]:
-                raise UserError(
-                    f"{self.out} was begun with {key}={found.get(key)}, not {wanted[key]}; give another --out"
-                )
+        check_settings(self.out, self.settings)
 
     def run(self, options: Namespace) -> int:
         """Does what is missing, and reports; returns the exit status."""
         with only_one(self.out) as lock:
-            (self.out / SETTINGS_FILE).write_text(yaml.safe_dump(self.settings, sort_keys=False), encoding="utf-8")
+            write_settings(self.out, self.settings)
             print(self.plan(options.jobs), flush=True)
             for i, order in enumerate(self.pools):
                 if order.n_missing():

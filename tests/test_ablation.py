@@ -25,7 +25,7 @@ def test_variants_are_compared_over_seeds_and_finished_runs_stay(tmp_path, capsy
     script = tmp_path / "stand_in.py"
     script.write_text(STAND_IN)
     monkeypatch.setattr(jobs, "MAIN", script)
-    command = ["--variants", "iql", "mean+next", "--seeds", "1", "2", "--out", str(tmp_path)]
+    command = ["--variants", "iql", "mean+next", "iql", "--seeds", "1", "2", "1", "--out", str(tmp_path)]
     assert ablation.main(command) == 0
     with (tmp_path / "table.csv").open() as lines:
         rows = list(csv.DictReader(lines))
@@ -37,6 +37,9 @@ def test_variants_are_compared_over_seeds_and_finished_runs_stay(tmp_path, capsy
     assert ablation.main(command) == 0
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "curves").iterdir()} == curves
     assert "| mean+next | 2 |" in capsys.readouterr().out
+    assert ablation.main([*command, "--set", "lr=0.001"]) == 2
+    assert "was begun with set=[], not ['lr=0.001']" in capsys.readouterr().err
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "curves").iterdir()} == curves
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -78,6 +81,10 @@ def test_a_row_is_the_mean_over_seeds_of_the_last_tests(tmp_path):
         (["--map", "9m"], "--map: unknown map '9m'"),
         (["--variants", "means"], "--variants: unknown variant 'means'"),
         (["--t_max", "0"], "--t_max"),
+        (["--variants", "iql", "--seeds", "-1"], "seed"),
+        (["--set", "nonsense=3"], "unknown key 'nonsense'"),
+        (["--set_omg", "nonsense=3"], "unknown key 'nonsense'"),
+        (["--teammates", "nowhere"], "nowhere holds no members"),
     ],
 )
 def test_what_can_not_be_meant_is_refused(given, sentence, capsys, tmp_path):

@@ -19,7 +19,6 @@ from tests.games import RandomGame, registered
 from tests.test_population import make_pool
 from tests.test_run import built
 from utils.errors import UserError
-from utils.intervals import mean_interval
 from utils.pools import MEMBER_FILE, load_pool, weights_id
 from utils.weights import load_weights
 
@@ -204,11 +203,6 @@ def test_where_nothing_can_be_won_the_mean_return_counts(stubborn_pool, tmp_path
 def test_the_metric_can_be_chosen(stubborn_pool, tmp_path):
     assert play(stubborn_pool, tmp_path / "out", "--episodes=2", "--metric=return") == 0
     assert float(read(tmp_path / "out" / "matrix.csv")[0]["d"]) == 111
-
-
-def test_the_interval_of_a_mean():
-    assert mean_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 1.96 / 3**0.5, 2 + 1.96 / 3**0.5))
-    assert mean_interval([5.0]) == (-np.inf, np.inf)
 
 
 # --- mistakes and interruptions

@@ -2,12 +2,24 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from utils.intervals import bootstrap
+from utils.intervals import bootstrap, mean_interval
 
 
 def rng(seed=0):
     return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 31, 32, 50, 1000])
+def test_the_interval_of_a_mean_is_students(n):
+    values = rng().normal(size=n)
+    expected = stats.t.interval(0.95, n - 1, loc=values.mean(), scale=stats.sem(values))
+    assert mean_interval(values.tolist()) == pytest.approx(expected, abs=5e-4 * stats.sem(values) * n**0.5)
+
+
+def test_one_value_says_nothing_about_its_error():
+    assert mean_interval([5.0]) == (-np.inf, np.inf)
 
 
 def test_without_any_difference_there_is_no_doubt():

@@ -10,6 +10,11 @@ import numpy as np
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+T_QUANTILES = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
+    *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+"""97.5 % quantiles of Student's t with 1, 2, 3, ... degrees of freedom (SciPy is no requirement of a run)."""
 
 
 def wilson_interval(n_won: int, n_battles: int, z: float = 1.96) -> tuple[float, float]:
@@ -23,11 +28,14 @@ def wilson_interval(n_won: int, n_battles: int, z: float = 1.96) -> tuple[float,
     return max(0.0, (centre - half) / (1 + square)), min(1.0, (centre + half) / (1 + square))
 
 
-def mean_interval(values: Sequence[float], z: float = 1.96) -> tuple[float, float]:
-    """Returns the normal interval of a mean; a single value says nothing about how far it may be off."""
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Returns Student's 95 % interval of a mean; a single value says nothing about how far it may be off."""
     if len(values) < 2:
         return -inf, inf
-    half = z * stdev(values) / sqrt(len(values))
+    freedom = len(values) - 1
+    # Beyond the table, the first terms of the quantile's expansion in 1 / freedom: right to 0.001
+    t = T_QUANTILES[freedom - 1] if freedom <= len(T_QUANTILES) else 1.96 + 2.372 / freedom + 2.84 / freedom**2
+    half = t * stdev(values) / sqrt(len(values))
     return fmean(values) - half, fmean(values) + half
 
 
