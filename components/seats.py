@@ -5,10 +5,16 @@ from types import SimpleNamespace
 import torch as th
 
 from components.episode_buffer import ALL, OF_TEAM, EpisodeBatch
+from utils.dict2namedtuple import Args
 from utils.transfer import to_device
 
 SEAT = {"vshape": (), "group": "agents", "dtype": th.long, "episode_const": True}
 FIELDS_OF_OTHERS = ("obs", "actions", "avail_actions")
+
+
+def rows_per_episode(args: Args) -> int:
+    """Returns how many rows of a batch an episode has: one, or in a population one for each seat that learns."""
+    return args.population[args.train_alg] if args.population else 1
 
 
 def cut_seats(batch: EpisodeBatch, episodes: th.Tensor, seats: th.Tensor, ts: slice = ALL) -> EpisodeBatch:

@@ -11,6 +11,7 @@ import numpy as np
 import torch as th
 
 from components.episode_buffer import EpisodeBatch, Episodes, Scheme
+from components.seats import rows_per_episode
 from controllers.basic_controller import BasicMAC, hidden_before, with_rows
 from modules.am import REGISTRY as AGENT_MODELS
 from modules.am.agent_model import FEATURES, AgentModel
@@ -21,12 +22,12 @@ from utils.config import K, key
 from utils.dict2namedtuple import Args, Config
 from utils.weights import StateDict
 
-IN_TESTS: dict[str, Callable[[th.Tensor], th.Tensor]] = {
-    "own": lambda features: features,
-    "zeros": th.zeros_like,
-    "exchanged": lambda features: features.roll(1, 0),
+IN_TESTS: dict[str, Callable[[th.Tensor, int], th.Tensor]] = {
+    "own": lambda features, n_rows: features,
+    "zeros": lambda features, n_rows: th.zeros_like(features),
+    "exchanged": lambda features, n_rows: features.roll(n_rows, 0),
 }
-"""What the policy reads in tests in place of features [episode, agent, ...], to see what they are worth.
+"""What the policy reads in tests in place of features [row, agent, ...], `n_rows` of an episode, to see their worth.
 
 Exchanged ones are those of another episode that is played at the same time; the last one that goes on keeps its own.
 """
@@ -44,12 +45,14 @@ class MultiModuleMAC(BasicMAC):
 
     @staticmethod
     def conflict(config: Config, kinds: Mapping[str, type]) -> str:
-        if config["am_model"]:
-            return ""
-        return (
-            f"mac={config['mac']} needs an agent model; give am_model, or take an algorithm that has one, such as "
-            "--config=iql_omg"
-        )
+        if not config["am_model"]:
+            return (
+                f"mac={config['mac']} needs an agent model; give am_model, or take an algorithm that has one, such as "
+                "--config=iql_omg"
+            )
+        if config["am_in_tests"] == "exchanged" and config["batch_size_run"] == 1:
+            return "am_in_tests=exchanged takes features from another episode; play several at once: raise batch_size_run"
+        return ""
 
     def __init__(self, scheme: Scheme, groups: dict[str, int], args: Args):
         self.am: AgentModel = AGENT_MODELS[args.am_model](scheme, args).to(args.device)
@@ -67,7 +70,7 @@ class MultiModuleMAC(BasicMAC):
         self.am_hidden_states = with_rows(self.am_hidden_states, bs, am_hidden_states)
         features = self.am.features(inferred, self.am.draws(test_mode), self.generator)
         if test_mode:
-            features = IN_TESTS[self.args.am_in_tests](features)
+            features = IN_TESTS[self.args.am_in_tests](features, rows_per_episode(self.args))
         return th.cat([super().step_inputs(ep_batch, t, bs, test_mode), features], -1)
 
     def infer(self, ep_batch: EpisodeBatch) -> Outputs:

@@ -65,7 +65,7 @@ class PopulationTeam(Team):
         """Returns a policy built from its own keys over those of the run."""
         if not is_learner:
             chance = self.args.opponent_epsilon
-            own = {**own, "epsilon_start": chance, "epsilon_finish": chance}
+            own = {**own, "epsilon_start": chance, "epsilon_finish": chance, "am_in_tests": "own"}
         own_args = convert({**self.args._asdict(), **own})
         mac = CONTROLLERS[own_args.mac](*self._plan, own_args)
         for network in mac.networks().values() if not is_learner else ():

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 
 from components.episode_buffer import EpisodeBatch
 from components.epsilon_schedules import DecayThenFlatSchedule
+from components.seats import rows_per_episode
 from components.transitions import Transitions, played_mask
 from learners.base_learner import Learner, Policy
 from modules.am.agent_model import FEATURES
@@ -153,7 +154,7 @@ class SubgoalTrainer(ModelTrainer):
     def __init__(self, learner: Learner):
         super().__init__(learner)
         self.eta_schedule = DecayThenFlatSchedule(self.args.eta, 0.0, self.args.eta_anneal_time)
-        self.learns_from = -1  # the step of the first update of the policy, once there was one
+        self.prior_from = self.learns_from = -1  # the steps of the first updates of prior and policy, once there were
         self.prior_optimiser = th.optim.Adam(self.am.vae.parameters(), lr=self.args.am_lr)
         self.eta = self.args.eta
 
@@ -161,10 +162,12 @@ class SubgoalTrainer(ModelTrainer):
         return self.am.posterior_parameters()
 
     def is_ready(self, batch: EpisodeBatch, t_env: int) -> bool:
-        """Returns False at the start of a run without a prior, after an update of that alone."""
+        """Returns False in the first updates of a run without a prior, after an update of that alone."""
         if self.am.vae.is_trained:
             return True
-        if t_env < self.args.omg_vae_pretrain_steps:
+        if self.prior_from < 0:
+            self.prior_from = t_env
+        if self._own_steps(self.prior_from, t_env) < self.args.omg_vae_pretrain_steps:
             prior_loss = train_prior(self.learner, self.am, self.prior_optimiser, batch, t_env)
             if self.learner.is_log_due(t_env):
                 self.learner.log(t_env, omg_prior_loss=prior_loss)
@@ -218,7 +221,11 @@ class SubgoalTrainer(ModelTrainer):
             self.learns_from = t_env
         if self.args.eta_steps == "environment":
             return self.eta_schedule.eval(t_env)
-        return self.eta_schedule.eval((t_env - self.learns_from) // (self.args.population_factor or 1))
+        return self.eta_schedule.eval(self._own_steps(self.learns_from, t_env))
+
+    def _own_steps(self, first: int, t_env: int) -> int:
+        """Returns the environment steps since `first`, in a population those of each seat that learns."""
+        return (t_env - first) // (self.args.population_factor or 1)
 
     def loss(self, inferred: Inferred, transitions: Transitions) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """Returns the posterior's loss towards the subgoals of the last `look_back` (equation 5), of the living."""
@@ -244,27 +251,31 @@ class SubgoalTrainer(ModelTrainer):
     def _diagnose(self, inferred: Inferred, transitions: Transitions) -> dict[str, th.Tensor]:
         """Returns how much subgoals tell, and how much the policy listens, over the living: see utils/subgoals.py.
 
-        Subgoals are exchanged with those at the same step of another episode of the batch, where the agent lives there.
+        Subgoals are exchanged with those at the same step of another episode of the batch, where the agent lives there;
+        of a batch of one episode the policy's part is left out.
         """
         batch, posterior = inferred.batch, Gaussian.of(inferred.outputs.detach())
         acted, states = seats_that_acted(batch, posterior.mu.device), self.am.observations(batch)
-        _, hidden = self.mac.unroll_with_hidden(batch, posterior.mu)
-        hidden = before(hidden)
-        q, exchanged = (
-            self.mac.step_from(batch, subgoals, hidden)[acted] for subgoals in (posterior.mu, posterior.mu.roll(1, 0))
-        )
         has_acted = th.zeros_like(posterior.mu[..., 0], dtype=th.bool)
         has_acted[acted] = True
-        both = has_acted.roll(1, 0)[acted]
-        return {
+        stats = {
             "subgoal_hit_ratio": self._hit_ratio(batch, posterior.mu, has_acted),
             "omg_active_units": active_units(*self.hindsight.prior.at(acted)),
             "omg_signal_to_noise": signal_to_noise(*posterior.at(acted)),
             "omg_skill": skill(
                 self.am.vae.decode(posterior.mu[acted]), states[acted], states[self.hindsight.at(acted)]
             ),
-            "omg_q_sensitivity": q_sensitivity(q[both], exchanged[both], transitions.avail[acted][both]),
         }
+        n_rows = rows_per_episode(self.args)
+        if batch.batch_size > n_rows:
+            before_t = before(self.mac.unroll_with_hidden(batch, posterior.mu)[1])
+            q, exchanged = (
+                self.mac.step_from(batch, subgoals, before_t)[acted]
+                for subgoals in (posterior.mu, posterior.mu.roll(n_rows, 0))
+            )
+            both = has_acted.roll(n_rows, 0)[acted]
+            stats["omg_q_sensitivity"] = q_sensitivity(q[both], exchanged[both], transitions.avail[acted][both])
+        return stats
 
     def _hit_ratio(self, batch: EpisodeBatch, subgoals: th.Tensor, acted: th.Tensor) -> th.Tensor:
         """Returns the mean subgoal hit ratio over episodes and agents; `acted` [b, T+1, agent] bool."""
@@ -276,10 +287,10 @@ class SubgoalTrainer(ModelTrainer):
         return {"prior_opt": self.prior_optimiser, **super().parts()}
 
     def counts(self) -> dict[str, int]:
-        return {"learns_from": self.learns_from}
+        return {"prior_from": self.prior_from, "learns_from": self.learns_from}
 
     def set_counts(self, counts: dict[str, int]) -> None:
-        self.learns_from = counts["learns_from"]
+        self.prior_from, self.learns_from = counts["prior_from"], counts["learns_from"]
 
 
 def seats_that_acted(batch: EpisodeBatch, device: str | th.device) -> SeatIndex:

@@ -25,9 +25,10 @@ class OnPolicyLearner(Learner):
     @dataclass(frozen=True)
     class Keys(Learner.Keys):
         epochs: int = key(5, "times that it learns from each collection", low=1, high=K)
-        num_mini_batch: int = key(1, "equal parts of the episodes, with an update each", low=1, high=M)
+        num_mini_batch: int = key(1, "equal parts of the episodes or their pieces, with an update each", low=1, high=M)
 
     has_replay = False
+    later_counts = {"prior_from": -1}
 
     @classmethod
     def trains(cls, model: type) -> bool:
@@ -51,7 +52,7 @@ class OnPolicyLearner(Learner):
         if n_worlds % n_parts:
             return (
                 f"batch_size_run={n_worlds} episodes can't be divided into num_mini_batch={n_parts} equal parts; "
-                "make one a multiple of the other"
+                "make batch_size_run a multiple of num_mini_batch"
             )
         return super().conflict(config, kinds)
 
@@ -60,12 +61,16 @@ class OnPolicyLearner(Learner):
         self.model = model_trainer(self)
 
     def mini_batches(self, batch: EpisodeBatch) -> Iterator[tuple[EpisodeBatch, th.Tensor | slice]]:
-        """Yields parts of the batch, drawn anew in each call, and which episodes they are."""
+        """Yields parts of the batch, drawn anew in each call, and which episodes they are.
+
+        They are equally long, or differ by one where pieces are more or fewer than can be divided.
+        """
         if self.args.num_mini_batch == 1:
             yield batch, slice(None)
             return
         # Drawn in main memory, where the lengths of episodes are known.
-        for episodes in th.randperm(batch.batch_size).chunk(self.args.num_mini_batch):
+        n_parts = min(self.args.num_mini_batch, batch.batch_size)
+        for episodes in th.randperm(batch.batch_size).tensor_split(n_parts):
             part = batch[episodes]
             part.keep_on_host({key: field[episodes] for key, field in batch.steps_on_host().items()})
             yield part, to_device(episodes, batch.device)

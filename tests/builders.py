@@ -291,6 +291,7 @@ def make_omg_args(**overrides: Any) -> SimpleNamespace:
         omg_policy_reads="draw_in_training",
         am_in_tests="own",
         population_factor=None,
+        population={},
         omg_vae_pretrain_steps=0,
         omg_prior_path="",
         omg_vae_batches=4,

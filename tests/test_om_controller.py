@@ -1,5 +1,7 @@
 """The controller that acts on inferred subgoals; the agent models behind it are in `test_agent_models.py`."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch as th
 
@@ -62,6 +64,16 @@ def test_features_may_be_taken_away_or_exchanged_in_tests_alone(am_model):
         assert th.allclose(act(other, batch), own.unroll_with_hidden(batch, features)[0], atol=1e-5)
         assert th.allclose(act(other, batch, test_mode=False), act(own, batch), atol=1e-5)
         assert not th.allclose(act(other, batch), act(own, batch), atol=1e-3)
+
+
+def test_in_a_population_features_are_exchanged_between_episodes_not_between_seats_of_one():
+    args = make_omg_args(population={"iql": 1, "iql_omg": 2}, train_alg="iql_omg", omg_policy_reads="mean")
+    batch = make_batch(args, lengths=[8, 8, 8, 8])  # two episodes with two seats each
+    batch["avail_actions"][:] = 1  # all live
+    own, other = make_mac(args), make_mac(SimpleNamespace(**vars(args) | {"am_in_tests": "exchanged"}))
+    other.load_state(own)
+    of_the_other = own.am.features(own.infer(batch)[0])[[2, 3, 0, 1]]
+    assert th.allclose(act(other, batch), own.unroll_with_hidden(batch, of_the_other)[0], atol=1e-5)
 
 
 def test_only_the_named_episodes_are_computed_and_move_on():

@@ -49,6 +49,18 @@ def test_the_prior_is_trained_first_and_alone(logger):
     assert losses[-1] < losses[0]
 
 
+def test_a_prior_whose_first_update_comes_late_is_trained_all_the_same(logger):
+    """A population's first update waits for as many episodes as it has seats times batch_size."""
+    args = make_omg_args(omg_vae_pretrain_steps=100, population_factor=2)
+    learner = make_learner(args, logger)
+    batch = make_batch(args, lengths=[8, 8, 5])
+    for t_env, trains_prior in ((5000, True), (5199, True), (5200, False)):  # 100 steps of each seat
+        before = copies([learner.am.vae])
+        learner.train(batch, t_env, 1)
+        assert same(before, copies([learner.am.vae])) is not trains_prior
+        assert bool(learner.am.vae.is_trained) is not trains_prior
+
+
 def test_the_prior_is_frozen_while_the_rest_learns(logger):
     args = make_omg_args()
     learner = make_learner(args, logger)
@@ -235,6 +247,16 @@ def test_shares_of_k_add_up_to_one(logger):
     assert sum(shares) == pytest.approx(1.0)
 
 
+def test_how_far_q_moves_is_logged_where_there_is_another_episode_to_exchange_subgoals_with(logger):
+    population = {"population": {"iql": 1, "iql_omg": 2}, "train_alg": "iql_omg"}
+    for settings, n_rows, is_logged in (({}, 1, False), ({}, 2, True), (population, 2, False), (population, 4, True)):
+        logger.stats.clear()
+        learner = make_learner(make_omg_args(**settings), logger)
+        learner.train(make_batch(learner.args, lengths=[8] * n_rows), 0, 1)
+        assert "omg_skill" in logger.stats
+        assert ("omg_q_sensitivity" in logger.stats) is is_logged
+
+
 def test_a_policy_network_for_each_agent_learns_in_all_of_them(logger):
     learner = make_learner(make_omg_args(agent="idv_rnn"), logger)
     before = copies([learner.mac.agent])
@@ -249,10 +271,10 @@ def test_a_policy_network_for_each_agent_learns_in_all_of_them(logger):
 )
 def test_the_policy_reads_means_or_draws_where_it_acts_and_where_it_learns(logger, monkeypatch, reads, acting, testing):
     learner = make_learner(make_omg_args(omg_policy_reads=reads, eta=0.0), logger)
-    mac, batch = learner.mac, make_batch(learner.args, lengths=[8])
+    mac, batch = learner.mac, make_batch(learner.args, lengths=[8, 5])
 
     def first_inputs(test_mode):
-        mac.init_hidden(1)
+        mac.init_hidden(2)
         return mac.step_inputs(batch, 0, slice(None), test_mode)
 
     for test_mode, is_drawn in ((False, acting), (True, testing)):

@@ -59,6 +59,7 @@ def test_counts_and_names_are_read(name, counts):
         (["--config=2iql1qmix", "--multi_algs", "--train_alg=iql", "--lrr=1"], ("unknown key 'lrr'",)),
         (["--config=iql", "--multi_algs"], ("for a population, such as",)),
         (["--config=iql", "--train_alg=iql"], ("for a population, such as",)),
+        (["--config=iql_omg", "--am_in_tests=exchanged"], ("raise batch_size_run",)),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -111,6 +112,13 @@ def make_team(**overrides):
     args = make_omg_args(**settings)
     scheme, groups, _ = make_scheme(args)
     return PopulationTeam(scheme, groups, run.convert(vars(args)))
+
+
+def test_a_frozen_agent_model_is_read_whatever_tests_of_the_learner_read():
+    omg = {"mac": "multi_module_mac", "am_in_tests": "zeros"}
+    frozen = make_team(iql=omg).players[0].mac.args
+    learner = make_team(vdn=omg, mac="multi_module_mac").mac.args
+    assert (frozen.am_in_tests, learner.am_in_tests) == ("own", "zeros")
 
 
 def team_batch(lengths=(8, 5, 3)):

@@ -143,7 +143,9 @@ class OMGAM(AgentModel):
         omg_supervised: bool = key(False, "a regression of the picked subgoal replaces the posterior (an ablation)")
         omg_prior_path: Path = key("", "folder of a prior that learner=am_learner trained; empty: train one")
         omg_vae_batches: int = key(8, "of the prior per training call", "gradient steps", low=1, high=M)
-        omg_vae_pretrain_steps: int = key(10000, "first the prior is trained, then frozen", STEPS, low=0, high=T)
+        omg_vae_pretrain_steps: int = key(
+            10000, "from the first update on the prior alone is trained, then it is frozen", STEPS, low=0, high=T
+        )
         omg_horizon: int = key(5, "candidate subgoals lie up to this far ahead", STEPS, low=1, high=K)
         omg_value: str = key("mean", "a candidate's value over the available actions", choices=("mean", "max"))
         subgoal_mode: bool | int | str = key(
