@@ -51,7 +51,7 @@ class MultiModuleMAC(BasicMAC):
                 "--config=iql_omg"
             )
         if config["am_in_tests"] == "exchanged" and config["batch_size_run"] == 1:
-            return "am_in_tests=exchanged takes features from another episode; play several at once: raise batch_size_run"
+            return "am_in_tests=exchanged reads features of another episode: play several at once, raise batch_size_run"
         return ""
 
     def __init__(self, scheme: Scheme, groups: dict[str, int], args: Args):

@@ -33,7 +33,7 @@ CHANGES = (
     *("eta=0.0", "omg_value=max", "omg_horizon=1", "omg_horizon=10", "omg_subgoal_dim=16"),
     *("omg_vae_alpha=0.0001", "omg_vae_alpha=0.01", "omg_cvae_alpha=0.0001", "omg_cvae_alpha=0.01"),
 )
-"""What is changed in the default, one at a time; a mean over 64 dimensions weighs a KL term as 1/64 of the weight does."""
+"""What is changed in the default, one at a time. A mean over 64 dimensions weighs a KL term as 1/64 of the weight."""
 VARIANTS: dict[str, tuple[str, ...]] = {
     "iql": (),
     "paper": (),
