@@ -153,12 +153,7 @@ class Run:
         buffer_device = args.buffer_device or ("cpu" if args.buffer_cpu_only else args.device)
         buffer_sizes = args.buffer_size, args.episode_limit + 1
         self.buffer = ReplayBuffer(scheme, groups, *buffer_sizes, preprocess, buffer_device, args.local_results_path)
-        n_bytes = args.batch_size_run * self.buffer.max_seq_length * self.buffer.bytes_per_step
-        if n_bytes > (free := free_memory()):
-            raise UserError(
-                f"{args.batch_size_run} episodes at once take {format_bytes(n_bytes)}, but {format_bytes(free)} of "
-                "memory are free; lower batch_size_run"
-            )
+        self._check_memory()
         if args.population:
             self._check_seats()
             self.team: Team = PopulationTeam(scheme, groups, args)
@@ -183,6 +178,19 @@ class Run:
         self.generators = Generators.of(args.seed, args.device)
         self.team.use_generators(self.generators.acting, self.generators.dealing)
         self.learner.generator = self.generators.learning
+
+    def _check_memory(self) -> None:
+        """Raises: UserError where what is played at once does not fit into memory."""
+        per_step, n_worlds, n_steps = self.buffer.bytes_per_step, self.args.batch_size_run, self.args.collect_steps
+        if n_steps:
+            what, remedy = f"{n_steps:,} steps in each of {n_worlds} environments", "batch_size_run or collect_steps"
+            n_bytes = 2 * n_worlds * n_steps * per_step  # as they are played, and as the pieces that are learned from
+        else:
+            what, remedy = f"{n_worlds} episodes at once", "batch_size_run"
+            n_bytes = n_worlds * self.buffer.max_seq_length * per_step
+        if n_bytes > (free := free_memory()):
+            free_bytes = format_bytes(free)
+            raise UserError(f"{what} take {format_bytes(n_bytes)}, but {free_bytes} of memory are free; lower {remedy}")
 
     def _check_sides(self) -> None:
         """Raises: UserError where the policy could not play the enemy's side."""

@@ -166,7 +166,7 @@ def check_known(settings: Iterable[Setting], known: Collection[str]) -> None:
 def conflict(config: Config) -> str:
     """Returns a sentence about two values that are allowed but not together, or nothing."""
     own = [{**config, **config[alg]} for alg in config["population"]] or [{**config}]
-    return schema.conflict(config) or next(filter(None, map(_conflict_of_parts, own)), "")
+    return next(filter(None, map(_conflict_of_parts, own)), "") or schema.conflict(config)
 
 
 def _conflict_of_parts(config: Config) -> str:

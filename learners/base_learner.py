@@ -154,8 +154,9 @@ class Learner:
         loss.backward()
         grad_norm = th.nn.utils.clip_grad_norm_(params, self.args.grad_norm_clip)
         if self.args.lr_decay:
+            t_max = self.args.t_max * (self.args.population_factor or 1)
             for group in optimiser.param_groups:
-                group["lr"] = group.setdefault("initial_lr", group["lr"]) * max(1 - t_env / self.args.t_max, 0)
+                group["lr"] = group.setdefault("initial_lr", group["lr"]) * max(1 - t_env / t_max, 0)
         optimiser.step()
         return grad_norm
 

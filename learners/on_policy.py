@@ -44,10 +44,13 @@ class OnPolicyLearner(Learner):
                 f"population_factor={factor} asks for more episodes between updates, but learner={learner} learns once "
                 "from each collection; leave it out"
             )
-        if {config["batch_size"], config["buffer_size"]} != {n_worlds}:
+        usual = {"batch_size": n_worlds, "buffer_size": n_worlds, "updates_per_round": 1, "buffer_device": None}
+        if config["batch_size"] != n_worlds:
+            usual["buffer_size"] = config["batch_size"]  # it follows, where nobody has given it
+        if given := [f"{key}={config[key]}" for key, value in usual.items() if config[key] != value]:
             return (
                 f"learner={learner} has no replay buffer: it learns once from the batch_size_run={n_worlds} episodes "
-                f"just played; leave out batch_size={config['batch_size']} and buffer_size={config['buffer_size']}"
+                f"just played; leave out {' and '.join(given)}"
             )
         if n_worlds % n_parts:
             return (

@@ -54,7 +54,7 @@ class Experience(NamedTuple):
     mask: th.Tensor  # 1.0 where the policy learns from the agent's step
     played: th.Tensor  # 1.0 where the critic does: in every step, of the dead, too
     log_pi: th.Tensor  # of the actions, by the policy that played
-    value: th.Tensor  # by the critic before the updates
+    value: th.Tensor  # by the critic before the updates; with `recompute_returns` before those of the epoch
     return_: th.Tensor
     advantage: th.Tensor
     hidden: th.Tensor | None = None  # of the critic before the first step, [b, a, H]; None: its own first one
@@ -117,6 +117,12 @@ class PPOLearner(OnPolicyLearner):
     def conflict(cls, config: Config, kinds: Mapping[str, type]) -> str:
         if config["padding_counts"] and config["data_chunk_length"]:
             return "data_chunk_length cuts episodes that padding_counts=True has padded; leave one of them out"
+        tau = config["target_update_interval_or_tau"]
+        if tau is not None and tau > 1 and tau % 1:
+            return (
+                f"target_update_interval_or_tau={tau} is neither a share of at most 1 nor a whole number of "
+                "collections; give one of them"
+            )
         return super().conflict(config, kinds)
 
     def __init__(self, mac: Policy, scheme: Scheme, logger: Logger, args: Args):
@@ -140,8 +146,9 @@ class PPOLearner(OnPolicyLearner):
         critic: l(V_t, G_t), see `value_errors`
         policy: -min(r_t A_t, clip(r_t, 1 - eps, 1 + eps) A_t) - entropy_coef * H(pi_t), r_t = pi(u_t) / pi_old(u_t)
 
-        where A_t = G_t - V_t, by default of the critic before its updates. With `death_masking` the policy's mean is
-        over the living alone, the critic's over all: returns of the living go on by values of the dead.
+        where A_t = G_t - V_t, by default of the critic before its updates. With `standardise_returns` V_t is in units
+        of the running moments before this collection, G_t of those after it, as in EPyMARL. With `death_masking` the
+        policy's mean is over the living alone, the critic's over all: returns of the living go on by values of the dead.
 
         With OMG (the paper's second algorithm) the policy and the V_t of advantages read the inferred subgoals, on
         which the policy acted; the critic is trained, with a chance of eta, on those that hindsight picks by their V.

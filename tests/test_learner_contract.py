@@ -360,6 +360,33 @@ def test_learning_rates_that_decay_are_halved_half_way_and_0_at_the_end(name):
     assert equal(before, weights_of(decaying))
 
 
+@every_learner
+def test_learning_rates_of_a_resumed_run_are_those_of_its_settings(name, tmp_path):
+    slow = train(make_learner(name, lr=0.001, critic_lr=0.001, am_lr=0.001, lr_decay=True, t_max=1000))
+    slow.save_models(tmp_path)
+    quick = make_learner(name, lr=0.1, critic_lr=0.1, am_lr=0.1)
+    quick.load_models(tmp_path)
+    assert set(rates_of(quick).values()) == {0.1}
+    train(quick)
+    assert set(rates_of(quick).values()) == {0.1}
+
+
+def test_in_a_population_learning_rates_fall_until_its_own_last_step():
+    learner = make_learner("iql", lr_decay=True, t_max=1000, population_factor=4)
+    learner.train(some_episodes(learner.args), t_env=2000, episode_num=0)
+    assert rates_of(learner) == {"opt": learner.args.lr / 2}
+
+
+@pytest.mark.parametrize("name", ["ippo", "pqn_iql"])
+def test_a_collection_is_learned_from_in_so_many_parts_as_asked_for(name):
+    """Also where its pieces can't be divided evenly, and in one for each where they are fewer."""
+    for n_parts, sizes in ((4, [2, 2, 1, 1]), (5, [2, 1, 1, 1, 1]), (9, [1] * 6)):
+        learner = make_learner(name, num_mini_batch=n_parts)
+        parts = list(learner.mini_batches(make_batch(learner.args, [8] * 6)))
+        assert [part.batch_size for part, _ in parts] == sizes
+        assert sorted(th.cat([episodes for _, episodes in parts]).tolist()) == list(range(6))
+
+
 def rates_of(learner):
     return {
         part: optimiser.param_groups[0]["lr"]

@@ -339,6 +339,12 @@ def test_more_episodes_at_once_than_memory_holds_are_refused(monkeypatch):
         built(runner="parallel", batch_size_run=8)
 
 
+def test_a_longer_collection_than_memory_holds_is_refused(monkeypatch):
+    monkeypatch.setattr(run, "free_memory", lambda: 3_000)
+    with pytest.raises(UserError, match="1,000 steps in each of 128 environments .*; lower batch_size_run or collect"):
+        built(alg="pqn_iql", collect_steps=1000)
+
+
 @pytest.mark.parametrize("refusal", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
 def test_memory_that_is_refused_at_the_start_is_one_sentence(refusal, monkeypatch):
     def build(*_):

@@ -79,6 +79,8 @@ def fits(path: str | Path) -> Iterator[None]:
 def load_into(part: Stateful, path: str | Path, device: str | th.device) -> None:
     """Loads the weights in the file `path` into a network, a controller or an optimiser.
 
+    An optimiser takes the moments and keeps its own rates: they are settings of the run, not of the file.
+
     Raises: MissingWeights, UserError as `load_weights`; also where the weights are of another kind or shape, or not
     finite. Nothing has been taken then.
     """
@@ -86,9 +88,15 @@ def load_into(part: Stateful, path: str | Path, device: str | th.device) -> None
     with fits(path):
         if isinstance(part, th.optim.Optimizer):
             _try_out(part, weights)
+            rates = [{key: value for key, value in group.items() if key != "params"} for group in part.param_groups]
+            part.load_state_dict(weights)
+            for group, own in zip(part.param_groups, rates, strict=True):
+                for key in group.keys() - own.keys() - {"params"}:
+                    del group[key]
+                group.update(own)
         else:
             fitted(weights, _layout_of(part.state_dict()))
-        part.load_state_dict(weights)
+            part.load_state_dict(weights)
 
 
 def _layout_of(own: object) -> object:
