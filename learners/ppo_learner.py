@@ -148,7 +148,7 @@ class PPOLearner(OnPolicyLearner):
 
         where A_t = G_t - V_t, by default of the critic before its updates. With `standardise_returns` V_t is in units
         of the running moments before this collection, G_t of those after it, as in EPyMARL. With `death_masking` the
-        policy's mean is over the living alone, the critic's over all: returns of the living go on by values of the dead.
+        policy's mean is over the living alone, the critic's over all: returns go on by the values of the dead.
 
         With OMG (the paper's second algorithm) the policy and the V_t of advantages read the inferred subgoals, on
         which the policy acted; the critic is trained, with a chance of eta, on those that hindsight picks by their V.
