@@ -140,6 +140,19 @@ def make_runs_against(place, finals, seeds=range(1, 4), trained="bot"):
                     )
 
 
+def test_runs_on_a_map_file_that_was_changed_between_them_are_never_pooled(tmp_path):
+    for seed, n_enemies in ((1, 1), (2, 9), (3, 9)):
+        folder = make_run(tmp_path / str(seed), seed=seed)
+        config = json.loads((folder / "config.json").read_text())
+        config["env_args"] |= {"map_name": "mine.yaml"}
+        config["resolved"] |= {"map": {"enemies": n_enemies}}
+        (folder / "config.json").write_text(json.dumps(config))
+    found = results(tmp_path)
+    assert sorted(len(cell.values) for cell in found.cells.values()) == [1, 2]
+    assert len({task.title for task in found.tasks}) == 2
+    assert all(task.title.startswith("mine.yaml (") for task in found.tasks)
+
+
 def test_results_against_several_enemies_are_never_pooled(tmp_path):
     make_runs_against(tmp_path, {"bot": 0.9, "script:kite": 0.2})
     make_runs_against(tmp_path, {"bot": 0.7, "script:kite": 0.6}, trained="script:kite")

@@ -341,10 +341,9 @@ def test_more_episodes_at_once_than_memory_holds_are_refused(monkeypatch):
 
 def test_a_longer_collection_than_memory_holds_is_refused(monkeypatch):
     monkeypatch.setattr(run, "free_memory", lambda: 3_000)
-    with pytest.raises(
-        UserError, match="1,000 steps in each of 1 environments .*; lower batch_size_run or collect_steps"
-    ):
-        built(alg="pqn_iql", collect_steps=1000)
+    settings = {"batch_size": 4, "buffer_size": 4, "batch_size_run": 4, "num_mini_batch": 1, "runner": "parallel"}
+    with pytest.raises(UserError, match="1,000 steps in each of 4 environments take .*; lower batch_size_run or coll"):
+        built(alg="pqn_iql", collect_steps=1000, **settings)
 
 
 @pytest.mark.parametrize("refusal", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])

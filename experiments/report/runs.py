@@ -3,6 +3,8 @@
 `groups.py` says which of them belong together.
 """
 
+import hashlib
+import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -177,7 +179,7 @@ def read_run(folder: Path) -> TrainingRun:
     run = {"status": "COMPLETED" if (folder / MEMBER_FILE).is_file() else "UNKNOWN"}
     if about.is_file():
         run = read_json(about, {"status": str}, "record of a run", REMEDY)
-    resolved, env_args = config.get("resolved"), config["env_args"]
+    resolved = config.get("resolved")
     is_own = isinstance(resolved, Mapping)
     curves = dict(_curves(folder))
     settings = dict(flatten(config))
@@ -193,7 +195,7 @@ def read_run(folder: Path) -> TrainingRun:
     return TrainingRun(
         folder=folder,
         origin="" if is_own else OTHERS,
-        task=Task(config["env"], str(env_args.get("map_name") or env_args.get("key") or ""), *_engine(config), enemy),
+        task=Task(config["env"], _map_of(config), *_engine(config), enemy),
         algorithm=config["name"],
         seed=config.get("seed"),
         settings=settings,
@@ -211,6 +213,16 @@ def _config(folder: Path) -> Json:
     if member.is_file():
         return load_yaml(member, {"config": CONFIG}, REMEDY)["config"]
     return read_config(folder, CONFIG)
+
+
+def _map_of(config: Json) -> str:
+    """Returns the map or the environment's key; of a map file with a mark of its content, as files may change."""
+    env_args, resolved = config["env_args"], config.get("resolved")
+    name = str(env_args.get("map_name") or env_args.get("key") or "")
+    content = resolved.get("map") if isinstance(resolved, Mapping) else None
+    if content is None:
+        return name
+    return f"{name} ({hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]})"
 
 
 def _engine(config: Json) -> tuple[str, str]:
