@@ -570,8 +570,13 @@ def seat_policies(env: VectorEnv) -> None:
     for name in env.enemy_names:
         if not name.startswith(POLICY):
             continue
-        with th.random.fork_rng([]):  # so that the run draws the same numbers whoever it plays against
-            mac, args = load_mac(name.removeprefix(POLICY))
+        try:
+            with th.random.fork_rng([]):  # so that the run draws the same numbers whoever it plays against
+                mac, args = load_mac(name.removeprefix(POLICY))
+        except UserError as error:
+            raise UserError(
+                f"env_args.enemy={name}: {error}; give the folder of a checkpoint, named by its step"
+            ) from error
         trained = unfrozen(args)
         for size in ("n_agents", "n_actions", "obs_shape", "state_shape"):
             if trained[size] != sizes[size]:

@@ -6,6 +6,7 @@ The runner only knows `VectorEnv`. Every `MultiAgentEnv` has one (`MultiAgentEnv
 """
 
 import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -293,6 +294,11 @@ class SeededEnv(MultiAgentEnv):
 
 SELF, POLICY = "self", "policy:"
 """Names of enemies that policies play: copies of the one that learns, and the one in a folder, `policy:FOLDER`."""
+
+
+def as_word(text: str) -> str:
+    """Returns an enemy's name as a part of the names of statistics: script_kite for script:kite."""
+    return re.sub(r"\W+", "_", text).strip("_")
 
 
 class VectorEnv(Env):

@@ -14,13 +14,13 @@ import torch as th
 from components.episode_buffer import EpisodeBatch, Episodes, Preprocess, Scheme
 from envs import REGISTRY as ENVS
 from envs.answers import whole_sizes
-from envs.multiagentenv import EnvInfo, Observations, Outcomes, WorkerLimits, fields_of
+from envs.multiagentenv import EnvInfo, Observations, Outcomes, WorkerLimits, as_word, fields_of
 from runners.step_collector import StepCollector
 from utils.config import Key, M, key
 from utils.dict2namedtuple import Args, Config
 from utils.errors import UserError
 from utils.files import Json
-from utils.logging import Logger, as_word
+from utils.logging import Logger
 from utils.seeding import world_seeds
 from utils.weights import StateDict
 

@@ -285,7 +285,11 @@ def test_a_test_of_a_checkpoint_meets_its_copies(tmp_path):
         (["--config=qmix", "--env_args.enemy=self", "--self_play_copies=0"], "self_play_copies=0 is not allowed"),
         (
             ["--config=qmix", "--env_args.test_enemies=[bot, self]", "--test_nepisode=1"],
-            "is fewer than the 2 env_args",
+            "is fewer than the 2 env_args.test_enemies",
+        ),
+        (
+            ["--config=qmix", "--env_args.enemy=[bot, self]", "--test_nepisode=1"],
+            "is fewer than the 2 env_args.enemy",
         ),
     ],
 )

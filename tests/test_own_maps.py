@@ -242,6 +242,10 @@ MISTAKES = [
     (changed(agents=[{"unit": "Marine", "count": 3, "places": [[5, 8]]}]), "has count=3, but 1 places"),
     (changed(enemy_order="march"), "enemy_order=march is none; write hunt, stand, or attack: [x, y]"),
     (changed(enemy_order={"attack": 5}), "'enemy_order.attack' must be a list"),
+    (changed(enemy_order={"attack": [5, 8], "hold": True}), "enemy_order has an unknown key 'hold'"),
+    (changed(enemy_order={"attack": [30, 8]}), "attacks [30, 8], outside of a map of 20 by 16; move it"),
+    (changed(agents=[{"unit": "Medivac", "at": [5, 8]}]), "agents has Medivacs alone"),
+    (changed(without="size", terrain=[]), "terrain has 0 rows"),
     (changed(size=[4, 16]), "size[0]=4 is not allowed"),
     (changed(terrain=WALLED), "gives both 'terrain' and 'size'"),
     (changed(without="size", terrain=[*WALLED[:-1], "#" * 11]), "rows of 11 to 12 characters"),
@@ -301,9 +305,12 @@ def test_a_map_of_smaclite_is_read(tmp_path):
     assert sc2_map.enemy_order == {"kind": "attack_move_to_point", "point": [9, 16]}
     assert [sc2_map.pathing[16, y] for y in (7, 8, 23, 24)] == [False, True, True, False]
     assert sc2_map.pathing.sum() == 28 * 16  # 32 by 16, less this engine's border
-    rows = ["X" * 32] * 4 + [" " * 32] * 24 + ["X" * 32] * 4
-    pathing = load_map(written(tmp_path, SMACLITE | {"terrain": rows}, "rows.json")).pathing
-    assert pathing.sum() == 28 * 24
+    rows = ["X" * 32] * 4 + [" " * 32] * 22 + ["X" * 32] * 6  # from the south, as SMAClite reads them
+    own = SMACLITE | {"terrain": rows, "terrain_preset": None}
+    pathing = load_map(written(tmp_path, own, "rows.json")).pathing
+    assert pathing[2:30, 4:26].all() and pathing.sum() == 28 * 22
+    both = load_map(written(tmp_path, SMACLITE | {"terrain": rows}, "both.json"))
+    assert np.array_equal(both.pathing, sc2_map.pathing)
     play(BattleVectorEnv([1], map_name=str(tmp_path / "any.json")))
 
 
@@ -331,12 +338,19 @@ def test_a_preset_is_read_from_its_own_file(is_package, tmp_path, monkeypatch):
         load_map(written(tmp_path, SMACLITE | {"terrain_preset": "WIDE"}, "wide.json"))
 
 
+def test_a_preset_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "narrow.slt").write_bytes(b"\xff\xfe_")
+    with pytest.raises(UserError, match="narrow.slt can't be read as text"):
+        load_map(written(tmp_path, SMACLITE | {"terrain_preset": "NARROW"}, "any.json"))
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"terrain": ["X" * 32, "X" * 31]}, "terrain has rows of several lengths"),
-        ({"terrain": ["X?"] * 32}, "terrain has '?'; ' ', _ and . are ground"),
-        ({"terrain": 5}, "terrain is no list of rows"),
+        ({"terrain_preset": None, "terrain": ["X" * 32, "X" * 31]}, "terrain has rows of several lengths"),
+        ({"terrain_preset": None, "terrain": ["X?"] * 32}, "terrain has '?'; ' ', _ and . are ground"),
+        ({"terrain_preset": None, "terrain": 5}, "terrain is no list of rows"),
+        ({"terrain_preset": None, "terrain": [""]}, "terrain is no list of rows"),
         ({"terrain_preset": "../narrow"}, "terrain_preset=../narrow is not known here"),
         ({"num_enemy_units": 3}, "num_enemy_units is 3, but the groups have 2 of ENEMY"),
         ({"terrain_preset": "NARROW"}, "terrain_preset=NARROW is not known here"),

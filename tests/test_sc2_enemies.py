@@ -68,6 +68,14 @@ def test_enemies_are_read_from_a_name_or_a_list():
     assert check_enemies() == ()
 
 
+def test_two_enemies_whose_statistics_would_have_one_name_are_refused(tmp_path):
+    folders = [tmp_path / name for name in ("a.1", "a-1")]
+    for folder in folders:
+        folder.mkdir()
+    with pytest.raises(UserError, match="would have one name; rename a folder"):
+        check_enemies([f"policy:{folder}" for folder in folders])
+
+
 @pytest.mark.parametrize(
     ("enemy", "sentence"),
     [
@@ -192,6 +200,14 @@ def test_a_replay_repeats_what_the_enemies_did(enemy, tmp_path):
     assert loaded.settings.get("enemy", "bot") == enemy
     *_, last = loaded.moments(every=3)
     assert last.units[0].tobytes() == battle.units[0].tobytes()
+
+
+def test_a_replay_that_lacks_some_of_the_enemies_steps_is_refused():
+    battle = battle_of("script:kite", (4,), "3m")
+    play(battle, n_steps=6)
+    whole = Replay.of(battle)
+    with pytest.raises(UserError, match="engine with other rules"):
+        list(whole._replace(enemy_actions=whole.enemy_actions[:3]).moments())
 
 
 def test_a_replay_of_a_policys_battle_needs_no_policy(folder, tmp_path):

@@ -97,11 +97,19 @@ def test_numbers_that_smacv2s_wrapper_overwrites_mean_nothing():
 # ------------------------------------------------------------------------------------------------ mistakes
 
 
+HEALTH = {"dist_type": "per_agent_uniform", "lower_bound": [0.1], "upper_bound": [0.4]}
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
         (team(weights=[0.5, 0.4, 0.2]), "team_gen has weights [0.5, 0.4, 0.2], which sum to 1.1; they must sum to 1"),
-        (team(weights=[1.2, -0.2, 0.0]), "they must sum to 1"),
+        (team(weights=[1.2, -0.2, 0.0]), "none may be below 0"),
+        (team(weights=[], unit_types=[]), "draws no unit"),
+        (
+            config(health={"dist_type": "per_agent_uniform", "lower_bound": [1], "upper_bound": [1]}),
+            "agents begin dead",
+        ),
         (team(weights=[0.5, 0.5]), "2 weights for 3 unit_types"),
         (team(unit_types=["marine", "marauder", "zealot"]), "team_gen has an unknown unit type 'zealot'"),
         (team(unit_types=["marine", "marine", "medivac"]), "one of them twice"),

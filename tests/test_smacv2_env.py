@@ -450,7 +450,10 @@ def test_a_picture_shows_what_the_agents_look_at():
         ({"prob_obs_enemy": 0.0}, "add env_args.version=head"),
         ({"action_mask": False}, "add env_args.version=head"),
         ({"version": "heda"}, "did you mean 'head'?"),
-        ({"kill_unit_step_mul": 9}, "more game loops than a step has; give at most step_mul=8"),
+        (
+            {"map_name": "10gen_terran", "capability_config": EVERYTHING, "kill_unit_step_mul": 9},
+            "more game loops than a step has; give at most step_mul=8",
+        ),
         (
             {"map_name": "10gen_terran", "capability_config": EVERYTHING, "reward_only_positive": False},
             "needs env_args.reward_only_positive=True",
@@ -462,6 +465,10 @@ def test_arguments_that_can_not_be_are_refused_in_one_sentence(env_args, says):
     with pytest.raises(UserError) as error:
         REGISTRY["sc2v2"](seed=0, **env_args)
     assert says in str(error.value)
+
+
+def test_a_step_may_be_shorter_than_the_killing_of_a_unit_takes_where_none_is_killed():
+    REGISTRY["sc2v2"](seed=0, step_mul=1).close()
 
 
 def test_enemy_types_are_named_as_smacv2_names_them():

@@ -3,7 +3,6 @@ The progress line is in utils/progress.py, what writes curves in utils/curves.py
 """
 
 import logging
-import re
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -21,11 +20,6 @@ LOGGER_NAME = "pymarl"
 STATS_PER_LINE = 4
 RECENT_VALUES = 5
 LATEST_ONLY = ("epsilon", "dropped_episodes")  # a schedule and a count, of which a mean says little
-
-
-def as_word(text: str) -> str:
-    """Returns text as a part of the names of statistics: script_kite for script:kite."""
-    return re.sub(r"\W+", "_", text).strip("_")
 
 
 def get_logger() -> logging.Logger:

@@ -6,7 +6,7 @@ Nothing here compiles or imports a network, so that a mistake is answered at onc
 from collections.abc import Sequence
 from pathlib import Path
 
-from envs.multiagentenv import POLICY, SELF
+from envs.multiagentenv import POLICY, SELF, as_word
 from utils.dict2namedtuple import Config
 from utils.errors import UserError, shortened, unknown
 from utils.registry import Registry
@@ -60,22 +60,27 @@ def check_enemies(enemy: str | Sequence[str] = BOT, test_enemies: Sequence[str] 
     names = read_enemies(enemy)
     if not names:
         raise UserError(f"env_args.enemy is an empty list; it must be {ALLOWED}, or a list of these")
-    return tuple(
-        name for name in dict.fromkeys((*names, *read_enemies(test_enemies or (), "test_enemies"))) if name != BOT
-    )
+    several = dict.fromkeys((*names, *read_enemies(test_enemies or (), "test_enemies")))
+    words: dict[str, str] = {}
+    for name in several:
+        if (other := words.setdefault(as_word(name), name)) != name:
+            raise UserError(f"env_args.enemy: statistics of {other} and {name} would have one name; rename a folder")
+    return tuple(name for name in several if name != BOT)
 
 
 def conflict(config: Config) -> str:
     """Returns a sentence about enemies that can't be with the run's other keys, or nothing."""
     enemy, test_enemies = config["env_args.enemy"], config["env_args.test_enemies"] or []
-    if config["population"] and SELF in (enemy, *(enemy if isinstance(enemy, list) else ()), *test_enemies):
+    enemies = enemy if isinstance(enemy, list) else [enemy]
+    if config["population"] and SELF in (*enemies, *test_enemies):
         return (
             "env_args.enemy=self has a policy play against its own copies, but --config names a population of "
             "several; train one algorithm, such as --config=qmix"
         )
-    if config["test_nepisode"] < len(test_enemies):
+    key, tested = ("test_enemies", test_enemies) if test_enemies else ("enemy", enemies)
+    if config["test_nepisode"] < len(tested):
         return (
-            f"test_nepisode={config['test_nepisode']} is fewer than the {len(test_enemies)} env_args.test_enemies, "
-            "so that some would never be met; raise test_nepisode"
+            f"test_nepisode={config['test_nepisode']} is fewer than the {len(tested)} env_args.{key}, so that tests "
+            "would not meet all; raise test_nepisode"
         )
     return ""

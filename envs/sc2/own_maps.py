@@ -18,7 +18,7 @@ from envs.sc2.sim.terrain import BORDER, height_grid, layer_grid
 from envs.sc2.sim.units import layer, unit_data
 from utils.config import Key
 from utils.errors import UserError, nearest, shortened, unknown
-from utils.files import Json, fitted, read_json
+from utils.files import Json, fitted, read_json, reason
 
 LEAST_SIZE, MOST_SIZE = 8, 64
 MOST_CELLS = 1500  # of ground with walls in it: ways round walls are found for every two cells
@@ -118,7 +118,7 @@ def map_of(content: Mapping[str, Any], place: str = "the map") -> SC2Map:
         enemy_types=types[1],
         ally_spawns=[Spawn(1, unit.type_name, (unit.x, unit.y)) for unit in allies],
         enemy_spawns=[Spawn(1, unit.type_name, (unit.x, unit.y)) for unit in enemies],
-        enemy_order=_order(content["enemy_order"], place),
+        enemy_order=_order(content["enemy_order"]),
         pathing=pathing,
         grid=grid,
         heights=height_grid(levels),
@@ -145,11 +145,15 @@ def _checked(content: Json, place: str) -> Json:
         n_units = sum(group["count"] for group in own)
         if not 1 <= n_units <= MOST_UNITS:
             raise UserError(f"{place}: {side} has {n_units:,} units; a side may have 1 to {MOST_UNITS}")
+        if all("heal" in unit_data()[group["unit"]] for group in own):
+            raise UserError(f"{place}: {side} has {own[0]['unit']}s alone, and ends with its first step; add a fighter")
     if "terrain" in content and "size" in content:
         raise UserError(f"{place} gives both 'terrain' and 'size'; leave 'size' out, the rows have it")
-    terrain = content.get("terrain") or _open_field(*content.pop("size", (32, 32)))
+    terrain = content["terrain"] if "terrain" in content else _open_field(*content.pop("size", (32, 32)))
     _check_rows(terrain, place)
-    return {**content, **groups, "terrain": terrain, "enemy_order": content.get("enemy_order", ORDERS[0])}
+    order = content.get("enemy_order", ORDERS[0])
+    _check_order(order, len(terrain[0]), len(terrain), place)
+    return {**content, **groups, "terrain": terrain, "enemy_order": order}
 
 
 def _group(group: Json, where: str) -> Json:
@@ -198,10 +202,10 @@ def _open_field(width: int, height: int) -> list[str]:
 
 
 def _check_rows(rows: Sequence[str], place: str) -> None:
-    sizes = {len(row) for row in rows}
+    sizes = {len(row) for row in rows} or {0}
     if len(sizes) != 1:
         raise UserError(f"{place}: terrain has rows of {min(sizes)} to {max(sizes)} characters; make them equally long")
-    for size, what in ((len(rows), "rows"), (len(rows[0]), "characters in a row")):
+    for size, what in ((len(rows), "rows"), (min(sizes), "characters in a row")):
         if not LEAST_SIZE <= size <= MOST_SIZE:
             raise UserError(f"{place}: terrain has {size} {what}; it may have {LEAST_SIZE} to {MOST_SIZE}")
     for y, row in enumerate(rows):
@@ -228,12 +232,24 @@ def _check_ground(pathing: np.ndarray, place: str) -> None:
         )
 
 
-def _order(order: str | Mapping[str, Any], place: str) -> Json:
+def _check_order(order: str | Mapping[str, Any], width: int, height: int, place: str) -> None:
+    if not isinstance(order, Mapping):
+        if order not in ORDERS:
+            raise UserError(f"{place}: enemy_order={shortened(order)} is none; write hunt, stand, or attack: [x, y]")
+        return
+    for key in order.keys() - {"attack"}:
+        raise UserError(f"{place}: enemy_order has an unknown key '{shortened(key)}'; write attack: [x, y] alone")
+    x, y = order["attack"]
+    if not (x <= width and y <= height):
+        raise UserError(
+            f"{place}: enemy_order attacks [{x:g}, {y:g}], outside of a map of {width} by {height}; move it"
+        )
+
+
+def _order(order: str | Mapping[str, Any]) -> Json:
     """Returns the enemies' order as maps have it."""
     if isinstance(order, Mapping):
         return {"kind": "attack_move_to_point", "point": [float(value) for value in order["attack"]]}
-    if order not in ORDERS:
-        raise UserError(f"{place}: enemy_order={shortened(order)} is none; write hunt, stand, or attack: [x, y]")
     return {"kind": "attack_unit_group"} if order == "hunt" else {"kind": "none"}
 
 
@@ -364,10 +380,12 @@ def _of_smaclite(content: Json, place: str) -> Json:
 
 
 def _terrain_of_smaclite(content: Json, place: str) -> list[str]:
-    rows, preset = content.get("terrain"), content.get("terrain_preset", "SIMPLE")
-    if rows is None:
-        rows = SMACLITE_SIMPLE if preset == "SIMPLE" else _preset(preset, place)
-    if not (isinstance(rows, list) and rows and all(isinstance(row, (str, list)) for row in rows)):
+    rows, preset = content.get("terrain"), content.get("terrain_preset")
+    if preset is not None or rows is None:
+        rows = SMACLITE_SIMPLE if preset in (None, "SIMPLE") else _preset(preset, place)
+    elif isinstance(rows, list) and rows and all(isinstance(row, (str, list)) and row for row in rows):
+        rows = rows[::-1]  # SMAClite's own files have the north first, rows within a map the south
+    else:
         raise UserError(f"{place}: terrain is no list of rows; write each row as text")
     try:
         field = np.array([[SMACLITE_CELLS[str(cell)] for cell in row] for row in rows])
@@ -390,7 +408,10 @@ def _preset(name: str, place: str) -> list[str]:
     installed = (package and package.submodule_search_locations) or ()
     for folder in (Path(place).parent, *(Path(root) / "env" / "terrain" / "smaclite_terrain" for root in installed)):
         if is_word and (folder / file).is_file():
-            return (folder / file).read_text().split()
+            try:
+                return (folder / file).read_text(encoding="utf-8").split()
+            except (OSError, UnicodeDecodeError) as error:
+                raise UserError(f"{folder / file} can't be read as text: {reason(error)}; restore it") from error
     raise UserError(
         f"{place}: terrain_preset={shortened(name)} is not known here without SMAClite's own file {shortened(file)}; "
         "put that beside the map, install the package smaclite, or write the rows as 'terrain'"

@@ -42,6 +42,7 @@ class PlaceKeys:
     p: float | None = key(None, "chance of reflect_position and not surrounded", low=0, high=1)
     map_x: float | None = key(None, "width of the map; null: 32", "map units", low=6, high=32)
     map_y: float | None = key(None, "height of the map; null: 32", "map units", low=6, high=32)
+    n_enemies: int | None = key(None, "SMACv2's examples have it here, too, without effect", "units", low=1, high=K)
 
 
 @dataclass(frozen=True)

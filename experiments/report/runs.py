@@ -15,13 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.multiagentenv import SELF
+from envs.multiagentenv import SELF, as_word
 from envs.sc2.enemies import BOT
 from run import ENGINE_NAMES
 from utils.config import flatten
 from utils.errors import UserError
 from utils.files import Json, read_config, read_json
-from utils.logging import as_word
 from utils.pools import MEMBER_FILE
 from utils.records import METRIC, read_json_lines
 from utils.yaml_files import load_yaml

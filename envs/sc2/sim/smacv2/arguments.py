@@ -37,9 +37,16 @@ def checked(
     if mistake := mistake_in(options, version):
         raise UserError(mistake)
     capabilities = Capabilities(config or standard_config(map_name), race_of(map_name))
-    if "health" in capabilities.distributions and not options["reward_only_positive"]:
+    if "health" not in capabilities.distributions:
+        return capabilities
+    if not options["reward_only_positive"]:
         raise UserError(
             "a health capability needs env_args.reward_only_positive=True, since it kills agents; leave it True"
+        )
+    if not 0 <= options["kill_unit_step_mul"] <= options["step_mul"]:
+        raise UserError(
+            f"env_args.kill_unit_step_mul={options['kill_unit_step_mul']} are more game loops than a step has; give at "
+            f"most step_mul={options['step_mul']}"
         )
     return capabilities
 
@@ -58,11 +65,6 @@ def mistake_in(options: Mapping[str, Any], version: str) -> str:
         return f"env_args.prob_obs_enemy={options['prob_obs_enemy']} is no chance; give a number from 0 to 1"
     if version == "before_epo" and (options["prob_obs_enemy"] != 1 or not options["action_mask"]):
         return "env_args.prob_obs_enemy and env_args.action_mask came to SMACv2 in June 2023; add env_args.version=head"
-    if not 0 <= options["kill_unit_step_mul"] <= options["step_mul"]:
-        return (
-            f"env_args.kill_unit_step_mul={options['kill_unit_step_mul']} are more game loops than a step has; give at "
-            f"most step_mul={options['step_mul']}"
-        )
     return ""
 
 

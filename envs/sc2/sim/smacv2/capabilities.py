@@ -62,7 +62,9 @@ class WeightedTeams:
         """Returns what is wrong with it, or nothing."""
         if len(self.weights) != len(self.unit_types):
             return f"has {len(self.weights)} weights for {len(self.unit_types)} unit_types; give one each"
-        if min(self.weights) < 0 or not math.isclose(sum(self.weights), 1, abs_tol=1e-8):
+        if any(weight < 0 for weight in self.weights):
+            return f"has weights {list(self.weights)}; none may be below 0"
+        if self.weights and not math.isclose(sum(self.weights), 1, abs_tol=1e-8):
             return f"has weights {list(self.weights)}, which sum to {sum(self.weights):g}; they must sum to 1"
         possible = {name for name, weight in zip(self.unit_types, self.weights) if weight > 0}
         return _mistake_in_types(self.unit_types, self.exception_unit_types, possible, race)
@@ -295,6 +297,10 @@ class Capabilities:
         self.distributions = {
             key: self._read(key, config[key], race) for key in config if key in self.DISTRIBUTIONS and config[key]
         }
+        if "health" in self.distributions and self.distributions["health"].lower_bound[0] == 1:
+            raise UserError(
+                "env_args.capability_config.health has lower_bound=[1], so that agents begin dead; give less than 1"
+            )
         if "team_gen" not in self.distributions:
             raise UserError(
                 "env_args.capability_config lacks team_gen, without which there are no units; give its dist_type, "
