@@ -42,6 +42,7 @@ from utils.errors import UserError, shortened, unknown
 from utils.files import Json
 from utils.logging import get_logger
 from utils.MY_EXP_PATH import check_results_path, expanded, make_results_folder
+from utils.pools import load_pool_for
 from utils.trackers import check_tracker
 
 if TYPE_CHECKING:
@@ -344,6 +345,8 @@ def resolve(config: Config) -> Json:
 
     seed = secrets.randbelow(2**31) if config["seed"] is None else config["seed"]
     env_args = config["env_args"]
+    if config["population"] and config["opponent_pool"]:
+        load_pool_for(config["opponent_pool"], config["env"], env_args)  # so that a mistake writes nothing
     if "seed" in env_args and env_args["seed"] is None:
         env_args = {**env_args, "seed": seed}
     engine = ENVS[config["env"]].resolve(**env_args)

@@ -149,6 +149,11 @@ class Run:
         self.t_max, self.batch_size = self.factor * args.t_max, self.factor * args.batch_size
         if args.save_replay and not self.runner.env.keeps_replays:
             raise UserError(f"save_replay=True, but the environment '{args.env}' keeps no replays; leave it False")
+        if args.stop_win_rate is not None and "battle_won" not in self.runner.env.info_keys:
+            raise UserError(
+                f"stop_win_rate={args.stop_win_rate} ends the run once so many tests are won, but nothing can be won "
+                f"in the environment '{args.env}'; leave it out"
+            )
         scheme, groups, preprocess = episode_layout(args)
         buffer_device = args.buffer_device or ("cpu" if args.buffer_cpu_only else args.device)
         buffer_sizes = args.buffer_size, args.episode_limit + 1

@@ -18,7 +18,7 @@ from controllers.team import Team
 from utils.checkpoints import warn_of_other_engine
 from utils.dict2namedtuple import Args, Config, convert
 from utils.errors import UserError
-from utils.pools import MEMBER_FILE, Member, load_pool
+from utils.pools import MEMBER_FILE, Member, load_pool_for
 from utils.weights import fits
 
 FROM_POOL = -1
@@ -57,7 +57,8 @@ class PopulationTeam(Team):
         super().__init__(self.players[learner].mac)
         if args.opponent_pool:
             self.seat_order[self.seat_order != learner] = FROM_POOL
-            self.players += [self._member(member) for member in load_pool(args.opponent_pool)]
+            pool = load_pool_for(args.opponent_pool, args.env, args.env_args)
+            self.players += [self._member(member) for member in pool]
             self._check_enough_members()
         self.player_of: np.ndarray | None = None  # of each seat, [batch, agent]: indices of players
 
@@ -73,13 +74,6 @@ class PopulationTeam(Team):
         return Player(name, mac, not is_learner, not is_learner and self.args.opponent_epsilon == 0)
 
     def _member(self, member: Member) -> Player:
-        map_name = self.args.env_args.get("map_name")
-        if (member.env, member.map) != (self.args.env, map_name):
-            world = f"{member.env}, {member.map}" if member.map else member.env
-            raise UserError(
-                f"{member.folder} was trained in {world}, but this run plays {map_name or self.args.env}; "
-                "give a pool of the same environment and map"
-            )
         warn_of_other_engine(member.folder, self.args, member.config)
         if member.config.get("agent") == "idv_rnn":
             raise UserError(f"{member.folder} has a network for each agent, which a population can't deal out; drop it")

@@ -96,11 +96,16 @@ def _win_rates(rows: Sequence[Mapping[str, str]], *keys: str) -> dict[tuple[str,
 
 
 def as_members(setup: Setup, best: Sequence[Mapping[str, str]]) -> list[str]:
-    """Returns a table of both pools' members: how often each wins as a team, and what a best response to it wins."""
+    """Returns a table of both pools' members: how often each wins as a team, and what a best response to it wins.
+
+    Members that were to be trained until they win so often, and did not come to it, are marked.
+    """
+    asked = float(dict(setting.split("=") for setting in setup.scale.pool_settings).get("stop_win_rate", 0))
     responses = {member: won for (member,), won in _win_rates(best, "teammates").items()}
     lines = ["", "## Members", "", "| member | steps | won as a team | best response won |", "|---|---|---|---|"]
     for member in [*find_members(setup.train_pool), *find_members(setup.test_pool)]:
         won = "" if member.test_win_rate is None else f"{100 * member.test_win_rate:.0f}"
+        won += f" (below {100 * asked:.0f})" if (member.test_win_rate or 0) < asked else ""
         response = f"{100 * responses[member.folder.name]:.0f}" if member.folder.name in responses else ""
         lines.append(f"| {member.folder.name} | {member.steps:,} | {won} | {response} |")
     return lines
@@ -111,7 +116,8 @@ def as_shares(setup: Setup, rows: Sequence[Mapping[str, str]], best: Sequence[Ma
     lines = [
         *("", "## Shares of the best response", ""),
         f"Interquartile means over seeds and members of the win rate with a member over that of IQL trained beside it "
-        f"alone ({setup.n_agents * setup.scale.best_response_t_max:,} steps), with bootstrap intervals of 95 %.",
+        f"alone for {setup.n_agents * setup.scale.best_response_t_max:,} steps (the methods had "
+        f"{setup.n_agents * setup.scale.agent_t_max:,} with other members), with bootstrap intervals of 95 %.",
         *("", "| phase | method | share | interval |", "|---|---|---|---|"),
     ]
     group = f"{setup.n_agents - 1} homologue"

@@ -18,7 +18,6 @@ from experiments.stages import RUN_FILE, Folders
 from utils.checkpoints import whole_folder
 from utils.config import Key
 from utils.files import Json, fitted, read_config
-from utils.pools import find_members
 from utils.records import METRIC, read_csv, read_json_lines, write_csv
 
 TRAIN_ALGS, TEST_ALGS = ("qmix",), ("iql", "vdn", "qmix")
@@ -138,6 +137,16 @@ class Setup(Folders):
     def test_members(self) -> int:
         """The members of each algorithm: what the scale says, or as many as non-homologue teammates need."""
         return max(self.scale.test_members, math.ceil((self.n_agents - 1) / len(TEST_ALGS)))
+
+    def member(self, pool: Path, alg: str, seed: int) -> Path:
+        """Returns the folder that `experiments.pool` gives a member."""
+        return pool / f"{alg}_{self.map_name}_{self.engine}_seed{seed}"
+
+    @property
+    def test_folders(self) -> list[Path]:
+        """The members of the test pool, in the order of their names."""
+        seeds = range(TEST_POOL_SEED, TEST_POOL_SEED + self.test_members)
+        return [self.member(self.test_pool, alg, seed) for alg in TEST_ALGS for seed in seeds]
 
     def best_response(self, member: Path) -> Path:
         return self.out / "best_responses" / member.name
@@ -276,7 +285,7 @@ def evaluation_jobs(setup: Setup, phase: str) -> list[Evaluation]:
                 jobs.append(_evaluation_job(setup, name, method, seed, group, phase, weights))
         if phase == "zero-shot":
             for seed in range(TRAIN_SEED, TRAIN_SEED + setup.scale.train_members):
-                folder = setup.train_pool / f"qmix_{setup.map_name}_{setup.engine}_seed{seed}"
+                folder = setup.member(setup.train_pool, CONTROL, seed)
                 jobs.append(_evaluation_job(setup, CONTROL, CONTROL_METHOD, seed, group, phase, folder))
     return jobs
 
@@ -285,11 +294,11 @@ def best_response_jobs(setup: Setup) -> list[Training]:
     """Trains IQL beside each member of the test pool alone, where the scale asks for it: the best that one can do."""
     steps = setup.n_agents * setup.scale.best_response_t_max
     jobs = []
-    for member in find_members(setup.test_pool) if steps else ():
-        first = setup.population(BEST_RESPONSE.alg, setup.n_agents - 1, member.folder, "homologue")
+    for member in setup.test_folders if steps else ():
+        first = setup.population(BEST_RESPONSE.alg, setup.n_agents - 1, member, "homologue")
         rest = (f"t_max={setup.scale.best_response_t_max}", f"save_model_interval={max(steps // CHECKPOINTS, 1)}")
         own = setup.common(*setup.at_once(1), *BEST_RESPONSE.settings, "seed=1", f"test_interval={steps}", *rest)
-        jobs.append(setup.job(Training, setup.best_response(member.folder), first + own, steps))
+        jobs.append(setup.job(Training, setup.best_response(member), first + own, steps))
     return jobs
 
 
@@ -306,11 +315,11 @@ def best_response_tests(setup: Setup) -> list[Evaluation]:
             1,
             group,
             PHASES[0],
-            setup.best_response(member.folder),
-            pool=member.folder,
-            output=setup.best_response_test(member.folder),
+            setup.best_response(member),
+            pool=member,
+            output=setup.best_response_test(member),
         )
-        for member in find_members(setup.test_pool)
+        for member in setup.test_folders
     ]
 
 

@@ -44,6 +44,8 @@ def configure(alg: str, env_args: dict[str, Any] | None = None, batch_size_run: 
     if config["batch_size"] == config["batch_size_run"]:  # a batch is what has just been played
         world |= {"batch_size": batch_size_run, "buffer_size": batch_size_run}
     with nullcontext() if NAME in REGISTRY else registered(Game):
+        if "omg_horizon" in config:
+            world["omg_horizon"] = min(config["omg_horizon"], REGISTRY[NAME].episode_limit)
         return main.resolve({**config, **world})
 
 

@@ -14,6 +14,7 @@ from modules.inputs import living
 from modules.unroll import step
 from tests.builders import make_batch, make_mac, make_omg_args, make_scheme
 from tests.test_agent_models import encoded, killed
+from utils.errors import UserError
 from utils.rl_utils import gaussian_kl
 
 
@@ -245,6 +246,11 @@ def test_shares_of_k_add_up_to_one(logger):
     learner.train(make_batch(learner.args, lengths=[8, 5]), 0, 1)
     shares = [logger.values(f"subgoal_k{k}")[0] for k in (1, 2, 3, 4)]
     assert sum(shares) == pytest.approx(1.0)
+
+
+def test_a_horizon_beyond_the_episode_is_refused(logger):
+    with pytest.raises(UserError, match="omg_horizon=9 looks beyond an episode, which has at most 8 steps"):
+        make_learner(make_omg_args(omg_horizon=9), logger)
 
 
 def test_how_far_q_moves_is_logged_where_there_is_another_episode_to_exchange_subgoals_with(logger):

@@ -273,19 +273,29 @@ def test_shares_of_the_best_response_are_by_member_and_seed():
     assert 0.5 <= shares["liam"].low <= shares["liam"].high <= 1
 
 
-def test_the_medium_scale_has_members_that_win_and_best_responses(tmp_path, monkeypatch):
+def test_the_medium_scale_has_members_that_win_and_best_responses(tmp_path):
     setup = omg_runs.Setup(tmp_path, "8m", 8, omg_runs.SCALES["medium"], "sim")
     for order in omg.pools(setup):
         assert "stop_win_rate=0.8" in order.settings and order.t_max == 500_000
-    member = SimpleNamespace(folder=setup.test_pool / "vdn_8m_sim_seed1001")
-    monkeypatch.setattr(omg_runs, "find_members", lambda folder: [member])
-    (training,), (test,) = omg_runs.best_response_jobs(setup), omg_runs.best_response_tests(setup)
+    trainings, tests = omg_runs.best_response_jobs(setup), omg_runs.best_response_tests(setup)
+    names = [f"{alg}_8m_sim_seed{seed}" for alg in ("iql", "vdn", "qmix") for seed in (1001, 1002, 1003)]
+    assert [job.output.name for job in trainings] == names and len(tests) == 9  # before the pool is there
+    training, test = trainings[4], tests[4]
     trained, tested = (command_line.read_settings(*job.arguments) for job in (training, test))
-    assert trained["opponent_pool"] == tested["opponent_pool"] == str(member.folder)
+    assert trained["opponent_pool"] == tested["opponent_pool"] == str(setup.test_pool / "vdn_8m_sim_seed1002")
     assert trained["population"] == tested["population"] == {"qmix": 7, "iql": 1}
     assert training.n_steps == 8 * 50_000 and str(training.output) == str(tested["evaluate_path"])
     small = replace(setup, scale=omg_runs.SCALES["small"])
     assert omg_runs.best_response_jobs(small) == omg_runs.best_response_tests(small) == []
+
+
+def test_members_that_did_not_win_as_often_as_asked_are_marked(tmp_path, monkeypatch):
+    setup = omg_runs.Setup(tmp_path, "8m", 8, omg_runs.SCALES["medium"], "sim")
+    rates = {"a": 0.82, "b": 0.51, "c": None}
+    members = [SimpleNamespace(folder=tmp_path / name, steps=1000, test_win_rate=won) for name, won in rates.items()]
+    monkeypatch.setattr(omg_report, "find_members", lambda folder: members if folder == setup.test_pool else [])
+    *_, a, b, c = omg_report.as_members(setup, [])
+    assert a == "| a | 1,000 | 82 |  |" and b == "| b | 1,000 | 51 (below 80) |  |" and "(below 80)" in c
 
 
 def test_teams_are_told_apart_by_who_is_in_them_and_not_by_their_seats():

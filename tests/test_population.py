@@ -332,6 +332,20 @@ def test_a_member_has_its_prior_itself_also_where_it_came_from_elsewhere(tmp_pat
     assert equal(parts.team.players[-1].mac.state_dict(), macs["a"].state_dict())
 
 
+@pytest.mark.parametrize(
+    ("pool", "sentence"), [("8m", "was trained in sc2, 8m, but this run plays 3m"), ("no", "holds no members")]
+)
+def test_a_pool_of_another_world_is_refused_before_anything_is_written(pool, sentence, tmp_path, capsys):
+    make_pool(tmp_path / "8m", POOL[0])
+    path = tmp_path / "8m" / "a" / "member.yaml"
+    path.write_text(path.read_text().replace("map: null", "map: 8m").replace("env: game_of_a_test", "env: sc2"))
+    given = ["--config=2iql1iql_omg", "--env-config=sc2", "--multi_algs", "--train_alg=iql_omg"]
+    given += ["with", "env_args.map_name=3m", f"opponent_pool={tmp_path / pool}"]
+    assert main.main([*given, f"local_results_path={tmp_path / 'results'}"]) == 2
+    assert sentence in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "results").exists()
+
+
 @pytest.mark.slow
 def test_a_pool_that_does_not_fit_is_one_sentence(tmp_path):
     make_pool(tmp_path / "one", POOL[0])

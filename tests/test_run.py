@@ -191,6 +191,11 @@ def test_updates_per_round_learns_as_often_from_a_batch_of_its_own(monkeypatch):
     assert any(not th.equal(round_[0]["obs"], round_[1]["obs"]) for round_ in by_round)
 
 
+def test_stop_win_rate_is_refused_where_nothing_can_be_won():
+    with pytest.raises(UserError, match="nothing can be won in the environment"):
+        sequential(MatrixGame, stop_win_rate=0.5)
+
+
 def test_stop_win_rate_ends_a_run_at_the_test_that_is_won_as_often():
     class Won(RandomGame):
         def info(self):
@@ -341,9 +346,8 @@ def test_more_episodes_at_once_than_memory_holds_are_refused(monkeypatch):
 
 def test_a_longer_collection_than_memory_holds_is_refused(monkeypatch):
     monkeypatch.setattr(run, "free_memory", lambda: 3_000)
-    settings = {"batch_size": 4, "buffer_size": 4, "batch_size_run": 4, "num_mini_batch": 1, "runner": "parallel"}
-    with pytest.raises(UserError, match="1,000 steps in each of 4 environments take .*; lower batch_size_run or coll"):
-        built(alg="pqn_iql", collect_steps=1000, **settings)
+    with pytest.raises(UserError, match="1,000 steps in each of 1 environments take .*; lower batch_size_run or coll"):
+        built(alg="pqn_iql", batch_size=128, buffer_size=128, collect_steps=1000)
 
 
 @pytest.mark.parametrize("refusal", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])

@@ -86,6 +86,22 @@ def load_pool(folder: str | Path) -> list[Member]:
     return members
 
 
+def load_pool_for(folder: str | Path, env: str, env_args: Config) -> list[Member]:
+    """Returns the members of a pool that are to play in this environment.
+
+    Raises: UserError as `load_pool`, or where one was trained in another environment or on another map.
+    """
+    members, map_name = load_pool(folder), env_args.get("map_name")
+    for member in members:
+        if (member.env, member.map) != (env, map_name):
+            world = f"{member.env}, {member.map}" if member.map else member.env
+            raise UserError(
+                f"{member.folder} was trained in {world}, but this run plays {map_name or env}; "
+                "give a pool of the same environment and map"
+            )
+    return members
+
+
 def find_members(folder: str | Path) -> list[Member]:
     """Returns the members of a pool that may be empty or not there yet; of a member's own folder, that one alone.
 

@@ -20,6 +20,7 @@ from modules.network import Outputs
 from utils.checkpoints import warn_of_other_engine
 from utils.config import STEPS, WIDE, K, M, T, key
 from utils.dict2namedtuple import Args, Config
+from utils.errors import UserError
 from utils.rl_utils import gaussian_kl
 from utils.weights import load_into
 
@@ -170,6 +171,11 @@ class OMGAM(AgentModel):
     def __init__(self, scheme: Scheme, args: Args):
         super().__init__()
         check_others(args)
+        if args.omg_horizon > args.episode_limit:
+            raise UserError(
+                f"omg_horizon={args.omg_horizon} looks beyond an episode, which has at most {args.episode_limit} "
+                "steps; give no more than these"
+            )
         self.args = args
         self.is_supervised = args.omg_supervised
         self.input_size = args.state_shape if args.obs_is_state else args.obs_shape
