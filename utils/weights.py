@@ -91,9 +91,9 @@ def load_into(part: Stateful, path: str | Path, device: str | th.device) -> None
             rates = [{key: value for key, value in group.items() if key != "params"} for group in part.param_groups]
             part.load_state_dict(weights)
             for group, own in zip(part.param_groups, rates, strict=True):
-                for key in group.keys() - own.keys() - {"params"}:
-                    del group[key]
-                group.update(own)
+                params = group["params"]
+                group.clear()
+                group.update(own, params=params)
         else:
             fitted(weights, _layout_of(part.state_dict()))
             part.load_state_dict(weights)
