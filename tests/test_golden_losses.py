@@ -22,7 +22,7 @@ UNSEEN = 1000.0  # what must not count
 
 def tiny(**overrides):
     """Arguments, and two episodes of two agents: two steps that end, one that is cut off."""
-    args = make_omg_args(**(TINY | overrides))
+    args = make_omg_args(**(TINY | {"omg_horizon": 2} | overrides))
     batch = make_batch(args, [2, 1], ended=[True, False])
     batch["avail_actions"][batch["filled"].squeeze(-1) > 0] = 1
     batch["obs"][:] = th.tensor([[[1, 2], [3, 4], [UNSEEN, UNSEEN]], [[0, 2], [UNSEEN, UNSEEN], [0, 0]]]).unsqueeze(-1)

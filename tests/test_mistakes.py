@@ -17,7 +17,7 @@ ONE_PLAYER = ["--env-config=foraging", "--env_args.players=1"]
         (["--config=pqn_vdn", "--batch_size_run=100"], "=100 episodes can't be divided into num_mini_batch=16"),
         (["--config=mappo", "--td_lambda=1.5"], "td_lambda=1.5 is not allowed: it must be a number, at least 0"),
         (["--config=pqn_vdn", "--td_lambda=-0.1"], "td_lambda=-0.1 is not allowed: it must be a number, at least 0"),
-        (["--config=mappo", "--updates_per_round=2"], "updates_per_round=2 learns from the same 32 episodes"),
+        (["--config=mappo", "--updates_per_round=2"], "just played; leave out updates_per_round=2"),
         (["--config=mappo_epymarl", "--data_chunk_length=10"], "data_chunk_length cuts episodes that padding_counts=T"),
         (["--config=qmix", "--collect_steps=5"], "learner=q_learner learns from whole ones"),
         (["--config=mappo", "--collect_steps=5"], "learner=ppo_learner learns from whole ones"),
