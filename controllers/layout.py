@@ -3,6 +3,7 @@
 import torch as th
 
 from components.episode_buffer import Preprocess, Scheme
+from components.seats import rows_per_episode
 from components.transforms import OneHot
 from controllers import REGISTRY as CONTROLLERS
 from utils.dict2namedtuple import Args
@@ -33,7 +34,7 @@ def episode_layout(args: Args) -> EpisodeLayout:
     if not args.population:
         scheme |= CONTROLLERS[args.mac].fields(args)
     else:
-        learners = args.population[args.train_alg]
-        scheme["agent_idx"] = {"vshape": (learners,), "dtype": th.long, "episode_const": True, "below": args.n_agents}
+        own = (rows_per_episode(args),)
+        scheme["agent_idx"] = {"vshape": own, "dtype": th.long, "episode_const": True, "below": args.n_agents}
     preprocess: Preprocess = {"actions": ("actions_onehot", [OneHot(out_dim=args.n_actions)])}
     return scheme, groups, preprocess

@@ -24,7 +24,7 @@ from utils.command import Parser, check_at_least, exit_status, run_program
 from utils.errors import UserError, unknown
 from utils.intervals import mean_interval
 from utils.MY_EXP_PATH import check_results_path, experiment_root
-from utils.pools import load_pool
+from utils.pools import load_pool_for
 from utils.records import METRIC, write_csv
 
 READ = ("omg_policy_reads=mean", "omg_next_subgoal=next", "omg_kl_reduction=mean", "eta_steps=learner")
@@ -134,14 +134,18 @@ def run(args: Namespace) -> int:
     Raises: UserError where main.py would refuse a run, or the folder holds runs with other settings.
     """
     wanted = jobs(args)
-    for job in wanted:
-        config = command_line.read_settings(*job.arguments)
+    config, *_ = [command_line.read_settings(*job.arguments) for job in wanted]
     if args.teammates:
-        load_pool(args.teammates)
+        load_pool_for(args.teammates, config["env"], config["env_args"])
     engine = ENVS["sc2"].resolve(**config["env_args"])
-    names = ("map", "t_max", "set", "set_omg")
-    beside = {"teammates": str(args.teammates)} if args.teammates else {}
-    settings = {"engine": engine, **{name: getattr(args, name) for name in names}, **beside}
+    settings = {
+        "engine": engine,
+        "map": args.map,
+        "t_max": args.t_max,
+        "set": args.set,
+        "set_omg": args.set_omg,
+        "teammates": str(args.teammates) if args.teammates else None,
+    }
     check_settings(args.out, settings)
     with only_one(args.out) as lock:
         write_settings(args.out, settings)

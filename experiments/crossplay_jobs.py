@@ -1,6 +1,5 @@
 """Cross-play in many processes: each plays the pairs of one member with itself and with those after it."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ from experiments.executors import Task, make_executor
 from experiments.jobs import WORK, Job, JobQueue, Progress, only_one
 from main import ROOT
 from utils.errors import UserError
-from utils.files import Json, read_json
+from utils.files import Json, digest, read_json
 from utils.intervals import mean_interval, wilson_interval
 from utils.pools import Member
 from utils.records import write_whole
@@ -91,8 +90,8 @@ def make_row(folder: Path, args: Namespace, members: Sequence[Member], i: int) -
     """Returns the row of member i; its file has a name that follows from all that its episodes depend on."""
     played = {"episodes": args.episodes, "seed": args.seed, "worlds": args.worlds}
     of_members = [(member.folder.name, member.engine, dict(member.weights)) for member in members]
-    digest = hashlib.sha256(json.dumps([played, of_members, i], sort_keys=True).encode()).hexdigest()[:12]
-    work = folder / WORK / digest
-    options = (f"--{name}={value}" for name, value in played.items())
+    name = digest([played, of_members, i]).hex()[:12]
+    work = folder / WORK / name
+    options = (f"--{key}={value}" for key, value in played.items())
     arguments = (str(args.pool.absolute()), *options, f"--row={i}", f"--out={work}")
-    return Row(members[i].folder.name, arguments, len(members) - i, folder / f"{digest}.json", work)
+    return Row(members[i].folder.name, arguments, len(members) - i, folder / f"{name}.json", work)

@@ -14,10 +14,12 @@ from typing import NamedTuple
 import yaml
 
 from experiments.jobs import NOT_PUBLISHED, Job
+from experiments.pool import member_name
 from experiments.stages import RUN_FILE, Folders
 from utils.checkpoints import whole_folder
 from utils.config import Key
 from utils.files import Json, fitted, read_config
+from utils.pools import Identity
 from utils.records import METRIC, read_csv, read_json_lines, write_csv
 
 TRAIN_ALGS, TEST_ALGS = ("qmix",), ("iql", "vdn", "qmix")
@@ -139,12 +141,12 @@ class Setup(Folders):
         return max(self.scale.test_members, math.ceil((self.n_agents - 1) / len(TEST_ALGS)))
 
     def member(self, pool: Path, alg: str, seed: int) -> Path:
-        """Returns the folder that `experiments.pool` gives a member."""
-        return pool / f"{alg}_{self.map_name}_{self.engine}_seed{seed}"
+        """Returns the folder of a member."""
+        return pool / member_name(Identity(alg, "sc2", self.map_name, seed), self.engine)
 
     @property
     def test_folders(self) -> list[Path]:
-        """The members of the test pool, in the order of their names."""
+        """The members of the test pool, by algorithm and seed."""
         seeds = range(TEST_POOL_SEED, TEST_POOL_SEED + self.test_members)
         return [self.member(self.test_pool, alg, seed) for alg in TEST_ALGS for seed in seeds]
 

@@ -82,6 +82,12 @@ class Plan(Job):
         return f"{member.steps:,} steps" + (f", last test won {won[-1]:.0%}" if won else "")
 
 
+def member_name(identity: Identity, engine: str | None) -> str:
+    """Returns the name of a member's folder: qmix_3m_sim_seed1; without an engine where there is no choice of them."""
+    words = [identity.algorithm, identity.map or identity.env, *([engine] if engine else []), f"seed{identity.seed}"]
+    return "_".join(words)
+
+
 def make_plans(args: Namespace) -> list[Plan]:
     """Returns a plan for each algorithm and seed; nothing has been written.
 
@@ -102,8 +108,7 @@ def make_plans(args: Namespace) -> list[Plan]:
                 config = command_line.read_settings(*arguments)
                 engine = ENVS[config["env"]].resolve(**config["env_args"])
             identity = Identity(algorithm, config["env"], config["env_args"].get("map_name"), seed)
-            words = [algorithm, str(identity.map or identity.env), *([engine] if engine else []), f"seed{seed}"]
-            name = "_".join(words)
+            name = member_name(identity, engine)
             output, work = args.folder / name, args.folder.absolute() / WORK / name
             plans.append(Plan(name, tuple(arguments), args.t_max, output, work, identity, config))
     for other in args.disjoint_from:

@@ -207,9 +207,8 @@ def configure(args: Namespace) -> Json:
     Raises: UserError where it can't be made, or it is no configuration of OMG.
     """
     names = [f"--config={args.config}", f"--env-config={args.env_config}"]
-    given = command_line.read_settings(*names, *(["with", *args.set] if args.set else []))
-    if given["env"] != "sc2" or given.get("am_model") != "omg":
-        raise UserError(f"{args.checkpoint} is no OMG checkpoint of a StarCraft map, or --config is not its own")
+    # Before settings of ours, which others than OMG would refuse in words that the user has not typed.
+    _check_model(command_line.read_settings(*names, *(["with", *args.set] if args.set else [])), args)
     own = [
         *("env_args.engine=sim", "env_args.seed=null", f"seed={args.seed}", "use_cuda=False", "runner=parallel"),
         *(f"batch_size_run={args.episodes}", f"test_nepisode={args.episodes}", "batch_size=1", "buffer_size=1"),
@@ -223,9 +222,15 @@ def configure(args: Namespace) -> Json:
         known = dict(flatten(config)).keys() - {"population", "learner"}
         settings = [f"{key}={json.dumps(value)}" for key, value in flatten(recorded) if key in known]
         config = command_line.read_settings(*names, "with", *settings, *args.set, *own)
+        _check_model(config, args)
     if config["obs_is_state"] and config["env_args"]["obs_instead_of_state"]:
         raise UserError("states that are all observations joined (obs_instead_of_state) can't be drawn")
     return config
+
+
+def _check_model(config: Json, args: Namespace) -> None:
+    if config["env"] != "sc2" or config.get("am_model") != "omg":
+        raise UserError(f"{args.checkpoint} is no OMG checkpoint of a StarCraft map, or --config is not its own")
 
 
 def load_weights(mac: Any, checkpoint: Path) -> None:

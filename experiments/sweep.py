@@ -4,7 +4,6 @@ A grid of algorithms, maps, seeds and settings, or an Optuna search (`search.py`
 of its settings, so that the same command goes on where it stopped, on whatever machine; `report` shows what came out.
 """
 
-import hashlib
 import json
 import shutil
 import sys
@@ -26,7 +25,7 @@ from experiments.jobs import NOT_PUBLISHED, WORK, Job, JobQueue
 from utils.checkpoints import whole_folder
 from utils.command import Parser, exit_status, run_program
 from utils.errors import UserError, unknown
-from utils.files import Json
+from utils.files import Json, digest
 from utils.MY_EXP_PATH import check_results_path, experiment_root, make_results_folder
 from utils.timehelper import time_str
 from utils.yaml_files import load_yaml, parse_yaml
@@ -101,7 +100,7 @@ def make_run(out: Path, spec: Spec, alg: str, map_name: str | None, seed: int, c
         "engine": ENVS[config["env"]].resolve(**config["env_args"]),
         **ENVS[config["env"]].describe(**config["env_args"]),
     }
-    name = hashlib.sha256(json.dumps([config, engine], sort_keys=True, default=str).encode()).hexdigest()[:12]
+    name = digest([config, engine]).hex()[:12]
     if "save_model_interval" not in chosen:
         arguments.append(f"save_model_interval={max(config['t_max'] // CHECKPOINTS_PER_RUN, 1)}")
     n_steps = config["t_max"] * (config.get("population_factor") or 1)

@@ -107,6 +107,7 @@ class Learner:
 
     def __init__(self, mac: Policy, logger: Logger, args: Args):
         self.args = args
+        self.factor = args.population_factor or 1  # how many times as many steps a population plays
         self.mac = mac
         self.logger = logger
         # So that the first update is logged.
@@ -154,7 +155,7 @@ class Learner:
         loss.backward()
         grad_norm = th.nn.utils.clip_grad_norm_(params, self.args.grad_norm_clip)
         if self.args.lr_decay:
-            t_max = self.args.t_max * (self.args.population_factor or 1)
+            t_max = self.factor * self.args.t_max
             for group in optimiser.param_groups:
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * max(1 - t_env / t_max, 0)
         optimiser.step()

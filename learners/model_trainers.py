@@ -151,6 +151,9 @@ class ModelTrainer(NoTrainer):
 class SubgoalTrainer(ModelTrainer):
     """Trains OMG's posterior towards the subgoals that hindsight picks, after the prior, which is then frozen."""
 
+    later_counts = {"prior_from": -1, "learns_from": -1}
+    """What `counts` that older checkpoints do not have are when they are loaded."""
+
     def __init__(self, learner: Learner):
         super().__init__(learner)
         self.eta_schedule = DecayThenFlatSchedule(self.args.eta, 0.0, self.args.eta_anneal_time)
@@ -225,7 +228,7 @@ class SubgoalTrainer(ModelTrainer):
 
     def _own_steps(self, first: int, t_env: int) -> int:
         """Returns the environment steps since `first`, in a population those of each seat that learns."""
-        return (t_env - first) // (self.args.population_factor or 1)
+        return (t_env - first) // self.learner.factor
 
     def loss(self, inferred: Inferred, transitions: Transitions) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """Returns the posterior's loss towards the subgoals of the last `look_back` (equation 5), of the living."""

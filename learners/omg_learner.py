@@ -32,7 +32,7 @@ class OMGLearner(QLearner):
     mac: ModelPolicy
     target_mac: ModelPolicy
     needs_model = True
-    later_counts = {"prior_from": -1, "learns_from": -1}
+    later_counts = SubgoalTrainer.later_counts
 
     @classmethod
     def trains(cls, model: type) -> bool:

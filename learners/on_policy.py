@@ -10,7 +10,7 @@ import torch as th
 
 from components.episode_buffer import EpisodeBatch
 from learners.base_learner import Learner, Policy
-from learners.model_trainers import model_trainer
+from learners.model_trainers import SubgoalTrainer, model_trainer
 from utils.config import K, M, key
 from utils.dict2namedtuple import Args, Config
 from utils.logging import Logger
@@ -28,7 +28,7 @@ class OnPolicyLearner(Learner):
         num_mini_batch: int = key(1, "equal parts of the episodes or their pieces, with an update each", low=1, high=M)
 
     has_replay = False
-    later_counts = {"prior_from": -1}
+    later_counts = SubgoalTrainer.later_counts
 
     @classmethod
     def trains(cls, model: type) -> bool:
@@ -44,9 +44,9 @@ class OnPolicyLearner(Learner):
                 f"population_factor={factor} asks for more episodes between updates, but learner={learner} learns once "
                 "from each collection; leave it out"
             )
-        usual = {"batch_size": n_worlds, "buffer_size": n_worlds, "updates_per_round": 1, "buffer_device": None}
-        if config["batch_size"] != n_worlds:
-            usual["buffer_size"] = config["batch_size"]  # it follows, where nobody has given it
+        # Where nobody gives it, buffer_size is batch_size.
+        usual = {"batch_size": n_worlds, "buffer_size": config["batch_size"], "updates_per_round": 1}
+        usual["buffer_device"] = None
         if given := [f"{key}={config[key]}" for key, value in usual.items() if config[key] != value]:
             return (
                 f"learner={learner} has no replay buffer: it learns once from the batch_size_run={n_worlds} episodes "

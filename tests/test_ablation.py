@@ -39,6 +39,10 @@ def test_variants_are_compared_over_seeds_and_finished_runs_stay(tmp_path, capsy
     assert "| mean+next | 2 |" in capsys.readouterr().out
     assert ablation.main([*command, "--set", "lr=0.001"]) == 2
     assert "was begun with set=[], not ['lr=0.001']" in capsys.readouterr().err
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(settings.read_text().replace("teammates: null", "teammates: pool"))
+    assert ablation.main(command) == 2
+    assert "was begun with teammates=pool, not None" in capsys.readouterr().err
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "curves").iterdir()} == curves
 
 

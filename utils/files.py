@@ -8,6 +8,7 @@ Weights are read in utils/weights.py, YAML in utils/config.py.
 """
 
 import gzip
+import hashlib
 import io
 import json
 import zlib
@@ -23,6 +24,11 @@ Json = dict[str, Any]
 """An object as JSON and YAML have it."""
 KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text", dict: "a group of keys"}
 KINDS |= {list: "a list", tuple: "a list", type(None): "nothing"}
+
+
+def digest(content: object) -> bytes:
+    """Returns the SHA-256 of plain data; what JSON has no word for counts as its text."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).digest()
 
 
 def read_bytes(path: str | Path, most: int = MOST_BYTES, kind: str = "file") -> bytes:

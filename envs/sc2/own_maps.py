@@ -3,8 +3,6 @@
 A file becomes plain data of one form (`read_map`), which records and replays hold, and that a map (`map_of`).
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -18,7 +16,7 @@ from envs.sc2.sim.terrain import BORDER, height_grid, layer_grid
 from envs.sc2.sim.units import layer, unit_data
 from utils.config import Key
 from utils.errors import UserError, nearest, shortened, unknown
-from utils.files import Json, fitted, read_json, reason
+from utils.files import Json, digest, fitted, read_bytes, read_json, reason
 
 LEAST_SIZE, MOST_SIZE = 8, 64
 MOST_CELLS = 1500  # of ground with walls in it: ways round walls are found for every two cells
@@ -270,8 +268,7 @@ def _place(content: Json, grid: np.ndarray, place: str) -> tuple[list[Placed], l
     fixed = [unit for side in SIDES for unit in _fixed(content[side], grid, side, place)]
     _check_places(fixed, grid, place)
     stand: list[Placed] = list(fixed)
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
-    rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+    rng = np.random.default_rng(int.from_bytes(digest(content)[:8], "little"))
     for side in SIDES:
         for i, group in enumerate(content[side]):
             if "area" in group:
@@ -409,8 +406,8 @@ def _preset(name: str, place: str) -> list[str]:
     for folder in (Path(place).parent, *(Path(root) / "env" / "terrain" / "smaclite_terrain" for root in installed)):
         if is_word and (folder / file).is_file():
             try:
-                return (folder / file).read_text(encoding="utf-8").split()
-            except (OSError, UnicodeDecodeError) as error:
+                return read_bytes(folder / file).decode().split()
+            except UnicodeDecodeError as error:
                 raise UserError(f"{folder / file} can't be read as text: {reason(error)}; restore it") from error
     raise UserError(
         f"{place}: terrain_preset={shortened(name)} is not known here without SMAClite's own file {shortened(file)}; "

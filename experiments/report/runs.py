@@ -3,8 +3,6 @@
 `groups.py` says which of them belong together.
 """
 
-import hashlib
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +18,7 @@ from envs.sc2.enemies import BOT
 from run import ENGINE_NAMES
 from utils.config import flatten
 from utils.errors import UserError
-from utils.files import Json, read_config, read_json
+from utils.files import Json, digest, read_config, read_json
 from utils.pools import MEMBER_FILE
 from utils.records import METRIC, read_json_lines
 from utils.yaml_files import load_yaml
@@ -221,7 +219,7 @@ def _map_of(config: Json) -> str:
     content = resolved.get("map") if isinstance(resolved, Mapping) else None
     if content is None:
         return name
-    return f"{name} ({hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]})"
+    return f"{name} ({digest(content).hex()[:6]})"
 
 
 def _engine(config: Json) -> tuple[str, str]:

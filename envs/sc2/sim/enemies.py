@@ -139,9 +139,9 @@ class Enemies:
                 self.notes[b] |= notes
                 self._draw_for_policy(random, b)
 
-    def repeat(self, commands: np.ndarray | None) -> None:
+    def repeat(self, commands: np.ndarray | None, n_steps: int) -> None:
         """Has the enemies of the first battle repeat commands [step, own unit] of a replay. Raises: ValueError"""
-        if commands is None or commands.shape[1] != self.layout.n_agents:
+        if commands is None or commands.shape != (n_steps, self.layout.n_agents):
             raise ValueError("the replay has no actions of these enemies")
         if ((commands < 0) | (commands >= self.n_commands)).any():
             raise ValueError("the replay has an action of the enemies that there is not")

@@ -113,9 +113,7 @@ class Replay(NamedTuple):
             if n_agents != battle.map.n_agents or n_steps > battle.map.episode_limit:
                 raise ValueError(f"{n_steps} steps of {n_agents} agents")
             if battle.enemies is not None:
-                battle.enemies.repeat(self.enemy_actions)
-                if self.enemy_actions is not None and len(self.enemy_actions) != n_steps:
-                    raise ValueError(f"{len(self.enemy_actions)} steps of the enemies, {n_steps} of the agents")
+                battle.enemies.repeat(self.enemy_actions, n_steps)
             seen, outcomes = Observations.empty(1, battle.get_env_info()), Outcomes.empty(1, battle.info_keys)
             battle._random[0] = self.random
             battle.reset(seen)

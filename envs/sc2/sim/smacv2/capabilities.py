@@ -239,6 +239,15 @@ class PerAgentUniform:
 
 
 @dataclass(frozen=True)
+class HealthLevels(PerAgentUniform):
+    """The share of its health, below 1, at which each agent dies."""
+
+    def mistake(self, n_units: int, race: Race) -> str:
+        begins_dead = "has lower_bound=[1], so that agents begin dead; give less than 1" * (self.lower_bound == (1,))
+        return super().mistake(n_units, race) or begins_dead
+
+
+@dataclass(frozen=True)
 class Mask:
     """Which agents see an enemy's health, shield and type: where it is 0, which has the chance `mask_probability`."""
 
@@ -284,7 +293,7 @@ class Capabilities:
             "reflect_position": ReflectPosition,
         },
         "attack": {"per_agent_uniform": PerAgentUniform},
-        "health": {"per_agent_uniform": PerAgentUniform},
+        "health": {"per_agent_uniform": HealthLevels},
         "enemy_mask": {"mask": Mask},
     }
 
@@ -297,10 +306,6 @@ class Capabilities:
         self.distributions = {
             key: self._read(key, config[key], race) for key in config if key in self.DISTRIBUTIONS and config[key]
         }
-        if "health" in self.distributions and self.distributions["health"].lower_bound[0] == 1:
-            raise UserError(
-                "env_args.capability_config.health has lower_bound=[1], so that agents begin dead; give less than 1"
-            )
         if "team_gen" not in self.distributions:
             raise UserError(
                 "env_args.capability_config lacks team_gen, without which there are no units; give its dist_type, "
