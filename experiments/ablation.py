@@ -51,6 +51,7 @@ CURVE = ("key", "t_env", "value")
 DIAGNOSES = ("omg_active_units", "omg_signal_to_noise", "omg_skill", "omg_q_sensitivity")
 COLUMNS = ("variant", "n_seeds", "last_tests", "low", "high", "seeds", "best_test", *DIAGNOSES)
 N_TESTS = 20  # of a run
+STEPS_HELP = "environment steps, with --teammates of the seat; the run has n times as many (default: %(default)s)"
 DESCRIPTION = "Trains OMG with one choice changed at a time, and IQL; writes their curves and a table."
 
 
@@ -91,9 +92,9 @@ def jobs(args: Namespace) -> list[Curve]:
                 first = beside_a_pool(f"{n - 1}qmix1{alg}", alg, args.teammates)
                 own = ("runner=parallel", f"batch_size_run={n}")  # the episodes between two updates at once
             own += (f"env_args.map_name={args.map}", "dueling=True", f"seed={seed}", f"t_max={args.t_max}")
-            own += (f"test_interval={max(args.t_max // N_TESTS, 1)}", *args.set)
-            own += () if variant == "iql" else (*args.set_omg, *VARIANTS[variant])
             steps = args.t_max * (n if args.teammates else 1)
+            own += (f"test_interval={max(steps // N_TESTS, 1)}", *args.set)
+            own += () if variant == "iql" else (*args.set_omg, *VARIANTS[variant])
             output = args.out / "curves" / f"{name}.csv"
             made.append(Curve(name, first + own, steps, output, args.out / WORK / name, variant=variant, seed=seed))
     return made
@@ -174,7 +175,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--map", default="3m", help="a StarCraft map (default: %(default)s)")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), metavar="NAME", help=", ".join(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--t_max", type=int, default=200_000, help="environment steps (default: %(default)s)")
+    parser.add_argument("--t_max", type=int, default=200_000, help=STEPS_HELP)
     parser.add_argument("--teammates", type=Path, metavar="POOL", help="frozen ones, as experiments.pool trains them")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="further settings of every run")
     parser.add_argument("--set_omg", nargs="+", default=[], metavar="KEY=VALUE", help="the same, of OMG's runs alone")

@@ -7,6 +7,7 @@ import pytest
 import main as command_line
 from experiments import ablation, jobs
 from experiments.ablation import COLUMNS, VARIANTS, summarise
+from run import population_factor
 
 # Stands in for main.py: leaves the records of a run whose share of won tests is a tenth of its seed.
 STAND_IN = """
@@ -63,6 +64,15 @@ def test_settings_reach_all_runs_or_those_of_omg(tmp_path):
     iql, omg = (command_line.read_settings(*job.arguments) for job in jobs)
     assert iql["lr"] == omg["lr"] == 0.001 and "omg_horizon" not in iql
     assert omg["omg_horizon"] == 3 and omg["eta_steps"] == "learner"  # the variant's own
+
+
+def test_a_run_has_as_many_tests_in_one_seat_as_with_a_team(tmp_path):
+    for teammates in ([], ["--teammates", str(tmp_path)]):
+        args = ablation._parse(["--variants", "iql", "--seeds", "1", "--out", str(tmp_path), *teammates])
+        (job,) = ablation.jobs(args)
+        config = command_line.read_settings(*job.arguments)
+        assert job.n_steps == config["t_max"] * (population_factor(config) or 1)
+        assert job.n_steps == config["test_interval"] * ablation.N_TESTS
 
 
 def test_a_row_is_the_mean_over_seeds_of_the_last_tests(tmp_path):
