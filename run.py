@@ -39,7 +39,7 @@ from utils.checkpoints import (
     find_checkpoint,
     random_states,
     set_random_states,
-    warn_of_other_engine,
+    warn_of_other_world,
     whole_folder,
 )
 from utils.dict2namedtuple import Args, Config, convert, unfrozen
@@ -503,12 +503,12 @@ class Run:
             folder = Path(args.evaluate_path)
             if not folder.is_dir():
                 raise UserError(f"evaluate_path {folder} is no folder; give one that a run with save_model=True wrote")
-            warn_of_other_engine(folder, args)
+            warn_of_other_world(folder, args)
             self.team.load_models(folder)
             self._load_copies(folder)
             return
         folder = find_checkpoint(args.checkpoint_path, args.load_step)
-        warn_of_other_engine(folder, args)
+        warn_of_other_world(folder, args)
         if self._only_tests:
             self.team.load_models(folder)
             self._load_copies(folder)

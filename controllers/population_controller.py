@@ -15,7 +15,7 @@ from components.seats import every_seat, seats_that_learn
 from controllers import REGISTRY as CONTROLLERS
 from controllers.basic_controller import BasicMAC
 from controllers.team import Team
-from utils.checkpoints import warn_of_other_engine
+from utils.checkpoints import warn_of_other_world
 from utils.dict2namedtuple import Args, Config, convert
 from utils.errors import UserError
 from utils.pools import MEMBER_FILE, Member, load_pool_for
@@ -74,7 +74,7 @@ class PopulationTeam(Team):
         return Player(name, mac, not is_learner, not is_learner and self.args.opponent_epsilon == 0)
 
     def _member(self, member: Member) -> Player:
-        warn_of_other_engine(member.folder, self.args, member.config)
+        warn_of_other_world(member.folder, self.args, member.config)
         if member.config.get("agent") == "idv_rnn":
             raise UserError(f"{member.folder} has a network for each agent, which a population can't deal out; drop it")
         own = {key: value for key, value in member.own_config.items() if key not in ("env_args", "population")}

@@ -23,7 +23,7 @@ from utils.checkpoints import (
     find_checkpoint,
     random_states,
     set_random_states,
-    warn_of_other_engine,
+    warn_of_other_world,
 )
 from utils.dict2namedtuple import convert
 from utils.errors import UserError
@@ -361,16 +361,36 @@ def test_weights_of_another_version_of_the_engine_are_told(tmp_path, caplog):
     same, old = weights("same", engine="sim", engine_version="2"), weights("old", engine="sim", engine_version="1")
     unknown, game = weights("unknown", engine="sim"), weights("game", engine="game")
     for quiet in (same, game, tmp_path / "none"):
-        warn_of_other_engine(quiet, args)
-        warn_of_other_engine(quiet, convert({"resolved": {}}))  # what plays no embedded engine
+        warn_of_other_world(quiet, args)
+        warn_of_other_world(quiet, convert({"resolved": {}}))  # what plays no embedded engine
     assert not caplog.messages
-    warn_of_other_engine(old, args)
-    warn_of_other_engine(unknown, args)
-    warn_of_other_engine(same, args, {"resolved": {"engine": "sim", "engine_version": "3"}})  # a member's own settings
+    warn_of_other_world(old, args)
+    warn_of_other_world(unknown, args)
+    warn_of_other_world(same, args, {"resolved": {"engine": "sim", "engine_version": "3"}})  # a member's own settings
     versions = ("1", "1, or an unknown one,", "3")
     assert len(caplog.messages) == 3
     for message, version in zip(caplog.messages, versions):
         assert f"was trained on version {version} of the embedded engine and this run plays version 2" in message
+
+
+def test_weights_of_other_arguments_of_the_environment_are_told(tmp_path, caplog):
+    trained = {
+        "map_name": "3m",
+        "seed": 1,
+        "move_amount": 2,
+        "reward_win": 200,
+        "enemy": "bot",
+        "gone": 1,
+        "a": {"b": [1]},
+    }
+    (tmp_path / "settings.json").write_text(json.dumps({"env_args": trained}))
+    played = {**trained, "map_name": "folder/3m.yaml", "seed": 7, "reward_win": 100, "enemy": "self", "new": 3}
+    del played["gone"]
+    warn_of_other_world(tmp_path, convert({"resolved": {}, "env_args": played}))
+    assert not caplog.messages
+    warn_of_other_world(tmp_path, convert({"resolved": {}, "env_args": {**played, "move_amount": 3, "a": {"b": [2]}}}))
+    (message,) = caplog.messages
+    assert message.endswith("other arguments of the environment: env_args.a.b=[1] (here [2]), move_amount=2 (here 3)")
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ What goes into one is decided in run.py; single weight files are read in utils/w
 import logging
 import os
 import random
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 import torch as th
 
-from utils.config import Key
+from utils.config import Key, flatten
 from utils.dict2namedtuple import Args, unfrozen
 from utils.errors import UserError
 from utils.files import read_json
@@ -36,8 +37,16 @@ SETTINGS_FILE = "settings.json"
 """In a checkpoint: the settings of the run that wrote it, and the sizes of its environment."""
 
 
-def warn_of_other_engine(place: Path, args: Args, trained: Mapping[str, Any] | None = None) -> None:
-    """Warns where weights were trained on another version of the embedded engine, or of a map, than this run plays.
+SAME_PLAY = re.compile(
+    r"seed|engine|map_name|game_version|debug|(test_)?enem(y|ies)|(heuristic|replay|reward|window)_.*"
+)
+"""Arguments of environments that change nothing of what a policy sees and what its actions do, or have warnings and
+refusals of their own."""
+
+
+def warn_of_other_world(place: Path, args: Args, trained: Mapping[str, Any] | None = None) -> None:
+    """Warns where weights were trained on another version of the embedded engine, or of a map, than this run plays, or
+    where what agents see or do was another.
 
     Args:
         place: where the weights are.
@@ -47,17 +56,26 @@ def warn_of_other_engine(place: Path, args: Args, trained: Mapping[str, Any] | N
     file = place / SETTINGS_FILE
     if trained is None:
         trained = read_json(file, dict, "configuration", "restore it") if file.is_file() else {}
-    played, was = args.resolved, trained.get("resolved", {})
+    settings, log = unfrozen(args), logging.getLogger(LOGGER_NAME)
+    played, was = settings["resolved"], trained.get("resolved", {})
     version = was.get("engine_version", "1, or an unknown one,")
     if played.get("engine") == was.get("engine") == "sim" and version != played["engine_version"]:
-        logging.getLogger(LOGGER_NAME).warning(
+        log.warning(
             f"{place} was trained on version {version} of the embedded engine and this run plays version "
             f"{played['engine_version']}, where battles come out otherwise: do not compare their figures"
         )
-    if "map" in was and was["map"] != unfrozen(args)["resolved"].get("map"):
-        logging.getLogger(LOGGER_NAME).warning(
+    if "map" in was and was["map"] != played.get("map"):
+        log.warning(
             f"{place} was trained on another content of the map than this run plays: do not compare their figures"
         )
+    plays, played_before = (dict(flatten(one.get("env_args", {}))) for one in (settings, trained))
+    others = [
+        f"{name}={played_before[name]} (here {plays[name]})"
+        for name in sorted(plays.keys() & played_before.keys())
+        if plays[name] != played_before[name] and not SAME_PLAY.fullmatch(name)
+    ]
+    if others:
+        log.warning(f"{place} was trained with other arguments of the environment: env_args.{', '.join(others)}")
 
 
 class Checkpoints:

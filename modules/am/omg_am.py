@@ -17,7 +17,7 @@ from components.episode_buffer import ALL, EpisodeBatch, Episodes, Scheme
 from modules.am.agent_model import AgentModel, Loss, check_others
 from modules.inputs import agent_ids, last_actions
 from modules.network import Outputs
-from utils.checkpoints import warn_of_other_engine
+from utils.checkpoints import warn_of_other_world
 from utils.config import STEPS, WIDE, K, M, T, key
 from utils.dict2namedtuple import Args, Config
 from utils.errors import UserError
@@ -189,7 +189,7 @@ class OMGAM(AgentModel):
         else:
             self.cvae = SubgoalPosterior(self.input_size, args.omg_subgoal_dim)
         if args.omg_prior_path:
-            warn_of_other_engine(Path(args.omg_prior_path), args)
+            warn_of_other_world(Path(args.omg_prior_path), args)
             load_into(self.vae, Path(args.omg_prior_path) / "vae.th", args.device)
 
     def observations(self, batch: EpisodeBatch, bs: Episodes = ALL, ts: slice = ALL) -> th.Tensor:
