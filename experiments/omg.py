@@ -57,13 +57,14 @@ def pools(setup: Setup) -> list[PoolOrder]:
 
 
 def stages(setup: Setup) -> list[Stage]:
+    speed = 700 if setup.scale.rounds == 1 else 1500  # of one seat that learns, before it has been measured
     return [
         Stage("prior", lambda: [omg_runs.prior_job(setup)], 1000),
-        Stage("agents", lambda: omg_runs.agent_jobs(setup), 700),
+        Stage("agents", lambda: omg_runs.agent_jobs(setup), speed),
         Stage("zero-shot tests", lambda: omg_runs.evaluation_jobs(setup, PHASES[0]), 2000),
         Stage("fine-tuning", lambda: omg_runs.tune_jobs(setup), 1000),
         Stage("tests after it", lambda: omg_runs.evaluation_jobs(setup, PHASES[1]), 2000),
-        Stage("best responses", lambda: omg_runs.best_response_jobs(setup), 700),
+        Stage("best responses", lambda: omg_runs.best_response_jobs(setup), speed),
         Stage("their tests", lambda: omg_runs.best_response_tests(setup), 2000),
     ]
 

@@ -50,6 +50,8 @@ class Scale:
     tune_batch: int  # batch_size while tuning, small so that a few episodes allow some updates
     settings: tuple[str, ...] = ()  # of every run
     pool_settings: tuple[str, ...] = ()  # of members' runs
+    agent_settings: tuple[str, ...] = ()  # of the runs that play `rounds` at a time
+    rounds: int = 1  # of one episode for each seat of the team, played together before as many updates
     best_response_t_max: int = 0  # of IQL's training beside each test member alone, as agent_t_max; 0: none
 
 
@@ -61,7 +63,13 @@ SCALES = {
     "small": Scale(4, 2, 100_000, 3, 50_000, 10_000, 10, 96, 100, 2),
     "medium": Scale(
         *(4, 3, 500_000, 3, 200_000, 20_000, 10, 192, 100, 2),
-        pool_settings=("stop_win_rate=0.8", "test_nepisode=128"),
+        settings=("optimizer=adam", "lr=0.001", "td_lambda=0.5", "batch_size=16"),  # those of `make train`
+        pool_settings=(
+            *("stop_win_rate=0.8", "test_nepisode=128", "target_update_interval=100", "epsilon_anneal_time=20000"),
+            *("runner=parallel", "batch_size_run=4", "updates_per_round=4"),
+        ),
+        agent_settings=("target_update_interval=800", "epsilon_anneal_time=160000"),  # of all seats' steps
+        rounds=4,
         best_response_t_max=50_000,
     ),
     "paper": Scale(10, 10, 2_050_000, 5, 2_050_000, 50_000, 10, 320, 100, 2),
@@ -172,10 +180,15 @@ class Setup(Folders):
         names = f"{n_teammates}{frozen}{self.n_agents - n_teammates}{alg}"
         return (*beside_a_pool(names, alg, pool), f"opponent_group={kind}")
 
-    def at_once(self, n_own_seats: int) -> tuple[str, ...]:
-        """Plays the episodes between two updates together, where a world is no process of its own."""
+    def at_once(self, n_own_seats: int, rounds: int = 1) -> tuple[str, ...]:
+        """Plays the episodes before as many updates as `rounds` together, where a world is no process of its own."""
         factor = self.n_agents // n_own_seats  # by which main.py multiplies the episodes
-        return ("runner=parallel", f"batch_size_run={factor}") if self.engine == "sim" else ()
+        together = ("runner=parallel", f"batch_size_run={rounds * factor}", f"updates_per_round={rounds}")
+        return together if self.engine == "sim" else ()
+
+    def learning(self) -> tuple[str, ...]:
+        """Returns the settings of the runs in which one seat learns for long."""
+        return (*self.at_once(1, self.scale.rounds), *self.scale.agent_settings)
 
 
 def beside_a_pool(
@@ -259,7 +272,7 @@ def prior_job(setup: Setup) -> Training:
     settings = ("iql_omg.learner=am_learner", f"t_max={setup.scale.prior_t_max}", "seed=1", "epsilon_finish=1.0")
     rest = (f"save_model_interval={steps}", f"test_interval={steps}", "test_nepisode=1")
     first = setup.population("iql_omg", setup.n_agents - 1, setup.train_pool, "homologue")
-    return setup.job(Training, setup.prior, first + setup.common(*setup.at_once(1), *settings, *rest), steps)
+    return setup.job(Training, setup.prior, first + setup.common(*setup.learning(), *settings, *rest), steps)
 
 
 def agent_jobs(setup: Setup) -> list[Training]:
@@ -272,7 +285,7 @@ def agent_jobs(setup: Setup) -> list[Training]:
             first = setup.population(method.alg, setup.n_agents - 1, setup.train_pool, "homologue")
             own = setup.settings_of(method)
             own += (f"omg_prior_path={setup.prior / 'iql_omg'}",) if method.alg == "iql_omg" else ()
-            arguments = first + setup.common(*setup.at_once(1), *own, f"seed={seed}", *rest)
+            arguments = first + setup.common(*setup.learning(), *own, f"seed={seed}", *rest)
             jobs.append(setup.job(Training, setup.agent(name, seed), arguments, steps))
     return jobs
 
@@ -299,7 +312,7 @@ def best_response_jobs(setup: Setup) -> list[Training]:
     for member in setup.test_folders if steps else ():
         first = setup.population(BEST_RESPONSE.alg, setup.n_agents - 1, member, "homologue")
         rest = (f"t_max={setup.scale.best_response_t_max}", f"save_model_interval={max(steps // CHECKPOINTS, 1)}")
-        own = setup.common(*setup.at_once(1), *BEST_RESPONSE.settings, "seed=1", f"test_interval={steps}", *rest)
+        own = setup.common(*setup.learning(), *BEST_RESPONSE.settings, "seed=1", f"test_interval={steps}", *rest)
         jobs.append(setup.job(Training, setup.best_response(member), first + own, steps))
     return jobs
 

@@ -289,6 +289,19 @@ def test_the_medium_scale_has_members_that_win_and_best_responses(tmp_path):
     assert omg_runs.best_response_jobs(small) == omg_runs.best_response_tests(small) == []
 
 
+def test_the_medium_scale_plays_more_episodes_before_as_many_more_updates(tmp_path):
+    setup = omg_runs.Setup(tmp_path, "8m", 8, omg_runs.SCALES["medium"], "sim")
+    learning = [*omg_runs.agent_jobs(setup), *omg_runs.best_response_jobs(setup)]
+    for job in (omg_runs.prior_job(setup), *learning):
+        config = command_line.read_settings(*job.arguments)
+        assert (config["batch_size_run"], config["updates_per_round"], config["batch_size"]) == (32, 4, 16)
+    assert {command_line.read_settings(*job.arguments)["target_update_interval"] for job in learning} == {8 * 100}
+    tuning = [command_line.read_settings(*job.arguments) for job in omg_runs.tune_jobs(setup)]
+    assert {(c["batch_size_run"], c["updates_per_round"], c["batch_size"]) for c in tuning} == {(8, 1, 2), (4, 1, 2)}
+    game = [command_line.read_settings(*job.arguments) for job in omg_runs.agent_jobs(replace(setup, engine="game"))]
+    assert {config["runner"] for config in game} == {"episode"} and game[0]["updates_per_round"] == 1
+
+
 def test_members_that_did_not_win_as_often_as_asked_are_marked(tmp_path, monkeypatch):
     setup = omg_runs.Setup(tmp_path, "8m", 8, omg_runs.SCALES["medium"], "sim")
     rates = {"a": 0.82, "b": 0.51, "c": None}
