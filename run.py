@@ -9,7 +9,6 @@ import logging
 import random
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -33,12 +32,10 @@ from envs.sc2.sim.maps import is_map_file
 from learners import REGISTRY as LEARNERS
 from runners import REGISTRY as RUNNERS
 from utils.checkpoints import (
-    RANDOM_STATES,
     SETTINGS_FILE,
     Checkpoints,
     find_checkpoint,
-    random_states,
-    set_random_states,
+    find_weights,
     warn_of_other_world,
     whole_folder,
 )
@@ -47,10 +44,9 @@ from utils.errors import UserError
 from utils.files import Json, fitted
 from utils.logging import Logger, get_logger
 from utils.memory import format_bytes, free_memory, sized_to_fit
-from utils.MY_EXP_PATH import experiment_root
 from utils.process import keep_freed_memory, set_threads
 from utils.progress import Progress
-from utils.seeding import named_seed
+from utils.random_states import RANDOM_STATES, Generators, random_states, set_random_states
 from utils.signals import StopRequest
 from utils.trackers import open_tracker
 from utils.weights import StateDict, fits, load_weights
@@ -74,35 +70,6 @@ class Clock:
     last_log_t: int = 0
     last_save_t: int = 0
     episode: int = 0
-
-
-@dataclass(frozen=True)
-class Generators:
-    """The random numbers of a run, each kind from a generator of its own, made from the run's seed and its name."""
-
-    sampling: np.random.Generator  # which episodes are learned from
-    acting: th.Generator  # actions; goes on where the initial weights left torch's default generator
-    dealing: th.Generator  # who plays in which seat
-    learning: th.Generator  # what learners draw, on the device that computes
-
-    @classmethod
-    def of(cls, seed: int, device: str) -> "Generators":
-        """Returns the generators of a run, once its networks have been made."""
-        acting = th.Generator()
-        acting.set_state(th.get_rng_state())
-        dealing, learning = (
-            th.Generator(place).manual_seed(named_seed(seed, name))
-            for name, place in (("dealing", "cpu"), ("learning", device))
-        )
-        return cls(np.random.default_rng(seed), acting, dealing, learning)
-
-    def state_dict(self) -> dict[str, th.Tensor]:
-        """Returns the states of torch's generators, by name."""
-        return {name: getattr(self, name).get_state() for name in ("acting", "dealing", "learning")}
-
-    def load_state_dict(self, state: Mapping[str, th.Tensor]) -> None:
-        for name, value in state.items():
-            getattr(self, name).set_state(value)
 
 
 class Run:
@@ -167,7 +134,8 @@ class Run:
         self.mac = self.team.mac
         check_policy(self.team, scheme, groups, preprocess)
         if args.init_param_path:
-            self.team.start_from(_find_weights(args))
+            map_name = str(args.env_args.get("map_name", ""))
+            self.team.start_from(find_weights(args.init_param_path, map_name))
         elif args.population and not (args.opponent_pool or args.checkpoint_path or args.evaluate_path):
             self.log.warning("the frozen seats have untrained weights; give init_param_path or opponent_pool")
         self.runner.setup(scheme=scheme, groups=groups, preprocess=preprocess, mac=self.team)
@@ -603,23 +571,6 @@ def sizes_of(env_info: EnvInfo) -> Config:
     """Returns what networks and episodes need of an environment: its sizes, and its `fields` as mappings."""
     sizes = {key: env_info[key] for key in ("n_agents", "n_actions", "state_shape", "obs_shape", "episode_limit")}
     return {**sizes, "fields": {name: asdict(field) for name, field in fields_of(env_info).items()}}
-
-
-def _find_weights(args: Args) -> Path:
-    """Returns the folder that `init_param_path` means: as given or under the experiment root, or its map's folder.
-
-    Raises: UserError where there is none.
-    """
-    map_name = str(args.env_args.get("map_name", ""))
-    for folder in (Path(args.init_param_path), Path(experiment_root()) / args.init_param_path):
-        if map_name and (folder / map_name).is_dir():
-            return folder / map_name
-        if folder.is_dir():
-            return folder
-    raise UserError(
-        f"init_param_path {args.init_param_path} is no folder, here or under {experiment_root()}; "
-        "give one that a run with save_model=True wrote"
-    )
 
 
 def map_word(config: Config) -> str:

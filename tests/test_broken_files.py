@@ -20,10 +20,11 @@ from experiments.send_records import is_running
 from tests.test_pool import make_member
 from tests.test_run import built, equal, sequential, whole_run
 from tests.test_sc2_replay import Replay, play
-from utils.checkpoints import find_checkpoint, random_states
+from utils.checkpoints import find_checkpoint
 from utils.errors import UserError
 from utils.files import MOST_UNPACKED_BYTES, fitted
 from utils.pools import MEMBER_FILE, Identity, load_pool
+from utils.random_states import random_states
 from utils.weights import load_weights
 from utils.yaml_files import load_yaml
 

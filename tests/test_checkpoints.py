@@ -21,12 +21,11 @@ from tests.warm import warm_process
 from utils.checkpoints import (
     Checkpoints,
     find_checkpoint,
-    random_states,
-    set_random_states,
     warn_of_other_world,
 )
 from utils.dict2namedtuple import convert
 from utils.errors import UserError
+from utils.random_states import random_states, set_random_states
 from utils.weights import load_into
 
 SETTINGS = {

@@ -5,38 +5,24 @@ What goes into one is decided in run.py; single weight files are read in utils/w
 
 import logging
 import os
-import random
 import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import torch as th
 
-from utils.config import Key, flatten
+from utils.config import flatten
 from utils.dict2namedtuple import Args, unfrozen
 from utils.errors import UserError
 from utils.files import read_json
 from utils.logging import LOGGER_NAME
-from utils.weights import StateDict
-
-WORD, PLACE = Key(int, low=0, high=2**32 - 1).read, Key(int, low=0, high=624).read  # of a Mersenne twister
-RANDOM_STATES = {
-    "python": [int, [WORD] * 624 + [PLACE], (None, float)],
-    "numpy": {"bit_generator": str, "state": {"key": [WORD] * 624, "pos": PLACE}, "has_gauss": PLACE, "gauss": float},
-    "torch": th.Tensor,
-    "cuda": [th.Tensor],
-}
-"""The layout of `random_states`, in the form of utils/files.py."""
-
+from utils.MY_EXP_PATH import experiment_root
 
 SETTINGS_FILE = "settings.json"
 """In a checkpoint: the settings of the run that wrote it, and the sizes of its environment."""
-
-
 SAME_PLAY = re.compile(
     r"seed|engine|map_name|game_version|debug|(test_)?enem(y|ies)|(heuristic|replay|reward|window)_.*"
 )
@@ -151,19 +137,17 @@ def find_checkpoint(folder: str | Path, step: int) -> Path:
     return folder / str(max(steps) if step == 0 else min(steps, key=lambda known: abs(known - step)))
 
 
-def random_states() -> StateDict:
-    """Returns the states of the global generators of Python, NumPy and torch, as plain data and tensors."""
-    numpy_state = cast(StateDict, np.random.get_state(legacy=False))
-    numpy_state["state"]["key"] = numpy_state["state"]["key"].tolist()
-    cuda = th.cuda.get_rng_state_all() if th.cuda.is_available() else []
-    return {"python": random.getstate(), "numpy": numpy_state, "torch": th.get_rng_state(), "cuda": cuda}
+def find_weights(path: str, map_name: str = "") -> Path:
+    """Returns the folder that `init_param_path` means: as given or under the experiment root, or its map's folder.
 
-
-def set_random_states(states: StateDict) -> None:
-    """Sets the global generators to a `random_states`; those of GPUs only if there are as many."""
-    random.setstate(states["python"])
-    numpy_state = states["numpy"]["state"]
-    np.random.set_state({**states["numpy"], "state": {**numpy_state, "key": np.array(numpy_state["key"], np.uint32)}})
-    th.set_rng_state(states["torch"])
-    if th.cuda.is_available() and len(states["cuda"]) == th.cuda.device_count():
-        th.cuda.set_rng_state_all(states["cuda"])
+    Raises: UserError where there is none.
+    """
+    for folder in (Path(path), experiment_root() / path):
+        if map_name and (folder / map_name).is_dir():
+            return folder / map_name
+        if folder.is_dir():
+            return folder
+    raise UserError(
+        f"init_param_path {path} is no folder, here or under {experiment_root()}; "
+        "give one that a run with save_model=True wrote"
+    )
