@@ -14,6 +14,7 @@ from components.episode_buffer import ALL, EpisodeBatch, Episodes, Scheme
 from components.seats import every_seat, seats_that_learn
 from controllers import REGISTRY as CONTROLLERS
 from controllers.basic_controller import BasicMAC
+from controllers.members_together import MembersTogether
 from controllers.team import Team
 from utils.checkpoints import warn_of_other_world
 from utils.dict2namedtuple import Args, Config, convert
@@ -60,6 +61,7 @@ class PopulationTeam(Team):
             pool = load_pool_for(args.opponent_pool, args.env, args.env_args)
             self.players += [self._member(member) for member in pool]
             self._check_enough_members()
+        self._actors = self._group_players()
         self.player_of: np.ndarray | None = None  # of each seat, [batch, agent]: indices of players
 
     def _player(self, name: str, is_learner: bool, own: Config) -> Player:
@@ -77,11 +79,31 @@ class PopulationTeam(Team):
         warn_of_other_world(member.folder, self.args, member.config)
         if member.config.get("agent") == "idv_rnn":
             raise UserError(f"{member.folder} has a network for each agent, which a population can't deal out; drop it")
-        own = {key: value for key, value in member.own_config.items() if key not in ("env_args", "population")}
+        of_run = ("env_args", "population", "train_alg")
+        own = {key: value for key, value in member.own_config.items() if key not in of_run}
         with fits(member.folder / MEMBER_FILE):
             player = self._player(member.folder.name, False, own)
         player.mac.load_models(member.weights_folder())
         return player
+
+    def _group_players(self) -> list[tuple[BasicMAC, list[int]]]:
+        """Returns the policies that act one after the other, and the players (indices) whose seats each of them plays.
+
+        Members of the pool act together where they can.
+        """
+        n_own = len(self.args.population)
+        members: list[list[int]] = []
+        for i, player in enumerate(self.players[n_own:], n_own):
+            for group in members:
+                if player.acts_greedily and MembersTogether.can_hold(self.players[group[0]].mac, player.mac):
+                    group.append(i)
+                    break
+            else:
+                members.append([i])
+        groups = [[i] for i in range(n_own)] + members
+        macs = [[self.players[i].mac for i in group] for group in groups]
+        together = [MembersTogether(of_group) if len(of_group) > 1 else of_group[0] for of_group in macs]
+        return list(zip(together, groups, strict=True))
 
     def _check_enough_members(self) -> None:
         seats, members = int((self.seat_order == FROM_POOL).sum()), len(self.players) - len(self.args.population)
@@ -116,8 +138,8 @@ class PopulationTeam(Team):
         for b in np.flatnonzero(worlds).tolist():
             self.player_of[b] = self._deal_seats().numpy()
             batch["agent_idx"][b] = th.tensor(self.seats_of(b)[0])
-        for i in np.unique(self.player_of).tolist():
-            self.players[i].mac.init_hidden(self.player_of.size)  # rows of `every_seat`: it uses those it plays
+        for mac, _ in self._actors:
+            mac.init_hidden(self.player_of.size)  # rows of `every_seat`: it uses those it plays
 
     @th.no_grad()
     def select_actions(
@@ -130,10 +152,15 @@ class PopulationTeam(Team):
         # The last step is all that a policy reads of the past: the rest is in its hidden state.
         seen = every_seat(batch, slice(max(t_ep - 1, 0), t_ep + 1))
         actions = np.zeros(self.player_of.size, np.int64)
-        for i in np.unique(self.player_of[bs]).tolist():
-            player, rows = self.players[i], np.flatnonzero((self.player_of == i) & is_running[:, None])
-            acts_greedily = test_mode or player.acts_greedily
-            own = player.mac.select_actions(seen, min(t_ep, 1), t_env, rows, acts_greedily)
+        for mac, players in self._actors:
+            rows_of = [np.flatnonzero((self.player_of == i) & is_running[:, None]) for i in players]
+            rows = np.concatenate(rows_of)
+            if not len(rows):
+                continue
+            if isinstance(mac, MembersTogether):
+                mac.give_rows([len(own_rows) for own_rows in rows_of])
+            acts_greedily = test_mode or self.players[players[0]].acts_greedily
+            own = mac.select_actions(seen, min(t_ep, 1), t_env, rows, acts_greedily)
             actions[rows] = own[:, 0].cpu().numpy()
         return th.from_numpy(actions.reshape(self.player_of.shape)[bs])
 

@@ -12,6 +12,8 @@ import run
 from components.seats import seats_that_learn
 from config.components import conflict
 from config.layers import known_names, read_population
+from controllers.basic_controller import BasicMAC
+from controllers.members_together import MembersTogether
 from controllers.population_controller import PopulationTeam
 from controllers.team import Team
 from modules.agents.rnn_agent import RNNAgent
@@ -20,6 +22,7 @@ from tests.builders import make_args, make_batch, make_mac, make_omg_args, make_
 from tests.games import NAME, configure
 from tests.test_agent_models import MODELS
 from tests.test_run import SHORT, built, equal, whole_run
+from utils.dict2namedtuple import convert
 from utils.errors import UserError
 from utils.pools import weights_id
 
@@ -295,6 +298,45 @@ def test_members_of_the_pool_are_drawn_for_each_episode(tmp_path, group):
         assert set(teams) == {("a", "a"), ("b", "b"), ("c", "c")}
     else:
         assert set(teams) == {(x, y) for x in "abc" for y in "abc" if x != y}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", ["homologue", "non_homologue"])
+def test_members_that_act_together_act_as_one_after_the_other(tmp_path, group):
+    make_pool(tmp_path, *POOL, ("d", "iql_omg", 14), ("e", "coma", 15), ("f", "coma", 16))
+    played = []
+    for is_together in (True, False):
+        parts, _, _ = built(alg="2iql1iql_omg", opponent_pool=tmp_path, opponent_group=group, **IN_POOL)
+        if is_together:
+            actors = [[parts.team.players[i].name for i in of_mac] for _, of_mac in parts.team._actors]
+            assert actors == [["iql"], ["iql_omg"], ["a", "b", "c"], ["d"], ["e", "f"]]
+        else:
+            parts.team._actors = [(player.mac, [i]) for i, player in enumerate(parts.team.players)]
+        batches = [parts.runner.run(test_mode=is_test) for is_test in (False, True) for _ in range(20)]
+        played.append([batch["actions"] for batch in batches])
+    assert all(th.equal(*actions) for actions in zip(*played, strict=True))
+
+
+def test_policies_that_differ_in_more_than_their_networks_do_not_act_together():
+    def mac(**settings):
+        return make_mac(convert({**vars(make_args()), "test_greedy": True, **settings}))
+
+    plain = mac()
+    assert MembersTogether.can_hold(plain, mac(orthogonal_init=True))
+    for settings in (
+        {"obs_agent_id": False},
+        {"obs_last_action": False},
+        {"rnn_hidden_dim": 24},
+        {"test_greedy": False},
+    ):
+        assert not MembersTogether.can_hold(plain, mac(**settings))
+
+    class Changed(BasicMAC):
+        pass
+
+    changed = mac()
+    changed.__class__ = Changed
+    assert not MembersTogether.can_hold(plain, changed) and not MembersTogether.can_hold(changed, changed)
 
 
 @pytest.mark.slow
