@@ -12,6 +12,7 @@ from modules.am.omg_am import OMGAM
 from modules.inputs import living
 from modules.unroll import step
 from tests.builders import act, make_batch, make_mac, make_omg_args, make_scheme
+from utils.dict2namedtuple import convert
 from utils.errors import UserError
 
 
@@ -133,13 +134,13 @@ def test_a_prior_is_taken_over_alone(tmp_path):
     trained = make_mac(make_omg_args())
     trained.am.vae.is_trained.fill_(True)
     trained.save_models(tmp_path)
-    mac = make_mac(make_omg_args(omg_prior_path=str(tmp_path)))
+    mac = make_mac(convert(vars(make_omg_args(omg_prior_path=str(tmp_path)))))
     for name, value in trained.am.vae.state_dict().items():
         assert th.equal(mac.am.vae.state_dict()[name], value)  # is_trained among them
     assert not th.equal(mac.am.fc.weight, trained.am.fc.weight)
     assert not th.equal(mac.agent.fc1.weight, trained.agent.fc1.weight)
     with pytest.raises(UserError, match="vae.th"):
-        make_mac(make_omg_args(omg_prior_path=str(tmp_path / "nowhere")))
+        make_mac(convert(vars(make_omg_args(omg_prior_path=str(tmp_path / "nowhere")))))
 
 
 def test_a_missing_file_is_named(tmp_path):
