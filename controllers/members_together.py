@@ -39,9 +39,11 @@ class _Networks(Network):
 class MembersTogether(BasicMAC):
     """Policies that act greedily, with the weights that they have now, as one."""
 
+    agent: _Networks
+
     def __init__(self, macs: Sequence[BasicMAC]):
         vars(self).update(vars(macs[0]))
-        self.agent = self._networks = _Networks([mac.agent for mac in macs])
+        self.agent = _Networks([mac.agent for mac in macs])
 
     @staticmethod
     def can_hold(one: BasicMAC, other: BasicMAC) -> bool:
@@ -56,4 +58,4 @@ class MembersTogether(BasicMAC):
 
     def give_rows(self, counts: Sequence[int]) -> None:
         """Says how many rows of the next step are each policy's, in the order of the policies."""
-        self._networks.counts = list(counts)
+        self.agent.counts = list(counts)

@@ -47,7 +47,7 @@ def pools(setup: Setup) -> list[PoolOrder]:
             algs,
             range(first, first + n),
             setup.scale.pool_t_max,
-            setup.common(*setup.scale.pool_settings),
+            setup.common(*setup.team_learning()),
         )
         for title, folder, algs, first, n in (
             ("train pool", setup.train_pool, TRAIN_ALGS, TRAIN_SEED, setup.scale.train_members),

@@ -50,7 +50,7 @@ class Scale:
     tune_batch: int  # batch_size while tuning, small so that a few episodes allow some updates
     settings: tuple[str, ...] = ()  # of every run
     pool_settings: tuple[str, ...] = ()  # of members' runs
-    agent_settings: tuple[str, ...] = ()  # of the runs that play `rounds` at a time
+    team_periods: tuple[str, ...] = ()  # in a team's episodes or steps: n times as large where one seat of n learns
     rounds: int = 1  # of one episode for each seat of the team, played together before as many updates
     best_response_t_max: int = 0  # of IQL's training beside each test member alone, as agent_t_max; 0: none
 
@@ -64,11 +64,8 @@ SCALES = {
     "medium": Scale(
         *(4, 3, 500_000, 3, 200_000, 20_000, 10, 192, 100, 2),
         settings=("optimizer=adam", "lr=0.001", "td_lambda=0.5", "batch_size=16"),  # those of `make train`
-        pool_settings=(
-            *("stop_win_rate=0.8", "test_nepisode=128", "target_update_interval=100", "epsilon_anneal_time=20000"),
-            *("runner=parallel", "batch_size_run=4", "updates_per_round=4"),
-        ),
-        agent_settings=("target_update_interval=800", "epsilon_anneal_time=160000"),  # of all seats' steps
+        pool_settings=("stop_win_rate=0.8", "test_nepisode=128"),
+        team_periods=("target_update_interval=100", "epsilon_anneal_time=20000"),
         rounds=4,
         best_response_t_max=50_000,
     ),
@@ -186,9 +183,19 @@ class Setup(Folders):
         together = ("runner=parallel", f"batch_size_run={rounds * factor}", f"updates_per_round={rounds}")
         return together if self.engine == "sim" else ()
 
+    def team_learning(self) -> tuple[str, ...]:
+        """Returns the settings of the runs in which a whole team learns."""
+        rounds = self.scale.rounds
+        together = self.at_once(self.n_agents, rounds) if rounds > 1 else ()
+        return (*self.scale.pool_settings, *together, *self.scale.team_periods)
+
     def learning(self) -> tuple[str, ...]:
         """Returns the settings of the runs in which one seat learns for long."""
-        return (*self.at_once(1, self.scale.rounds), *self.scale.agent_settings)
+        periods = (setting.split("=") for setting in self.scale.team_periods)
+        return (
+            *self.at_once(1, self.scale.rounds),
+            *(f"{key}={int(value) * self.n_agents}" for key, value in periods),
+        )
 
 
 def beside_a_pool(

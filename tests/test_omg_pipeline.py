@@ -295,7 +295,12 @@ def test_the_medium_scale_plays_more_episodes_before_as_many_more_updates(tmp_pa
     for job in (omg_runs.prior_job(setup), *learning):
         config = command_line.read_settings(*job.arguments)
         assert (config["batch_size_run"], config["updates_per_round"], config["batch_size"]) == (32, 4, 16)
-    assert {command_line.read_settings(*job.arguments)["target_update_interval"] for job in learning} == {8 * 100}
+    periods = ("target_update_interval", "epsilon_anneal_time")
+    assert {tuple(map(command_line.read_settings(*job.arguments).get, periods)) for job in learning} == {(800, 160_000)}
+    for order in omg.pools(setup):
+        assert {"target_update_interval=100", "epsilon_anneal_time=20000"} <= set(order.settings)
+    (first, *_) = omg_runs.agent_jobs(replace(setup, map_name="3m", n_agents=3))
+    assert command_line.read_settings(*first.arguments)["target_update_interval"] == 300
     tuning = [command_line.read_settings(*job.arguments) for job in omg_runs.tune_jobs(setup)]
     assert {(c["batch_size_run"], c["updates_per_round"], c["batch_size"]) for c in tuning} == {(8, 1, 2), (4, 1, 2)}
     game = [command_line.read_settings(*job.arguments) for job in omg_runs.agent_jobs(replace(setup, engine="game"))]
